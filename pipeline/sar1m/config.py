@@ -1,0 +1,192 @@
+"""A build's configuration: TOML in, frozen and validated models out, with a digest.
+
+Sections that shape pixels (grid, pixels, registration) enter the content key of a staged block; thresholds
+(screening, balance, split, pack) do not, so that changing them never reads a source again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sar1m.errors import ConfigError
+from sar1m.schema import SCHEMA_VERSION, Profile
+
+Fraction = float  # between 0 and 1; the bounds stand at each field
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GridConfig(Section):
+    """Cells, patches and the margin around them."""
+
+    layout: Literal["auto", "majortom", "chips"] = "auto"
+    patch_px: int = Field(default=256, ge=32, le=2048, multiple_of=16)
+    patches_per_side: int = Field(default=4, ge=1, le=32)
+    gsd_m: float = Field(default=10.0, gt=0)
+    halo_px: int = Field(default=16, ge=0, le=256)
+
+
+class PixelsConfig(Section):
+    """What is stored and how finely."""
+
+    profile: Profile = "training"
+    compression: Literal["blosc-lz4", "none"] = "blosc-lz4"
+    optical_bands: tuple[str, ...] = ("B04", "B03", "B02")
+
+
+class RegistrationConfig(Section):
+    """How the shift between SAR and optical is measured and corrected."""
+
+    search_px: int = Field(default=16, ge=2, le=64)
+    min_psr: float = Field(default=5.0, gt=0)
+    max_polarisation_spread_px: float = Field(default=0.75, gt=0)
+    correct: Literal["integer", "none"] = "integer"
+    self_test_share: float = Field(default=0.05, ge=0, le=1)
+
+
+class ScreeningConfig(Section):
+    """Limits on what is measured. A SAR rule rejects the sample; an optical rule leaves the partner out."""
+
+    max_sar_nodata_frac: Fraction = Field(default=0.01, ge=0, le=1)
+    min_dynamic_range_db: float = Field(default=3.0, ge=0)
+    max_noise_floor_frac: Fraction = Field(default=0.5, ge=0, le=1)
+    max_layover_shadow_frac: Fraction = Field(default=0.2, ge=0, le=1)
+    max_water_frac: Fraction = Field(default=0.95, ge=0, le=1)
+    max_optical_nodata_frac: Fraction = Field(default=0.01, ge=0, le=1)
+    max_cloud_frac: Fraction = Field(default=0.05, ge=0, le=1)
+    max_dt_hours: float = Field(default=15 * 24.0, ge=0)
+    max_residual_px: float = Field(default=1.0, gt=0)
+    on_optical_failure: Literal["unpair", "reject"] = "unpair"
+
+
+class BalanceConfig(Section):
+    """Shares that hold over the whole dataset."""
+
+    max_unpaired_share: Fraction = Field(default=0.25, ge=0, le=1)
+    max_water_patch_share: Fraction = Field(default=0.05, ge=0, le=1)
+    water_patch_frac: Fraction = Field(default=0.5, ge=0, le=1)
+    max_class_share: Fraction = Field(default=1.0, gt=0, le=1)
+    duplicate_hamming: int = Field(default=4, ge=0, le=32)
+    duplicate_days: float = Field(default=12.0, ge=0)
+
+
+class SplitConfig(Section):
+    """Geographic blocks, their shares and the gap kept between splits."""
+
+    block_km: float = Field(default=50.0, gt=0)
+    buffer_km: float = Field(default=5.0, ge=0)
+    val_share: Fraction = Field(default=0.05, ge=0, lt=1)
+    test_share: Fraction = Field(default=0.05, ge=0, lt=1)
+    exclude_footprints: str | None = None
+    exclude_buffer_km: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _shares_leave_room(self) -> SplitConfig:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError(f"val_share + test_share is {self.val_share + self.test_share:g}; it must stay under 1")
+        return self
+
+
+class PackConfig(Section):
+    """How accepted samples become shards."""
+
+    shard_samples: int = Field(default=512, ge=1, le=65536)
+    seed: int = Field(default=20251216, ge=0)
+
+
+class SimulatedConfig(Section):
+    """The simulated source: what the world and the sensors do."""
+
+    enl: float = Field(default=4.4, gt=0)
+    speckle_correlation: bool = True
+    max_shift_px: float = Field(default=3.0, ge=0)
+    cloudy_share: Fraction = Field(default=0.15, ge=0, le=1)
+    unpaired_share: Fraction = Field(default=0.1, ge=0, le=1)
+
+
+class BuildConfig(Section):
+    """All sections of a build."""
+
+    name: str = Field(default="sar1m", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    seed: int = Field(default=20251216, ge=0)
+    grid: GridConfig = GridConfig()
+    pixels: PixelsConfig = PixelsConfig()
+    registration: RegistrationConfig = RegistrationConfig()
+    screening: ScreeningConfig = ScreeningConfig()
+    balance: BalanceConfig = BalanceConfig()
+    split: SplitConfig = SplitConfig()
+    pack: PackConfig = PackConfig()
+    simulated: SimulatedConfig = SimulatedConfig()
+
+    def digest(self) -> str:
+        """blake2b-128 of the whole configuration, hexadecimal."""
+        return _digest(self.model_dump(mode="json"))
+
+    def pixel_digest(self) -> str:
+        """blake2b-128 of the parameters that shape pixels or measurements, hexadecimal."""
+        shaping = ("seed", "grid", "pixels", "registration", "simulated")
+        return _digest({"schema": SCHEMA_VERSION, **self.model_dump(mode="json", include=set(shaping))})
+
+    def to_toml(self) -> str:
+        """The configuration as TOML, every key written out, keys in the order of the models."""
+        top, tables = [], []
+        for key, value in self.model_dump(mode="json", exclude_none=True).items():
+            if isinstance(value, dict):
+                lines = [f"{k} = {json.dumps(v)}" for k, v in value.items()]
+                tables.append("\n".join([f"[{key}]", *lines]))
+            else:
+                top.append(f"{key} = {json.dumps(value)}")
+        return "\n\n".join(["\n".join(top), *tables]) + "\n"
+
+
+def _digest(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def parse_config(text: str, *, origin: str) -> BuildConfig:
+    """BuildConfig from TOML text. origin names the text in errors.
+
+    Raises ConfigError that names the key, what was found, and for an unknown key the valid ones.
+    """
+    try:
+        return BuildConfig.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{origin}: {_explain(item)}" for item in error.errors())) from error
+
+
+def load_config(path: Path) -> BuildConfig:
+    """BuildConfig from a TOML file. Raises ConfigError where the file is missing, unreadable or wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}. Give an existing TOML file to --config."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a UTF-8 text file. A configuration is a TOML file.") from error
+    return parse_config(text, origin=str(path))
+
+
+def _explain(item: Any) -> str:
+    location = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    if item["type"] != "extra_forbidden":
+        return f"{location}: {item['msg']} (found {item['input']!r})"
+    parent: type[BaseModel] = BuildConfig
+    for part in item["loc"][:-1]:
+        annotation = parent.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            parent = annotation
+    return f"{location}: unknown key. Valid keys here: {', '.join(sorted(parent.model_fields))}"

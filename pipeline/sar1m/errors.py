@@ -1,0 +1,39 @@
+"""The few errors a user can meet. Each names the item, what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class Sar1mError(Exception):
+    """Base of every error we raise on purpose. exit_code is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class ConfigError(Sar1mError):
+    """The configuration cannot be used as written: unknown key, wrong type, impossible value."""
+
+    exit_code = 2
+
+
+class RegionError(Sar1mError):
+    """The region of interest cannot be used: unknown name, not lon/lat, empty, self-crossing, outside the world."""
+
+    exit_code = 2
+
+
+class SourceError(Sar1mError):
+    """An input item is missing, malformed or not what its description says. Names the file or product."""
+
+
+class StoreError(Sar1mError):
+    """A store, shard, staged blob or manifest is missing, damaged or not ours. Names the file."""
+
+
+class OutputError(Sar1mError):
+    """The output folder cannot be used: not ours, not writable, disk full."""
+
+
+class LockedError(Sar1mError):
+    """Another build works on the same output folder."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: batch systems retry on it

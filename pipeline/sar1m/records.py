@@ -1,0 +1,193 @@
+"""Frozen values that pass between the stages. Everything here pickles, compares by value and holds no secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sar1m.schema import OpticalQuantity
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+
+SarQuantity = Literal["sigma0", "gamma0"]
+RegistrationStatus = Literal["measured", "scene", "unmeasurable"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterGrid:
+    """A north-up raster in a projected system: pixel (row, col) covers x from left_m + col*gsd_m, y down from top_m."""
+
+    epsg: int
+    left_m: float
+    top_m: float
+    gsd_m: float
+    rows: int
+    cols: int
+
+    @property
+    def transform(self) -> tuple[float, float, float, float, float, float]:
+        """Affine a, b, c, d, e, f: x = a col + b row + c, y = d col + e row + f, pixel corners."""
+        return (self.gsd_m, 0.0, self.left_m, 0.0, -self.gsd_m, self.top_m)
+
+    @property
+    def bounds_m(self) -> tuple[float, float, float, float]:
+        """left, bottom, right, top."""
+        return (self.left_m, self.top_m - self.rows * self.gsd_m, self.left_m + self.cols * self.gsd_m, self.top_m)
+
+    def window(self, row: int, col: int, rows: int, cols: int) -> RasterGrid:
+        """The grid of a pixel window; it may reach beyond this grid."""
+        return RasterGrid(
+            epsg=self.epsg,
+            left_m=self.left_m + col * self.gsd_m,
+            top_m=self.top_m - row * self.gsd_m,
+            gsd_m=self.gsd_m,
+            rows=rows,
+            cols=cols,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A Major TOM cell: name such as 282D_485L, its lower-left corner in lon/lat degrees and its UTM zone."""
+
+    name: str
+    lon: float
+    lat: float
+    epsg: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SarProduct:
+    """One Sentinel-1 scene (or chip of one) as a source offers it. digest: blake2b of the input bytes."""
+
+    product_id: str
+    digest: str
+    quantity: SarQuantity
+    polarisations: tuple[str, ...]
+    processing: str
+    provider: str
+    licence: str
+    acquired: datetime | None = None
+    platform: str | None = None
+    orbit_state: str | None = None
+    relative_orbit: int | None = None
+    datatake: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpticalProduct:
+    """One optical scene (or chip of one). quantity display: 8-bit pictures without a physical unit."""
+
+    product_id: str
+    digest: str
+    quantity: OpticalQuantity
+    bands: tuple[str, ...]
+    provider: str
+    licence: str
+    acquired: datetime | None = None
+    processing_baseline: str | None = None
+    offset_applied: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchPlace:
+    """Where a patch stands in its block: name, and the row and column of its upper-left pixel on the block's grid
+    without halo."""
+
+    name: str
+    row: int
+    col: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One work item: one block of one scene pair. handle tells the source what to read (paths, seeds: no secrets)."""
+
+    item_id: str
+    source: str
+    cell: str
+    site: str
+    grid: RasterGrid  # the block without its halo
+    halo_px: int
+    patches: tuple[PatchPlace, ...]
+    sar: SarProduct
+    optical: OpticalProduct | None
+    labels: tuple[str, ...] = ()
+    attribution: str = ""
+    country: str | None = None
+    handle: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """A work item without patches would vanish without a count."""
+        if not self.patches:
+            raise ValueError(f"{self.item_id}: a work item needs at least one patch")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockPixels:
+    """The pixels of one work item on its grid, halo included: shape (rows + 2 halo, cols + 2 halo).
+
+    sar: (P, H, W) linear power, NaN without data, may be negative after noise removal.
+    optical: (B, H, W) reflectance (or 0..255 for display), NaN without data; None where there is no partner.
+    registration_optical: (R, H, W), the 10 m bands to register with (the same array as optical for RGB sources).
+    cloud, snow: bool masks; None where unknown. water: bool. layover_shadow: bool.
+    land_cover: class number per pixel with names in land_cover_names. incidence_deg: mean angle, None if unknown.
+    noise_floor: linear power by polarisation at or under which a pixel counts as noise.
+    """
+
+    sar: F32
+    optical: F32 | None
+    registration_optical: F32 | None = None
+    cloud: Bool | None = None
+    cloud_source: str | None = None
+    snow: Bool | None = None
+    water: Bool | None = None
+    layover_shadow: Bool | None = None
+    land_cover: U8 | None = None
+    land_cover_names: tuple[tuple[int, str], ...] = ()
+    incidence_deg: float | None = None
+    noise_floor: tuple[float, ...] = (10**-2.5, 10**-2.5)
+    truth_shift_px: tuple[float, float] | None = None
+    flags: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """Where the optical content lies against the SAR content: rows down and columns right, in pixels.
+
+    psr: (peak - mean) / std of the correlation surface outside the peak. status: measured on this patch, taken from
+    the scene pair's summed surfaces, or unmeasurable. polarisation_spread_px: half the distance between the shifts
+    seen by the first and by the second polarisation; NaN with one polarisation.
+    """
+
+    row_px: float
+    col_px: float
+    psr: float
+    polarisation_spread_px: float
+    status: RegistrationStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """accepted, or the first rule that was broken with what was measured and what is allowed."""
+
+    accepted: bool
+    reason: str = ""
+    measured: float | None = None
+    limit: float | None = None
+
+    @staticmethod
+    def accept() -> Verdict:
+        """The candidate passes."""
+        return Verdict(accepted=True)
+
+    @staticmethod
+    def reject(reason: str, *, measured: float | None = None, limit: float | None = None) -> Verdict:
+        """The candidate fails the rule named reason."""
+        return Verdict(accepted=False, reason=reason, measured=measured, limit=limit)

@@ -1,0 +1,1 @@
+"""A small physical world with everything known: truth for tests, benchmarks and scale runs."""

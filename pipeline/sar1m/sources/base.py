@@ -1,0 +1,29 @@
+"""What every source offers: candidates in a fixed order, and the pixels of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from sar1m.config import BuildConfig
+from sar1m.records import BlockPixels, Candidate
+
+
+class Source(Protocol):
+    """A place scenes come from. Instances pickle and hold no secrets: credentials live in a worker's environment."""
+
+    name: str
+
+    def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
+        """Work items in an order that depends on the inputs and the configuration alone.
+
+        Raises SourceError or RegionError where the source as a whole cannot be used.
+        """
+        ...
+
+    def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
+        """The pixels of one work item on candidate.grid with its halo. Runs on a worker.
+
+        Raises SourceError that names the file where an input is missing, damaged or not as described.
+        """
+        ...

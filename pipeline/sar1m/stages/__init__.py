@@ -1,0 +1,1 @@
+"""io and core put together for one work item; no Dask here."""

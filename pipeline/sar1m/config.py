@@ -9,13 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from sar1m.errors import ConfigError
 from sar1m.schema import SCHEMA_VERSION, Profile
+
+# In a wheel the configurations lie in the package, in a checkout beside it.
+CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 Fraction = float  # between 0 and 1; the bounds stand at each field
 
@@ -180,7 +185,47 @@ def load_config(path: Path) -> BuildConfig:
     return parse_config(text, origin=str(path))
 
 
-def _explain(item: Any) -> str:
+def resolve_config(name: str, overrides: Sequence[str]) -> BuildConfig:
+    """A configuration by file or by the name of one that comes with sar1m, with overrides such as grid.patch_px=192.
+
+    The value of an override is TOML; what is no TOML value is taken as text. Raises ConfigError.
+    """
+    path = Path(name)
+    if not path.suffix:
+        folder = next((folder for folder in CONFIG_FOLDERS if folder.is_dir()), CONFIG_FOLDERS[0])
+        path = folder / f"{name}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(entry.stem for entry in folder.glob("*.toml")))
+            raise ConfigError(f"--config {name}: no configuration of that name. Known: {known}; or give a TOML file.")
+    config = load_config(path)
+    if not overrides:
+        return config
+    changed = config.model_dump(mode="json", exclude_none=True)
+    for override in overrides:
+        _override(changed, override)
+    try:
+        return BuildConfig.model_validate(changed)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"--set: {_explain(item)}" for item in error.errors())) from error
+
+
+def _override(changed: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted.strip():
+        raise ConfigError(f"--set {override}: expected section.key=value, such as grid.patch_px=192.")
+    *sections, key = dotted.strip().split(".")
+    table = changed
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {section} is a value, not a section.")
+    try:
+        table[key] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[key] = text
+
+
+def _explain(item: ErrorDetails) -> str:
     location = ".".join(str(part) for part in item["loc"]) or "(whole file)"
     if item["type"] != "extra_forbidden":
         return f"{location}: {item['msg']} (found {item['input']!r})"

@@ -158,6 +158,16 @@ class BlockPixels:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreKind:
+    """What all samples of one store have in common: a store never mixes units or band sets."""
+
+    quantity: SarQuantity
+    optical_quantity: OpticalQuantity
+    polarisations: tuple[str, ...]
+    bands: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shift:
     """Where the optical content lies against the SAR content: rows down and columns right, in pixels.
 

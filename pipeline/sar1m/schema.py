@@ -162,7 +162,12 @@ def _c(name: str, type_: str, unit: str, description: str, *, nullable: bool = F
 # One row a candidate patch: what a stage measures and writes beside the pixels. Thresholds are applied later.
 CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
     _c("sample_id", "string", "", "patch and SAR acquisition; stable for ever"),
-    _c("key", "string", "", "content key: blake2b of patch, products' pixels and the parameters that shape pixels"),
+    _c(
+        "key",
+        "string",
+        "",
+        "content key of the staged block (blake2b of products' bytes and all that shapes pixels) and the patch",
+    ),
     _c("patch", "string", "", "patch name, e.g. 282D_485L_3_3 (Major TOM cell, sub-row, sub-column)"),
     _c("cell", "string", "", "Major TOM cell of 10 km, e.g. 282D_485L"),
     _c("site", "string", "", "name the source gives the place; the cell where it gives none"),

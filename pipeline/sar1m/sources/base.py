@@ -12,8 +12,6 @@ from sar1m.records import BlockPixels, Candidate
 class Source(Protocol):
     """A place scenes come from. Instances pickle and hold no secrets: credentials live in a worker's environment."""
 
-    name: str
-
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """Work items in an order that depends on the inputs and the configuration alone.
 

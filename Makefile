@@ -1,0 +1,61 @@
+# SAR-1M. Every target sets up .venv by itself, with what it needs and no more.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+REGION ?= sample
+OUT ?=
+CONFIG ?=
+SCHEDULER ?=
+SET ?=
+
+.PHONY: help build-sar1m test test-long check bench constraints golden clean
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+build-sar1m: $(VENV)/.pipeline  ## REGION=sample|folder:PATH|simulated:CELLS [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [SET="a.b=c ..."]
+	@$(BIN)/sar1m build --region "$(REGION)" $(if $(OUT),--out "$(OUT)") $(if $(CONFIG),--config "$(CONFIG)") \
+		$(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(foreach pair,$(SET),--set "$(pair)")
+
+test: $(VENV)/.dev  ## the tests, some minutes on two cores
+	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.dev  ## the long campaigns: hundreds of kill points, thousands of mutations
+	$(BIN)/python -m pytest -m long
+
+check: $(VENV)/.dev  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## benchmarks: registration, CPU by stage, memory, workers, packing; tables in tests/benchmarks/results
+	$(BIN)/python tests/benchmarks/bench_registration.py
+	$(BIN)/python tests/benchmarks/bench_pipeline.py
+
+constraints: $(VENV)/.dev  ## writes constraints.txt anew from what .venv holds
+	$(BIN)/python -m pip freeze --exclude-editable --exclude sar1m > constraints.txt
+
+clean:  ## removes .venv and caches; builds stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "Python 3.11 to 3.13 is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "No venv module: on Debian and Ubuntu, apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.pipeline: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@$(PIP) --editable '.[pipeline,sample]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV) with the development tools (once, about a minute) ..."
+	@$(PIP) --editable '.[pipeline,sample,dev]'
+	@touch $@ $(VENV)/.pipeline

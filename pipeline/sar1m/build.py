@@ -1,0 +1,211 @@
+"""A build from region to finished store: plan, phase 1 over all work items, phase 2, in an output folder of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from sar1m.config import BuildConfig
+from sar1m.errors import ConfigError, OutputError, StoreError
+from sar1m.flow import Workers, WorkersSettings
+from sar1m.io.buildlog import BuildLog
+from sar1m.io.durable import write_durably, writing_to
+from sar1m.io.lock import output_lock
+from sar1m.io.manifest import read_marker
+from sar1m.io.staging import remove_partials, staged_path
+from sar1m.records import Candidate
+from sar1m.report.page import render_report
+from sar1m.schema import REPORT_FILE
+from sar1m.sources.region import parse_region
+from sar1m.sources.registry import open_source
+from sar1m.stages import assemble
+from sar1m.stages.plan import FailedItem, Plan, make_plan, pixel_digest, read_plan, write_plan
+from sar1m.stages.prepare import prepare_item
+from sar1m.stages.select_pack import install, is_sealed, seal, write_shard
+
+TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
+
+
+class Watch(Protocol):
+    """Whoever looks on: a progress bar in a terminal, lines in a log, or nobody."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """A stretch of work of total steps; the callable it gives marks one step as done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """One line worth reading."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What a user asked for."""
+
+    region: str
+    out: Path
+    config: BuildConfig
+    workers: WorkersSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSummary:
+    """How a build ended. facts: the completion marker. prepared, reused: work items of this run."""
+
+    facts: dict[str, Any]
+    prepared: int = 0
+    reused: int = 0
+    failed: tuple[FailedItem, ...] = ()
+    nothing_to_do: bool = False
+
+
+def build(request: BuildRequest, watch: Watch) -> BuildSummary:
+    """Runs what is still to be done and returns how it ended.
+
+    Raises ConfigError, RegionError, SourceError before anything is written; OutputError where the output folder is not
+    ours or cannot be written; LockedError where another build works there. Items that fail are set aside by name.
+    """
+    region = parse_region(request.region)
+    source = open_source(region)
+    claim(request.out)
+    with output_lock(request.out):
+        log = BuildLog(request.out)
+        log.event("start", region=request.region, config=request.config.digest())
+        with watch.stage("plan", 0):
+            plan, candidates = make_plan(region.label, source.candidates(request.config), request.config)
+        current = current_facts(request.out, plan, request.config)
+        if current is not None:
+            log.event("nothing to do")
+            return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
+        staging = request.out / "staging"
+        remove_partials(staging)
+        write_plan(staging, plan)
+        missing = {key: one for key, one in candidates.items() if not staged_path(staging, key).is_file()}
+        with Workers(request.workers) as workers:
+            if workers.dashboard:
+                watch.note(f"Dask dashboard: {workers.dashboard}")
+            task = partial(prepare_item, source=source, config=request.config, staging=staging)
+            failed = _prepare_all(workers, task, missing, watch, log)
+            plan = plan.with_failures(failed)
+            write_plan(staging, plan)
+            facts = _finish(request.out, plan, request.config, workers, watch)
+        log.event("complete", **facts["counts"])
+        prepared = len(missing) - len(failed)
+        return BuildSummary(facts=facts, prepared=prepared, reused=len(candidates) - len(missing), failed=plan.failed)
+
+
+def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
+    """Runs phase 2 alone, under new thresholds, from what is staged. No source is read.
+
+    Raises ConfigError where the configuration would shape other pixels than those staged, OutputError where no build
+    has been.
+    """
+    with output_lock(_existing(out)):
+        log = BuildLog(out)
+        log.event("refilter", config=config.digest())
+        plan = read_plan(out / "staging")
+        if plan.pixel_digest != pixel_digest(config):
+            raise ConfigError(
+                f"{out}: [grid], [pixels], [registration], [simulated] or seed differ from those the staged blocks were "
+                "made with. refilter changes thresholds only; run `sar1m build` with this configuration."
+            )
+        current = current_facts(out, plan, config)
+        if current is not None:
+            return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
+        with Workers(settings) as workers:
+            facts = _finish(out, plan, config, workers, watch)
+        log.event("complete", **facts["counts"])
+        return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
+
+
+def claim(out: Path) -> None:
+    """Makes the output folder ours. Raises OutputError where it exists with something else inside."""
+    marker = out / TOOL_FILE
+    if marker.is_file():
+        return
+    with writing_to(out):
+        if out.exists() and (not out.is_dir() or any(path.name != "build-log" for path in out.iterdir())):
+            raise OutputError(
+                f"{out}: exists and was not made by sar1m (no {TOOL_FILE} in it). Give an empty or new folder as OUT."
+            )
+        write_durably(marker, [json.dumps({"tool": "sar1m"}).encode()])
+
+
+def current_facts(out: Path, plan: Plan, config: BuildConfig) -> dict[str, Any] | None:
+    """The marker's facts where the store is complete for this very plan and configuration and every file has its size;
+    None otherwise. A damaged marker counts as none: the build makes it anew."""
+    try:
+        marker = read_marker(out)
+    except StoreError:
+        return None
+    if marker is None or marker.get("plan") != plan.digest() or marker.get("config") != config.digest():
+        return None
+    whole = all(
+        (out / name).is_file() and (out / name).stat().st_size == size for name, size in marker["files"].items()
+    )
+    return marker if whole else None
+
+
+def _existing(out: Path) -> Path:
+    if not (out / TOOL_FILE).is_file():
+        raise OutputError(f"{out}: not an output folder of sar1m (no {TOOL_FILE} in it).")
+    return out
+
+
+def _prepare_all(
+    workers: Workers,
+    task: Callable[[tuple[str, Candidate]], None],
+    missing: dict[str, Candidate],
+    watch: Watch,
+    log: BuildLog,
+) -> list[FailedItem]:
+    failed = []
+    with watch.stage("prepare blocks", len(missing)) as step:
+        for outcome in workers.map(task, missing.items()):
+            candidate = outcome.item[1]
+            if outcome.error:
+                log.event("failed", item=candidate.item_id, error=outcome.error, cause=outcome.cause)
+                cause = without_folders(outcome.cause)
+                failed.append(
+                    FailedItem(
+                        item_id=candidate.item_id, patches=len(candidate.patches), error=outcome.error, cause=cause
+                    )
+                )
+            else:
+                log.event("prepared", item=candidate.item_id)
+            step()
+    return failed
+
+
+def without_folders(text: str) -> str:
+    """A message with absolute paths cut to their file names: what goes into a store names no machine's folders."""
+    return re.sub(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+", "", text)
+
+
+def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch: Watch) -> dict[str, Any]:
+    assembly = assemble.choose(out / "staging", plan, config)
+    packed = assembly.packed
+    if not is_sealed(packed):
+        known = assemble.write_tables(assembly, plan, config)
+        tasks = assemble.shards(assembly)
+        with watch.stage("pack shards", len(tasks)) as step:
+            for outcome in workers.map(write_shard, tasks):
+                if outcome.result is None:
+                    raise StoreError(f"{outcome.item.path.relative_to(packed)}: {outcome.cause}")
+                known[outcome.item.path] = outcome.result
+                step()
+        with watch.stage("report", 0):
+            page = render_report(packed)
+            known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
+        seal(packed, known, assembly.facts)
+    install(packed, out)
+    facts = read_marker(out)
+    if facts is None:
+        raise StoreError(f"{out}: the completion marker vanished while the store was installed. Run the build again.")
+    return facts

@@ -1,0 +1,231 @@
+"""The command line `sar1m`.
+
+Exit codes: 0 done; 1 error; 2 usage, configuration or region; 3 finished, but some work items failed (they are named);
+75 another build works on the same output; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sar1m import __version__, build as building
+from sar1m.config import BuildConfig, resolve_config
+from sar1m.errors import OutputError, Sar1mError
+from sar1m.flow import WorkersSettings
+from sar1m.io.manifest import read_marker
+from sar1m.io.manifest import verify as find_faults
+from sar1m.io.staging import staged_path
+from sar1m.report.page import render_report
+from sar1m.schema import MARKER_FILE, REPORT_FILE
+from sar1m.sources.region import Region, cells_of, parse_region
+from sar1m.sources.registry import open_source
+from sar1m.stages.plan import make_plan, read_plan
+from sar1m.terminal import TerminalWatch, count_table, print_summary
+
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+console = Console()
+problems = Console(stderr=True)
+
+RegionOption = Annotated[
+    str,
+    typer.Option(
+        "--region",
+        help="sample; folder:PATH; simulated:CELLS; a country (name or ISO code); west,south,east,north; or a "
+        "GeoJSON/GeoPackage file.",
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", help="A TOML file, or the name of one in pipeline/configs (sample, sar1m, chips)."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Overrides one key: --set grid.patch_px=192. May be repeated.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Output folder. Default: build/<region>.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option("--scheduler", help="A running Dask scheduler, e.g. tcp://127.0.0.1:8786.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Local processes; default one a core; 0: in this process.")
+]
+StoreArgument = Annotated[Path, typer.Argument(help="Output folder of a build.")]
+
+
+@app.command()
+def build(
+    region: RegionOption,
+    out: OutOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Builds a dataset, or goes on with one that was interrupted."""
+    place = parse_region(region)
+    request = building.BuildRequest(
+        region=region,
+        out=_out(out, place),
+        config=_config(config, overrides, place),
+        workers=WorkersSettings(scheduler=scheduler, workers=workers),
+    )
+    _finish(request.out, building.build(request, TerminalWatch(console)))
+
+
+@app.command()
+def plan(region: RegionOption, config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Counts what a build would consist of, without reading pixels."""
+    place = parse_region(region)
+    settings = _config(config, overrides, place)
+    patches_per_cell = settings.grid.patches_per_side**2
+    if place.kind == "area":
+        cells = len(cells_of(place))
+        console.print(f"{place.label}: {cells:,} cells of 10 km, up to {cells * patches_per_cell:,} patches per date.")
+        return
+    planned, candidates = make_plan(place.label, open_source(place).candidates(settings), settings)
+    paired = sum(candidate.optical is not None for candidate in candidates.values())
+    console.print(
+        f"{place.label}: {len(planned.items):,} work items ({paired:,} with an optical partner), "
+        f"{planned.patches:,} patches of {settings.grid.patch_px} px."
+    )
+
+
+@app.command()
+def status(out: StoreArgument) -> None:
+    """Says how far a build has come."""
+    planned = read_plan(out / "staging")
+    staged = sum(staged_path(out / "staging", item.key).is_file() for item in planned.items)
+    console.print(f"{planned.region}: {staged:,} of {len(planned.items):,} work items staged.", highlight=False)
+    for item in planned.failed:
+        console.print(f"failed: {item.item_id}: {item.error}: {item.cause}", markup=False, highlight=False)
+    marker = read_marker(out)
+    if marker is None:
+        console.print("The store is not complete. Run the same build command again to go on.")
+    else:
+        console.print("The store is complete.")
+        console.print(count_table(marker))
+
+
+@app.command()
+def refilter(
+    out: StoreArgument,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Applies new thresholds to what is staged and packs anew. Reads no source. Keys not given stay as they were."""
+    former = out / "provenance" / "config.toml"
+    settings = resolve_config(config or str(former), overrides or [])
+    summary = building.refilter(
+        out, settings, WorkersSettings(scheduler=scheduler, workers=workers), TerminalWatch(console)
+    )
+    _finish(out, summary)
+
+
+@app.command()
+def verify(out: StoreArgument) -> None:
+    """Compares every file of a finished store with its manifest and names what differs."""
+    faults = find_faults(out)
+    for fault in faults:
+        problems.print(f"{fault.path}: {fault.found}", style="red", markup=False, highlight=False, soft_wrap=True)
+    marker = read_marker(out)
+    files = 0 if marker is None else len(marker["files"])
+    if faults:
+        problems.print(
+            f"{len(faults)} faults in {out}. Building again into an empty folder mends them.", highlight=False
+        )
+        raise typer.Exit(1)
+    console.print(f"{out}: {files:,} files verified, no fault.", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    out: StoreArgument, to: Annotated[Path | None, typer.Option("--to", help="Writes a fresh page there.")] = None
+) -> None:
+    """Prints where the store's page is, or writes a fresh one elsewhere (the store's own is under its manifest)."""
+    _require_complete(out)
+    if to is None:
+        console.print(str(out / REPORT_FILE), highlight=False, soft_wrap=True)
+        return
+    try:
+        to.write_text(render_report(out), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{to}: cannot be written: {error.strerror}. Give another file to --to.") from error
+    console.print(f"written: {to}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def info(
+    out: StoreArgument, *, as_json: Annotated[bool, typer.Option("--json", help="The marker itself.")] = False
+) -> None:
+    """Shows what a finished store holds and how to open it."""
+    marker = _require_complete(out)
+    if as_json:
+        sys.stdout.write(json.dumps(marker, indent=1, sort_keys=True) + "\n")
+        return
+    size = sum(marker["files"].values())
+    console.print(
+        f"{marker['name']} ({marker['region']}), schema {marker['schema_version']}, made by sar1m "
+        f"{marker['code_version']}: {len(marker['files']):,} files, {size / 1e6:,.1f} MB.",
+        highlight=False,
+    )
+    console.print(count_table(marker))
+    split = next((name for name, count in marker["by_split"].items() if count), None)
+    if split is not None:
+        console.print(f'import xarray; xarray.open_zarr("{out}/data/{split}.zarr")', highlight=False, soft_wrap=True)
+
+
+@app.command()
+def version() -> None:
+    """Prints the version."""
+    console.print(__version__, highlight=False)
+
+
+def main() -> None:
+    """Entry point: turns our errors into one readable line and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except Sar1mError as error:
+        problems.print(f"sar1m: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        problems.print("sar1m: interrupted. What is staged is kept: the same command goes on from there.")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _config(name: str | None, overrides: list[str] | None, place: Region) -> BuildConfig:
+    default = "sample" if place.kind == "sample" else "sar1m"
+    return resolve_config(name or default, overrides or [])
+
+
+def _out(out: Path | None, place: Region) -> Path:
+    return out if out is not None else Path("build") / place.label
+
+
+def _require_complete(out: Path) -> dict[str, Any]:
+    marker = read_marker(out)
+    if marker is None:
+        raise OutputError(f"{out}: no {MARKER_FILE} here: not a finished store. Finish it with `sar1m build`.")
+    return marker
+
+
+def _finish(out: Path, summary: building.BuildSummary) -> None:
+    print_summary(console, out, summary)
+    if summary.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)

@@ -1,0 +1,69 @@
+"""Moving and averaging rasters. SAR goes in and out as linear power: a mean taken in decibels is biased."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+
+from sar1m.records import F32, Bool
+
+MIRROR_PX = 32  # margin mirrored around an image so that the periodic transform sees no step at its border
+
+
+def shift_subpixel(image: F32, row_px: float, col_px: float) -> F32:
+    """The image (..., H, W) with its content moved row_px down and col_px to the right, same shape and units.
+
+    Ideal (Fourier) interpolation: exact for content below the Nyquist frequency, so that a shift and its opposite
+    give the image back. NaN where a source pixel beside the wanted point is NaN or lies outside the image; other NaN
+    reach no pixel (they are bridged by the mean while transforming). Whole-pixel shifts copy pixels. May overshoot
+    beside steps, below zero too. The phase ramp is the shift theorem of the discrete Fourier transform.
+    """
+    valid = np.isfinite(image)
+    outside = ~_source_is_valid(valid, row_px, col_px)
+    if not valid.any():
+        return np.full_like(image, np.nan)
+    rows, cols = image.shape[-2:]
+    mirror = MIRROR_PX + int(np.ceil(max(abs(row_px), abs(col_px))))
+    margins = [(0, 0)] * (image.ndim - 2) + [(mirror, mirror)] * 2
+    bridged = np.where(valid, image, np.mean(image, where=valid))
+    padded = np.pad(bridged, margins, mode="symmetric")
+    spectrum = scipy.fft.rfft2(padded)
+    spectrum *= _phase_ramp(padded.shape[-2:], row_px, col_px)
+    moved = scipy.fft.irfft2(spectrum, s=padded.shape[-2:])[..., mirror : mirror + rows, mirror : mirror + cols]
+    return np.where(outside, np.nan, moved).astype(np.float32)
+
+
+def block_mean(image: F32, factor: int) -> F32:
+    """Means over factor x factor pixels of (..., H, W), giving (..., H // factor, W // factor); rows and columns left
+    over at the lower and right border are dropped. A block with a NaN is NaN. For SAR: multilooking, in linear power.
+    """
+    rows, cols = (size // factor for size in image.shape[-2:])
+    trimmed = image[..., : rows * factor, : cols * factor]
+    mean_rows = sum(trimmed[..., k::factor, :] for k in range(factor))
+    total = sum(mean_rows[..., k::factor] for k in range(factor))
+    return np.asarray(total / np.float32(factor * factor), dtype=np.float32)
+
+
+def _phase_ramp(shape: tuple[int, ...], row_px: float, col_px: float) -> np.ndarray:
+    turns = row_px * scipy.fft.fftfreq(shape[0])[:, None] + col_px * scipy.fft.rfftfreq(shape[1])[None, :]
+    return np.exp(-2j * np.pi * turns).astype(np.complex64)
+
+
+def _source_is_valid(valid: Bool, row_px: float, col_px: float) -> Bool:
+    """Whether every pixel around the point that comes to lie on a pixel is there."""
+    for axis, shift_px in ((-2, row_px), (-1, col_px)):
+        low, high = int(np.floor(shift_px)), int(np.ceil(shift_px))
+        valid = _moved_whole(valid, low, axis) & _moved_whole(valid, high, axis)
+    return valid
+
+
+def _moved_whole(valid: Bool, shift_px: int, axis: int) -> Bool:
+    moved = np.zeros_like(valid)
+    size = valid.shape[axis]
+    if abs(shift_px) >= size:
+        return moved
+    kept = slice(max(shift_px, 0), size + min(shift_px, 0))
+    source = slice(max(-shift_px, 0), size + min(-shift_px, 0))
+    target_view, source_view = np.moveaxis(moved, axis, 0), np.moveaxis(valid, axis, 0)
+    target_view[kept] = source_view[source]
+    return moved

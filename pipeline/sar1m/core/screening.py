@@ -1,0 +1,204 @@
+"""Limits on what was measured on one patch: what turns a sample away, and what costs it its optical partner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sar1m.config import ScreeningConfig
+from sar1m.core.table import F64, Bool, I64, Rejections, Strings, finite_lists, floats
+from sar1m.errors import ConfigError
+
+KM_PER_DEGREE = 111.195  # of a great circle on the sphere of radius 6371.0088 km
+ALWAYS_NUMBERS = ("lon", "lat", "gsd_m", "sar_nodata_frac")
+NUMBERS_WHERE_DATA = ("dynamic_range_db", "noise_floor_frac")  # without a valid pixel there is nothing to measure
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rule:
+    """One rule over all rows: which break it, what was measured on each, and what is allowed."""
+
+    name: str
+    broken: Bool
+    measured: F64
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpticalVerdict:
+    """Why each row goes without its optical partner: reason is "" where it keeps it."""
+
+    reason: Strings
+    measured: F64
+    limit: F64
+
+    @property
+    def paired(self) -> Bool:
+        """Rows that keep their partner."""
+        paired: Bool = self.reason == ""
+        return paired
+
+
+def sar_rejections(table: pd.DataFrame, config: ScreeningConfig, excluded: Sequence[Rule] = ()) -> Rejections:
+    """Rows that break a rule on the SAR side, each with the first rule it breaks.
+
+    Order: numbers that must be there (non_finite), excluded footprints, sar_nodata, the numbers a patch with data
+    must have (non_finite), dynamic_range, noise_floor, layover_shadow, water. A missing layover or water share is
+    unknown and breaks nothing.
+    """
+    rules = [
+        _unreadable(table, ALWAYS_NUMBERS, ("bounds_lonlat", "transform")),
+        *excluded,
+        _at_most(table, "sar_nodata", "sar_nodata_frac", config.max_sar_nodata_frac),
+        _unreadable(table, NUMBERS_WHERE_DATA, ("mean_db",)),
+        _at_least(table, "dynamic_range", "dynamic_range_db", config.min_dynamic_range_db),
+        _at_most(table, "noise_floor", "noise_floor_frac", config.max_noise_floor_frac),
+        _at_most(table, "layover_shadow", "layover_shadow_frac", config.max_layover_shadow_frac),
+        _at_most(table, "water", "water_frac", config.max_water_frac),
+    ]
+    first = _first_broken(rules, len(table))
+    rows = np.flatnonzero(first >= 0)
+    reason, measured, limit = _look_up(rules, first)
+    return Rejections(
+        rows=rows,
+        reason=reason[rows],
+        measured=measured[rows],
+        limit=limit[rows],
+        kept_rows=np.full(len(rows), -1, dtype=np.int64),
+    )
+
+
+def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdict:
+    """Whether each row keeps its optical partner.
+
+    Order: no_optical, dt, optical_nodata (also where it was not measured), cloud, residual. Unknown dates and unknown
+    cloud break nothing. The residual counts only where the shift was measured, on the patch or on the scene pair; a
+    low peak-to-sidelobe ratio never decides anything, since it is what desert, forest and sea look like.
+    """
+    dt_hours, nodata_frac = np.abs(floats(table, "dt_hours")), floats(table, "optical_nodata_frac")
+    residual_px = floats(table, "residual_px")
+    product = table["optical_product"]
+    no_optical = (product.isna() | (product == "")).to_numpy(dtype=np.bool_)
+    known_shift = table["registration_status"].isin(("measured", "scene")).to_numpy(dtype=np.bool_)
+    missing = np.full(len(table), np.nan)
+    rules = [
+        Rule(name="no_optical", broken=no_optical, measured=missing, limit=np.nan),
+        Rule(name="dt", broken=_over(dt_hours, config.max_dt_hours), measured=dt_hours, limit=config.max_dt_hours),
+        Rule(
+            name="optical_nodata",
+            broken=np.isnan(nodata_frac) | _over(nodata_frac, config.max_optical_nodata_frac),
+            measured=nodata_frac,
+            limit=config.max_optical_nodata_frac,
+        ),
+        _at_most(table, "cloud", "cloud_frac", config.max_cloud_frac),
+        Rule(
+            name="residual",
+            broken=known_shift & (np.isnan(residual_px) | _over(residual_px, config.max_residual_px)),
+            measured=residual_px,
+            limit=config.max_residual_px,
+        ),
+    ]
+    reason, measured, limit = _look_up(rules, _first_broken(rules, len(table)))
+    return OpticalVerdict(reason=reason, measured=measured, limit=limit)
+
+
+def footprint_rule(table: pd.DataFrame, boxes_lonlat: F64, buffer_km: float) -> Rule:
+    """Patches that touch a box or come within buffer_km of one: the places evaluation sets stand on.
+
+    boxes_lonlat: (n, 4) west, south, east, north in degrees; west > east crosses the antimeridian. measured: the gap
+    between patch and nearest box in km, 0 where they overlap, taken on the sphere with the east-west gap shrunk by
+    the cosine of the higher of the two latitudes, so never more than the true one.
+    Raises ConfigError naming the box that is not one.
+    """
+    boxes = np.asarray(boxes_lonlat, dtype=np.float64).reshape(-1, 4)
+    _check_boxes(boxes)
+    gap_km = np.full(len(table), np.inf)
+    rows = np.flatnonzero(finite_lists(table, "bounds_lonlat"))
+    if len(boxes) and len(rows):
+        patches = np.array([table["bounds_lonlat"].iloc[row] for row in rows], dtype=np.float64)
+        gap_km[rows] = _least_gap_km(patches, boxes, buffer_km)
+    return Rule(name="benchmark_footprint", broken=gap_km <= buffer_km, measured=gap_km, limit=buffer_km)
+
+
+def _over(measured: F64, limit: float) -> Bool:
+    # The table holds float32: 0.05 there is a little over the 0.05 of the configuration.
+    return measured.astype(np.float32) > np.float32(limit)
+
+
+def _at_most(table: pd.DataFrame, name: str, column: str, limit: float) -> Rule:
+    measured = floats(table, column)
+    return Rule(name=name, broken=_over(measured, limit), measured=measured, limit=limit)
+
+
+def _at_least(table: pd.DataFrame, name: str, column: str, limit: float) -> Rule:
+    measured = floats(table, column)
+    return Rule(name=name, broken=_over(-measured, -limit), measured=measured, limit=limit)
+
+
+def _unreadable(table: pd.DataFrame, numbers: Sequence[str], lists: Sequence[str]) -> Rule:
+    readable = np.logical_and.reduce(
+        [np.isfinite(floats(table, name)) for name in numbers] + [finite_lists(table, name) for name in lists]
+    )
+    return Rule(name="non_finite", broken=~readable, measured=np.full(len(table), np.nan), limit=np.nan)
+
+
+def _first_broken(rules: Sequence[Rule], count: int) -> I64:
+    """Number of the first rule each row breaks, -1 for none."""
+    first = np.full(count, -1, dtype=np.int64)
+    for number in reversed(range(len(rules))):
+        first[rules[number].broken] = number
+    return first
+
+
+def _look_up(rules: Sequence[Rule], first: I64) -> tuple[Strings, F64, F64]:
+    reason = np.full(len(first), "", dtype=object)
+    measured, limit = np.full(len(first), np.nan), np.full(len(first), np.nan)
+    for number, rule in enumerate(rules):
+        hit = first == number
+        reason[hit], measured[hit], limit[hit] = rule.name, rule.measured[hit], rule.limit
+    return reason, measured, limit
+
+
+def _check_boxes(boxes: F64) -> None:
+    longitudes, latitudes = boxes[:, [0, 2]], boxes[:, [1, 3]]
+    good = np.isfinite(boxes).all(axis=1) & (np.abs(latitudes) <= 90).all(axis=1)
+    good &= (np.abs(longitudes) <= 180).all(axis=1) & (boxes[:, 1] <= boxes[:, 3])
+    if not good.all():
+        number = int(np.flatnonzero(~good)[0])
+        raise ConfigError(
+            f"excluded footprint {number}: found {boxes[number].tolist()}, expected west, south, east, north in degrees "
+            "with south <= north. Give the footprints in longitude and latitude (EPSG:4326)."
+        )
+
+
+def _least_gap_km(patches: F64, boxes: F64, buffer_km: float) -> F64:
+    """(k,) gap to the nearest box; inf where every box is far. Sorted by latitude, so that a box meets few patches."""
+    order = np.argsort(patches[:, 1], kind="stable")
+    lon, half_lon = _centre_and_half_width(patches[order])
+    south, north = patches[order, 1], patches[order, 3]
+    reach_deg = buffer_km / KM_PER_DEGREE
+    tallest_deg = float((north - south).max())
+    box_lon, box_half_lon = _centre_and_half_width(boxes)
+    starts = np.searchsorted(south, boxes[:, 1] - reach_deg - tallest_deg, side="left")
+    stops = np.searchsorted(south, boxes[:, 3] + reach_deg, side="right")
+    least = np.full(len(patches), np.inf)
+    for number in np.flatnonzero(stops > starts):
+        near = slice(starts[number], stops[number])
+        apart_deg = np.abs((lon[near] - box_lon[number] + 180) % 360 - 180)
+        gap_lon = np.maximum(apart_deg - half_lon[near] - box_half_lon[number], 0)
+        gap_lat = np.maximum(np.maximum(boxes[number, 1] - north[near], south[near] - boxes[number, 3]), 0)
+        highest = np.maximum(np.maximum(np.abs(south[near]), np.abs(north[near])), np.abs(boxes[number, [1, 3]]).max())
+        gap_km = KM_PER_DEGREE * np.hypot(gap_lat, gap_lon * np.cos(np.radians(highest)))
+        least[near] = np.minimum(least[near], gap_km)
+    unsorted = np.empty_like(least)
+    unsorted[order] = least
+    return unsorted
+
+
+def _centre_and_half_width(boxes: F64) -> tuple[F64, F64]:
+    width = (boxes[:, 2] - boxes[:, 0]) % 360
+    width = np.where((width == 0) & (boxes[:, 2] != boxes[:, 0]), 360.0, width)
+    return boxes[:, 0] + width / 2, width / 2

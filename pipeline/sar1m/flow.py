@@ -1,0 +1,186 @@
+"""Work items over Dask: bounded work in flight, faults kept as values, poison found by name.
+
+The only module that imports Dask. `Workers` runs one function over many items on a local cluster, on any Dask
+scheduler, or (workers=0) in this process, and yields an Outcome for every item, in the order of completion.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import dask
+from distributed import Client, Future, LocalCluster, as_completed
+from distributed.scheduler import KilledWorker
+
+from sar1m.errors import OutputError, Sar1mError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+IN_FLIGHT_PER_WORKER = 3  # enough to hide the scheduler's latency, few enough to keep memory flat
+ALLOWED_DEATHS = 2  # workers a task may take down before it is suspected
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Generic[Item, Result]):
+    """What became of an item: a result, or the type and message of the error that stopped it."""
+
+    item: Item
+    result: Result | None = None
+    error: str = ""
+    cause: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersSettings:
+    """Where the work runs. scheduler: address of a running Dask scheduler; workers: processes on this machine
+    (0: no Dask, everything in this process, one item after the other); memory_limit: of each local worker."""
+
+    scheduler: str | None = None
+    workers: int | None = None
+    memory_limit: str = "auto"
+
+
+class Workers:
+    """A context in which items run. Closes the local cluster, never a scheduler that was given."""
+
+    def __init__(self, settings: WorkersSettings) -> None:
+        self._settings = settings
+        self._stack = contextlib.ExitStack()
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        """Starts or joins the cluster. Raises Sar1mError where a given scheduler does not answer."""
+        settings = self._settings
+        if settings.scheduler is None and settings.workers == 0:
+            return self
+        self._stack.enter_context(dask.config.set(_dask_settings()))
+        if settings.scheduler is not None:
+            self._client = self._stack.enter_context(_join(settings.scheduler))
+        else:
+            cluster = LocalCluster(
+                n_workers=settings.workers or os.cpu_count() or 1,
+                threads_per_worker=1,
+                memory_limit=settings.memory_limit,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0" if _has_dashboard() else None,
+            )
+            self._client = self._stack.enter_context(Client(self._stack.enter_context(cluster)))
+        return self
+
+    def __exit__(self, *exc: tuple[type[BaseException] | None, BaseException | None, TracebackType | None]) -> None:
+        """Ends the local cluster and its processes."""
+        self._stack.close()
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of the dashboard, where there is one."""
+        return str(self._client.dashboard_link) if self._client is not None and _has_dashboard() else None
+
+    @property
+    def count(self) -> int:
+        """Worker threads at hand; 1 without Dask."""
+        return 1 if self._client is None else max(1, sum(self._client.nthreads().values()))
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Outcome[Item, Result]]:
+        """Outcomes of function over items, as they complete; items are drawn only as room becomes free.
+
+        An item that took workers down with it is run again alone; only if it does so again is it reported, as
+        WorkerDied. Raises OutputError at once: a full disk stops the build, it is no fault of an item.
+        """
+        if self._client is None:
+            for item in items:
+                yield attempt(function, item)
+            return
+        suspects: list[Item] = []
+        yield from self._pass(function, items, self.count * IN_FLIGHT_PER_WORKER, suspects)
+        condemned: list[Item] = []
+        yield from self._pass(function, suspects, 1, condemned)
+        for item in condemned:
+            yield Outcome(item=item, error="WorkerDied", cause=f"killed {ALLOWED_DEATHS + 1} workers, twice")
+
+    def _pass(
+        self, function: Callable[[Item], Result], items: Iterable[Item], room: int, suspects: list[Item]
+    ) -> Iterator[Outcome[Item, Result]]:
+        client = self._client
+        if client is None:
+            raise RuntimeError("Workers.map needs the context to be entered")
+        queue = iter(items)
+        running: dict[Future[Any], Item] = {}
+
+        def submit(batch: Iterable[Item]) -> list[Future[Any]]:
+            futures = {client.submit(attempt, function, item, pure=False): item for item in batch}
+            running.update(futures)
+            return list(futures)
+
+        completed = as_completed(submit(islice(queue, room)))
+        for future in completed:
+            item = running.pop(future)
+            outcome = _outcome(future, item)
+            future.release()
+            completed.update(submit(islice(queue, 1)))
+            if outcome is None:
+                suspects.append(item)
+            else:
+                yield outcome
+
+
+def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    """Runs function on one item and turns its fault into a value. An error that is not ours is tried once more.
+
+    Raises OutputError: where nothing can be written, going on to the next item only loses time.
+    """
+    for last in (False, True):
+        try:
+            return Outcome(item=item, result=function(item))
+        except OutputError:
+            raise
+        except Sar1mError as error:
+            return Outcome(item=item, error=type(error).__name__, cause=str(error))
+        except Exception as error:  # noqa: BLE001 - the item boundary: one bad item must not end a build of a million
+            if last:
+                return Outcome(item=item, error=type(error).__name__, cause=str(error) or repr(error))
+    raise RuntimeError("unreachable")
+
+
+def _outcome(future: Future[Any], item: Any) -> Outcome[Any, Any] | None:  # noqa: ANN401 - any item
+    """None where the item's workers died."""
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            return None
+        if isinstance(error, OutputError):
+            raise error
+        return Outcome(item=item, error=type(error).__name__, cause=str(error))
+    if future.status != "finished":
+        return Outcome(item=item, error="Cancelled", cause="the scheduler cancelled the task")
+    outcome: Outcome[Any, Any] = future.result()
+    return Outcome(item=item, result=outcome.result, error=outcome.error, cause=outcome.cause)
+
+
+def _join(address: str) -> Client:
+    try:
+        return Client(address, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise Sar1mError(f"--scheduler {address}: no Dask scheduler answers there ({error}).") from error
+
+
+def _has_dashboard() -> bool:
+    return importlib.util.find_spec("bokeh") is not None
+
+
+def _dask_settings() -> dict[str, Any]:
+    return {
+        "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
+        "distributed.worker.daemon": True,  # workers end with the process that started them
+        "distributed.nanny.environ": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "GDAL_NUM_THREADS": "1"},
+        "distributed.logging": {"distributed": "error", "bokeh": "error", "tornado": "error"},
+        "distributed.comm.timeouts.connect": "30s",
+    }

@@ -1,0 +1,94 @@
+"""Files that are whole or absent: written aside, synced, renamed. zarr and shutil do not sync; a build must."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sar1m.errors import OutputError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDigest:
+    """sha256 (hexadecimal) and size in bytes of a file."""
+
+    sha256: str
+    size: int
+
+
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turns an operating system's refusal (disk full, read-only, quota) into an OutputError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror or error}. Nothing finished is lost: free space or fix the "
+            "permissions and run the same command again."
+        ) from error
+
+
+def sync_directory(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path: Path, pieces: Iterable[bytes]) -> FileDigest:
+    """Writes pieces one after the other into path: a temporary name, fsync, rename, fsync of the folder.
+
+    After a crash at any instant path holds either its former content or all pieces. Returns digest and size, taken
+    from the bytes on their way. Raises OutputError where the system refuses.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    sha256, size = hashlib.sha256(), 0
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            for piece in pieces:
+                stream.write(piece)
+                sha256.update(piece)
+                size += len(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+        sync_directory(path.parent)
+    return FileDigest(sha256=sha256.hexdigest(), size=size)
+
+
+def digest_file(path: Path) -> FileDigest:
+    """Digest and size of an existing file, read in pieces."""
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        return FileDigest(sha256=sha256, size=stream.tell())
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes every file and name below folder durable: for files that a library wrote without syncing."""
+    with writing_to(folder):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            else:
+                sync_directory(path)
+        sync_directory(folder)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a file or a folder with all below it; absent is fine."""
+    with writing_to(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,364 @@
+"""The one door to GDAL: local GeoTIFF files in, float32 arrays on a wanted grid out.
+
+GDAL opens by content, not by name: a virtual raster renamed .tif reads any file or fetches any address that it names.
+So every path must be a plain local file that begins like a TIFF, only the GTiff driver is asked, and what a header
+announces is checked before a pixel is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.errors
+import rasterio.warp
+from rasterio.crs import CRS
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from sar1m.errors import SourceError
+from sar1m.records import F32, RasterGrid
+
+Resampling = Literal["nearest", "bilinear", "cubic"]
+Unit = Literal["as_is", "db"]
+FloatArray = npt.NDArray[np.float64]
+
+MAX_SIDE_PX: Final = 131_072  # a 1,300 km mosaic at 10 m; beyond that a header is a mistake or an attack
+MAX_BANDS: Final = 64
+MAX_TILE_BYTES: Final = 2**29  # one decoded tile or strip; GDAL allocates it whole
+MAX_READ_PX: Final = 2**27  # pixels of one band held at once while resampling
+ALIGNED_PX: Final = 1e-3  # grids that agree this well are one grid: their pixels are copied
+REAL_DTYPES: Final = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+
+_TIFF_MAGIC: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_NOT_LOCAL: Final = re.compile(r"^(/vsi|[A-Za-z][A-Za-z0-9_.+-]*:)", re.IGNORECASE)
+_KERNEL_MARGIN_PX: Final = 4  # cubic reaches two pixels, one more for each rounding
+_DIGEST_PIECE_BYTES: Final = 2**20
+# VRT, GTI and the network drivers refer to other files. GDAL drops drivers only before its first use in a process, so
+# this is the second wall; driver="GTiff" at each open is the first.
+_GDAL_OPTIONS: Final[dict[str, Any]] = {
+    "GDAL_SKIP": "VRT DERIVED GTI HTTP WMS WMTS WCS PLMOSAIC EEDA EEDAI DAAS OGCAPI STACTA STACIT NGW",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no side-car files: what is hashed is what is read
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+    "GDAL_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TiffBytes:
+    """A GeoTIFF held in memory, such as a member of an archive. name stands for it in errors."""
+
+    name: str
+    content: bytes
+
+
+RasterInput = Path | TiffBytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterHeader:
+    """What a GeoTIFF says of itself. transform: affine a, b, c, d, e, f of pixel corners in units of crs_wkt.
+
+    epsg: None where the system matches no code. tags: those of the file; descriptions: one a band, "" where absent.
+    """
+
+    name: str
+    rows: int
+    cols: int
+    dtype: str
+    crs_wkt: str
+    epsg: int | None
+    transform: tuple[float, float, float, float, float, float]
+    nodata: float | None
+    descriptions: tuple[str, ...]
+    tags: tuple[tuple[str, str], ...]
+
+    @property
+    def bands(self) -> int:
+        """Number of bands."""
+        return len(self.descriptions)
+
+    def grid(self) -> RasterGrid | None:
+        """The raster's own grid, or None where it is not north-up with square pixels on a WGS 84 / UTM zone."""
+        a, b, c, d, e, f = self.transform
+        square = b == 0 and d == 0 and a > 0 and abs(a + e) * max(self.rows, self.cols) <= ALIGNED_PX * a
+        if self.epsg is None or self.epsg // 100 not in (326, 327) or not square:
+            return None
+        return RasterGrid(epsg=self.epsg, left_m=c, top_m=f, gsd_m=a, rows=self.rows, cols=self.cols)
+
+    def lonlat(self, rows: npt.ArrayLike, cols: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Longitudes and latitudes in degrees of pixel coordinates (0, 0 is the outer corner), one-dimensional."""
+        x, y = Affine(*self.transform) * (np.asarray(cols, dtype=np.float64), np.asarray(rows, dtype=np.float64))
+        lon, lat = rasterio.warp.transform(CRS.from_wkt(self.crs_wkt), CRS.from_epsg(4326), x, y)
+        return np.asarray(lon), np.asarray(lat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRule:
+    """How stored numbers become values before any resampling.
+
+    unit db: 10^(x/10), so that means are means of power. zero_is_nodata: a stored 0 is no measurement (linear power
+    beside the swath, Sentinel-2 DN); never set it for decibels or classes, where 0 is a value.
+    """
+
+    resampling: Resampling
+    unit: Unit = "as_is"
+    zero_is_nodata: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WindowPixels:
+    """pixels: (bands, rows, cols), NaN outside the raster and without data. resampled: False where pixels were
+    copied. infinities: how many stored infinities became NaN."""
+
+    pixels: F32
+    resampled: bool
+    infinities: int
+
+
+def file_digest(path: Path) -> str:
+    """blake2b-128 of a file's bytes, hexadecimal, read in pieces. Raises SourceError where it cannot be read."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("rb") as stream:
+            while piece := stream.read(_DIGEST_PIECE_BYTES):
+                digest.update(piece)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}. Check its name and permissions.") from error
+    return digest.hexdigest()
+
+
+def read_header(source: RasterInput) -> RasterHeader:
+    """Header of a GeoTIFF, without reading a pixel.
+
+    Raises SourceError where the input is missing, empty, no TIFF, not local, without a coordinate system, of a
+    complex or unknown type, or larger than MAX_SIDE_PX, MAX_BANDS or MAX_TILE_BYTES allow.
+    """
+    with _opened(source) as dataset:
+        return _header(dataset, _name(source))
+
+
+def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...], rule: ReadRule) -> WindowPixels:
+    """The part of a raster that lies on grid; bands count from 1.
+
+    Where the raster's lattice is the grid's (same system and spacing, offset under ALIGNED_PX) pixels are copied;
+    else they are warped once, straight onto the grid, with an exact transformation.
+    Numbers are held as float64 until the last step. Raises SourceError as read_header does, and where a band is
+    missing, a tile is damaged, or the wanted part of the raster exceeds MAX_READ_PX.
+    """
+    with _opened(source) as dataset:
+        header = _header(dataset, _name(source))
+        if not bands or min(bands) < 1 or max(bands) > header.bands:
+            raise SourceError(
+                f"{header.name}: has {header.bands} band(s), but band(s) {list(bands)} are asked for. Correct the "
+                "description of its bands or give the complete file."
+            )
+        offset = _aligned_offset(header, grid)
+        window = _source_window(header, grid) if offset is None else _overlap(header, grid, offset)
+        values, infinities = _read_values(dataset, header, window, bands, rule)
+    if offset is None:
+        pixels = _warp(values, header, window, grid, rule.resampling)
+    else:
+        pixels = _place(values, window, grid, offset)
+    return WindowPixels(pixels=pixels.astype(np.float32), resampled=offset is None, infinities=infinities)
+
+
+def _name(source: RasterInput) -> str:
+    return source.name if isinstance(source, TiffBytes) else str(source)
+
+
+def _checked_path(path: Path) -> Path:
+    """The absolute path of a plain local TIFF file. Raises SourceError for anything else."""
+    if _NOT_LOCAL.match(str(path)):
+        raise SourceError(f"{path}: not a local file name. Addresses and GDAL's virtual paths (/vsi...) are refused.")
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"{path}: not a regular file. Expected a GeoTIFF.")
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}. Expected a GeoTIFF; check the path.") from error
+    if not status.st_size:
+        raise SourceError(f"{path}: is empty (0 bytes). Expected a GeoTIFF; fetch or copy it again.")
+    _check_magic(head, str(path))
+    return path.absolute()
+
+
+def _check_magic(head: bytes, name: str) -> None:
+    if not head.startswith(_TIFF_MAGIC):
+        raise SourceError(
+            f"{name}: not a TIFF: begins with {head[:12]!r}. Only GeoTIFF files are read; convert it, e.g. with "
+            "gdal_translate -of COG."
+        )
+
+
+@contextmanager
+def _opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
+    """A rasterio dataset. Turns GDAL's complaints, here and while it is in use, into SourceError."""
+    name = _name(source)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(rasterio.Env(**_GDAL_OPTIONS))
+            if isinstance(source, TiffBytes):
+                _check_magic(source.content[:16], name)
+                # The memory file must outlive the dataset: rasterio does not copy the bytes.
+                memory = stack.enter_context(MemoryFile(source.content))
+                yield stack.enter_context(memory.open(driver="GTiff"))
+            else:
+                yield stack.enter_context(rasterio.open(_checked_path(source), driver="GTiff"))
+    except rasterio.errors.RasterioError as error:
+        raise SourceError(f"{name}: damaged or not a GeoTIFF: {error}. Fetch or copy it again.") from error
+
+
+def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
+    _check_size(dataset, name)
+    if dataset.crs is None:
+        points = len(dataset.gcps[0])
+        found = f"found {points} ground control points" if points else "found none"
+        raise SourceError(
+            f"{name}: no coordinate reference system; {found}. Expected a geocoded raster: geocode the scene first, "
+            "or assign the system with gdal_edit.py -a_srs."
+        )
+    transform = dataset.transform
+    if transform.determinant == 0:
+        raise SourceError(f"{name}: its pixels have no area (transform {tuple(transform)[:6]}). Assign a geotransform.")
+    return RasterHeader(
+        name=name,
+        rows=dataset.height,
+        cols=dataset.width,
+        dtype=dataset.dtypes[0],
+        crs_wkt=dataset.crs.to_wkt(),
+        epsg=dataset.crs.to_epsg(),
+        transform=tuple(transform)[:6],
+        nodata=dataset.nodata,
+        descriptions=tuple(text or "" for text in dataset.descriptions),
+        tags=tuple(sorted(dataset.tags().items())),
+    )
+
+
+def _check_size(dataset: rasterio.DatasetReader, name: str) -> None:
+    if max(dataset.width, dataset.height) > MAX_SIDE_PX or dataset.count > MAX_BANDS:
+        raise SourceError(
+            f"{name}: announces {dataset.height} x {dataset.width} px and {dataset.count} bands; at most "
+            f"{MAX_SIDE_PX} x {MAX_SIDE_PX} px and {MAX_BANDS} bands are read. Cut it into tiles."
+        )
+    strange = sorted(set(dataset.dtypes) - set(REAL_DTYPES))
+    if strange:
+        raise SourceError(
+            f"{name}: pixels of type {', '.join(strange)}; expected one of {', '.join(REAL_DTYPES)}. Detect complex "
+            "(SLC) data first: power is |z|^2."
+        )
+    tile_rows, tile_cols = dataset.block_shapes[0]
+    tile_bytes = tile_rows * tile_cols * np.dtype(dataset.dtypes[0]).itemsize
+    if tile_bytes > MAX_TILE_BYTES:
+        raise SourceError(
+            f"{name}: one tile of {tile_rows} x {tile_cols} px takes {tile_bytes} bytes; at most {MAX_TILE_BYTES} are "
+            "decoded at once. Write it tiled, e.g. with gdal_translate -of COG."
+        )
+
+
+def _aligned_offset(header: RasterHeader, grid: RasterGrid) -> tuple[int, int] | None:
+    """Row and column of the grid's first pixel in the raster, or None where the lattices differ."""
+    own = header.grid()
+    if own is None or own.epsg != grid.epsg:
+        return None
+    if abs(own.gsd_m / grid.gsd_m - 1) * max(own.rows, own.cols, grid.rows, grid.cols) > ALIGNED_PX:
+        return None
+    row = (own.top_m - grid.top_m) / grid.gsd_m
+    col = (grid.left_m - own.left_m) / grid.gsd_m
+    if max(abs(row - round(row)), abs(col - round(col))) > ALIGNED_PX:
+        return None
+    return round(row), round(col)
+
+
+def _overlap(header: RasterHeader, grid: RasterGrid, offset: tuple[int, int]) -> Window:
+    """The raster's pixels that the aligned grid covers; zero rows or columns where they do not meet."""
+    row, col = offset
+    top, left = min(max(row, 0), header.rows), min(max(col, 0), header.cols)
+    bottom = min(max(row + grid.rows, top), header.rows)
+    right = min(max(col + grid.cols, left), header.cols)
+    return Window(left, top, right - left, bottom - top)
+
+
+def _source_window(header: RasterHeader, grid: RasterGrid) -> Window:
+    """The raster's pixels that a warp onto grid can touch, found from points along and inside the grid."""
+    down, right = np.meshgrid(np.linspace(0, grid.rows, 22), np.linspace(0, grid.cols, 22), indexing="ij")
+    x_m, y_m = grid.left_m + right.ravel() * grid.gsd_m, grid.top_m - down.ravel() * grid.gsd_m
+    x, y = rasterio.warp.transform(CRS.from_epsg(grid.epsg), CRS.from_wkt(header.crs_wkt), x_m, y_m)
+    cols, rows = ~Affine(*header.transform) * (np.asarray(x), np.asarray(y))
+    finite = np.isfinite(cols) & np.isfinite(rows)
+    if not finite.any():
+        return Window(0, 0, 0, 0)
+    rows, cols = rows[finite], cols[finite]
+    spacing = max(np.ptp(rows) / grid.rows, np.ptp(cols) / grid.cols, 1.0)  # source pixels a target pixel
+    margin = _KERNEL_MARGIN_PX * spacing
+    top, bottom = np.clip([rows.min() - margin, rows.max() + margin], 0, header.rows)
+    left, right_edge = np.clip([cols.min() - margin, cols.max() + margin], 0, header.cols)
+    first_row, first_col = int(np.floor(top)), int(np.floor(left))
+    return Window(first_col, first_row, int(np.ceil(right_edge)) - first_col, int(np.ceil(bottom)) - first_row)
+
+
+def _read_values(
+    dataset: rasterio.DatasetReader, header: RasterHeader, window: Window, bands: tuple[int, ...], rule: ReadRule
+) -> tuple[FloatArray, int]:
+    """Values (bands, rows, cols) of a window under rule, NaN without data, and how many infinities became NaN."""
+    if window.width * window.height > MAX_READ_PX:
+        raise SourceError(
+            f"{header.name}: {window.height} x {window.width} px lie on one work item; at most {MAX_READ_PX} px are "
+            "held at once. Resample the raster to about the target spacing first."
+        )
+    if not window.width or not window.height:
+        return np.full((len(bands), window.height, window.width), np.nan), 0
+    values = dataset.read(list(bands), window=window).astype(np.float64)
+    if header.nodata is not None and not np.isnan(header.nodata):
+        stored_nodata = float(np.dtype(header.dtype).type(header.nodata))
+        values[values == stored_nodata] = np.nan
+    if rule.zero_is_nodata:
+        values[values == 0] = np.nan
+    infinite = np.isinf(values)
+    values[infinite] = np.nan
+    return (10 ** (values / 10) if rule.unit == "db" else values), int(infinite.sum())
+
+
+def _place(values: FloatArray, window: Window, grid: RasterGrid, offset: tuple[int, int]) -> FloatArray:
+    pixels = np.full((len(values), grid.rows, grid.cols), np.nan)
+    row, col = window.row_off - offset[0], window.col_off - offset[1]
+    if values.size:
+        pixels[:, row : row + values.shape[1], col : col + values.shape[2]] = values
+    return pixels
+
+
+def _warp(
+    values: FloatArray, header: RasterHeader, window: Window, grid: RasterGrid, resampling: Resampling
+) -> FloatArray:
+    """Values moved onto grid. Band by band: a pixel missing in one band must not take the others with it."""
+    pixels = np.full((len(values), grid.rows, grid.cols), np.nan)
+    if not values.size:
+        return pixels
+    origin = Affine(*header.transform) * Affine.translation(window.col_off, window.row_off)
+    with rasterio.Env(**_GDAL_OPTIONS):
+        for band, target in zip(values, pixels, strict=True):
+            rasterio.warp.reproject(
+                band,
+                target,
+                src_transform=origin,
+                src_crs=CRS.from_wkt(header.crs_wkt),
+                src_nodata=np.nan,
+                dst_transform=Affine(*grid.transform),
+                dst_crs=CRS.from_epsg(grid.epsg),
+                dst_nodata=np.nan,
+                resampling=rasterio.warp.Resampling[resampling],
+                tolerance=0.0,  # exact, and so the same whatever part of the raster was read
+            )
+    return pixels

@@ -1,0 +1,89 @@
+"""The Zarr groups of a store: metadata, small per-sample arrays and coordinates, and where each shard lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from zarr.codecs import Crc32cCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+from sar1m.core.identity import sample_key
+from sar1m.io.chunks import Compression, zarr_compressors
+from sar1m.schema import ArrayLayout, LinearEncoding
+
+COORDINATES = "sample_id lon lat"  # CF: auxiliary coordinates of the image arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageArray:
+    """One of the two big arrays of a split: how it is laid out, encoded and compressed."""
+
+    layout: ArrayLayout
+    encoding: LinearEncoding
+    compression: Compression
+    labels: tuple[str, ...]  # of the second dimension: polarisations or bands
+
+
+def shard_path(group: Path, array: str, shard: int) -> Path:
+    """The file of a shard: shards run along the sample dimension alone."""
+    return group / array / "c" / str(shard) / "0" / "0" / "0"
+
+
+def group_files(images: list[ImageArray], samples: pd.DataFrame, attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """A split's group without the shards, as file contents by relative name: zarr.json of every array, coordinates,
+    and the per-sample arrays paired, sample_key, sample_id, lon, lat. samples: this split's rows in store order."""
+    files: dict[str, Buffer] = {}
+    root = zarr.create_group(MemoryStore(files), zarr_format=3, attributes=dict(attributes))
+    for image in images:
+        layout = image.layout
+        root.create_array(
+            layout.name,
+            shape=(len(samples), *layout.sample_shape),
+            chunks=layout.chunk_shape,
+            shards=layout.shard_shape,
+            dtype=layout.dtype,
+            fill_value=0,
+            compressors=zarr_compressors(layout.dtype, image.compression),
+            dimension_names=layout.dims,
+            attributes={**image.encoding.cf_attributes(), "coordinates": COORDINATES},
+        )
+        _write_labels(root, layout.dims[1], image.labels)
+    _write_columns(root, samples)
+    return {name: buffer.to_bytes() for name, buffer in sorted(files.items())}
+
+
+def _write_labels(root: zarr.Group, dim: str, labels: tuple[str, ...]) -> None:
+    array = root.create_array(
+        dim, shape=(len(labels),), chunks=(max(len(labels), 1),), dtype="str", dimension_names=(dim,)
+    )
+    array[:] = np.array(labels)
+
+
+def _write_columns(root: zarr.Group, samples: pd.DataFrame) -> None:
+    ids = samples["sample_id"].to_numpy(dtype=str) if len(samples) else np.array([], dtype="U1")
+    columns: dict[str, tuple[np.ndarray, str, str]] = {
+        "paired": (samples["paired"].to_numpy(dtype=np.uint8), "1", "1 where the sample has an optical partner"),
+        "sample_key": (np.array([sample_key(name) for name in ids], dtype=np.int64), "1", "63-bit hash of sample_id"),
+        "lon": (samples["lon"].to_numpy(dtype=np.float64), "degrees_east", "longitude of the patch centre"),
+        "lat": (samples["lat"].to_numpy(dtype=np.float64), "degrees_north", "latitude of the patch centre"),
+    }
+    for name, (values, units, long_name) in columns.items():
+        root.create_array(
+            name,
+            data=values,
+            chunks=(max(len(values), 1),),
+            compressors=[Crc32cCodec()],
+            dimension_names=("sample",),
+            attributes={"units": units, "long_name": long_name},
+        )
+    array = root.create_array(
+        "sample_id", shape=ids.shape, chunks=(max(len(ids), 1),), dtype="str", dimension_names=("sample",)
+    )
+    array[:] = ids

@@ -1,0 +1,115 @@
+"""Metadata tables: rows to Arrow with the contract's exact types, to GeoParquet, to pandas and back."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from sar1m.errors import StoreError
+from sar1m.io.staging import Row
+from sar1m.schema import CANDIDATE_COLUMNS, SCHEMA_VERSION, Column
+
+ARROW_TYPES: Mapping[str, pa.DataType] = {
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "list<string>": pa.list_(pa.string()),
+    "list<float64>": pa.list_(pa.float64()),
+    "map<float32>": pa.map_(pa.string(), pa.float32()),
+}
+
+
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+    """Fields in the contract's order, with unit and description as field metadata."""
+    return pa.schema(
+        pa.field(
+            column.name,
+            ARROW_TYPES[column.type],
+            nullable=column.nullable,
+            metadata={"unit": column.unit, "description": column.description},
+        )
+        for column in columns
+    )
+
+
+def candidate_batch(rows: Iterable[Row]) -> pa.RecordBatch:
+    """Staged rows as one Arrow batch. Raises StoreError where a row does not fit the contract."""
+    schema = arrow_schema(CANDIDATE_COLUMNS)
+    prepared = [_arrow_row(row) for row in rows]
+    try:
+        return pa.RecordBatch.from_pylist(prepared, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise StoreError(
+            f"a staged row does not fit schema {SCHEMA_VERSION}: {error}. Remove the staging folder and build again."
+        ) from error
+
+
+def candidate_frame(batches: Sequence[pa.RecordBatch]) -> pd.DataFrame:
+    """All candidates as a pandas frame: lists stay lists, land_cover becomes a dict, missing values None/NaN/NaT."""
+    table = pa.Table.from_batches(batches, schema=arrow_schema(CANDIDATE_COLUMNS))
+    return table.to_pandas(maps_as_pydicts="strict")
+
+
+def parquet_bytes(frame: pd.DataFrame, columns: Sequence[Column]) -> bytes:
+    """A frame with the contract's columns as Parquet; as GeoParquet 1.1 with a geometry column (the patch's outline,
+    WKB, lon/lat) where it has bounds_lonlat. The same frame always gives the same bytes."""
+    schema = arrow_schema(columns)
+    table = pa.Table.from_arrays([_arrow_column(frame[field.name], field) for field in schema], schema=schema)
+    if "bounds_lonlat" in schema.names:
+        bounds = np.array(list(frame["bounds_lonlat"]), dtype=np.float64).reshape(-1, 4)
+        table = _with_geometry(table, bounds)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=65536)
+    return buffer.getvalue()
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A metadata table as a pandas frame (geometry as WKB). Raises StoreError where it is missing or damaged."""
+    try:
+        return pq.read_table(path).to_pandas(maps_as_pydicts="strict")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(
+            f"{path}: cannot be read as Parquet ({error}). Check the store with `sar1m verify`."
+        ) from error
+
+
+def _with_geometry(table: pa.Table, bounds: np.ndarray) -> pa.Table:
+    boxes = shapely.box(*bounds.T)
+    total = [] if len(bounds) == 0 else [*bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()]
+    # No crs member: GeoParquet then means OGC:CRS84, longitude before latitude.
+    column = {"encoding": "WKB", "geometry_types": ["Polygon"], **({"bbox": total} if total else {})}
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    table = table.append_column("geometry", pa.array(shapely.to_wkb(boxes), type=pa.binary()))
+    metadata = {"geo": json.dumps(geo, sort_keys=True), "sar1m_schema": SCHEMA_VERSION}
+    return table.replace_schema_metadata(metadata)
+
+
+def _arrow_column(series: pd.Series, field: pa.Field) -> pa.Array:
+    if pa.types.is_map(field.type):
+        return pa.array([sorted(fractions.items()) for fractions in series], type=field.type)
+    return pa.Array.from_pandas(series, type=field.type)
+
+
+def _arrow_row(row: Row) -> dict[str, Any]:
+    """JSON keeps a time as text and a map as an object; Arrow wants a datetime and pairs."""
+    typed: dict[str, Any] = {
+        name: sorted(value.items()) if isinstance(value, dict) else value for name, value in row.items()
+    }
+    for name in ("sar_datetime", "optical_datetime"):
+        if typed.get(name) is not None:
+            typed[name] = datetime.fromisoformat(typed[name]).astimezone(UTC)
+    return typed

@@ -1,0 +1,44 @@
+"""Where patches stand on chips: rasters too small for a whole cell."""
+
+from __future__ import annotations
+
+from sar1m.config import GridConfig
+from sar1m.errors import ConfigError
+from sar1m.records import Candidate, PatchPlace, RasterGrid
+
+_PATCH_STEP_PX = 16  # patch_px is a multiple of it
+
+
+def chip_block(chip: RasterGrid, stem: str, config: GridConfig) -> tuple[RasterGrid, tuple[PatchPlace, ...]]:
+    """The central part of a chip that holds as many whole patches as fit beside the halo, and those patches.
+
+    One patch takes the chip's name; several add `_<column from the west>_<row from the north>`, as cells do.
+    Raises ConfigError where not even one fits, naming the largest patch that would.
+    """
+    down, across = ((side - 2 * config.halo_px) // config.patch_px for side in (chip.rows, chip.cols))
+    if down < 1 or across < 1:
+        room_px = min(chip.rows, chip.cols) - 2 * config.halo_px
+        largest_px = max(room_px // _PATCH_STEP_PX * _PATCH_STEP_PX, 0)
+        raise ConfigError(
+            f"{stem}: {chip.rows} x {chip.cols} px of {chip.gsd_m:g} m are too small for grid.patch_px = "
+            f"{config.patch_px} with grid.halo_px = {config.halo_px} on each side. The largest patch here is "
+            f"{largest_px} px at this halo; lower grid.patch_px or grid.halo_px."
+        )
+    rows, cols = down * config.patch_px, across * config.patch_px
+    block = chip.window((chip.rows - rows) // 2, (chip.cols - cols) // 2, rows, cols)
+    places = tuple(
+        PatchPlace(
+            name=stem if down * across == 1 else f"{stem}_{column}_{row}",
+            row=row * config.patch_px,
+            col=column * config.patch_px,
+        )
+        for row in range(down)
+        for column in range(across)
+    )
+    return block, places
+
+
+def grid_with_halo(candidate: Candidate) -> RasterGrid:
+    """The grid that a work item's pixels cover: its block and the halo around it."""
+    halo, grid = candidate.halo_px, candidate.grid
+    return grid.window(-halo, -halo, grid.rows + 2 * halo, grid.cols + 2 * halo)

@@ -1,0 +1,27 @@
+"""From a region to the source that serves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sar1m.errors import RegionError
+from sar1m.sources.base import Source
+from sar1m.sources.folder import FolderSource
+from sar1m.sources.region import Region
+from sar1m.sources.sample import SampleSource
+from sar1m.sources.simulated import SimulatedSource
+
+
+def open_source(region: Region) -> Source:
+    """The source of a region. Raises RegionError for an area of the Earth: it needs a service, and none is wired yet."""
+    if region.kind == "sample":
+        return SampleSource()
+    if region.kind == "simulated":
+        return SimulatedSource(int(region.argument))
+    if region.kind == "folder":
+        return FolderSource(Path(region.argument))
+    raise RegionError(
+        f"{region.label}: this version builds from local scenes only: `sample`, `folder:<path>` or "
+        "`simulated:<cells>`. For an area of the Earth, `sar1m plan` counts its cells; put the scenes into a folder and "
+        "build with `folder:<path>`."
+    )

@@ -1,0 +1,212 @@
+"""Phase 2, first half: read what is staged, choose, number, and write every table and statistic of the store."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sar1m import __version__
+from sar1m.config import BuildConfig
+from sar1m.core.select import Selection, select
+from sar1m.errors import StoreError
+from sar1m.io.durable import FileDigest, write_durably
+from sar1m.io.footprints import read_footprints
+from sar1m.io.staging import Row, read_record
+from sar1m.io.store import ImageArray
+from sar1m.io.tables import candidate_batch, candidate_frame, parquet_bytes
+from sar1m.schema import (
+    FAILED_COLUMNS,
+    FAILED_FILE,
+    PROVENANCE_DIR,
+    REJECTED_COLUMNS,
+    REJECTED_FILE,
+    SAMPLE_COLUMNS,
+    SAMPLES_FILE,
+    SCHEMA_VERSION,
+    STATS_DIR,
+)
+from sar1m.stages.plan import Plan
+from sar1m.stages.select_pack import (
+    ShardTask,
+    image_arrays,
+    number_samples,
+    pack_digest,
+    remove_other_packs,
+    shard_tasks,
+    write_groups,
+)
+from sar1m.stages.statistics import Normalisation, count_summary, self_test_summary, site_summary
+
+BYTE_DECIDING = ("numpy", "scipy", "zarr", "numcodecs", "rasterio", "pyarrow", "pandas", "shapely", "pillow", "jinja2")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Assembly:
+    """A store that is chosen but not written. packed: the folder it is written into."""
+
+    staging: Path
+    packed: Path
+    samples: pd.DataFrame
+    selection: Selection
+    images: list[ImageArray]
+    summary: dict[str, Any]
+    self_test: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def choose(staging: Path, plan: Plan, config: BuildConfig) -> Assembly:
+    """Reads every staged record and applies the thresholds.
+
+    Raises StoreError where a block is damaged or missing, or where the counts do not add up.
+    """
+    failed_ids = {item.item_id for item in plan.failed}
+    keys = [item.key for item in plan.items if item.item_id not in failed_ids]
+    batches, recoveries = [], []
+    for key in keys:
+        record = read_record(staging, key)
+        batches.append(candidate_batch({**row, "key": f"{key}/{row['patch']}"} for row in record.rows))
+        recoveries.extend(record.self_test)
+    candidates = candidate_frame(batches)
+    selection = _select(candidates, config)
+    samples = number_samples(selection.samples, config.pack.shard_samples)
+    failed = sum(item.patches for item in plan.failed)
+    summary = _summary(plan, config, samples, selection.rejected, failed, candidates)
+    if summary["counts"]["candidates"] != plan.patches:
+        raise StoreError(
+            f"{staging}: {plan.patches} patches were planned, but {summary['counts']} came out. "
+            "Remove the staging folder and build again."
+        )
+    facts = {
+        "name": config.name,
+        "region": plan.region,
+        "schema_version": SCHEMA_VERSION,
+        "code_version": __version__,
+        "plan": plan.digest(),
+        "config": config.digest(),
+        "counts": summary["counts"],
+        "rejected_by_reason": summary["rejected_by_reason"],
+        "unpaired_by_reason": summary["unpaired_by_reason"],
+        "by_split": summary["by_split"],
+    }
+    packed = staging / "pack" / pack_digest(samples, selection.rejected, config, facts)
+    return Assembly(
+        staging=staging,
+        packed=packed,
+        samples=samples,
+        selection=selection,
+        images=image_arrays(config, plan.kind),
+        summary=summary,
+        self_test=self_test_summary(recoveries),
+        facts=facts,
+    )
+
+
+def write_tables(assembly: Assembly, plan: Plan, config: BuildConfig) -> dict[Path, FileDigest]:
+    """Writes everything but shards and report into the packing folder; digests by path."""
+    remove_other_packs(assembly.packed)
+    samples, rejected = assembly.samples, assembly.selection.rejected
+    failed = pd.DataFrame(
+        [{"item": f.item_id, "patches": f.patches, "error": f.error, "cause": f.cause} for f in plan.failed],
+        columns=[column.name for column in FAILED_COLUMNS],
+    )
+    files: dict[str, bytes] = {
+        SAMPLES_FILE: parquet_bytes(samples, SAMPLE_COLUMNS),
+        REJECTED_FILE: parquet_bytes(rejected, REJECTED_COLUMNS),
+        FAILED_FILE: parquet_bytes(failed, FAILED_COLUMNS),
+        f"{STATS_DIR}/summary.json": _json(assembly.summary),
+        f"{STATS_DIR}/self_test.json": _json(assembly.self_test),
+        f"{STATS_DIR}/splits.json": _json(assembly.selection.audit.to_json()),
+        f"{STATS_DIR}/normalisation.json": _json(_normalisation(assembly)),
+        f"{PROVENANCE_DIR}/config.toml": config.to_toml().encode(),
+        f"{PROVENANCE_DIR}/environment.txt": _environment().encode(),
+    }
+    known = {assembly.packed / name: write_durably(assembly.packed / name, [text]) for name, text in files.items()}
+    attributes = {"name": config.name, "kind": asdict(plan.kind)}
+    return known | write_groups(assembly.packed, samples, assembly.images, attributes)
+
+
+def shards(assembly: Assembly) -> list[ShardTask]:
+    """Every shard to be written."""
+    return list(shard_tasks(assembly.packed, assembly.staging, assembly.samples, assembly.images))
+
+
+def _select(candidates: pd.DataFrame, config: BuildConfig) -> Selection:
+    footprints = read_footprints(config.split.exclude_footprints)
+    return select(
+        candidates,
+        screening=config.screening,
+        balance=config.balance,
+        split=config.split,
+        seed=config.pack.seed,
+        excluded=footprints,
+    )
+
+
+def _summary(
+    plan: Plan,
+    config: BuildConfig,
+    samples: pd.DataFrame,
+    rejected: pd.DataFrame,
+    failed: int,
+    candidates: pd.DataFrame,
+) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "region": plan.region,
+        "profile": config.pixels.profile,
+        "patch_px": config.grid.patch_px,
+        "gsd_m": config.grid.gsd_m,
+        "quantity": plan.kind.quantity,
+        "polarisations": plan.kind.polarisations,
+        "optical_quantity": plan.kind.optical_quantity,
+        "optical_bands": plan.kind.bands,
+        **count_summary(samples, rejected, failed=failed),
+        "sites": site_summary(candidates),
+    }
+
+
+def _normalisation(assembly: Assembly) -> dict[str, Any]:
+    """Statistics of the training split (of all samples where it is empty): what a trainer normalises with."""
+    samples = assembly.samples
+    train = samples[samples["split"] == "train"]
+    chosen = train if len(train) else samples
+    totals = {image.layout.name: Normalisation(image.labels, image.encoding) for image in assembly.images}
+    for channels, paired in _sample_statistics(assembly.staging, chosen):
+        totals["sar"].add(channels["sar"])
+        if paired:
+            totals["optical"].add(channels["optical"])
+    basis = "train" if len(train) else "all samples, since the training split is empty"
+    return {"basis": basis, "samples": len(chosen), **{name: total.summary() for name, total in totals.items()}}
+
+
+def _sample_statistics(staging: Path, samples: pd.DataFrame) -> Iterator[tuple[Row, bool]]:
+    """Statistics by sample, block by block in the order of the keys: a fixed order of summation."""
+    blocks = samples["key"].str.partition("/")[0]
+    for block, rows in samples.groupby(blocks, sort=True):
+        paired = dict(zip(rows["patch"], rows["paired"].astype(bool), strict=True))
+        for statistics in read_record(staging, str(block)).statistics:
+            if statistics["patch"] in paired:
+                yield statistics, paired[statistics["patch"]]
+
+
+def _environment() -> str:
+    lines = [f"sar1m=={__version__}", f"python=={platform.python_version()}"]
+    return "\n".join([*lines, *(f"{name}=={version(name)}" for name in BYTE_DECIDING)]) + "\n"
+
+
+def _json(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False, default=_plain).encode() + b"\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no place in a statistics file")

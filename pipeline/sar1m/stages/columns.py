@@ -1,0 +1,144 @@
+"""The metadata row of a candidate patch: who it is, how the pair fits, what the pixels are worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sar1m.core import quality as measure
+from sar1m.core.grid import bounds_lonlat, centres_lonlat
+from sar1m.core.identity import sample_id
+from sar1m.core.registration import BlockRegistration
+from sar1m.core.speckle import estimate_enl
+from sar1m.io.staging import Row
+from sar1m.records import F32, BlockPixels, Bool, Candidate, PatchPlace, Shift
+from sar1m.stages.statistics import finite
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PatchPixels:
+    """One patch cut out of its block. optical and masks are already moved by the applied shift."""
+
+    place: PatchPlace
+    sar: F32
+    optical: F32 | None
+    cloud: Bool | None
+    snow: Bool | None
+    water: Bool | None
+    layover_shadow: Bool | None
+    land_cover: np.ndarray | None
+
+
+def identity(candidate: Candidate, patch_px: int) -> list[Row]:
+    """Names, place, products and rights of every patch of a block, in their order."""
+    side = candidate.grid.gsd_m * patch_px
+    grids = [candidate.grid.window(place.row, place.col, patch_px, patch_px) for place in candidate.patches]
+    lon, lat = centres_lonlat(grids)
+    bounds = bounds_lonlat(grids)
+    shared = _sar_columns(candidate) | _optical_columns(candidate)
+    return [
+        shared
+        | {
+            "sample_id": sample_id(place.name, candidate.sar),
+            "patch": place.name,
+            "epsg": grid.epsg,
+            "transform": list(grid.transform),
+            "gsd_m": side / patch_px,
+            "lon": float(lon[number]),
+            "lat": float(lat[number]),
+            "bounds_lonlat": [float(edge) for edge in bounds[number]],
+        }
+        for number, (place, grid) in enumerate(zip(candidate.patches, grids, strict=True))
+    ]
+
+
+def _sar_columns(candidate: Candidate) -> Row:
+    sar = candidate.sar
+    return {
+        "cell": candidate.cell,
+        "site": candidate.site,
+        "sar_product": sar.product_id,
+        "sar_digest": sar.digest,
+        "platform": sar.platform,
+        "orbit_state": sar.orbit_state,
+        "relative_orbit": sar.relative_orbit,
+        "datatake": sar.datatake,
+        "sar_datetime": None if sar.acquired is None else sar.acquired.isoformat(),
+        "polarisations": list(sar.polarisations),
+        "quantity": sar.quantity,
+        "processing": sar.processing,
+        "provider": sar.provider,
+        "labels": list(candidate.labels),
+        "country": candidate.country,
+        "licence_sar": sar.licence,
+        "attribution": candidate.attribution,
+    }
+
+
+def _optical_columns(candidate: Candidate) -> Row:
+    optical = candidate.optical
+    if optical is None:
+        names = ("product", "digest", "datetime", "provider")
+        empty: Row = {f"optical_{name}": None for name in names}
+        return empty | {
+            "processing_baseline": None,
+            "offset_applied": None,
+            "bands": [],
+            "dt_hours": None,
+            "licence_optical": None,
+        }
+    known = optical.acquired is not None and candidate.sar.acquired is not None
+    hours = (optical.acquired - candidate.sar.acquired).total_seconds() / 3600 if known else None  # type: ignore[operator]
+    return {
+        "optical_product": optical.product_id,
+        "optical_digest": optical.digest,
+        "optical_datetime": None if optical.acquired is None else optical.acquired.isoformat(),
+        "optical_provider": optical.provider,
+        "processing_baseline": optical.processing_baseline,
+        "offset_applied": optical.offset_applied,
+        "bands": list(optical.bands),
+        "dt_hours": hours,
+        "licence_optical": optical.licence,
+    }
+
+
+def pair(registration: BlockRegistration | None, number: int, applied: tuple[int, int]) -> Row:
+    """What the registration found for patch number and for its scene pair, what was applied, and what is left."""
+    if registration is None:
+        return dict.fromkeys(PAIR_COLUMNS)
+    shift, scene = registration.patches[number], registration.scene
+    return {
+        "shift_row_px": finite(shift.row_px),
+        "shift_col_px": finite(shift.col_px),
+        "registration_psr": finite(shift.psr),
+        "registration_status": shift.status,
+        "polarisation_spread_px": finite(shift.polarisation_spread_px),
+        "scene_shift_row_px": finite(scene.row_px),
+        "scene_shift_col_px": finite(scene.col_px),
+        "scene_psr": finite(scene.psr),
+        "applied_row_px": float(applied[0]),
+        "applied_col_px": float(applied[1]),
+        "residual_px": _residual_px(shift, applied),
+    }
+
+
+PAIR_COLUMNS = (
+    "shift_row_px",
+    "shift_col_px",
+    "registration_psr",
+    "registration_status",
+    "polarisation_spread_px",
+    "scene_shift_row_px",
+    "scene_shift_col_px",
+    "scene_psr",
+    "applied_row_px",
+    "applied_col_px",
+    "residual_px",
+)
+
+
+def _residual_px(shift: Shift, applied: tuple[int, int]) -> float | None:
+    return finite(math.hypot(shift.row_px - applied[0], shift.col_px - applied[1]))

@@ -1,0 +1,172 @@
+"""Phase 1 for one work item: read, register, correct, measure, encode, stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sar1m.config import BuildConfig
+from sar1m.core import quality
+from sar1m.core.identity import sample_id
+from sar1m.core.registration import BlockRegistration, recover_shifts, register_block
+from sar1m.errors import SourceError
+from sar1m.io.chunks import encode_chunk
+from sar1m.io.staging import Row, StagedRecord, write_staged
+from sar1m.records import F32, BlockPixels, Candidate, PatchPlace
+from sar1m.schema import SAR_FLOOR_DB, optical_encoding, sar_encoding
+from sar1m.sources.base import Source
+from sar1m.stages import columns
+from sar1m.stages.columns import PatchPixels
+from sar1m.stages.statistics import channel_statistics, finite
+
+
+def prepare_item(item: tuple[str, Candidate], *, source: Source, config: BuildConfig, staging: Path) -> None:
+    """Prepares one work item and commits it under its content key.
+
+    Raises SourceError where the source cannot give what it promised, OutputError where nothing can be written.
+    """
+    key, candidate = item
+    record, chunks = prepare_block(candidate, source.read(candidate, config), config)
+    write_staged(staging, key, record, chunks)
+
+
+def prepare_block(
+    candidate: Candidate, pixels: BlockPixels, config: BuildConfig
+) -> tuple[StagedRecord, Mapping[str, bytes]]:
+    """Rows, statistics and encoded chunks of a block's patches. Raises SourceError where shapes disagree."""
+    _require_shapes(candidate, pixels)
+    pixels = _with_cloud_test(pixels, candidate)
+    registration = _register(candidate, pixels, config)
+    applied = applied_shift(registration, candidate.halo_px, config)
+    rows, statistics = [], []
+    chunks: dict[str, bytes] = {}
+    identities = columns.identity(candidate, config.grid.patch_px)
+    for number, place in enumerate(candidate.patches):
+        patch = cut_patch(candidate, pixels, place, applied, config.grid.patch_px)
+        pair = columns.pair(registration, number, applied)
+        rows.append(identities[number] | pair | columns.quality(pixels, patch))
+        encoded, channels = _encode(candidate, patch, config)
+        chunks |= encoded
+        statistics.append({"patch": place.name} | channels)
+    recoveries = _self_test(candidate, pixels, registration, config)
+    return StagedRecord(rows=rows, statistics=statistics, self_test=recoveries), chunks
+
+
+def applied_shift(registration: BlockRegistration | None, halo_px: int, config: BuildConfig) -> tuple[int, int]:
+    """Whole pixels by which the optical window is moved so that it shows what the SAR window shows.
+
+    The scene pair's own shift, rounded: pixels stay as the sensor's processing made them, at most half a pixel is left
+    in each direction and stands in the table. (0, 0) where the shift cannot be measured or reaches beyond the halo.
+    """
+    if registration is None or config.registration.correct == "none":
+        return (0, 0)
+    scene = registration.scene
+    if scene.status == "unmeasurable":
+        return (0, 0)
+    row, col = round(scene.row_px), round(scene.col_px)
+    return (row, col) if max(abs(row), abs(col)) <= halo_px else (0, 0)
+
+
+def cut_patch(
+    candidate: Candidate, pixels: BlockPixels, place: PatchPlace, applied: tuple[int, int], side: int
+) -> PatchPixels:
+    """The pixels of one patch: SAR and radar masks in place, optical and its masks moved by applied."""
+    row, col = place.row + candidate.halo_px, place.col + candidate.halo_px
+    still = (..., slice(row, row + side), slice(col, col + side))
+    top, left = row + applied[0], col + applied[1]
+    moved = (..., slice(top, top + side), slice(left, left + side))
+    return PatchPixels(
+        place=place,
+        sar=pixels.sar[still],
+        optical=None if pixels.optical is None else pixels.optical[moved],
+        cloud=None if pixels.cloud is None else pixels.cloud[moved],
+        snow=None if pixels.snow is None else pixels.snow[moved],
+        water=None if pixels.water is None else pixels.water[still],
+        layover_shadow=None if pixels.layover_shadow is None else pixels.layover_shadow[still],
+        land_cover=None if pixels.land_cover is None else pixels.land_cover[still],
+    )
+
+
+def _require_shapes(candidate: Candidate, pixels: BlockPixels) -> None:
+    side = 2 * candidate.halo_px
+    expected = (candidate.grid.rows + side, candidate.grid.cols + side)
+    named = {"sar": pixels.sar, "optical": pixels.optical, "cloud": pixels.cloud, "land_cover": pixels.land_cover}
+    for name, array in named.items():
+        if array is not None and array.shape[-2:] != expected:
+            raise SourceError(
+                f"{candidate.item_id}: {name} is {array.shape[-2:]} px, expected {expected} with its halo."
+            )
+    if len(pixels.sar) != len(candidate.sar.polarisations):
+        raise SourceError(
+            f"{candidate.item_id}: {len(pixels.sar)} SAR channels for polarisations {candidate.sar.polarisations}."
+        )
+    if candidate.optical is not None and pixels.optical is None:
+        raise SourceError(f"{candidate.item_id}: the optical partner {candidate.optical.product_id} gave no pixels.")
+
+
+def _with_cloud_test(pixels: BlockPixels, candidate: Candidate) -> BlockPixels:
+    """Sources without a cloud mask get one from brightness, where there is a reflectance to test."""
+    optical = candidate.optical
+    bands = pixels.registration_optical
+    if pixels.cloud is not None or optical is None or optical.quantity != "reflectance" or bands is None:
+        return pixels
+    return quality.with_brightness_test(pixels)
+
+
+def _register(candidate: Candidate, pixels: BlockPixels, config: BuildConfig) -> BlockRegistration | None:
+    if pixels.optical is None:
+        return None
+    optical = pixels.optical if pixels.registration_optical is None else pixels.registration_optical
+    side = config.grid.patch_px + 2 * candidate.halo_px
+    windows = [(place.row, place.col, side, side) for place in candidate.patches]
+    return register_block(pixels.sar, optical, masked=pixels.cloud, windows=windows, settings=config.registration)
+
+
+def _encode(
+    candidate: Candidate, patch: PatchPixels, config: BuildConfig
+) -> tuple[dict[str, bytes], dict[str, list[Row]]]:
+    """Encoded chunks by name and channel statistics by array."""
+    profile, compression = config.pixels.profile, config.pixels.compression
+    encoding = sar_encoding(profile, candidate.sar.quantity)
+    encoded = {"sar": (encoding.encode(decibels(patch.sar)), encoding)}
+    if patch.optical is not None and candidate.optical is not None:
+        encoding = optical_encoding(profile, candidate.optical.quantity)
+        encoded["optical"] = (encoding.encode(patch.optical), encoding)
+    chunks = {f"{patch.place.name}/{name}": encode_chunk(dn, compression) for name, (dn, _) in encoded.items()}
+    return chunks, {name: channel_statistics(dn, encoding) for name, (dn, encoding) in encoded.items()}
+
+
+def decibels(power: F32) -> F32:
+    """10 log10 of linear power, any shape: NaN stays NaN; what lies under the store's floor, zero and negative power
+    included, takes the floor. Only here, on the way into storage, is backscatter floored."""
+    floor = np.float32(10 ** (SAR_FLOOR_DB / 10))
+    logarithm: F32 = np.float32(10) * np.log10(np.maximum(power, floor))
+    return logarithm
+
+
+def _self_test(
+    candidate: Candidate, pixels: BlockPixels, registration: BlockRegistration | None, config: BuildConfig
+) -> list[Row]:
+    """Known shifts injected into a share of the measured pairs, drawn by name."""
+    optical = pixels.optical if pixels.registration_optical is None else pixels.registration_optical
+    if registration is None or optical is None:
+        return []
+    side = config.grid.patch_px + 2 * candidate.halo_px
+    rows = []
+    for place, shift in zip(candidate.patches, registration.patches, strict=True):
+        name = sample_id(place.name, candidate.sar)
+        rng = _generator(config.seed, name)
+        if shift.status != "measured" or rng.random() >= config.registration.self_test_share:
+            continue
+        window = (..., slice(place.row, place.row + side), slice(place.col, place.col + side))
+        recovery = recover_shifts(pixels.sar[window], optical[window], rng=rng, settings=config.registration)
+        rows.append({"sample_id": name, **{k: finite(v) for k, v in vars(recovery).items()}})
+    return rows
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))

@@ -1,0 +1,195 @@
+"""Phase 2: from staged blocks to a finished store. Pure choice first, then whole shards, then the manifest.
+
+Everything is written into a folder of its own under staging/pack, named by what is packed; only when all of it is
+durable does it take the place of the former store. Interrupted anywhere, the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sar1m.config import BuildConfig
+from sar1m.io.chunks import shard_pieces
+from sar1m.io.durable import FileDigest, digest_file, remove_tree, sync_directory, write_durably, writing_to
+from sar1m.io.manifest import payload_files, write_manifest
+from sar1m.io.staging import read_chunk
+from sar1m.io.store import ImageArray, group_files, shard_path
+from sar1m.records import StoreKind
+from sar1m.schema import (
+    DATA_DIR,
+    FAILED_FILE,
+    MARKER_FILE,
+    PROVENANCE_DIR,
+    REJECTED_FILE,
+    REPORT_FILE,
+    SAMPLES_FILE,
+    SCHEMA_VERSION,
+    SPLITS,
+    STATS_DIR,
+    ArrayLayout,
+    optical_encoding,
+    sar_encoding,
+)
+
+READY_SUFFIX = ".ready.json"
+STORE_NAMES = {DATA_DIR, SAMPLES_FILE, REJECTED_FILE, FAILED_FILE, STATS_DIR, PROVENANCE_DIR, REPORT_FILE.split("/")[0]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """One whole shard to write. entries: by slot, key of the staged block and name of the chunk; None: empty slot."""
+
+    staging: Path
+    path: Path
+    slots: int
+    entries: tuple[tuple[str, str] | None, ...]
+
+
+def image_arrays(config: BuildConfig, kind: StoreKind) -> list[ImageArray]:
+    """The arrays of every split under this configuration."""
+    side, profile = config.grid.patch_px, config.pixels.profile
+    arrays = []
+    for name, dim, labels, encoding in (
+        ("sar", "pol", kind.polarisations, sar_encoding(profile, kind.quantity)),
+        (
+            "optical",
+            "band",
+            kind.bands,
+            optical_encoding(profile, "display" if kind.optical_quantity == "display" else "reflectance"),
+        ),
+    ):
+        if not labels:
+            continue
+        layout = ArrayLayout(
+            name=name,
+            dims=("sample", dim, "y", "x"),
+            sample_shape=(len(labels), side, side),
+            dtype=encoding.dtype,
+            shard_samples=config.pack.shard_samples,
+        )
+        compression = config.pixels.compression
+        arrays.append(ImageArray(layout=layout, encoding=encoding, compression=compression, labels=labels))
+    return arrays
+
+
+def number_samples(samples: pd.DataFrame, shard_samples: int) -> pd.DataFrame:
+    """Adds shard and index: the position within the split, in the order of the rows."""
+    index = samples.groupby("split", sort=False).cumcount().astype(np.int64)
+    return samples.assign(index=index, shard=(index // shard_samples).astype(np.int32))
+
+
+def write_groups(
+    root: Path, samples: pd.DataFrame, images: list[ImageArray], attributes: Mapping[str, Any]
+) -> dict[Path, FileDigest]:
+    """Writes the Zarr metadata and small arrays of every split that has samples. Returns digests by path."""
+    digests = {}
+    for split in SPLITS:
+        chosen = samples[samples["split"] == split]
+        if len(chosen):
+            group = root / DATA_DIR / f"{split}.zarr"
+            facts = {**attributes, "split": split, "schema_version": SCHEMA_VERSION}
+            for name, content in group_files(images, chosen, facts).items():
+                digests[group / name] = write_durably(group / name, [content])
+    return digests
+
+
+def shard_tasks(root: Path, staging: Path, samples: pd.DataFrame, images: list[ImageArray]) -> Iterator[ShardTask]:
+    """Every shard of every split, in order. An unpaired sample has an empty slot in the optical array."""
+    columns = ["key", "paired", "shard"]
+    for split in SPLITS:
+        chosen = samples.loc[samples["split"] == split, columns]
+        for shard, rows in chosen.groupby("shard", sort=True):
+            for image in images:
+                entries = tuple(
+                    _chunk_name(row.key, image.layout.name) if image.layout.name == "sar" or row.paired else None
+                    for row in rows.itertuples()
+                )
+                path = shard_path(root / DATA_DIR / f"{split}.zarr", image.layout.name, int(shard))
+                if any(entry is not None for entry in entries):
+                    yield ShardTask(staging=staging, path=path, slots=image.layout.shard_samples, entries=entries)
+
+
+def _chunk_name(key: str, array: str) -> tuple[str, str]:
+    """A sample's key is `<key of its staged block>/<patch>`; its chunks lie there under `<patch>/<array>`."""
+    block, patch = key.split("/", 1)
+    return block, f"{patch}/{array}"
+
+
+def write_shard(task: ShardTask) -> FileDigest:
+    """Writes one whole shard from staged chunks, or takes the digest of the one already there.
+
+    Raises StoreError naming the staged block where a chunk is missing or damaged, OutputError where the disk refuses.
+    """
+    if task.path.is_file():  # whole or absent, in a folder named by its content: nothing to do again
+        return digest_file(task.path)
+    chunks = (None if entry is None else read_chunk(task.staging, *entry) for entry in task.entries)
+    return write_durably(task.path, shard_pieces(chunks, slots=task.slots))
+
+
+def pack_digest(samples: pd.DataFrame, rejected: pd.DataFrame, config: BuildConfig, facts: Mapping[str, Any]) -> str:
+    """Names the packing folder: blake2b-128 of what is packed in which order and under which configuration."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(config.digest().encode())
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    for frame, columns in (
+        (samples, ["key", "sample_id", "split", "paired"]),
+        (rejected, ["key", "sample_id", "reason"]),
+    ):
+        for column in columns:
+            digest.update("\n".join(frame[column].astype(str)).encode() + b"\0")
+    return digest.hexdigest()
+
+
+def seal(packed: Path, known: Mapping[Path, FileDigest], facts: Mapping[str, Any]) -> None:
+    """Digests what is packed and marks the folder as ready to be installed. known: digests taken while writing."""
+    digests = {name: known.get(packed / name) or digest_file(packed / name) for name in payload_files(packed)}
+    ready = {"facts": dict(facts), "files": {name: [d.sha256, d.size] for name, d in digests.items()}}
+    write_durably(_ready_path(packed), [json.dumps(ready, sort_keys=True).encode()])
+
+
+def is_sealed(packed: Path) -> bool:
+    """Whether the folder holds a whole store that only waits to be installed."""
+    return _ready_path(packed).is_file()
+
+
+def install(packed: Path, store: Path) -> None:
+    """Puts a sealed folder in the place of the store: marker off, entries moved, manifest, marker last.
+
+    Interrupted at any point, calling it again finishes: what has moved is no longer in the packed folder.
+    """
+    ready = json.loads(_ready_path(packed).read_text(encoding="utf-8"))
+    digests = {name: FileDigest(sha256=sha256, size=size) for name, (sha256, size) in ready["files"].items()}
+    remove_tree(store / MARKER_FILE)
+    sync_directory(store)
+    names = sorted({name.split("/", 1)[0] for name in digests})
+    with writing_to(store):
+        for stale in sorted(STORE_NAMES - set(names)):
+            remove_tree(store / stale)
+        for name in names:
+            if (packed / name).exists():
+                remove_tree(store / name)
+                (packed / name).rename(store / name)
+    sync_directory(store)
+    write_manifest(store, digests, ready["facts"])
+    remove_tree(packed)
+    remove_tree(_ready_path(packed))
+
+
+def remove_other_packs(packed: Path) -> None:
+    """Removes what was packed under another choice and never installed."""
+    siblings: Sequence[Path] = list(packed.parent.iterdir()) if packed.parent.is_dir() else []
+    for path in siblings:
+        if path not in (packed, _ready_path(packed)):
+            remove_tree(path)
+
+
+def _ready_path(packed: Path) -> Path:
+    return packed.with_name(packed.name + READY_SUFFIX)

@@ -1,0 +1,168 @@
+"""Numbers about a store: counts, normalisation, the self-test of the registration. Computed from staged records in the
+order of the samples, so that the sums do not depend on who finished first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sar1m.io.staging import Row
+from sar1m.schema import SPLITS, LinearEncoding
+
+HISTOGRAM_BINS = 256
+
+
+def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[dict[str, Any]]:
+    """Per channel of one sample: count, sum, sum of squares of decoded values, and a histogram.
+
+    dn: (C, H, W) digital numbers; 0 (no data) is left out. The histogram has 256 bins of equal width over the digital
+    numbers' whole range.
+    """
+    edges_step = (encoding.max_dn + 1) // HISTOGRAM_BINS
+    rows = []
+    for channel in dn:
+        valid = channel[channel != 0]
+        values = encoding.decode(valid).astype(np.float64)
+        histogram = np.bincount(valid // edges_step, minlength=HISTOGRAM_BINS)
+        nonzero = np.flatnonzero(histogram)
+        rows.append(
+            {
+                "count": int(valid.size),
+                "sum": float(values.sum()),
+                "sum_squares": float((values**2).sum()),
+                "histogram": {str(b): int(histogram[b]) for b in nonzero},
+            }
+        )
+    return rows
+
+
+class Normalisation:
+    """Adds up channel statistics of many samples, in the order they are given."""
+
+    def __init__(self, labels: Sequence[str], encoding: LinearEncoding) -> None:
+        self._labels, self._encoding = labels, encoding
+        self._moments: npt.NDArray[np.float64] = np.zeros((len(labels), 3))
+        self._histogram: npt.NDArray[np.int64] = np.zeros((len(labels), HISTOGRAM_BINS), dtype=np.int64)
+
+    def add(self, channels: Sequence[Mapping[str, Any]]) -> None:
+        """Adds one sample."""
+        for number, channel in enumerate(channels):
+            self._moments[number] += (channel["count"], channel["sum"], channel["sum_squares"])
+            for bin_number, count in channel["histogram"].items():
+                self._histogram[number, int(bin_number)] += count
+
+    def summary(self) -> dict[str, dict[str, float | None]]:
+        """Mean, standard deviation and percentiles by channel, in the unit of the array; None without samples."""
+        unit = "db" if self._encoding.units == "dB" else "value"
+        return {
+            label: {
+                f"mean_{unit}": _ratio(total, count),
+                f"std_{unit}": _std(count, total, squares),
+                **{f"p{p:02d}_{unit}": self._percentile(number, p) for p in (2, 50, 98)},
+                "pixels": int(count),
+            }
+            for number, (label, (count, total, squares)) in enumerate(zip(self._labels, self._moments, strict=True))
+        }
+
+    def _percentile(self, number: int, percent: int) -> float | None:
+        histogram = self._histogram[number]
+        if not histogram.any():
+            return None
+        step = (self._encoding.max_dn + 1) // HISTOGRAM_BINS
+        cumulated = np.concatenate([[0], np.cumsum(histogram)])
+        # interp needs increasing abscissae: empty bins repeat a value, of which the last is the right one
+        keep = np.append(np.diff(cumulated) > 0, True)
+        position = np.interp(percent / 100 * cumulated[-1], cumulated[keep], np.flatnonzero(keep))
+        return float(self._encoding.add_offset + self._encoding.scale_factor * position * step)
+
+
+def _ratio(total: float, count: float) -> float | None:
+    return float(total / count) if count else None
+
+
+def _std(count: float, total: float, squares: float) -> float | None:
+    return float(np.sqrt(max(squares / count - (total / count) ** 2, 0.0))) if count else None
+
+
+def self_test_summary(recoveries: Iterable[Row]) -> dict[str, Any]:
+    """Bias, RMSE and 95th percentile of recovered less injected shifts, in pixels; recoveries sorted by sample."""
+    rows = sorted(recoveries, key=lambda row: str(row["sample_id"]))
+    errors = np.array([[row["error_row_px"], row["error_col_px"]] for row in rows], dtype=np.float64).reshape(-1, 2)
+    pol = np.array([[row["polarisation_row_px"], row["polarisation_col_px"]] for row in rows], dtype=np.float64)
+    length = np.hypot(*errors.T)
+    measured = np.isfinite(length)
+    found = length[measured]
+    bias = errors[measured].mean(axis=0) if measured.any() else np.array([np.nan, np.nan])
+    pol_length = np.hypot(*pol.reshape(-1, 2).T)
+    pol_length = pol_length[np.isfinite(pol_length)]
+    return {
+        "pairs": len(rows),
+        "measured": int(measured.sum()),
+        "bias_row_px": finite(bias[0]),
+        "bias_col_px": finite(bias[1]),
+        "rmse_px": finite(np.sqrt((found**2).mean())) if found.size else None,
+        "p95_px": finite(np.percentile(found, 95)) if found.size else None,
+        "under_1px_share": finite((found < 1).mean()) if found.size else None,
+        "polarisation_rmse_px": finite(np.sqrt((pol_length**2).mean())) if pol_length.size else None,
+        "recoveries": rows,
+    }
+
+
+def count_summary(samples: pd.DataFrame, rejected: pd.DataFrame, *, failed: int) -> dict[str, Any]:
+    """Counts that must add up: candidates = accepted + rejected + failed."""
+    return {
+        "counts": {
+            "candidates": len(samples) + len(rejected) + failed,
+            "accepted": len(samples),
+            "rejected": len(rejected),
+            "failed": failed,
+            "paired": int(samples["paired"].sum()),
+            "unpaired": int((~samples["paired"].astype(bool)).sum()),
+        },
+        "rejected_by_reason": _counts(rejected["reason"]),
+        "unpaired_by_reason": _counts(samples.loc[~samples["paired"].astype(bool), "unpaired_reason"]),
+        "by_split": {split: int((samples["split"] == split).sum()) for split in SPLITS},
+    }
+
+
+SITE_COLUMNS = (
+    "scene_shift_row_px",
+    "scene_shift_col_px",
+    "scene_psr",
+    "applied_row_px",
+    "applied_col_px",
+)
+SITE_LIMIT = 200
+
+
+def site_summary(candidates: pd.DataFrame) -> list[dict[str, Any]]:
+    """Shift found and residual left by site, for candidates with an optical partner; the first 200 sites by name."""
+    paired = candidates[candidates["optical_product"].notna()]
+    sites = []
+    for site, rows in list(paired.groupby("site", sort=True))[:SITE_LIMIT]:
+        first = rows.iloc[0]
+        status = rows["registration_status"].value_counts().sort_index()
+        sites.append(
+            {
+                "site": str(site),
+                "patches": len(rows),
+                "status": ", ".join(f"{count} {name}" for name, count in status.items()),
+                **{name: finite(first[name]) for name in SITE_COLUMNS},
+                "polarisation_spread_px": finite(rows["polarisation_spread_px"].astype(float).median()),
+                "residual_px": finite(rows["residual_px"].astype(float).median()),
+            }
+        )
+    return sites
+
+
+def finite(value: float) -> float | None:
+    """A float for JSON: None where the value is missing, NaN or infinite."""
+    return None if value is None or pd.isna(value) or not np.isfinite(value) else float(value)
+
+
+def _counts(column: pd.Series) -> dict[str, int]:
+    return {str(name): int(count) for name, count in column.value_counts().sort_index().items()}

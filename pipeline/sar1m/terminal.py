@@ -1,0 +1,108 @@
+"""What a person sees while a build runs: a progress bar in a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from sar1m.build import BuildSummary
+
+LINE_EVERY_S = 10.0  # between two lines of a log that is no terminal
+
+
+class RateColumn(ProgressColumn):
+    """Steps a second, over the whole stage."""
+
+    def render(self, task: Task) -> Text:
+        """Rate of the task so far; nothing before the first step."""
+        rate = task.finished_speed or task.speed
+        return Text(f"{rate:,.1f}/s" if rate else "", style="progress.data.speed")
+
+
+class TerminalWatch:
+    """A Watch that draws into a rich console, or prints a line now and then where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextlib.contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar with rate and time left; a stage of unknown length (total 0) shows a pulse."""
+        started = time.monotonic()
+        drawing = self._bar(title, total) if self._console.is_terminal else self._lines(title, total)
+        with drawing as step:
+            yield step
+        if not self._console.is_terminal:
+            self._console.print(f"{title}: done in {time.monotonic() - started:.1f} s")
+
+    def note(self, text: str) -> None:
+        """One line, links left as they are."""
+        self._console.print(text, highlight=False)
+
+    @contextlib.contextmanager
+    def _bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        columns = (TextColumn("{task.description:<15}"), BarColumn(), MofNCompleteColumn(), RateColumn())
+        with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=self._console) as progress:
+            task = progress.add_task(title, total=total or None)
+            yield lambda: progress.advance(task)
+            if not total:
+                progress.update(task, total=1, completed=1)
+
+    @contextlib.contextmanager
+    def _lines(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        done, printed = 0, time.monotonic()
+
+        def step() -> None:
+            nonlocal done, printed
+            done += 1
+            if time.monotonic() - printed >= LINE_EVERY_S:
+                printed = time.monotonic()
+                self._console.print(f"{title}: {done} of {total}")
+
+        yield step
+
+
+def print_summary(console: Console, out: Path, summary: BuildSummary) -> None:
+    """How a build ended: what was done, what was left out and why, where to look."""
+    if summary.nothing_to_do:
+        console.print(f"Nothing to do: {out} is complete for this region and configuration.", highlight=False)
+    else:
+        console.print(
+            f"Blocks: {summary.prepared} prepared, {summary.reused} already there, {len(summary.failed)} failed.",
+            highlight=False,
+        )
+    console.print(count_table(summary.facts))
+    for item in summary.failed:
+        console.print(f"failed: {item.item_id}: {item.error}: {item.cause}", style="red", markup=False, highlight=False)
+    console.print(f"Store:  {out}", highlight=False, soft_wrap=True)
+    console.print(f"Page:   {out / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Verify: sar1m verify {out}", highlight=False, soft_wrap=True)
+
+
+def count_table(facts: dict[str, Any]) -> Table:
+    """Candidates = accepted + rejected + failed, with reasons."""
+    counts = facts["counts"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("samples")
+    table.add_column("number", justify="right")
+    table.add_row("candidates", f"{counts['candidates']:,}")
+    table.add_row("= accepted", f"{counts['accepted']:,}")
+    table.add_row("    paired with optical", f"{counts['paired']:,}")
+    table.add_row("    SAR alone", f"{counts['unpaired']:,}")
+    for reason, count in facts["unpaired_by_reason"].items():
+        table.add_row(f"      for {reason}", f"{count:,}")
+    for split, count in facts["by_split"].items():
+        table.add_row(f"    in {split}", f"{count:,}")
+    table.add_row("+ rejected", f"{counts['rejected']:,}")
+    for reason, count in facts["rejected_by_reason"].items():
+        table.add_row(f"    for {reason}", f"{count:,}")
+    table.add_row("+ failed", f"{counts['failed']:,}")
+    return table

@@ -84,7 +84,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
             log.event("nothing to do")
             return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
         staging = request.out / "staging"
-        remove_partials(staging)
+        remove_partials(request.out)
         write_plan(staging, plan)
         missing = {key: one for key, one in candidates.items() if not staged_path(staging, key).is_file()}
         with Workers(request.workers) as workers:
@@ -109,11 +109,12 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
     with output_lock(_existing(out)):
         log = BuildLog(out)
         log.event("refilter", config=config.digest())
+        remove_partials(out)
         plan = read_plan(out / "staging")
         if plan.pixel_digest != pixel_digest(config):
             raise ConfigError(
-                f"{out}: [grid], [pixels], [registration], [simulated] or seed differ from those the staged blocks were "
-                "made with. refilter changes thresholds only; run `sar1m build` with this configuration."
+                f"{out}: [grid], [pixels], [registration], [simulated] or seed differ from those the blocks were "
+                "staged with. refilter changes thresholds only; run `sar1m build` with this configuration."
             )
         current = current_facts(out, plan, config)
         if current is not None:
@@ -144,7 +145,7 @@ def current_facts(out: Path, plan: Plan, config: BuildConfig) -> dict[str, Any] 
         marker = read_marker(out)
     except StoreError:
         return None
-    if marker is None or marker.get("plan") != plan.digest() or marker.get("config") != config.digest():
+    if marker is None or marker.get("plan") != plan.digest() or marker.get("config") != assemble.choice_digest(config):
         return None
     whole = all(
         (out / name).is_file() and (out / name).stat().st_size == size for name, size in marker["files"].items()
@@ -170,7 +171,8 @@ def _prepare_all(
         for outcome in workers.map(task, missing.items()):
             candidate = outcome.item[1]
             if outcome.error:
-                log.event("failed", item=candidate.item_id, error=outcome.error, cause=outcome.cause)
+                facts = {"error": outcome.error, "cause": outcome.cause, "trace": outcome.trace}
+                log.event("failed", item=candidate.item_id, **facts)
                 cause = without_folders(outcome.cause)
                 failed.append(
                     FailedItem(

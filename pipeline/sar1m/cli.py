@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sar1m import __version__, build as building
+from sar1m import __version__
+from sar1m import build as building
 from sar1m.config import BuildConfig, resolve_config
 from sar1m.errors import OutputError, Sar1mError
 from sar1m.flow import WorkersSettings

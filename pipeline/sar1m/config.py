@@ -52,7 +52,7 @@ class PixelsConfig(Section):
 class RegistrationConfig(Section):
     """How the shift between SAR and optical is measured and corrected."""
 
-    search_px: int = Field(default=16, ge=2, le=64)
+    search_px: int = Field(default=16, ge=8, le=64)  # under 8 no room is left beside the peak
     min_psr: float = Field(default=5.0, gt=0)
     max_polarisation_spread_px: float = Field(default=0.75, gt=0)
     correct: Literal["integer", "none"] = "integer"

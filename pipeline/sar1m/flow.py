@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -26,16 +28,19 @@ Result = TypeVar("Result")
 
 IN_FLIGHT_PER_WORKER = 3  # enough to hide the scheduler's latency, few enough to keep memory flat
 ALLOWED_DEATHS = 2  # workers a task may take down before it is suspected
+JOIN_TIMEOUT = "20s"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[Item, Result]):
-    """What became of an item: a result, or the type and message of the error that stopped it."""
+    """What became of an item: a result, or the type and message of the error that stopped it. trace: where an error
+    came from that is not one of ours, for the build log."""
 
     item: Item
     result: Result | None = None
     error: str = ""
     cause: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,28 +151,31 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Res
             return Outcome(item=item, error=type(error).__name__, cause=str(error))
         except Exception as error:  # noqa: BLE001 - the item boundary: one bad item must not end a build of a million
             if last:
-                return Outcome(item=item, error=type(error).__name__, cause=str(error) or repr(error))
+                cause = str(error) or repr(error)
+                return Outcome(item=item, error=type(error).__name__, cause=cause, trace=traceback.format_exc())
     raise RuntimeError("unreachable")
 
 
 def _outcome(future: Future[Any], item: Any) -> Outcome[Any, Any] | None:  # noqa: ANN401 - any item
-    """None where the item's workers died."""
-    if future.status == "error":
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            return None
-        if isinstance(error, OutputError):
-            raise error
+    """None where the item's workers died or the scheduler let go of it: it is to be run again.
+
+    A finished future whose worker dies before its result is fetched goes back to lost and is computed anew; result()
+    waits for that, the status alone would not tell.
+    """
+    try:
+        outcome: Outcome[Any, Any] = future.result()
+    except (KilledWorker, CancelledError):
+        return None
+    except OutputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the item boundary: what failed around the item, not in it
         return Outcome(item=item, error=type(error).__name__, cause=str(error))
-    if future.status != "finished":
-        return Outcome(item=item, error="Cancelled", cause="the scheduler cancelled the task")
-    outcome: Outcome[Any, Any] = future.result()
-    return Outcome(item=item, result=outcome.result, error=outcome.error, cause=outcome.cause)
+    return replace(outcome, item=item)
 
 
 def _join(address: str) -> Client:
     try:
-        return Client(address, timeout="20s")
+        return Client(address, timeout=JOIN_TIMEOUT)
     except (OSError, ValueError) as error:
         raise Sar1mError(f"--scheduler {address}: no Dask scheduler answers there ({error}).") from error
 

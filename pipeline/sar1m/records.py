@@ -135,7 +135,8 @@ class BlockPixels:
 
     sar: (P, H, W) linear power, NaN without data, may be negative after noise removal.
     optical: (B, H, W) reflectance (or 0..255 for display), NaN without data; None where there is no partner.
-    registration_optical: (R, H, W), the 10 m bands to register with (the same array as optical for RGB sources).
+    registration_optical: (R, H, W), the bands to register with: B02, B03, B04, B08 where all four are there (only then
+    can brightness stand in for a missing cloud mask), else what there is. swir: (H, W) reflectance at 1.6 um.
     cloud, snow: bool masks; None where unknown. water: bool. layover_shadow: bool.
     land_cover: class number per pixel with names in land_cover_names. incidence_deg: mean angle, None if unknown.
     noise_floor: linear power by polarisation at or under which a pixel counts as noise.
@@ -144,6 +145,7 @@ class BlockPixels:
     sar: F32
     optical: F32 | None
     registration_optical: F32 | None = None
+    swir: F32 | None = None
     cloud: Bool | None = None
     cloud_source: str | None = None
     snow: Bool | None = None

@@ -168,7 +168,7 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
         "",
         "content key of the staged block (blake2b of products' bytes and all that shapes pixels) and the patch",
     ),
-    _c("patch", "string", "", "patch name, e.g. 282D_485L_3_3 (Major TOM cell, sub-row, sub-column)"),
+    _c("patch", "string", "", "patch name, e.g. 282D_485L_3_3: cell, column from the west, row from the north"),
     _c("cell", "string", "", "Major TOM cell of 10 km, e.g. 282D_485L"),
     _c("site", "string", "", "name the source gives the place; the cell where it gives none"),
     _c("epsg", "int32", "", "EPSG code of the UTM zone"),

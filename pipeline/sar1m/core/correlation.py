@@ -3,37 +3,42 @@
 A gradient g = gx + i gy turned to its double angle, g^2/|g|, is the same for an edge seen dark-to-bright and
 bright-to-dark (Granlund 1978, "In search of a general picture processing operator"). Correlating such fields finds
 the shift between a radar and an optical picture (Fitch, Kadyrov, Christmas and Kittler 2002, "Orientation
-correlation"). Each image becomes three real fields: |g| and the two parts of its double angle. Fields add up over
-channels, and their cross-spectra over fields, so that many channels cost one transform a side.
+correlation"). Each channel becomes three real fields: |g| and the two parts of its double angle. Channels are added
+before one transform a side, fields are added in the spectrum before one transform back.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 from scipy import ndimage
 
+from sar1m.core.resample import block_mean
 from sar1m.records import F32, Bool
 
 C64 = npt.NDArray[np.complex64]
+F64 = npt.NDArray[np.float64]
 
-SMOOTHING_PASSES = 4  # of the kernel (1 2 1)/4, each adding a variance of 1/2 px^2: sigma 1.4 px
-ENERGY_WINDOW_PX = 25  # side of the box over which gradient energy is equalised
-SUPPORT_PX = SMOOTHING_PASSES + 2  # how far a pixel without data reaches into the fields
-TAPER_PX = 8
-PEAK_GUARD_PX = 5  # half side of the square around the peak that the sidelobe statistics leave out
-FIT_RADIUS_PX = 2  # the peak is fitted over 5 x 5 lags
-MIN_OVERLAP = 0.2  # least share of the window that two images must have in common at a lag
+ENERGY_BLOCK_PX = 4  # gradient energy is equalised over blocks of this side, smoothed over three of them
+FLAT_RELATIVE = 1e-5  # gradients under this share of the largest brightness are rounding
+TAPER_PX = 2
+FIT_LAGS = np.arange(-2, 3) * 0.5  # the peak is fitted over 5 x 5 points half a lag apart
+SINC_RADIUS = 5  # lags on each side that interpolation between them uses
+SINC_STEPS = 32  # a lag; where the points are centred, which limits no accuracy
+SUMMIT_ROUNDS = 3
+GUARD_PX = 3  # half side of the square around the peak that the sidelobe statistics leave out
+MIN_OVERLAP = 0.2  # share of a window that the two images must have in common at every lag
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """A correlation peak: sub-pixel position against zero lag, peak-to-sidelobe ratio, and whether it lies inside
-    the search window rather than on its rim. All NaN and False where the surface is flat."""
+    """A correlation peak: sub-pixel lag, peak-to-sidelobe ratio, and whether it lies inside the search window rather
+    than on its rim. All NaN and False where the surface is flat or stands on too few pixels."""
 
     row_px: float
     col_px: float
@@ -44,143 +49,210 @@ class Peak:
 NO_PEAK = Peak(row_px=float("nan"), col_px=float("nan"), psr=float("nan"), inside=False)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Surface:
-    """Correlation over lags -search..search in both directions: products, (2 search + 1) squared, and overlap, the
-    share of the window that the two images have in common at each lag. Surfaces of patches add up."""
-
-    products: F32
-    overlap: F32
-
-    def __add__(self, other: Surface) -> Surface:
-        return Surface(products=self.products + other.products, overlap=self.overlap + other.overlap)
-
-
-def orientation_fields(brightness: F32, valid: Bool) -> F32:
-    """Double-angle fields (C, 3, H, W) of C channels (C, H, W): |g|, Re and Im of g^2/|g|, over the local root mean
-    square of |g|. brightness: logarithm or root of the physical value, finite everywhere; what stands where valid
-    (H, W) is False has no effect, and the fields are zero there and within SUPPORT_PX of it. Flat channels: zero.
+def orientation_fields(brightness: F32, valid: Bool, *, smoothing_passes: int) -> F32:
+    """Double-angle fields (3, H, W) of one channel (H, W): |g|, Re and Im of g^2/|g|, over the root mean square of |g|
+    around. brightness: logarithm or root of a physical value, finite everywhere. smoothing_passes of the kernel
+    (1 2 1)/4 go before, each adding a variance of half a square pixel. Fields are zero on flat ground, on the image's
+    border and wherever a pixel without data (valid False) was within reach.
     """
     smooth = brightness.copy()
-    for _ in range(SMOOTHING_PASSES):
-        _binomial_pass(smooth, axis=-2)
-        _binomial_pass(smooth, axis=-1)
+    for _ in range(smoothing_passes):
+        _smooth_in_place(smooth)
     down, right = np.zeros_like(smooth), np.zeros_like(smooth)
-    np.subtract(smooth[:, 2:], smooth[:, :-2], out=down[:, 1:-1])
-    np.subtract(smooth[:, :, 2:], smooth[:, :, :-2], out=right[:, :, 1:-1])
-    inner = valid if valid.all() else ndimage.binary_erosion(valid, _square(SUPPORT_PX), border_value=1)
-    down *= inner
-    right *= inner
-    energy = down * down + right * right
-    magnitude = np.sqrt(energy)
-    scale = _reciprocal(np.sqrt(_local_mean(energy)))
-    turned = scale * _reciprocal(magnitude)
-    return np.stack([magnitude * scale, (right * right - down * down) * turned, 2 * down * right * turned], axis=1)
+    np.subtract(smooth[2:], smooth[:-2], out=down[1:-1])
+    np.subtract(smooth[:, 2:], smooth[:, :-2], out=right[:, 1:-1])
+    if not valid.all():
+        reach = 2 * smoothing_passes + 3
+        inner = ndimage.binary_erosion(valid, np.ones((reach, reach), dtype=bool), border_value=1)
+        down *= inner
+        right *= inner
+    floor = FLAT_RELATIVE * max(float(brightness.max(initial=0)), -float(brightness.min(initial=0))) + 1e-15
+    fields = np.empty((3, *brightness.shape), np.float32)
+    magnitude, real, imaginary = fields
+    np.multiply(down, right, out=imaginary)
+    down *= down
+    right *= right
+    np.subtract(right, down, out=real)
+    right += down
+    np.sqrt(right, out=magnitude)
+    gain = 1 / np.sqrt(_block_energy(right) + np.float32(floor) ** 2)
+    gain = np.repeat(np.repeat(gain, ENERGY_BLOCK_PX, axis=0), ENERGY_BLOCK_PX, axis=1)[
+        : down.shape[0], : down.shape[1]
+    ]
+    turned = np.divide(gain, magnitude + np.float32(floor), out=down)
+    magnitude *= gain
+    real *= turned
+    imaginary *= turned
+    imaginary *= np.float32(2)
+    return fields
 
 
-def window_spectra(fields: F32, valid: Bool, search_px: int) -> C64:
-    """Half spectra (..., 4, h + search, (w + search) // 2 + 1) of fields (..., 3, h, w): the fields less their mean,
-    tapered and padded against wrap-around, and last the weight itself (1 where valid, tapered), (h, w)."""
-    weight = taper(fields.shape[-2], fields.shape[-1]) * valid
-    total = float(weight.sum())
-    mean = (fields * weight).sum(axis=(-2, -1), keepdims=True) / np.float32(total) if total > 0 else np.float32(0)
-    weighted = np.empty((*fields.shape[:-3], 4, *fields.shape[-2:]), np.float32)
-    np.multiply(fields - mean, weight, out=weighted[..., :3, :, :])
-    weighted[..., 3, :, :] = weight
-    padded = tuple(scipy.fft.next_fast_len(size + search_px, real=True) for size in fields.shape[-2:])
-    return np.asarray(scipy.fft.rfft2(weighted, s=padded), dtype=np.complex64)
+def correlate(fixed: F32, moving: F32, valid: tuple[Bool, Bool], search_px: int) -> tuple[F32, F32]:
+    """Correlation surfaces (C, 2 search + 1, 2 search + 1) of each channel of fixed (C, 3, h, w) with moving
+    (3, h, w), and the overlap (2 search + 1, 2 search + 1): the share of the window common to both at each lag.
 
-
-def correlate(fixed: C64, moving: C64, search_px: int, window: tuple[int, int]) -> Surface:
-    """Surface of two windows of the shape window from their spectra (4, ...). A peak at (r, c) says that the content
-    of moving lies r rows below and c columns right of fixed's."""
-    padded = tuple(scipy.fft.next_fast_len(size + search_px, real=True) for size in window)
-    cross = np.conj(fixed) * moving
-    both = scipy.fft.irfft2(np.stack([cross[:3].sum(axis=0), cross[3]]), s=padded)
-    lags = np.arange(-search_px, search_px + 1)
-    products, overlap = both[(slice(None), *np.ix_(lags, lags))]
-    full = float((taper(*window) ** 2).sum())
-    return Surface(products=products / np.float32(full), overlap=overlap / np.float32(full))
-
-
-def locate_peak(surface: Surface, patches: int = 1) -> Peak:
-    """The highest peak of a surface, or of the sum of the surfaces of several patches.
-
-    Lags at which the images share under MIN_OVERLAP of the window are left out. NO_PEAK where nothing varies.
+    valid: of fixed and of moving, (h, w). A surface high at (search + r, search + c) says that moving's content lies
+    r rows below and c columns right of fixed's. Both are sums over pixels over the same constant, so that surfaces
+    and overlaps of several windows may be added.
     """
-    usable = surface.overlap >= MIN_OVERLAP * patches
-    height = np.where(usable, surface.products / np.where(usable, surface.overlap, 1), -np.inf)
-    if not usable.all() or not np.ptp(height) > 0:
-        return NO_PEAK
-    side = height.shape[0]
-    row, col = divmod(int(np.argmax(height)), side)
-    outside = np.ones(height.shape, dtype=bool)
-    guard = (
-        slice(max(0, row - PEAK_GUARD_PX), row + PEAK_GUARD_PX + 1),
-        slice(max(0, col - PEAK_GUARD_PX), col + PEAK_GUARD_PX + 1),
+    window = fixed.shape[-2:]
+    weights = [taper(*window) if one.all() else taper(*window) * one for one in valid]
+    padded = _padded(window, search_px)
+    spectrum = scipy.fft.rfft2(_weighted(moving, weights[1]), s=padded)
+    cross = np.conj(scipy.fft.rfft2(_weighted(fixed, weights[0]), s=padded)) * spectrum
+    full = np.float32(np.vdot(taper(*window), taper(*window)))
+    surfaces = _central_lags(scipy.fft.irfft2(cross.sum(axis=-3), s=padded), search_px) / full
+    if valid[0].all() and valid[1].all():
+        return surfaces, _full_overlap(*window, search_px)
+    return surfaces, _overlap(weights[0], weights[1], search_px) / full
+
+
+def locate_peaks(surfaces: F32, overlap: F32) -> tuple[Peak, ...]:
+    """The highest peak of each surface, (K, L, L) with the overlap (K, L, L) they stand on.
+
+    The search looks at sums over the root of the overlap, which have the same noise at every lag; the sub-pixel fit
+    at means, which lean to no side. NO_PEAK where nothing varies, where a lag has under MIN_OVERLAP, and where the
+    search is too narrow to leave sidelobes.
+    """
+    if surfaces.shape[-1] <= 2 * GUARD_PX + 1:
+        return (NO_PEAK,) * len(surfaces)
+    usable = np.maximum(overlap, np.float32(MIN_OVERLAP))
+    heights, means = surfaces / np.sqrt(usable), surfaces / usable
+    enough = overlap.min(axis=(1, 2)) >= MIN_OVERLAP
+    varies = np.ptp(heights, axis=(1, 2)) > 0
+    return tuple(
+        _peak(height, mean) if good else NO_PEAK
+        for height, mean, good in zip(heights, means, enough & varies, strict=True)
     )
-    outside[guard] = False
-    sidelobes = height[outside]
-    psr = float((height[row, col] - sidelobes.mean()) / sidelobes.std())
-    inside = 0 < row < side - 1 and 0 < col < side - 1
-    offset_row, offset_col = _fit_quadratic(height, row, col)
-    return Peak(row_px=row + offset_row - side // 2, col_px=col + offset_col - side // 2, psr=psr, inside=inside)
 
 
 @lru_cache(maxsize=32)
 def taper(rows: int, cols: int) -> F32:
-    """Separable window, 1 inside, falling as a half cosine over the outer TAPER_PX pixels."""
+    """Separable window: 1 inside, falling as a half cosine over the outer TAPER_PX pixels."""
     return np.outer(_taper(rows), _taper(cols)).astype(np.float32)
 
 
-def _taper(size: int) -> npt.NDArray[np.float64]:
-    width = min(TAPER_PX, size // 4)
-    ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(width) + 0.5) / max(width, 1))
-    return np.concatenate([ramp, np.ones(size - 2 * width), ramp[::-1]])
+def _taper(size: int) -> F64:
+    ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(TAPER_PX) + 0.5) / TAPER_PX)
+    profile = np.ones(size)
+    profile[:TAPER_PX] = ramp
+    profile[-TAPER_PX:] = ramp[::-1]
+    return profile
 
 
-def _binomial_pass(image: F32, axis: int) -> None:
-    """(1 2 1)/4 along an axis, in place: two running means of two, so that nothing moves."""
-    view = np.moveaxis(image, axis, -1)
-    middle = view[..., :-1] + view[..., 1:]
-    view[..., 1:-1] = middle[..., :-1] + middle[..., 1:]
-    view[..., 1:-1] *= np.float32(0.25)
+def _padded(window: tuple[int, ...], search_px: int) -> tuple[int, int]:
+    """Transform shape in which lags up to search_px do not wrap around."""
+    rows, cols = (scipy.fft.next_fast_len(size + search_px, real=True) for size in window)
+    return rows, cols
 
 
-def _local_mean(energy: F32) -> F32:
-    size = (1, ENERGY_WINDOW_PX, ENERGY_WINDOW_PX)
-    return np.maximum(ndimage.uniform_filter(energy, size=size, mode="nearest"), 0)
+def _weighted(fields: F32, weight: F32) -> F32:
+    """Fields (..., h, w) less their weighted mean, times the weight."""
+    flat = fields.reshape(*fields.shape[:-2], -1)
+    mean = flat @ weight.ravel() / max(np.float32(weight.sum()), np.float32(1))
+    centred = fields - mean[..., None, None]
+    centred *= weight
+    return centred
 
 
-def _reciprocal(values: F32) -> F32:
-    """1/x, and 0 where x is as good as 0, so that flat areas say nothing."""
-    return np.where(values > 1e-6, 1 / np.maximum(values, np.float32(1e-6)), np.float32(0))
+def _overlap(fixed_weight: F32, moving_weight: F32, search_px: int) -> F32:
+    padded = _padded(fixed_weight.shape, search_px)
+    cross = np.conj(scipy.fft.rfft2(fixed_weight, s=padded)) * scipy.fft.rfft2(moving_weight, s=padded)
+    return _central_lags(scipy.fft.irfft2(cross, s=padded), search_px)
 
 
-def _square(radius: int) -> Bool:
-    return np.ones((2 * radius + 1, 2 * radius + 1), dtype=bool)
+@lru_cache(maxsize=32)
+def _full_overlap(rows: int, cols: int, search_px: int) -> F32:
+    window = taper(rows, cols)
+    return _overlap(window, window, search_px) / np.float32(np.vdot(window, window))
 
 
-def _fit_quadratic(height: F32, row: int, col: int) -> tuple[float, float]:
-    """Offset of the summit of a least-squares paraboloid over 5 x 5 lags around (row, col); (0, 0) where those are
-    not all there or have no summit within a pixel and a half."""
-    r = FIT_RADIUS_PX
-    lags = height[max(0, row - r) : row + r + 1, max(0, col - r) : col + r + 1]
-    if lags.shape != (2 * r + 1, 2 * r + 1):
-        return 0.0, 0.0
-    _, right, down, right2, cross, down2 = _paraboloid_solver() @ lags.ravel().astype(np.float64)
+def _central_lags(correlation: F32, search_px: int) -> F32:
+    """Lags -search..search of both axes from a periodic correlation (..., H, W)."""
+    lags = np.arange(-search_px, search_px + 1)
+    return correlation[..., lags[:, None], lags]
+
+
+def _smooth_in_place(image: F32) -> None:
+    """(1 2 1)/4 along both axes of (H, W) as two running means of two, so that nothing moves; the outermost pixels
+    stay as they are."""
+    pairs = image[:-1] + image[1:]
+    np.add(pairs[:-1], pairs[1:], out=image[1:-1])
+    image[1:-1] *= np.float32(0.25)
+    pairs = image[:, :-1] + image[:, 1:]
+    np.add(pairs[:, :-1], pairs[:, 1:], out=image[:, 1:-1])
+    image[:, 1:-1] *= np.float32(0.25)
+
+
+def _block_energy(energy: F32) -> F32:
+    """Means of (H, W) over blocks of ENERGY_BLOCK_PX (the last ones filled up by the border), smoothed over three."""
+    margin = [(0, -size % ENERGY_BLOCK_PX) for size in energy.shape]
+    filled = np.pad(energy, margin, mode="edge") if any(after for _, after in margin) else energy
+    blocks = block_mean(filled, ENERGY_BLOCK_PX)
+    _smooth_in_place(blocks)
+    return blocks
+
+
+def _peak(height: F32, mean: F32) -> Peak:
+    side = height.shape[0]
+    row, col = divmod(int(np.argmax(height)), side)
+    near = height[max(0, row - GUARD_PX) : row + GUARD_PX + 1, max(0, col - GUARD_PX) : col + GUARD_PX + 1]
+    count = height.size - near.size
+    level = (float(height.sum(dtype=np.float64)) - float(near.sum(dtype=np.float64))) / count
+    power = (float(np.vdot(height, height)) - float(np.vdot(near, near))) / count
+    psr = (float(height[row, col]) - level) / math.sqrt(max(power - level**2, 1e-30))
+    inside = 0 < row < side - 1 and 0 < col < side - 1
+    offset_row, offset_col = _summit(mean, row, col) if inside else (0.0, 0.0)
+    return Peak(row_px=row + offset_row - side // 2, col_px=col + offset_col - side // 2, psr=psr, inside=inside)
+
+
+def _summit(mean: F32, row: int, col: int) -> tuple[float, float]:
+    """Offset of the peak from the lag (row, col), at most 1.5 lags: the summit of a least-squares paraboloid through
+    5 x 5 interpolated points half a lag apart, which are centred anew on the summit found. Without that, estimates
+    lean towards whole lags."""
+    reach = np.arange(-SINC_RADIUS, SINC_RADIUS + 1)
+    rows, cols = (reach + at for at in (row, col))
+    around = mean.take(rows, axis=0, mode="clip").take(cols, axis=1, mode="clip").astype(np.float64)
+    offset_row = offset_col = 0.0
+    for _ in range(SUMMIT_ROUNDS):
+        steps_row, steps_col = round(offset_row * SINC_STEPS), round(offset_col * SINC_STEPS)
+        points = _sinc_weights(steps_row) @ around @ _sinc_weights(steps_col).T
+        more_row, more_col = _paraboloid_summit(points)
+        offset_row = _within(steps_row / SINC_STEPS + more_row, 1.5)
+        offset_col = _within(steps_col / SINC_STEPS + more_col, 1.5)
+    return offset_row, offset_col
+
+
+def _paraboloid_summit(points: F64) -> tuple[float, float]:
+    """Summit in lags from the middle of 5 x 5 points half a lag apart, at most one lag; (0, 0) where it has none."""
+    right, down, right2, cross, down2 = (_paraboloid_solver() @ points.ravel()).tolist()
     determinant = 4 * right2 * down2 - cross**2
     if right2 >= 0 or determinant <= 0:
         return 0.0, 0.0
-    offset_row = (cross * right - 2 * right2 * down) / determinant
-    offset_col = (cross * down - 2 * down2 * right) / determinant
-    limit = 1.5
-    return float(np.clip(offset_row, -limit, limit)), float(np.clip(offset_col, -limit, limit))
+    return (
+        _within((cross * right - 2 * right2 * down) / determinant, 1),
+        _within((cross * down - 2 * down2 * right) / determinant, 1),
+    )
+
+
+def _within(value: float, limit: float) -> float:
+    return min(max(value, -limit), limit)
+
+
+@cache
+def _sinc_weights(steps: int) -> F64:
+    """Interpolation (5, 2 SINC_RADIUS + 1) from whole lags to five points half a lag apart around the offset
+    steps / SINC_STEPS: sinc under a Hann window, rows summing to 1."""
+    distance = FIT_LAGS[:, None] + steps / SINC_STEPS - np.arange(-SINC_RADIUS, SINC_RADIUS + 1)
+    weights: F64 = np.sinc(distance) * np.cos(np.pi / 2 * np.clip(distance / (SINC_RADIUS + 1), -1, 1)) ** 2
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 @lru_cache(maxsize=1)
-def _paraboloid_solver() -> npt.NDArray[np.float64]:
-    down, right = (
-        axis.ravel() for axis in np.mgrid[-FIT_RADIUS_PX : FIT_RADIUS_PX + 1, -FIT_RADIUS_PX : FIT_RADIUS_PX + 1]
-    )
-    return np.linalg.pinv(np.stack([np.ones(down.size), right, down, right**2, right * down, down**2], axis=1))
+def _paraboloid_solver() -> F64:
+    """Matrix from 5 x 5 points to the coefficients of x, y, x^2, xy, y^2 (x to the right, y down)."""
+    down, right = (axis.ravel() for axis in np.meshgrid(FIT_LAGS, FIT_LAGS, indexing="ij"))
+    design = np.stack([np.ones(down.size), right, down, right**2, right * down, down**2], axis=1)
+    solver: F64 = np.linalg.pinv(design)[1:]
+    return solver

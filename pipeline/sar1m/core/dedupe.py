@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -124,7 +124,7 @@ def hamming_pairs(hashes: U64, radius: int) -> tuple[I64, I64]:
     work approaches n^2.
     """
     edges = np.linspace(0, 64, radius + 3).astype(np.int64)
-    bands = [_bits(int(start), int(stop)) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    bands = [_bits(int(start), int(stop)) for start, stop in pairwise(edges)]
     found = [_pairs_sharing(hashes, one | two, radius) for one, two in combinations(bands, 2)]
     pairs = np.unique(np.concatenate(found), axis=0)
     return pairs[:, 0], pairs[:, 1]

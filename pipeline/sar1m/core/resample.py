@@ -37,16 +37,23 @@ def block_mean(image: F32, factor: int) -> F32:
     """Means over factor x factor pixels of (..., H, W), giving (..., H // factor, W // factor); rows and columns left
     over at the lower and right border are dropped. A block with a NaN is NaN. For SAR: multilooking, in linear power.
     """
-    rows, cols = (size // factor for size in image.shape[-2:])
-    trimmed = image[..., : rows * factor, : cols * factor]
-    mean_rows = sum(trimmed[..., k::factor, :] for k in range(factor))
-    total = sum(mean_rows[..., k::factor] for k in range(factor))
-    return np.asarray(total / np.float32(factor * factor), dtype=np.float32)
+    if factor == 1:
+        return image
+    rows, cols = (size // factor * factor for size in image.shape[-2:])
+    total = image[..., 0:rows:factor, :cols].copy()
+    for k in range(1, factor):
+        total += image[..., k:rows:factor, :cols]
+    mean = total[..., ::factor].copy()
+    for k in range(1, factor):
+        mean += total[..., k::factor]
+    mean *= np.float32(1 / factor**2)
+    return mean
 
 
 def _phase_ramp(shape: tuple[int, ...], row_px: float, col_px: float) -> np.ndarray:
     turns = row_px * scipy.fft.fftfreq(shape[0])[:, None] + col_px * scipy.fft.rfftfreq(shape[1])[None, :]
-    return np.exp(-2j * np.pi * turns).astype(np.complex64)
+    ramp: np.ndarray = np.exp(-2j * np.pi * turns).astype(np.complex64)
+    return ramp
 
 
 def _source_is_valid(valid: Bool, row_px: float, col_px: float) -> Bool:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from sar1m.config import ScreeningConfig
-from sar1m.core.table import F64, Bool, I64, Rejections, Strings, finite_lists, floats
+from sar1m.core.sphere import KM_PER_DEGREE
+from sar1m.core.table import F64, I64, Bool, Rejections, Strings, finite_lists, floats
 from sar1m.errors import ConfigError
 
-KM_PER_DEGREE = 111.195  # of a great circle on the sphere of radius 6371.0088 km
 ALWAYS_NUMBERS = ("lon", "lat", "gsd_m", "sar_nodata_frac")
 NUMBERS_WHERE_DATA = ("dynamic_range_db", "noise_floor_frac")  # without a valid pixel there is nothing to measure
 
@@ -41,6 +41,15 @@ class OpticalVerdict:
         paired: Bool = self.reason == ""
         return paired
 
+    def of(self, rows: I64) -> OpticalVerdict:
+        """The verdict on some rows."""
+        return OpticalVerdict(reason=self.reason[rows], measured=self.measured[rows], limit=self.limit[rows])
+
+    def as_rejections(self) -> Rejections:
+        """Every row without a partner turned away."""
+        rows = np.flatnonzero(~self.paired)
+        return Rejections.of(rows, self.reason[rows], self.measured[rows], self.limit[rows])
+
 
 def sar_rejections(table: pd.DataFrame, config: ScreeningConfig, excluded: Sequence[Rule] = ()) -> Rejections:
     """Rows that break a rule on the SAR side, each with the first rule it breaks.
@@ -59,16 +68,9 @@ def sar_rejections(table: pd.DataFrame, config: ScreeningConfig, excluded: Seque
         _at_most(table, "layover_shadow", "layover_shadow_frac", config.max_layover_shadow_frac),
         _at_most(table, "water", "water_frac", config.max_water_frac),
     ]
-    first = _first_broken(rules, len(table))
-    rows = np.flatnonzero(first >= 0)
-    reason, measured, limit = _look_up(rules, first)
-    return Rejections(
-        rows=rows,
-        reason=reason[rows],
-        measured=measured[rows],
-        limit=limit[rows],
-        kept_rows=np.full(len(rows), -1, dtype=np.int64),
-    )
+    reason, measured, limit = _first_broken(rules, len(table))
+    rows = np.flatnonzero(reason != "")
+    return Rejections.of(rows, reason[rows], measured[rows], limit[rows])
 
 
 def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdict:
@@ -101,7 +103,7 @@ def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdic
             limit=config.max_residual_px,
         ),
     ]
-    reason, measured, limit = _look_up(rules, _first_broken(rules, len(table)))
+    reason, measured, limit = _first_broken(rules, len(table))
     return OpticalVerdict(reason=reason, measured=measured, limit=limit)
 
 
@@ -109,8 +111,8 @@ def footprint_rule(table: pd.DataFrame, boxes_lonlat: F64, buffer_km: float) -> 
     """Patches that touch a box or come within buffer_km of one: the places evaluation sets stand on.
 
     boxes_lonlat: (n, 4) west, south, east, north in degrees; west > east crosses the antimeridian. measured: the gap
-    between patch and nearest box in km, 0 where they overlap, taken on the sphere with the east-west gap shrunk by
-    the cosine of the higher of the two latitudes, so never more than the true one.
+    between patch and nearest box in km, 0 where they overlap; degrees become km on the sphere, east-west ones by the
+    cosine of the higher latitude where the two face each other, which errs towards leaving out.
     Raises ConfigError naming the box that is not one.
     """
     boxes = np.asarray(boxes_lonlat, dtype=np.float64).reshape(-1, 4)
@@ -118,7 +120,7 @@ def footprint_rule(table: pd.DataFrame, boxes_lonlat: F64, buffer_km: float) -> 
     gap_km = np.full(len(table), np.inf)
     rows = np.flatnonzero(finite_lists(table, "bounds_lonlat"))
     if len(boxes) and len(rows):
-        patches = np.array([table["bounds_lonlat"].iloc[row] for row in rows], dtype=np.float64)
+        patches = np.stack(table["bounds_lonlat"].to_numpy(dtype=object)[rows]).astype(np.float64)
         gap_km[rows] = _least_gap_km(patches, boxes, buffer_km)
     return Rule(name="benchmark_footprint", broken=gap_km <= buffer_km, measured=gap_km, limit=buffer_km)
 
@@ -145,20 +147,13 @@ def _unreadable(table: pd.DataFrame, numbers: Sequence[str], lists: Sequence[str
     return Rule(name="non_finite", broken=~readable, measured=np.full(len(table), np.nan), limit=np.nan)
 
 
-def _first_broken(rules: Sequence[Rule], count: int) -> I64:
-    """Number of the first rule each row breaks, -1 for none."""
-    first = np.full(count, -1, dtype=np.int64)
-    for number in reversed(range(len(rules))):
-        first[rules[number].broken] = number
-    return first
-
-
-def _look_up(rules: Sequence[Rule], first: I64) -> tuple[Strings, F64, F64]:
-    reason = np.full(len(first), "", dtype=object)
-    measured, limit = np.full(len(first), np.nan), np.full(len(first), np.nan)
-    for number, rule in enumerate(rules):
-        hit = first == number
-        reason[hit], measured[hit], limit[hit] = rule.name, rule.measured[hit], rule.limit
+def _first_broken(rules: Sequence[Rule], count: int) -> tuple[Strings, F64, F64]:
+    """Name, measured and limit of the first rule each row breaks; "" and NaN where it breaks none."""
+    reason = np.full(count, "", dtype=object)
+    measured, limit = np.full(count, np.nan), np.full(count, np.nan)
+    for rule in reversed(rules):
+        reason[rule.broken] = rule.name
+        measured[rule.broken], limit[rule.broken] = rule.measured[rule.broken], rule.limit
     return reason, measured, limit
 
 
@@ -169,8 +164,8 @@ def _check_boxes(boxes: F64) -> None:
     if not good.all():
         number = int(np.flatnonzero(~good)[0])
         raise ConfigError(
-            f"excluded footprint {number}: found {boxes[number].tolist()}, expected west, south, east, north in degrees "
-            "with south <= north. Give the footprints in longitude and latitude (EPSG:4326)."
+            f"excluded footprint {number}: found {boxes[number].tolist()}, expected west, south, east, north "
+            "in degrees with south <= north. Give the footprints in longitude and latitude (EPSG:4326)."
         )
 
 
@@ -190,7 +185,8 @@ def _least_gap_km(patches: F64, boxes: F64, buffer_km: float) -> F64:
         apart_deg = np.abs((lon[near] - box_lon[number] + 180) % 360 - 180)
         gap_lon = np.maximum(apart_deg - half_lon[near] - box_half_lon[number], 0)
         gap_lat = np.maximum(np.maximum(boxes[number, 1] - north[near], south[near] - boxes[number, 3]), 0)
-        highest = np.maximum(np.maximum(np.abs(south[near]), np.abs(north[near])), np.abs(boxes[number, [1, 3]]).max())
+        facing = [np.clip(edge, boxes[number, 1], boxes[number, 3]) for edge in (south[near], north[near])]
+        highest = np.abs([south[near], north[near], *facing]).max(axis=0)
         gap_km = KM_PER_DEGREE * np.hypot(gap_lat, gap_lon * np.cos(np.radians(highest)))
         least[near] = np.minimum(least[near], gap_km)
     unsorted = np.empty_like(least)

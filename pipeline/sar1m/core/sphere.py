@@ -27,4 +27,5 @@ def nearest_km(points: F64, others: F64) -> F64:
     if len(others) == 0 or len(points) == 0:
         return np.full(len(points), np.inf)
     chord, _ = cKDTree(others).query(points)
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1))
+    distance_km: F64 = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1))
+    return distance_km

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,16 +33,31 @@ class Rejections:
     kept_rows: I64
 
     @staticmethod
-    def of(rows: I64, reason: str, measured: F64 | float, limit: F64 | float) -> Rejections:
-        """All of one rule. measured, limit: one number for all, or one a row."""
+    def of(rows: I64, reason: Strings | str, measured: F64 | float, limit: F64 | float) -> Rejections:
+        """Rows turned away for no near-duplicate's sake. reason, measured, limit: one for all, or one a row."""
         count = len(rows)
         return Rejections(
             rows=rows,
-            reason=np.full(count, reason, dtype=object),
+            reason=np.broadcast_to(np.asarray(reason, dtype=object), count),
             measured=np.broadcast_to(np.asarray(measured, dtype=np.float64), count),
             limit=np.broadcast_to(np.asarray(limit, dtype=np.float64), count),
             kept_rows=np.full(count, -1, dtype=np.int64),
         )
+
+    def take(self, order: I64) -> Rejections:
+        """The chosen entries in the order given."""
+        return Rejections(
+            rows=self.rows[order],
+            reason=self.reason[order],
+            measured=self.measured[order],
+            limit=self.limit[order],
+            kept_rows=self.kept_rows[order],
+        )
+
+    def of_rows(self, rows: I64) -> Rejections:
+        """The same, found in table.iloc[rows], as positions in the table."""
+        kept_rows = np.where(self.kept_rows < 0, -1, rows[self.kept_rows]) if len(rows) else self.kept_rows
+        return replace(self, rows=rows[self.rows], kept_rows=kept_rows)
 
     @staticmethod
     def join(parts: Sequence[Rejections]) -> Rejections:

@@ -32,7 +32,7 @@ _ECCENTRICITY: Final = (_FLATTENING * (2 - _FLATTENING)) ** 0.5
 _RECTIFYING_RADIUS_M: Final = _EQUATORIAL_RADIUS_M / (1 + _N) * (1 + _N**2 / 4 + _N**4 / 64)
 _ALPHA: Final = (
     _N / 2 - 2 * _N**2 / 3 + 5 * _N**3 / 16 + 41 * _N**4 / 180,
-    13.01 * _N**2 / 48 - 3 * _N**3 / 5 + 557 * _N**4 / 1440,
+    13 * _N**2 / 48 - 3 * _N**3 / 5 + 557 * _N**4 / 1440,
     61 * _N**3 / 240 - 103 * _N**4 / 140,
     49561 * _N**4 / 161280,
 )

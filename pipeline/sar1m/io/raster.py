@@ -98,14 +98,16 @@ class RasterHeader:
 
     def lonlat(self, rows: npt.ArrayLike, cols: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Longitudes and latitudes in degrees of pixel coordinates (0, 0 is the outer corner), one-dimensional."""
-        x, y = Affine(*self.transform) * (np.asarray(cols, dtype=np.float64), np.asarray(rows, dtype=np.float64))
+        a, b, c, d, e, f = self.transform
+        down, across = np.asarray(rows, dtype=np.float64), np.asarray(cols, dtype=np.float64)
+        x, y = a * across + b * down + c, d * across + e * down + f
         lon, lat = rasterio.warp.transform(CRS.from_wkt(self.crs_wkt), CRS.from_epsg(4326), x, y)
         return np.asarray(lon), np.asarray(lat)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadRule:
-    """How stored numbers become values before any resampling.
+    """How stored numbers become values before any resampling: scale * stored + offset, then the unit.
 
     unit db: 10^(x/10), so that means are means of power. zero_is_nodata: a stored 0 is no measurement (linear power
     beside the swath, Sentinel-2 DN); never set it for decibels or classes, where 0 is a value.
@@ -113,6 +115,8 @@ class ReadRule:
 
     resampling: Resampling
     unit: Unit = "as_is"
+    scale: float = 1.0
+    offset: float = 0.0
     zero_is_nodata: bool = False
 
 
@@ -296,7 +300,10 @@ def _source_window(header: RasterHeader, grid: RasterGrid) -> Window:
     down, right = np.meshgrid(np.linspace(0, grid.rows, 22), np.linspace(0, grid.cols, 22), indexing="ij")
     x_m, y_m = grid.left_m + right.ravel() * grid.gsd_m, grid.top_m - down.ravel() * grid.gsd_m
     x, y = rasterio.warp.transform(CRS.from_epsg(grid.epsg), CRS.from_wkt(header.crs_wkt), x_m, y_m)
-    cols, rows = ~Affine(*header.transform) * (np.asarray(x), np.asarray(y))
+    a, b, c, d, e, f = header.transform
+    right_of, above = np.asarray(x) - c, np.asarray(y) - f
+    cols = (e * right_of - b * above) / (a * e - b * d)
+    rows = (a * above - d * right_of) / (a * e - b * d)
     finite = np.isfinite(cols) & np.isfinite(rows)
     if not finite.any():
         return Window(0, 0, 0, 0)
@@ -328,6 +335,7 @@ def _read_values(
         values[values == 0] = np.nan
     infinite = np.isinf(values)
     values[infinite] = np.nan
+    values = values * rule.scale + rule.offset
     return (10 ** (values / 10) if rule.unit == "db" else values), int(infinite.sum())
 
 
@@ -346,7 +354,9 @@ def _warp(
     pixels = np.full((len(values), grid.rows, grid.cols), np.nan)
     if not values.size:
         return pixels
-    origin = Affine(*header.transform) * Affine.translation(window.col_off, window.row_off)
+    a, b, c, d, e, f = header.transform
+    row, col = window.row_off, window.col_off
+    origin = Affine(a, b, c + a * col + b * row, d, e, f + d * col + e * row)
     with rasterio.Env(**_GDAL_OPTIONS):
         for band, target in zip(values, pixels, strict=True):
             rasterio.warp.reproject(

@@ -41,7 +41,9 @@ def staged_path(staging: Path, key: str) -> Path:
 
 
 def write_staged(staging: Path, key: str, record: StagedRecord, chunks: Mapping[str, bytes]) -> None:
-    """Commits a block, chunks being encoded bytes by `<patch>/<array>`: after a crash it is there whole or not at all. Raises OutputError where the disk refuses."""
+    """Commits a block; chunks: encoded bytes by `<patch>/<array>`. After a crash it is there whole or not at all.
+
+    Raises OutputError where the disk refuses."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, payload in sorted(chunks.items()):
@@ -74,9 +76,9 @@ def read_chunk(staging: Path, key: str, name: str) -> bytes:
     return check_chunk(chunk, origin=f"{path} ({name})")
 
 
-def remove_partials(staging: Path) -> None:
-    """Removes what an interrupted build left half written."""
-    for path in staging.rglob(f"*{PARTIAL_SUFFIX}"):
+def remove_partials(folder: Path) -> None:
+    """Removes what an interrupted build left half written, anywhere below folder."""
+    for path in sorted(folder.rglob(f"*{PARTIAL_SUFFIX}")):
         remove_tree(path)
 
 

@@ -127,8 +127,11 @@ def _rotated(frame: _Frame, sine: F32, cosine: F32) -> tuple[F32, F32]:
 
 
 def _mix(number: I32) -> I32:
-    # multiply-and-shift hash (Knuth 6.4): neighbouring parcels get unrelated materials
-    mixed = number.astype(np.uint32) * np.uint32(2654435761)
+    # finalizer of MurmurHash3 (Appleby, public domain): one multiplication alone would leave stripes across the plots
+    mixed = number.astype(np.uint32)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        mixed ^= mixed >> np.uint32(shift)
+        mixed *= np.uint32(factor)
     return (mixed >> np.uint32(8)).astype(np.int32)
 
 

@@ -18,6 +18,7 @@ from sar1m.simulate.radar import View, incidence_tangent, layover_or_shadow, log
 SIMULATOR_VERSION: Final = "1"  # raise it whenever any simulated pixel changes
 
 SCATTERER_SHARE: Final = 0.12  # of building pixels: corners that face the radar
+MOUNTAIN_SHARE: Final = 0.1  # of worlds: relief with layover and shadow
 TEXTURE_REFLECTANCE: Final = 0.10  # relative, one standard deviation
 TEXTURE_BACKSCATTER: Final = 0.06  # natural logarithm, one standard deviation: 0.26 dB
 
@@ -78,7 +79,7 @@ def build_world(spec: WorldSpec, *, max_shift_px: float) -> World:
     margin_px = margin_for(max_shift_px)
     canvas = Canvas(rows=spec.rows + 2 * margin_px, cols=spec.cols + 2 * margin_px, gsd_m=spec.gsd_m)
     rng = spec.rng("relief")
-    relief_m = float(rng.lognormal(np.log(35), 0.9)) if spec.relief_m is None else spec.relief_m
+    relief_m = _draw_relief_m(rng) if spec.relief_m is None else spec.relief_m
     hills = fractal_field(rng, canvas.shape, slope=4.4, longest_px=8000 / spec.gsd_m, shortest_px=12)
     height_m = (300 + 2 * relief_m + relief_m * hills).astype(np.float32)
     texture = fractal_field(spec.rng("texture"), canvas.shape, slope=1.6, longest_px=800 / spec.gsd_m, shortest_px=2.5)
@@ -90,6 +91,10 @@ def build_world(spec: WorldSpec, *, max_shift_px: float) -> World:
         height_m=height_m,
         texture=texture,
     )
+
+
+def _draw_relief_m(rng: np.random.Generator) -> float:
+    return float(rng.uniform(150, 400) if rng.uniform() < MOUNTAIN_SHARE else rng.lognormal(np.log(35), 0.8))
 
 
 def _inner(image: npt.NDArray[np.int16], margin_px: int) -> npt.NDArray[np.int16]:

@@ -13,7 +13,7 @@ from sar1m.sources.simulated import SimulatedSource
 
 
 def open_source(region: Region) -> Source:
-    """The source of a region. Raises RegionError for an area of the Earth: it needs a service, and none is wired yet."""
+    """The source of a region. Raises RegionError for an area of the Earth, which needs a service of scenes."""
     if region.kind == "sample":
         return SampleSource()
     if region.kind == "simulated":

@@ -46,7 +46,7 @@ _MEMBER: Final = re.compile(r"BigEarthNet-S[12]-Example/(\w{1,128})/\1_(V[VH]\.t
 _MAX_MEMBERS: Final = 1_000  # the archives hold 25 and 85
 _MAX_MEMBER_BYTES: Final = 2**20  # the largest holds 58 kB
 _SAR_RULE: Final = ReadRule(resampling="bilinear", unit="db")
-_OPTICAL_RULE: Final = ReadRule(resampling="nearest", zero_is_nodata=True)
+_OPTICAL_RULE: Final = ReadRule(resampling="nearest", scale=REFLECTANCE_PER_DN, zero_is_nodata=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -277,4 +277,4 @@ def _utc(text: str, name: str) -> datetime:
 def _read_reflectance(chip: _Chip, grid: RasterGrid, bands: tuple[str, ...]) -> F32:
     """Surface reflectance (bands, rows, cols). All six tiles are of baselines before 04.00: no offset."""
     windows = [read_window(chip.raster(band), grid, bands=(1,), rule=_OPTICAL_RULE) for band in bands]
-    return (np.concatenate([window.pixels for window in windows]) * REFLECTANCE_PER_DN).astype(np.float32)
+    return np.concatenate([window.pixels for window in windows])

@@ -73,7 +73,7 @@ class SimulatedSource:
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """One work item a cell. Raises SourceError for an optical band that the simulator does not have."""
         _band_numbers(config)
-        cells = make_cells(*_cluster_cells(self.n_cells))
+        cells = make_cells(*cluster_cells(self.n_cells))
         for cell, grid in zip(cells, block_grids(cells, config.grid), strict=True):
             yield self._candidate(cell, grid, config)
 
@@ -236,7 +236,7 @@ def _optical_product(cell_name: str, taken: _Circumstances, config: BuildConfig)
 # ---- where the cells lie ----
 
 
-def _cluster_cells(count: int) -> tuple[IntArray, IntArray]:
+def cluster_cells(count: int) -> tuple[IntArray, IntArray]:
     """Rows and columns in the Major TOM grid of the first count cells."""
     lon, lat_row = _cluster_centres()
     inside = np.stack(np.meshgrid(*(np.arange(CLUSTER_CELLS) - CLUSTER_CELLS // 2,) * 2, indexing="ij"), axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Iterator
@@ -11,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import shapely
 
 from sar1m import __version__
 from sar1m.config import BuildConfig
 from sar1m.core.select import Selection, select
 from sar1m.errors import StoreError
 from sar1m.io.durable import FileDigest, write_durably
-from sar1m.io.footprints import read_footprints
 from sar1m.io.staging import Row, read_record
 from sar1m.io.store import ImageArray
 from sar1m.io.tables import candidate_batch, candidate_frame, parquet_bytes
@@ -33,6 +36,7 @@ from sar1m.schema import (
     SCHEMA_VERSION,
     STATS_DIR,
 )
+from sar1m.sources.area_file import read_polygons
 from sar1m.stages.plan import Plan
 from sar1m.stages.select_pack import (
     ShardTask,
@@ -69,7 +73,8 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Assembly:
     """
     failed_ids = {item.item_id for item in plan.failed}
     keys = [item.key for item in plan.items if item.item_id not in failed_ids]
-    batches, recoveries = [], []
+    batches: list[pa.RecordBatch] = []
+    recoveries: list[Row] = []
     for key in keys:
         record = read_record(staging, key)
         batches.append(candidate_batch({**row, "key": f"{key}/{row['patch']}"} for row in record.rows))
@@ -90,7 +95,7 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Assembly:
         "schema_version": SCHEMA_VERSION,
         "code_version": __version__,
         "plan": plan.digest(),
-        "config": config.digest(),
+        "config": choice_digest(config),
         "counts": summary["counts"],
         "rejected_by_reason": summary["rejected_by_reason"],
         "unpaired_by_reason": summary["unpaired_by_reason"],
@@ -138,15 +143,29 @@ def shards(assembly: Assembly) -> list[ShardTask]:
     return list(shard_tasks(assembly.packed, assembly.staging, assembly.samples, assembly.images))
 
 
+def excluded_boxes(config: BuildConfig) -> npt.NDArray[np.float64]:
+    """Bounding boxes (n, 4), west, south, east, north in degrees, of the footprints to leave out; (0, 4) without a
+    file. Raises RegionError where the file cannot be used."""
+    if config.split.exclude_footprints is None:
+        return np.empty((0, 4))
+    polygons, _notes = read_polygons(Path(config.split.exclude_footprints))
+    return shapely.bounds(np.array(polygons, dtype=object))  # type: ignore[no-any-return]
+
+
+def choice_digest(config: BuildConfig) -> str:
+    """Of all that decides the choice beside the staged blocks: the configuration and the footprints left out."""
+    footprints = hashlib.blake2b(excluded_boxes(config).tobytes(), digest_size=8).hexdigest()
+    return f"{config.digest()}-{footprints}"
+
+
 def _select(candidates: pd.DataFrame, config: BuildConfig) -> Selection:
-    footprints = read_footprints(config.split.exclude_footprints)
     return select(
         candidates,
         screening=config.screening,
         balance=config.balance,
         split=config.split,
         seed=config.pack.seed,
-        excluded=footprints,
+        excluded=excluded_boxes(config),
     )
 
 
@@ -189,7 +208,7 @@ def _normalisation(assembly: Assembly) -> dict[str, Any]:
 
 def _sample_statistics(staging: Path, samples: pd.DataFrame) -> Iterator[tuple[Row, bool]]:
     """Statistics by sample, block by block in the order of the keys: a fixed order of summation."""
-    blocks = samples["key"].str.partition("/")[0]
+    blocks = samples["key"].str.split("/").str[0]
     for block, rows in samples.groupby(blocks, sort=True):
         paired = dict(zip(rows["patch"], rows["paired"].astype(bool), strict=True))
         for statistics in read_record(staging, str(block)).statistics:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -122,6 +121,30 @@ def pair(registration: BlockRegistration | None, number: int, applied: tuple[int
         "applied_row_px": float(applied[0]),
         "applied_col_px": float(applied[1]),
         "residual_px": _residual_px(shift, applied),
+    }
+
+
+def quality(pixels: BlockPixels, patch: PatchPixels) -> Row:
+    """What the pixels of a patch are worth; None where a mask or a partner is not there."""
+    # Speckle multiplies signal and thermal noise alike; with the noise taken off, dark areas would seem to have few looks.
+    enl = estimate_enl(patch.sar[0] + np.float32(pixels.noise_floor[0])).value
+    optical, cover = patch.optical, patch.land_cover
+    return {
+        "sar_nodata_frac": measure.sar_nodata_frac(patch.sar),
+        "optical_nodata_frac": None if optical is None else measure.optical_nodata_frac(optical),
+        "cloud_frac": measure.mask_frac(patch.cloud),
+        "cloud_source": None if patch.cloud is None else pixels.cloud_source,
+        "snow_frac": measure.mask_frac(patch.snow),
+        "water_frac": measure.mask_frac(patch.water),
+        "layover_shadow_frac": measure.mask_frac(patch.layover_shadow),
+        "incidence_deg": pixels.incidence_deg,
+        "enl": finite(enl),
+        "dynamic_range_db": finite(measure.dynamic_range_db(patch.sar)),
+        "noise_floor_frac": finite(measure.noise_floor_frac(patch.sar, pixels.noise_floor)),
+        "mean_db": [finite(level) for level in measure.mean_db(patch.sar)],
+        "phash": measure.perceptual_hash(patch.sar),
+        "land_cover": {} if cover is None else measure.land_cover_fractions(cover, pixels.land_cover_names),
+        "flags": list(pixels.flags),
     }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from sar1m.config import BuildConfig
-from sar1m.core import quality
 from sar1m.core.identity import sample_id
+from sar1m.core.quality import brightness_masks
 from sar1m.core.registration import BlockRegistration, recover_shifts, register_block
 from sar1m.errors import SourceError
 from sar1m.io.chunks import encode_chunk
@@ -108,12 +109,15 @@ def _require_shapes(candidate: Candidate, pixels: BlockPixels) -> None:
 
 
 def _with_cloud_test(pixels: BlockPixels, candidate: Candidate) -> BlockPixels:
-    """Sources without a cloud mask get one from brightness, where there is a reflectance to test."""
-    optical = candidate.optical
-    bands = pixels.registration_optical
-    if pixels.cloud is not None or optical is None or optical.quantity != "reflectance" or bands is None:
+    """Sources without a cloud mask get one from brightness, where blue, green, red and near infrared are there."""
+    optical, bands = candidate.optical, pixels.registration_optical
+    if pixels.cloud is not None or optical is None or optical.quantity != "reflectance":
         return pixels
-    return quality.with_brightness_test(pixels)
+    if bands is None or len(bands) != 4:
+        return pixels
+    masks = brightness_masks(bands[[2, 1, 0]], bands[3], pixels.swir)
+    snow = masks.snow if pixels.snow is None else pixels.snow
+    return replace(pixels, cloud=masks.cloud, snow=snow, cloud_source="brightness test")
 
 
 def _register(candidate: Candidate, pixels: BlockPixels, config: BuildConfig) -> BlockRegistration | None:

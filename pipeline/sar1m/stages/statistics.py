@@ -13,31 +13,35 @@ import pandas as pd
 from sar1m.io.staging import Row
 from sar1m.schema import SPLITS, LinearEncoding
 
-HISTOGRAM_BINS = 256
+HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002}  # width by unit; fine enough for percentiles, coarse enough to keep
 
 
 def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[dict[str, Any]]:
     """Per channel of one sample: count, sum, sum of squares of decoded values, and a histogram.
 
-    dn: (C, H, W) digital numbers; 0 (no data) is left out. The histogram has 256 bins of equal width over the digital
-    numbers' whole range.
+    dn: (C, H, W) digital numbers; 0 (no data) is left out. The histogram counts by bins of histogram_step digital
+    numbers; bins without a count are left out.
     """
-    edges_step = (encoding.max_dn + 1) // HISTOGRAM_BINS
+    step = histogram_step(encoding)
     rows = []
     for channel in dn:
         valid = channel[channel != 0]
         values = encoding.decode(valid).astype(np.float64)
-        histogram = np.bincount(valid // edges_step, minlength=HISTOGRAM_BINS)
-        nonzero = np.flatnonzero(histogram)
+        histogram = np.bincount(valid // step)
         rows.append(
             {
                 "count": int(valid.size),
                 "sum": float(values.sum()),
                 "sum_squares": float((values**2).sum()),
-                "histogram": {str(b): int(histogram[b]) for b in nonzero},
+                "histogram": {str(number): int(histogram[number]) for number in np.flatnonzero(histogram)},
             }
         )
     return rows
+
+
+def histogram_step(encoding: LinearEncoding) -> int:
+    """Digital numbers a bin, at least 1."""
+    return max(1, round(HISTOGRAM_BIN[encoding.units] / encoding.scale_factor))
 
 
 class Normalisation:
@@ -46,7 +50,9 @@ class Normalisation:
     def __init__(self, labels: Sequence[str], encoding: LinearEncoding) -> None:
         self._labels, self._encoding = labels, encoding
         self._moments: npt.NDArray[np.float64] = np.zeros((len(labels), 3))
-        self._histogram: npt.NDArray[np.int64] = np.zeros((len(labels), HISTOGRAM_BINS), dtype=np.int64)
+        self._step = histogram_step(encoding)
+        bins = encoding.max_dn // self._step + 1
+        self._histogram: npt.NDArray[np.int64] = np.zeros((len(labels), bins), dtype=np.int64)
 
     def add(self, channels: Sequence[Mapping[str, Any]]) -> None:
         """Adds one sample."""
@@ -72,12 +78,11 @@ class Normalisation:
         histogram = self._histogram[number]
         if not histogram.any():
             return None
-        step = (self._encoding.max_dn + 1) // HISTOGRAM_BINS
         cumulated = np.concatenate([[0], np.cumsum(histogram)])
         # interp needs increasing abscissae: empty bins repeat a value, of which the last is the right one
         keep = np.append(np.diff(cumulated) > 0, True)
         position = np.interp(percent / 100 * cumulated[-1], cumulated[keep], np.flatnonzero(keep))
-        return float(self._encoding.add_offset + self._encoding.scale_factor * position * step)
+        return float(self._encoding.add_offset + self._encoding.scale_factor * position * self._step)
 
 
 def _ratio(total: float, count: float) -> float | None:

@@ -1,0 +1,174 @@
+"""What is measured on one patch. Arrays in, numbers out; NaN is missing data and is never counted as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from sar1m.records import F32, U8, Bool
+
+F64 = npt.NDArray[np.float64]
+
+DB_FLOOR = 10**-6.0  # linear power, -60 dB: the floor of the stored encoding, far under any Sentinel-1 noise
+HASH_BLOCKS = 32  # block means a side before the transform
+HASH_SIDE = 8  # coefficients a side after it: 64 bits
+NO_HASH = 0
+
+BRIGHT_BLUE = 0.18  # reflectance; clear land, bare soil included, stays under it on our real chips
+MAX_WHITENESS = 0.7  # Gomez-Chova et al. 2007, as used by Zhu & Woodcock 2012 (Fmask), eq. 2
+MIN_HAZE = 0.08  # Zhu & Woodcock 2012, eq. 3: blue - 0.5 red > 0.08
+MAX_CLOUD_NDVI = 0.8  # Zhu & Woodcock 2012, eq. 1
+MIN_SNOW_NDSI = 0.4  # Hall et al. 1995; Fmask's 0.15 takes thin cloud for snow without a thermal band
+MIN_SNOW_NIR = 0.11  # Zhu & Woodcock 2012, eq. 20: keeps water out
+MIN_SNOW_GREEN = 0.1  # the same
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BrightMasks:
+    """What the brightness test sees, (H, W). snow is None where no short-wave infrared band was given; cloud then
+    holds cloud and snow alike."""
+
+    cloud: Bool
+    snow: Bool | None
+
+
+def sar_nodata_frac(sar: F32) -> float:
+    """Share of pixels of sar (P, H, W) where any polarisation is not a finite number; 1.0 where all are missing."""
+    return _share(~np.isfinite(sar).all(axis=0))
+
+
+def optical_nodata_frac(optical: F32) -> float:
+    """Share of pixels of optical (B, H, W) where any band is not a finite number; 1.0 where all are missing."""
+    return _share(~np.isfinite(optical).all(axis=0))
+
+
+def mask_frac(mask: Bool | None) -> float | None:
+    """Share of true pixels of a cloud, snow, water or layover-and-shadow mask (H, W), over all pixels of the patch;
+    None where the mask is unknown."""
+    return None if mask is None else _share(mask)
+
+
+def dynamic_range_db(sar: F32, *, floor_linear: float = DB_FLOOR) -> float:
+    """98th minus 2nd percentile of the first polarisation of sar (P, H, W) linear power, in dB.
+
+    Values under floor_linear, negative ones included, count as floor_linear. NaN where the first polarisation has no
+    valid pixel; 0.0 for a constant one.
+    """
+    valid = sar[0][np.isfinite(sar[0])].astype(np.float64)
+    if valid.size == 0:
+        return float("nan")
+    low, high = np.percentile(10 * np.log10(np.maximum(valid, floor_linear)), (2, 98))
+    return float(high - low)
+
+
+def noise_floor_frac(sar: F32, noise_floor_linear: Sequence[float]) -> float:
+    """Share of valid pixels at or under the noise floor, negative power included, of the worst polarisation.
+
+    sar: (P, H, W) linear power; noise_floor_linear: at least P values. A polarisation without valid pixels is left
+    out; NaN where none has any. Raises ValueError where a polarisation has no floor.
+    """
+    if len(noise_floor_linear) < len(sar):
+        raise ValueError(f"{len(sar)} polarisations, but {len(noise_floor_linear)} noise floors; give one for each")
+    shares = []
+    for power, floor in zip(sar, noise_floor_linear, strict=False):
+        valid = power[np.isfinite(power)]
+        if valid.size:
+            shares.append(_share(valid <= floor))
+    return max(shares, default=float("nan"))
+
+
+def mean_db(sar: F32) -> tuple[float, ...]:
+    """10 log10 of the mean linear power of the valid pixels, by polarisation of sar (P, H, W).
+
+    NaN where there is no valid pixel or the mean is not positive (noise removal can leave more negative than
+    positive power): no decibel stands for it.
+    """
+    means = [power[np.isfinite(power)].astype(np.float64) for power in sar]
+    linear = [float(valid.mean()) if valid.size else float("nan") for valid in means]
+    return tuple(float(10 * np.log10(mean)) if mean > 0 else float("nan") for mean in linear)
+
+
+def perceptual_hash(sar: F32, *, floor_linear: float = DB_FLOOR) -> int:
+    """64 bits that stay (nearly) the same for the same ground under small noise, as a signed integer.
+
+    The polarisations of sar (P, H, W), H and W at least 32, are averaged in linear power over 32 x 32 blocks, brought
+    to dB and averaged; bit k says whether the k-th of the 8 x 8 lowest cosine coefficients, without those constant
+    along an axis, exceeds their median (Zauner 2010, "pHash"). Blocks without data take the mean of the others, for
+    this purpose alone. 0 where there is nothing to tell apart: no data, or a constant patch.
+    Raises ValueError for a smaller patch.
+    """
+    if min(sar.shape[1:]) < HASH_BLOCKS:
+        raise ValueError(f"patch of {sar.shape[1:]} px; a perceptual hash needs at least {HASH_BLOCKS} a side")
+    levels = np.mean([_block_levels_db(power, floor_linear) for power in sar], axis=0)
+    if np.ptp(levels) == 0:
+        return NO_HASH
+    low = scipy.fft.dctn(levels, norm="ortho")[1 : HASH_SIDE + 1, 1 : HASH_SIDE + 1].ravel()
+    bits = np.packbits(low > np.median(low))
+    return int.from_bytes(bits.tobytes(), "big", signed=True)
+
+
+def land_cover_fractions(classes: U8, names: Sequence[tuple[int, str]]) -> dict[str, float]:
+    """Share of the pixels of classes (H, W) by class name; absent classes are left out, a number without a name is
+    called class_<number>."""
+    name_of = dict(names)
+    numbers, counts = np.unique(classes, return_counts=True)
+    fractions: dict[str, float] = {}
+    for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+        name = name_of.get(number, f"class_{number}")
+        fractions[name] = fractions.get(name, 0.0) + count / classes.size
+    return fractions
+
+
+def brightness_masks(visible: F32, nir: F32, swir: F32 | None = None) -> BrightMasks:
+    """Cloud and snow without a scene classification: bright, white, hazy and not vegetation.
+
+    visible: (3, H, W) red, green, blue; nir: (H, W); swir: (H, W) at 1.6 um, all as reflectance 0..1 with the
+    radiometric offset removed. Cloud: blue > 0.18, whiteness < 0.7, blue - 0.5 red > 0.08, NDVI < 0.8 (the spectral
+    tests of Fmask, Zhu & Woodcock 2012, with a floor on brightness). Snow, with swir: NDSI > 0.4, green > 0.1,
+    NIR > 0.11 (Hall et al. 1995); it is then no cloud. A pixel without data in any band is neither.
+
+    Limits: thin cirrus, haze under 0.18 and cloud shadow go unseen; bright roofs, salt and dry sand can count as
+    cloud; ice cloud can count as snow.
+    """
+    red, green, blue = visible.astype(np.float64)
+    mean_visible = np.maximum((red + green + blue) / 3, np.finfo(np.float32).tiny)
+    whiteness = (np.abs(red - mean_visible) + np.abs(green - mean_visible) + np.abs(blue - mean_visible)) / mean_visible
+    vegetation = _normalised_difference(nir.astype(np.float64), red)
+    bright = (blue > BRIGHT_BLUE) & (whiteness < MAX_WHITENESS) & (blue - 0.5 * red > MIN_HAZE)
+    bright &= vegetation < MAX_CLOUD_NDVI
+    if swir is None:
+        return BrightMasks(cloud=bright, snow=None)
+    snow = _normalised_difference(green, swir.astype(np.float64)) > MIN_SNOW_NDSI
+    snow &= (green > MIN_SNOW_GREEN) & (nir > MIN_SNOW_NIR)
+    return BrightMasks(cloud=bright & ~snow & np.isfinite(swir), snow=snow)
+
+
+def _share(mask: Bool | np.bool_) -> float:
+    return float(np.count_nonzero(mask) / mask.size)
+
+
+def _normalised_difference(one: F64, two: F64) -> F64:
+    """(one - two) / (one + two); 0 where the sum is not positive, NaN where either is."""
+    total = one + two
+    return np.where(total <= 0, 0.0, (one - two) / np.where(total <= 0, 1.0, total))
+
+
+def _block_levels_db(power: F32, floor_linear: float) -> F64:
+    """(32, 32) block means in dB; blocks without data take the mean of the others, 0 where there are none."""
+    valid = np.isfinite(power)
+    sums, counts = _block_sums(np.where(valid, power, 0).astype(np.float64)), _block_sums(valid.astype(np.float64))
+    filled = counts > 0
+    if not filled.any():
+        return np.zeros_like(sums)
+    level = 10 * np.log10(np.maximum(sums / np.maximum(counts, 1), floor_linear))
+    return np.where(filled, level, level[filled].mean())
+
+
+def _block_sums(values: F64) -> F64:
+    rows, cols = (np.arange(HASH_BLOCKS) * side // HASH_BLOCKS for side in values.shape)
+    sums: F64 = np.add.reduceat(np.add.reduceat(values, rows, axis=0), cols, axis=1)
+    return sums

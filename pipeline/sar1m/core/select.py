@@ -1,0 +1,136 @@
+"""Which candidates become samples: a pure function of the metrics table and the thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sar1m.config import BalanceConfig, ScreeningConfig, SplitConfig
+from sar1m.core.balance import balance_rejections
+from sar1m.core.dedupe import duplicate_rejections
+from sar1m.core.screening import OpticalVerdict, footprint_rule, judge_optical, sar_rejections
+from sar1m.core.splits import TRAIN, SplitAudit, audit_splits, block_names, split_with_buffer
+from sar1m.core.table import F64, I64, Rejections, Strings, codes, floats, keyed_hash, row_names
+from sar1m.errors import StoreError
+from sar1m.schema import CANDIDATE_COLUMNS, SPLITS
+
+ORDER_COLUMNS = ("key", "patch", "sample_id", "sar_product", "optical_product")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """samples: schema.SAMPLE_COLUMNS without shard and index, in the order they are to be packed: train, val, test,
+    each shuffled once. rejected: schema.REJECTED_COLUMNS in the order of key and patch. Together they hold every
+    candidate once."""
+
+    samples: pd.DataFrame
+    rejected: pd.DataFrame
+    audit: SplitAudit
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Chosen:
+    """rows: positions left, ascending; sides: their splits as positions in SPLITS; blocks: of all rows, by position."""
+
+    rows: I64
+    sides: I64
+    blocks: Strings
+    rejections: Rejections
+
+
+def select(
+    candidates: pd.DataFrame,
+    *,
+    screening: ScreeningConfig,
+    balance: BalanceConfig,
+    split: SplitConfig,
+    seed: int,
+    excluded: F64 | None = None,
+) -> Selection:
+    """Verdict and reason for every candidate: screening, de-duplication, shares and splits; then the packing order.
+
+    candidates: schema.CANDIDATE_COLUMNS, the order of rows changes nothing; missing values are None, NaN or NaT.
+    excluded: (n, 4) west, south, east, north in degrees of places to leave out. The first rule that a row breaks gives
+    its reason, in this order: screening.sar_rejections, dedupe, optical rules (where on_optical_failure is reject),
+    balance, split_buffer, and balance once more, so that the shares hold in what is left at the end.
+    Raises StoreError where columns are missing, ConfigError where an excluded place is no box.
+    """
+    missing = sorted({column.name for column in CANDIDATE_COLUMNS} - set(candidates.columns))
+    if missing:
+        raise StoreError(f"candidate table: columns missing: {', '.join(missing)}. Build the staging folder again.")
+    order = np.lexsort([codes(candidates, name) for name in reversed(ORDER_COLUMNS)])
+    table = candidates.iloc[order]
+    optical = judge_optical(table, screening)
+    places = () if excluded is None else (footprint_rule(table, excluded, split.exclude_buffer_km),)
+    gone = [sar_rejections(table, screening, places)]
+    rows = _rows_left(table, gone)
+    gone.append(duplicate_rejections(table.iloc[rows], optical.of(rows), balance).of_rows(rows))
+    if screening.on_optical_failure == "reject":
+        rows = _rows_left(table, gone)
+        gone.append(optical.of(rows).as_rejections().of_rows(rows))
+    chosen = _balance_and_split(table, optical, gone, (balance, split, seed))
+    samples = _samples(table, chosen, optical, seed)
+    return Selection(samples=samples, rejected=_rejected(table, chosen.rejections), audit=audit_splits(samples, split))
+
+
+def _balance_and_split(
+    table: pd.DataFrame, optical: OpticalVerdict, gone: list[Rejections], wishes: tuple[BalanceConfig, SplitConfig, int]
+) -> _Chosen:
+    balance, split, seed = wishes
+    draw = keyed_hash(row_names(table), seed=seed, purpose="balance")
+    blocks = np.full(len(table), "", dtype=object)
+    sides = np.full(len(table), TRAIN, dtype=np.int64)
+
+    rows = _rows_left(table, gone)
+    first = balance_rejections(table.iloc[rows], optical.paired[rows], draw[rows], balance).of_rows(rows)
+    rows = _rows_left(table, [*gone, first])
+    blocks[rows] = block_names(floats(table, "lon")[rows], floats(table, "lat")[rows], split.block_km)
+    sides[rows], near = split_with_buffer(table.iloc[rows], blocks[rows], split, seed)
+    near = near.of_rows(rows)
+    rows = _rows_left(table, [*gone, first, near])
+    last = balance_rejections(table.iloc[rows], optical.paired[rows], draw[rows], balance).of_rows(rows)
+    rejections = Rejections.join([*gone, first, near, last])
+    rows = _rows_left(table, [rejections])
+    if not (sides[rows] == TRAIN).any():
+        sides[:] = TRAIN  # the shares took the last of train: what is left trains rather than evaluates nothing
+    return _Chosen(rows=rows, sides=sides[rows], blocks=blocks, rejections=rejections)
+
+
+def _rows_left(table: pd.DataFrame, gone: list[Rejections]) -> I64:
+    left = np.ones(len(table), dtype=np.bool_)
+    for part in gone:
+        left[part.rows] = False
+    return np.flatnonzero(left)
+
+
+def _samples(table: pd.DataFrame, chosen: _Chosen, optical: OpticalVerdict, seed: int) -> pd.DataFrame:
+    ordered, splits = [], []
+    for side, name in enumerate(SPLITS):
+        rows = chosen.rows[chosen.sides == side]
+        # Raw Philox bits: numpy promises them for ever, which it does not for Generator.permutation (NEP 19).
+        draws = np.random.Philox([seed, side]).random_raw(len(rows))
+        ordered.append(rows[np.argsort(draws, kind="stable")])
+        splits += [name] * len(rows)
+    rows = np.concatenate(ordered)
+    samples = table[[column.name for column in CANDIDATE_COLUMNS]].iloc[rows].reset_index(drop=True)
+    return samples.assign(
+        paired=optical.paired[rows],
+        unpaired_reason=optical.reason[rows],
+        block=chosen.blocks[rows],
+        split=np.array(splits, dtype=object),
+        duplicates_of="",
+    )
+
+
+def _rejected(table: pd.DataFrame, gone: Rejections) -> pd.DataFrame:
+    gone = gone.take(np.argsort(gone.rows, kind="stable"))
+    sample_ids = np.append(table["sample_id"].to_numpy(dtype=object), "")
+    rejected = table[[column.name for column in CANDIDATE_COLUMNS]].iloc[gone.rows].reset_index(drop=True)
+    return rejected.assign(
+        reason=gone.reason,
+        measured=gone.measured,
+        limit=gone.limit,
+        duplicates_of=sample_ids[gone.kept_rows],  # position -1, no near-duplicate, is the "" at the end
+    )

@@ -1,0 +1,170 @@
+"""Pixels of a described pair on a work item's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sar1m.errors import SourceError
+from sar1m.io.raster import ReadRule, Resampling, read_header, read_window
+from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
+from sar1m.sources.folder_layers import BandFile, ClassLayer, FolderPair, OpticalLayer, SarLayer, resolve_inside
+
+REGISTRATION_BANDS: Final = ("B02", "B03", "B04", "B08")  # Sentinel-2's 10 m bands; the others sit up to 1.5 px off
+SCL_CLOUD: Final = (3, 8, 9, 10)  # shadow, medium and high probability, thin cirrus
+SCL_SNOW: Final = 11
+NOISE_POWER: Final = 10**-2.5  # -25 dB, the usual noise-equivalent sigma nought of IW
+WATER_CLASS: Final = "water"
+_COARSE: Final = 1.5  # a band with pixels this much larger than the grid's is repeated, not interpolated
+_DB_MEDIAN_MAX: Final = 15.0  # no scene is this bright in the median, linear power and DN are
+
+
+class _Reader:
+    """Reads bands of one folder onto one grid and remembers what should be remarked."""
+
+    def __init__(self, root: Path, grid: RasterGrid, described_in: str) -> None:
+        self._root = root
+        self._grid = grid
+        self._described_in = described_in
+        self.flags: set[str] = set()
+
+    def band(self, band: BandFile, rule: ReadRule, kind: str) -> F32:
+        """One band (rows, cols), NaN without data. kind names it in flags."""
+        path = resolve_inside(self._root, band.path, self._described_in)
+        window = read_window(path, self._grid, bands=(band.number,), rule=rule)
+        if window.resampled:
+            self.flags.add(f"resampled_{kind}")
+        if window.infinities:
+            self.flags.add("non_finite_input")
+        plane: F32 = window.pixels[0]
+        return plane
+
+    def resampling(self, band: BandFile) -> Resampling:
+        """cubic, or nearest for a band that is much coarser than the grid (and a flag that says so)."""
+        grid = read_header(resolve_inside(self._root, band.path, self._described_in)).grid()
+        if grid is None or grid.gsd_m < _COARSE * self._grid.gsd_m:
+            return "cubic"
+        self.flags.add(f"upsampled_{band.name.lower()}")
+        return "nearest"
+
+
+def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, ...]) -> BlockPixels:
+    """SAR in linear power, the optical bands asked for, masks and land cover, all on grid.
+
+    Bilinear for SAR (in power), cubic for optical, nearest for classes, and a plain copy where lattices agree.
+    Raises SourceError where a file is missing or damaged, or its numbers contradict the unit it is said to have.
+    """
+    reader = _Reader(root, grid, pair.described_in)
+    sar = _read_sar(reader, pair.sar)
+    optical, registration = None, None
+    if pair.optical is not None:
+        wanted = {*bands, *registration_bands(pair.optical, bands)}
+        by_name = {
+            band.name: _read_optical(reader, pair.optical, band) for band in pair.optical.bands if band.name in wanted
+        }
+        optical = np.stack([by_name[name] for name in bands])
+        registration = np.stack([by_name[name] for name in registration_bands(pair.optical, bands)])
+    classes = {layer.kind: (layer, _read_classes(reader, layer)) for layer in pair.classes}
+    cloud, cloud_source, snow = _clouds(classes.get("scl"), classes.get("cloudmask"))
+    cover = classes.get("land_cover")
+    return BlockPixels(
+        sar=sar,
+        optical=optical,
+        registration_optical=registration,
+        cloud=cloud,
+        cloud_source=cloud_source,
+        snow=snow,
+        water=None if cover is None else np.isin(cover[1], _numbers(cover[0], WATER_CLASS)),
+        land_cover=None if cover is None else cover[1],
+        land_cover_names=() if cover is None else cover[0].names,
+        noise_floor=(NOISE_POWER,) * len(sar),
+        flags=tuple(sorted(reader.flags)),
+    )
+
+
+def registration_bands(layer: OpticalLayer, bands: tuple[str, ...]) -> tuple[str, ...]:
+    """The 10 m bands that the layer has, or those of the output where it has none."""
+    found = tuple(band.name for band in layer.bands if band.name in REGISTRATION_BANDS)
+    return tuple(sorted(found)) or bands
+
+
+def _read_sar(reader: _Reader, layer: SarLayer) -> F32:
+    linear = layer.unit == "linear"
+    rule = ReadRule(
+        resampling="bilinear",
+        unit="as_is" if linear else "db",
+        scale=layer.scale,
+        offset=layer.offset,
+        zero_is_nodata=linear,
+    )
+    planes = []
+    for band in layer.bands:
+        plane = reader.band(band, rule, "sar")
+        _require_plausible(plane, band, layer)
+        planes.append(plane)
+    return np.stack(planes)
+
+
+def _require_plausible(power: F32, band: BandFile, layer: SarLayer) -> None:
+    """Catches the one mistake that ruins a dataset in silence: decibels read as power, or power read as decibels."""
+    valid = power[np.isfinite(power)]
+    if not valid.size:
+        return
+    median = float(np.median(valid))
+    if layer.unit == "linear" and median < 0:
+        raise SourceError(
+            f"{band.path}, {band.name}: described as linear power, but its median is {median:.3g}. Negative power is a "
+            "rare leftover of noise removal; these look like decibels: state the unit db."
+        )
+    if layer.unit == "db" and median > 10 ** (_DB_MEDIAN_MAX / 10):
+        raise SourceError(
+            f"{band.path}, {band.name}: described as decibels, but the median is over {_DB_MEDIAN_MAX:g} dB. State the "
+            "unit linear, or calibrate digital numbers first."
+        )
+
+
+def _read_optical(reader: _Reader, layer: OpticalLayer, band: BandFile) -> F32:
+    rule = ReadRule(
+        resampling=reader.resampling(band),
+        scale=layer.scale,
+        offset=layer.offset,
+        zero_is_nodata=layer.unit == "dn",
+    )
+    return reader.band(band, rule, "optical")
+
+
+def _read_classes(reader: _Reader, layer: ClassLayer) -> U8:
+    """Class numbers, 0 where there are none. Raises SourceError for numbers that are no classes."""
+    numbers = reader.band(layer.band, ReadRule(resampling="nearest"), layer.kind)
+    known = numbers[np.isfinite(numbers)]
+    if known.size and (known.min() < 0 or known.max() > 255 or np.any(known != np.rint(known))):
+        raise SourceError(
+            f"{layer.band.path}: {layer.kind} holds numbers from {known.min():g} to {known.max():g}; expected whole "
+            "numbers, 0 to 255."
+        )
+    if layer.kind == "cloudmask" and known.size and known.max() > 1:
+        raise SourceError(
+            f"{layer.band.path}: a cloud mask holds 0 (clear) and 1 (cloud or shadow); found {known.max():g}. Write it "
+            "so, or describe Sentinel-2's scene classification as scl."
+        )
+    unknown = 1 if layer.kind == "cloudmask" else 0
+    return np.where(np.isfinite(numbers), numbers, unknown).astype(np.uint8)
+
+
+def _clouds(
+    scl: tuple[ClassLayer, U8] | None, mask: tuple[ClassLayer, U8] | None
+) -> tuple[Bool | None, str | None, Bool | None]:
+    """Cloud mask, where it comes from, snow mask. A pixel without a class is not known to be clear: it counts as
+    cloud."""
+    if scl is not None:
+        return np.isin(scl[1], (0, *SCL_CLOUD)), "scl", scl[1] == SCL_SNOW
+    if mask is not None:
+        return mask[1] == 1, "cloudmask", None
+    return None, None, None
+
+
+def _numbers(layer: ClassLayer, name: str) -> Sequence[int]:
+    return [number for number, label in layer.names if label.lower() == name]

@@ -1,0 +1,47 @@
+"""R1: a build killed anywhere resumes to the same bytes. A process of its own forks the builds; see crash_runner.py."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUNNER = Path(__file__).with_name("crash_runner.py")
+
+
+def run(folder, *arguments):
+    command = [sys.executable, RUNNER, folder, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(folder, points):
+    (undisturbed,) = run(folder, "count")
+    chosen = points(undisturbed["changes"])
+    reports = run(folder, "kill", *chosen)
+    assert len(reports) == len(chosen)
+    for report in reports:
+        assert report == {
+            "point": report["point"],
+            "killed": True,
+            "complete_only_if_whole": True,
+            "resumed": True,
+            "digest": undisturbed["digest"],
+            "faults": 0,
+        }
+
+
+def spread(count):
+    """Points over the whole build; the last changes, where the store is put in place, all of them."""
+    return lambda changes: sorted({*range(0, changes - 10, changes // count + 1), *range(changes - 10, changes)})
+
+
+def test_killed_at_points_over_the_whole_build_it_resumes_to_the_same_bytes(tmp_path):
+    check(tmp_path, spread(16))
+
+
+@pytest.mark.long
+def test_killed_at_every_change_it_resumes_to_the_same_bytes(tmp_path):
+    check(tmp_path, lambda changes: list(range(changes)))

@@ -1,0 +1,81 @@
+"""Work over Dask: every item accounted for, faults as values, poison by name, nothing drawn before there is room."""
+
+import os
+import signal
+
+import pytest
+
+from sar1m.errors import OutputError, Sar1mError, SourceError
+from sar1m.flow import IN_FLIGHT_PER_WORKER, Workers, WorkersSettings
+
+
+def work(item: int) -> int:
+    if item == 13:
+        raise SourceError("item 13: no such scene")
+    if item == 14:
+        raise ZeroDivisionError("a bug")
+    if item == 15:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == 16:
+        raise OutputError("disk full")
+    return item * item
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Workers(WorkersSettings(workers=2)) as workers:
+        yield workers
+
+
+def outcomes(workers, items):
+    return {outcome.item: outcome for outcome in workers.map(work, items)}
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_every_item_has_one_outcome_and_faults_are_values(count, request):
+    if count:
+        found = outcomes(request.getfixturevalue("cluster"), range(15))
+    else:
+        with Workers(WorkersSettings(workers=0)) as workers:
+            found = outcomes(workers, range(15))
+    assert {item: outcome.result for item, outcome in found.items() if not outcome.error} == {
+        item: item * item for item in range(13)
+    }
+    assert (found[13].error, found[13].cause) == ("SourceError", "item 13: no such scene")
+    assert (found[14].error, found[14].cause) == ("ZeroDivisionError", "a bug")
+
+
+def test_item_that_kills_its_worker_is_named_and_the_rest_finish(cluster):
+    found = outcomes(cluster, [*range(8), 15, *range(20, 28)])
+    assert found[15].error == "WorkerDied"
+    assert {item for item, outcome in found.items() if not outcome.error} == {*range(8), *range(20, 28)}
+
+
+def test_full_disk_ends_the_build(cluster):
+    with pytest.raises(OutputError, match="disk full"):
+        outcomes(cluster, [1, 16, 2])
+    with Workers(WorkersSettings(workers=0)) as here, pytest.raises(OutputError, match="disk full"):
+        outcomes(here, [1, 16, 2])
+
+
+def test_items_are_drawn_only_as_room_becomes_free(cluster):
+    drawn = []
+
+    def items():
+        for item in range(100, 160):
+            drawn.append(item)
+            yield item
+
+    room = cluster.count * IN_FLIGHT_PER_WORKER
+    for finished, _ in enumerate(cluster.map(work, items()), start=1):
+        assert len(drawn) <= finished + room
+    assert len(drawn) == 60
+
+
+def test_scheduler_that_does_not_answer_is_an_error(monkeypatch):
+    monkeypatch.setattr("sar1m.flow.JOIN_TIMEOUT", "1s")
+    with (
+        pytest.raises(Sar1mError, match=r"--scheduler tcp://127\.0\.0\.1:9: no Dask scheduler answers"),
+        Workers(WorkersSettings(scheduler="tcp://127.0.0.1:9")),
+    ):
+        pass

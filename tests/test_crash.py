@@ -1,11 +1,18 @@
 """R1: a build killed anywhere resumes to the same bytes. A process of its own forks the builds; see crash_runner.py."""
 
 import json
+import os
+import random
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from crash_runner import SMALL_BUILD, tree_digest
 
 RUNNER = Path(__file__).with_name("crash_runner.py")
 
@@ -45,3 +52,33 @@ def test_killed_at_points_over_the_whole_build_it_resumes_to_the_same_bytes(tmp_
 @pytest.mark.long
 def test_killed_at_every_change_it_resumes_to_the_same_bytes(tmp_path):
     check(tmp_path, lambda changes: list(range(changes)))
+
+
+@pytest.mark.long
+def test_killed_at_random_times_with_workers_it_resumes_to_the_same_bytes(tmp_path):
+    """The real command with two worker processes, its whole process group killed 40 times at random moments."""
+    config = tmp_path / "small.toml"
+    config.write_text(SMALL_BUILD)
+
+    def start(out):
+        command = [sys.executable, "-m", "sar1m", "build", "--region", "simulated:12", "--out", out]
+        return subprocess.Popen(
+            [*command, "--config", config, "--workers", "2"],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    assert start(tmp_path / "undisturbed").wait() == 0
+    digest = tree_digest(tmp_path / "undisturbed")
+    rng = random.Random(5)
+    for number in range(40):
+        out = tmp_path / f"killed-{number}"
+        build = start(out)
+        time.sleep(rng.uniform(1.0, 8.0))
+        if build.poll() is None:
+            os.killpg(build.pid, signal.SIGKILL)
+        build.wait()
+        assert start(out).wait() == 0
+        assert tree_digest(out) == digest
+        shutil.rmtree(out)

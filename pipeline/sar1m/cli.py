@@ -137,11 +137,12 @@ def refilter(
 @app.command()
 def verify(out: StoreArgument) -> None:
     """Compares every file of a finished store with its manifest and names what differs."""
-    faults = find_faults(out)
-    for fault in faults:
-        problems.print(f"{fault.path}: {fault.found}", style="red", markup=False, highlight=False, soft_wrap=True)
     marker = read_marker(out)
     files = 0 if marker is None else len(marker["files"])
+    with TerminalWatch(problems).stage("verify", files) as step:
+        faults = find_faults(out, lambda _name: step())
+    for fault in faults:
+        problems.print(f"{fault.path}: {fault.found}", style="red", markup=False, highlight=False, soft_wrap=True)
     if faults:
         problems.print(
             f"{len(faults)} faults in {out}. Building again into an empty folder mends them.", highlight=False
@@ -180,6 +181,7 @@ def info(
         f"{marker['name']} ({marker['region']}), schema {marker['schema_version']}, made by sar1m "
         f"{marker['code_version']}: {len(marker['files']):,} files, {size / 1e6:,.1f} MB.",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(count_table(marker))
     split = next((name for name, count in marker["by_split"].items() if count), None)

@@ -91,9 +91,8 @@ def candidate_table(count: int, seed: int = 0, **changed: Any) -> pd.DataFrame:
     }
     columns |= changed
     if "bounds_lonlat" not in columns:
-        columns["bounds_lonlat"] = [
-            [x - 0.01, y - 0.01, x + 0.01, y + 0.01] for x, y in zip(columns["lon"], columns["lat"], strict=True)
-        ]
+        centres = [np.broadcast_to(columns[name], count) for name in ("lon", "lat")]
+        columns["bounds_lonlat"] = [[x - 0.01, y - 0.01, x + 0.01, y + 0.01] for x, y in zip(*centres, strict=True)]
     return pd.DataFrame({column.name: columns[column.name] for column in CANDIDATE_COLUMNS}, index=range(count))
 
 

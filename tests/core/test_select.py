@@ -147,7 +147,7 @@ def test_each_optical_rule_unpairs_or_rejects(reason, column, measured, limit):
     table.loc[5, column] = measured
     samples = choose(table).samples.set_index("sample_id")
     assert len(samples) == 12
-    assert samples["unpaired_reason"].to_dict() == {name: "" for name in samples.index} | {"p5_S1A": reason}
+    assert samples["unpaired_reason"].to_dict() == dict.fromkeys(samples.index, "") | {"p5_S1A": reason}
     assert samples.index[~samples["paired"]].tolist() == ["p5_S1A"]
     rejecting = choose(table, screening=ScreeningConfig(on_optical_failure="reject"))
     assert reasons(rejecting) == {"p5_S1A": (reason, abs(measured), limit)}

@@ -174,12 +174,12 @@ def test_links_strangers_and_bombs_in_the_archive_are_refused(package):
 
 
 def test_a_damaged_or_incomplete_package_says_install_again(package):
-    folder, sar, optical, _, _ = package
+    folder, _, optical, _, _ = package
     (folder / "BigEarthNet-S2-Example.tar.bz2").write_bytes(b"BZh9 cut short")
     with pytest.raises(SourceError, match=r"missing or damaged.*force-reinstall"):
         list(SampleSource().candidates(CONFIG))
     _tar(folder / "BigEarthNet-S2-Example.tar.bz2", {})
-    with pytest.raises(SourceError, match="its Sentinel-2 partner .* is missing"):
+    with pytest.raises(SourceError, match=r"its Sentinel-2 partner .* is missing"):
         list(SampleSource().candidates(CONFIG))
     _tar(folder / "BigEarthNet-S2-Example.tar.bz2", {n: c for n, c in optical.items() if not n.endswith("B04.tif")})
     (candidate,) = SampleSource().candidates(CONFIG)
@@ -220,6 +220,9 @@ def test_names_of_real_products_are_understood():
         parsed = parse_s1_name(name)
         assert parsed is not None
         assert parsed.relative_orbit == orbit
+    commissioning = parse_s1_name("S1C_S4_GRDH_1SDH_20250118T171404_20250118T171421_000638_000538_4B8B")
+    assert commissioning is not None
+    assert commissioning.relative_orbit is None  # its annotation says 15, which no formula of the name gives
     assert parse_s1_name("S1A_something_else") is None
     tile = parse_s2_name("S2B_MSIL2A_20230624T101559_N0509_R065_T33UUP_20230624T125059")
     assert tile is not None

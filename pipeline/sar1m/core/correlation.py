@@ -21,7 +21,6 @@ from scipy import ndimage
 from sar1m.core.resample import block_mean
 from sar1m.records import F32, Bool
 
-C64 = npt.NDArray[np.complex64]
 F64 = npt.NDArray[np.float64]
 
 ENERGY_BLOCK_PX = 4  # gradient energy is equalised over blocks of this side, smoothed over three of them
@@ -111,11 +110,9 @@ def locate_peaks(surfaces: F32, overlap: F32) -> tuple[Peak, ...]:
     """The highest peak of each surface, (K, L, L) with the overlap (K, L, L) they stand on.
 
     The search looks at sums over the root of the overlap, which have the same noise at every lag; the sub-pixel fit
-    at means, which lean to no side. NO_PEAK where nothing varies, where a lag has under MIN_OVERLAP, and where the
-    search is too narrow to leave sidelobes.
+    at means, which lean to no side. NO_PEAK where nothing varies or a lag has under MIN_OVERLAP. L must leave lags
+    beyond GUARD_PX on each side.
     """
-    if surfaces.shape[-1] <= 2 * GUARD_PX + 1:
-        return (NO_PEAK,) * len(surfaces)
     usable = np.maximum(overlap, np.float32(MIN_OVERLAP))
     heights, means = surfaces / np.sqrt(usable), surfaces / usable
     enough = overlap.min(axis=(1, 2)) >= MIN_OVERLAP

@@ -74,8 +74,7 @@ def register_block(
     wavelength (B02, B03, B04, B08). NaN without data; a pixel counts where every channel has a value and masked
     (H, W; clouds) is False. windows: the patches with their halo, wider than twice the search range. A patch under
     the gate takes the scene pair's shift (status scene) where that passes, and is unmeasurable with NaN shifts
-    otherwise; its own psr and spread are kept. psr is NaN where there is nothing to correlate, or
-    with a search range under 8 px, which leaves no sidelobes.
+    otherwise; its own psr and spread are kept. psr is NaN where there is nothing to correlate.
     """
     measured = _surfaces(sar, optical, masked, windows, settings.search_px)
     gated = [_gated(_shift(one), settings) for one in measured]

@@ -80,17 +80,18 @@ def assign_splits(blocks: Strings, *, val_share: float, test_share: float, seed:
     names, inverse, sizes = np.unique(blocks.astype(str), return_inverse=True, return_counts=True)
     order = np.argsort(keyed_hash(names.tolist(), seed=seed, purpose="split"), kind="stable")
     sides = np.full(len(names), TRAIN, dtype=np.int64)
-    wishes = [(VAL, val_share, order[::-1]), (TEST, test_share, order)]
-    for split, share, walk in wishes:
+    for split, share, walk, to_leave in (
+        (VAL, val_share, order[::-1], 2 if test_share > 0 else 1),
+        (TEST, test_share, order, 1),
+    ):
+        free = walk[sides[walk] == TRAIN]
         taken, wished = 0, share * len(blocks)
-        for block in walk[sides[walk] == TRAIN].tolist()[:-1]:  # the last block stays in train
-            if abs(taken + sizes[block] - wished) < abs(taken - wished):
+        for block in free.tolist():
+            if abs(taken + sizes[block] - wished) < abs(taken - wished) and np.sum(sides == TRAIN) > to_leave:
                 sides[block] = split
                 taken += int(sizes[block])
-    for split, share, walk in wishes:
-        left = walk[sides[walk] == TRAIN]
-        if share > 0 and not (sides == split).any() and len(left) > 1:
-            sides[left[np.argmin(sizes[left])]] = split
+        if share > 0 and taken == 0 and len(free) > 1:
+            sides[free[np.argmin(sizes[free])]] = split
     return sides[inverse]
 
 

@@ -80,8 +80,12 @@ def coverage_map(contents: Contents, picked: list[int]) -> CoverageMap:
 
 
 def _window(samples: pd.DataFrame, rejected: pd.DataFrame) -> MapWindow:
-    lon = np.concatenate([frame[name].to_numpy(dtype=np.float64) for frame in (samples, rejected) for name in ("west", "east")])
-    lat = np.concatenate([frame[name].to_numpy(dtype=np.float64) for frame in (samples, rejected) for name in ("south", "north")])
+    lon = np.concatenate(
+        [frame[name].to_numpy(dtype=np.float64) for frame in (samples, rejected) for name in ("west", "east")]
+    )
+    lat = np.concatenate(
+        [frame[name].to_numpy(dtype=np.float64) for frame in (samples, rejected) for name in ("south", "north")]
+    )
     known = np.isfinite(lon) & np.isfinite(lat)
     return window_around(lon[known], lat[known], WIDTH)
 
@@ -145,7 +149,8 @@ def _boxes(window: MapWindow, frame: pd.DataFrame) -> Iterator[tuple[float, floa
 
 def _unwrapped(window: MapWindow, lon: pd.Series) -> F64:
     middle = (window.lon_0 + window.lon_1) / 2
-    return (lon.to_numpy(dtype=np.float64) - middle + 180) % 360 - 180 + middle
+    unwrapped: F64 = (lon.to_numpy(dtype=np.float64) - middle + 180) % 360 - 180 + middle
+    return unwrapped
 
 
 def _graticule(window: MapWindow) -> Iterator[Markup]:
@@ -199,7 +204,10 @@ def _inset(window: MapWindow, x: F64, y: F64) -> Iterator[Markup]:
 
 def _note(contents: Contents, kept: Marks, out: Marks, blocks: int, footprints: bool) -> str:
     words = []
-    for marks, count, name in ((kept, len(contents.samples), "samples"), (out, len(contents.rejected), "rejected patches")):
+    for marks, count, name in (
+        (kept, len(contents.samples), "samples"),
+        (out, len(contents.rejected), "rejected patches"),
+    ):
         if marks.gathered:
             words.append(
                 f"{human(count)} {name} are gathered into {human(len(marks.x))} marks on a lattice: a mark has the "

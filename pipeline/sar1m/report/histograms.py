@@ -59,9 +59,7 @@ def metric_limits(config: BuildConfig) -> dict[str, Limit]:
         "residual_px": Limit(value=screening.max_residual_px, side="above", effect=alone),
         "registration_psr": Limit(value=registration.min_psr, side="below", effect=unsure),
         "scene_psr": Limit(value=registration.min_psr, side="below", effect=unsure),
-        "polarisation_spread_px": Limit(
-            value=registration.max_polarisation_spread_px, side="above", effect=unsure
-        ),
+        "polarisation_spread_px": Limit(value=registration.max_polarisation_spread_px, side="above", effect=unsure),
     }
 
 
@@ -132,7 +130,8 @@ def _edges(low: float, high: float, limit: Limit | None) -> F64:
     if not inside:
         return np.linspace(low, high, BINS + 1)
     first = inside[0] - np.ceil((inside[0] - low) / width - 1e-9) * width
-    return first + width * np.arange(int(np.ceil((high - first) / width - 1e-9)) + 1)
+    edges: F64 = first + width * np.arange(int(np.ceil((high - first) / width - 1e-9)) + 1)
+    return edges
 
 
 def _marks(limit: Limit | None) -> tuple[float, ...]:
@@ -167,7 +166,12 @@ def _draw(name: str, binned: Binned, limit: Limit | None, note: str) -> Markup:
     across = Axis(lo=float(binned.edges[0]), hi=float(binned.edges[-1]), start=LEFT, end=RIGHT)
     tallest = int((binned.accepted + binned.rejected).max())
     up = Axis(lo=0, hi=max(tallest * 1.05, 1), start=BOTTOM, end=TOP)
-    parts = [*_limit_shades(across, limit), *_frame(across, up), *_bars(binned, across, up), *_limit_lines(across, limit)]
+    parts = [
+        *_limit_shades(across, limit),
+        *_frame(across, up),
+        *_bars(binned, across, up),
+        *_limit_lines(across, limit),
+    ]
     return drawing(WIDTH, HEIGHT, f"Histogram of {name}: {note}", *parts)
 
 
@@ -216,5 +220,3 @@ def _limit_lines(across: Axis, limit: Limit | None) -> Iterator[Markup]:
         side = "→" if limit.value >= across.hi else "←"
         words = f"limit {'±' if limit.side == 'beyond' else ''}{human(limit.value)} lies off this axis {side}"
         yield element("text", words, class_="limit-text end", x=RIGHT, y=TOP - 8)
-
-

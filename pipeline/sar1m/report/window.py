@@ -121,12 +121,13 @@ def _rings(box: tuple[float, float, float, float], tolerance: float, least: floa
         parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
         parts = shapely.simplify(parts[shapely.area(parts) >= least], tolerance)
         for ring in shapely.get_rings(parts):
-            yield shapely.get_coordinates(ring) + (turn, 0.0)
+            yield shapely.get_coordinates(ring) + np.array([turn, 0.0])
 
 
 def _x(window: MapWindow, ring: npt.NDArray[np.float64]) -> list[float]:
     # not window.x: a long coast line must not be folded onto the nearest turn point by point
-    return ((ring[:, 0] - window.lon_0) / (window.lon_1 - window.lon_0) * window.width).tolist()
+    x: list[float] = ((ring[:, 0] - window.lon_0) / (window.lon_1 - window.lon_0) * window.width).tolist()
+    return x
 
 
 def _squeeze(south: float, north: float) -> float:

@@ -82,7 +82,7 @@ class FolderSource:
         """Work items in the order of pairs, then of cells from south to north and west to east.
 
         Raises SourceError as pairs does and where a band of pixels.optical_bands is missing; ConfigError where a chip
-        cannot hold a patch.
+        cannot hold a patch, or a raster lies between the blocks.
         """
         digests = FileDigests(self.root)
         for pair in self.pairs():
@@ -152,7 +152,13 @@ def _places(pair: FolderPair, header: RasterHeader, config: GridConfig) -> Itera
     block_px = config.patches_per_side * config.patch_px
     small = min(grid.rows, grid.cols) < block_px
     if config.layout == "majortom" or (config.layout == "auto" and not small):
-        yield from _cell_places(header, config)
+        found = list(_cell_places(header, config))
+        if not found:
+            raise ConfigError(
+                f"{pair.name}: no block of patches meets it: blocks of {block_px} px stand in the middle of 10 km "
+                "cells and leave room between them. Set grid.layout = chips, or raise grid.patches_per_side."
+            )
+        yield from found
         return
     if max(grid.rows, grid.cols) > MAX_CHIP_PX:
         raise ConfigError(

@@ -10,8 +10,9 @@ from typing import Final
 REPEAT_ORBITS: Final = 175  # orbits of one 12-day Sentinel-1 cycle
 OFFSET_BASELINE: Final = "04.00"  # from here on Sentinel-2 DN carry an offset, in force since 2022-01-25
 OFFSET_DN: Final = -1000
-# Absolute orbit minus relative orbit at the start of each satellite's cycle count.
-_FIRST_ORBIT: Final = {"1A": 73, "1B": 27, "1C": 172}
+# Absolute orbit of relative orbit 1. Sentinel-1C moved during commissioning (its orbit 638 is track 15), so no single
+# number holds for all of its products: none is given rather than a wrong one.
+_FIRST_ORBIT: Final = {"1A": 73, "1B": 27}
 _S1_NAME: Final = re.compile(
     r"S(?P<unit>1[A-D])_(?P<mode>IW|EW|WV|S\d)_(?P<level>[A-Z]{3}[A-Z_])_\w{4}"
     r"_(?P<start>\d{8}T\d{6})_\d{8}T\d{6}_(?P<orbit>\d{6})_(?P<datatake>[0-9A-F]{6})"
@@ -44,7 +45,7 @@ def parse_s1_name(name: str) -> S1Name | None:
     """Fields of a name such as S1A_IW_GRDH_1SDV_20170613T165043_20170613T165108_017018_01C579_7EEC, else None.
 
     Source: Sentinel-1 product specification, S1-RS-MDA-52-7441, naming convention; relative orbit =
-    (absolute - first) mod 175 + 1 with first 73 for 1A, 27 for 1B, 172 for 1C.
+    (absolute - first) mod 175 + 1 with first 73 for 1A and 27 for 1B.
     """
     match = _S1_NAME.match(name)
     if match is None:

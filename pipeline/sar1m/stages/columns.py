@@ -126,7 +126,7 @@ def pair(registration: BlockRegistration | None, number: int, applied: tuple[int
 
 def quality(pixels: BlockPixels, patch: PatchPixels) -> Row:
     """What the pixels of a patch are worth; None where a mask or a partner is not there."""
-    # Speckle multiplies signal and thermal noise alike; with the noise taken off, dark areas would seem to have few looks.
+    # Speckle multiplies signal and noise alike: with the noise taken off, dark areas would seem to have few looks.
     enl = estimate_enl(patch.sar[0] + np.float32(pixels.noise_floor[0])).value
     optical, cover = patch.optical, patch.land_cover
     return {

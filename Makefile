@@ -13,7 +13,7 @@ CONFIG ?=
 SCHEDULER ?=
 SET ?=
 
-.PHONY: help build-sar1m test test-long check bench constraints golden clean
+.PHONY: help build-sar1m test test-long check bench constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'

@@ -15,13 +15,13 @@ from sar1m.config import BuildConfig
 from sar1m.errors import ConfigError, OutputError, StoreError
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.io.buildlog import BuildLog
-from sar1m.io.durable import write_durably, writing_to
+from sar1m.io.durable import digest_file, write_durably, writing_to
 from sar1m.io.lock import output_lock
 from sar1m.io.manifest import read_marker
 from sar1m.io.staging import remove_partials, staged_path
 from sar1m.records import Candidate
 from sar1m.report.page import render_report
-from sar1m.schema import REPORT_FILE
+from sar1m.schema import MANIFEST_FILE, REPORT_FILE
 from sar1m.sources.region import parse_region
 from sar1m.sources.registry import open_source
 from sar1m.stages import assemble
@@ -68,8 +68,9 @@ class BuildSummary:
 def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     """Runs what is still to be done and returns how it ended.
 
-    Raises ConfigError, RegionError, SourceError before anything is written; OutputError where the output folder is not
-    ours or cannot be written; LockedError where another build works there. Items that fail are set aside by name.
+    Raises ConfigError, RegionError, SourceError before anything but the build log is written; OutputError where the
+    output folder is not ours or cannot be written; LockedError where another build works there. Items that fail are set
+    aside by name.
     """
     region = parse_region(request.region)
     source = open_source(region)
@@ -131,7 +132,9 @@ def claim(out: Path) -> None:
     if marker.is_file():
         return
     with writing_to(out):
-        if out.exists() and (not out.is_dir() or any(path.name != "build-log" for path in out.iterdir())):
+        if out.exists() and not out.is_dir():
+            raise OutputError(f"{out}: is a file. Give an empty or new folder as OUT.")
+        if out.exists() and any(path.name != "build-log" for path in out.iterdir()):
             raise OutputError(
                 f"{out}: exists and was not made by sar1m (no {TOOL_FILE} in it). Give an empty or new folder as OUT."
             )
@@ -139,13 +142,16 @@ def claim(out: Path) -> None:
 
 
 def current_facts(out: Path, plan: Plan, config: BuildConfig) -> dict[str, Any] | None:
-    """The marker's facts where the store is complete for this very plan and configuration and every file has its size;
-    None otherwise. A damaged marker counts as none: the build makes it anew."""
+    """The marker's facts where the store is complete for this very plan and configuration, the manifest is the marker's
+    and every file has its size; None otherwise. A damaged marker counts as none: the build makes it anew."""
     try:
         marker = read_marker(out)
-    except StoreError:
+        manifest_sha256 = None if marker is None else digest_file(out / MANIFEST_FILE).sha256
+    except (StoreError, OSError):
         return None
-    if marker is None or marker.get("plan") != plan.digest() or marker.get("config") != assemble.choice_digest(config):
+    if marker is None or marker["manifest_sha256"] != manifest_sha256:
+        return None
+    if marker.get("plan") != plan.digest() or marker.get("config") != assemble.choice_digest(config):
         return None
     whole = all(
         (out / name).is_file() and (out / name).stat().st_size == size for name, size in marker["files"].items()

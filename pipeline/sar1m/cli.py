@@ -1,6 +1,7 @@
-"""The command line `sar1m`.
+"""The command line `sar1m`: from Sentinel-1 scenes to a verified dataset of SAR and optical patches.
 
-Exit codes: 0 done; 1 error; 2 usage, configuration or region; 3 finished, but some work items failed (they are named);
+Exit codes: 0 done; 1 error; 2 usage, configuration or region;
+3 finished, but some work items failed (they are named);
 75 another build works on the same output; 130 interrupted.
 """
 
@@ -25,7 +26,7 @@ from sar1m.io.manifest import read_marker
 from sar1m.io.manifest import verify as find_faults
 from sar1m.io.staging import staged_path
 from sar1m.report.page import render_report
-from sar1m.schema import MARKER_FILE, REPORT_FILE
+from sar1m.schema import DATA_DIR, MARKER_FILE, PROVENANCE_DIR, REPORT_FILE, SPLITS
 from sar1m.sources.region import Region, cells_of, parse_region
 from sar1m.sources.registry import open_source
 from sar1m.stages.plan import make_plan, read_plan
@@ -51,7 +52,8 @@ ConfigOption = Annotated[
     typer.Option("--config", help="A TOML file, or the name of one in pipeline/configs (sample, sar1m, chips)."),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Overrides one key: --set grid.patch_px=192. May be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key: --set grid.patch_px=192. May be repeated."),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Output folder. Default: build/<region>.")]
 SchedulerOption = Annotated[
@@ -73,7 +75,7 @@ def build(
     workers: WorkersOption = None,
 ) -> None:
     """Builds a dataset, or goes on with one that was interrupted."""
-    place = parse_region(region)
+    place = _place(region)
     request = building.BuildRequest(
         region=region,
         out=_out(out, place),
@@ -86,7 +88,7 @@ def build(
 @app.command()
 def plan(region: RegionOption, config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Counts what a build would consist of, without reading pixels."""
-    place = parse_region(region)
+    place = _place(region)
     settings = _config(config, overrides, place)
     patches_per_cell = settings.grid.patches_per_side**2
     if place.kind == "area":
@@ -126,7 +128,11 @@ def refilter(
     workers: WorkersOption = None,
 ) -> None:
     """Applies new thresholds to what is staged and packs anew. Reads no source. Keys not given stay as they were."""
-    former = out / "provenance" / "config.toml"
+    former = out / PROVENANCE_DIR / "config.toml"
+    if config is None and not former.is_file():
+        raise OutputError(
+            f"{out}: no finished store with thresholds to start from. Finish it with `sar1m build`, or give --config."
+        )
     settings = resolve_config(config or str(former), overrides or [])
     summary = building.refilter(
         out, settings, WorkersSettings(scheduler=scheduler, workers=workers), TerminalWatch(console)
@@ -145,7 +151,9 @@ def verify(out: StoreArgument) -> None:
         problems.print(f"{fault.path}: {fault.found}", style="red", markup=False, highlight=False, soft_wrap=True)
     if faults:
         problems.print(
-            f"{len(faults)} faults in {out}. Building again into an empty folder mends them.", highlight=False
+            f"{len(faults)} faults in {out}. Delete the named files and run the same build again: they are made anew.",
+            highlight=False,
+            soft_wrap=True,
         )
         raise typer.Exit(1)
     console.print(f"{out}: {files:,} files verified, no fault.", highlight=False, soft_wrap=True)
@@ -184,9 +192,10 @@ def info(
         soft_wrap=True,
     )
     console.print(count_table(marker))
-    split = next((name for name, count in marker["by_split"].items() if count), None)
+    split = next((name for name in SPLITS if marker["by_split"].get(name)), None)
     if split is not None:
-        console.print(f'import xarray; xarray.open_zarr("{out}/data/{split}.zarr")', highlight=False, soft_wrap=True)
+        opening = f'import xarray; xarray.open_zarr("{out}/{DATA_DIR}/{split}.zarr", consolidated=False)'
+        console.print(opening, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -197,19 +206,31 @@ def version() -> None:
 
 def main() -> None:
     """Entry point: turns our errors into one readable line and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app(standalone_mode=True)
     except Sar1mError as error:
         problems.print(f"sar1m: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except _Interrupted:
         problems.print("sar1m: interrupted. What is staged is kept: the same command goes on from there.")
         sys.exit(EXIT_INTERRUPTED)
 
 
+class _Interrupted(BaseException):
+    """SIGINT or SIGTERM. Not KeyboardInterrupt, which typer turns into an exit without a word."""
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise _Interrupted
+
+
+def _place(region: str) -> Region:
+    place = parse_region(region)
+    for note in place.notes:
+        problems.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    return place
 
 
 def _config(name: str | None, overrides: list[str] | None, place: Region) -> BuildConfig:

@@ -28,7 +28,7 @@ Fraction = float  # between 0 and 1; the bounds stand at each field
 class Section(BaseModel):
     """Base of all sections: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)  # JSON and digests know no NaN
 
 
 class GridConfig(Section):
@@ -147,11 +147,16 @@ class BuildConfig(Section):
         top, tables = [], []
         for key, value in self.model_dump(mode="json", exclude_none=True).items():
             if isinstance(value, dict):
-                lines = [f"{k} = {json.dumps(v)}" for k, v in value.items()]
+                lines = [f"{k} = {_toml_value(v)}" for k, v in value.items()]
                 tables.append("\n".join([f"[{key}]", *lines]))
             else:
-                top.append(f"{key} = {json.dumps(value)}")
+                top.append(f"{key} = {_toml_value(value)}")
         return "\n\n".join(["\n".join(top), *tables]) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    """JSON is TOML but for two things: TOML knows no surrogate pairs, and wants DEL escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _digest(value: dict[str, Any]) -> str:
@@ -227,6 +232,8 @@ def _override(changed: dict[str, Any], override: str) -> None:
 
 def _explain(item: ErrorDetails) -> str:
     location = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    if item["type"] == "model_type":
+        return f"{location}: is a section of keys, found the value {item['input']!r}. Set one of its keys instead."
     if item["type"] != "extra_forbidden":
         return f"{location}: {item['msg']} (found {item['input']!r})"
     parent: type[BaseModel] = BuildConfig

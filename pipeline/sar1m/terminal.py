@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,7 +85,13 @@ def print_summary(console: Console, out: Path, summary: BuildSummary) -> None:
         console.print(f"failed: {item.item_id}: {item.error}: {item.cause}", style="red", markup=False, highlight=False)
     console.print(f"Store:  {out}", highlight=False, soft_wrap=True)
     console.print(f"Page:   {out / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
-    console.print(f"Verify: sar1m verify {out}", highlight=False, soft_wrap=True)
+    console.print(f"Verify: {program()} verify {out}", highlight=False, soft_wrap=True)
+
+
+def program() -> str:
+    """How the user called us, so that a printed command can be typed as it stands."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "sar1m" else "sar1m"
 
 
 def count_table(facts: dict[str, Any]) -> Table:

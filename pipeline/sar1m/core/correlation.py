@@ -24,7 +24,7 @@ from sar1m.records import F32, Bool
 F64 = npt.NDArray[np.float64]
 
 ENERGY_BLOCK_PX = 4  # gradient energy is equalised over blocks of this side, smoothed over three of them
-FLAT_RELATIVE = 1e-5  # gradients under this share of the largest brightness are rounding
+FLAT = np.float32(1e-12)  # what keeps divisions finite where there is no gradient at all
 TAPER_PX = 2
 FIT_LAGS = np.arange(-2, 3) * 0.5  # the peak is fitted over 5 x 5 points half a lag apart
 SINC_RADIUS = 5  # lags on each side that interpolation between them uses
@@ -65,7 +65,6 @@ def orientation_fields(brightness: F32, valid: Bool, *, smoothing_passes: int) -
         inner = ndimage.binary_erosion(valid, np.ones((reach, reach), dtype=bool), border_value=1)
         down *= inner
         right *= inner
-    floor = FLAT_RELATIVE * max(float(brightness.max(initial=0)), -float(brightness.min(initial=0))) + 1e-15
     fields = np.empty((3, *brightness.shape), np.float32)
     magnitude, real, imaginary = fields
     np.multiply(down, right, out=imaginary)
@@ -74,11 +73,10 @@ def orientation_fields(brightness: F32, valid: Bool, *, smoothing_passes: int) -
     np.subtract(right, down, out=real)
     right += down
     np.sqrt(right, out=magnitude)
-    gain = 1 / np.sqrt(_block_energy(right) + np.float32(floor) ** 2)
-    gain = np.repeat(np.repeat(gain, ENERGY_BLOCK_PX, axis=0), ENERGY_BLOCK_PX, axis=1)[
-        : down.shape[0], : down.shape[1]
-    ]
-    turned = np.divide(gain, magnitude + np.float32(floor), out=down)
+    gain = 1 / np.sqrt(_block_energy(right) + FLAT**2)
+    rows, cols = brightness.shape
+    gain = np.repeat(np.repeat(gain, ENERGY_BLOCK_PX, axis=0), ENERGY_BLOCK_PX, axis=1)[:rows, :cols]
+    turned = np.divide(gain, magnitude + FLAT, out=down)
     magnitude *= gain
     real *= turned
     imaginary *= turned

@@ -30,8 +30,8 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written: {error.strerror or error}. Nothing finished is lost: free space or fix the "
-            "permissions and run the same command again."
+            f"{path}: cannot be written: {error.strerror or error}. Free space, mend the permissions or give "
+            "another output folder, then run the same command again: nothing finished is lost."
         ) from error
 
 

@@ -129,9 +129,10 @@ def _manifest_faults(store: Path, marker: Mapping[str, Any], entries: Mapping[st
 def _file_faults(path: Path, name: str, sha256: str, size: int | None) -> list[Fault]:
     if path.is_symlink() or not path.is_file():
         return [Fault(path=name, found="not a regular file")]
-    found = path.stat().st_size
-    if found != size:
-        return [Fault(path=name, found=f"{found} bytes, expected {size}")]
-    if digest_file(path).sha256 != sha256:
-        return [Fault(path=name, found="content differs from its sha256")]
-    return []
+    try:
+        digest = digest_file(path)
+    except OSError as error:
+        return [Fault(path=name, found=f"cannot be read: {error.strerror}")]
+    if digest.size != size:
+        return [Fault(path=name, found=f"{digest.size} bytes, expected {size}")]
+    return [] if digest.sha256 == sha256 else [Fault(path=name, found="content differs from its sha256")]

@@ -45,7 +45,7 @@ REAL_DTYPES: Final = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "fl
 _TIFF_MAGIC: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NOT_LOCAL: Final = re.compile(r"^(/vsi|[A-Za-z][A-Za-z0-9_.+-]*:)", re.IGNORECASE)
 _KERNEL_MARGIN_PX: Final = 4  # cubic reaches two pixels, one more for each rounding
-# GDAL follows a projection exactly only along the ends and the middle of a line and is allowed 1/8 px elsewhere. On lines
+# GDAL follows a projection exactly only at the ends and the middle of a line and may err by 1/8 px elsewhere. On lines
 # of 256 px of 10 m that comes to under 0.06 px, 0.01 px in the mean (1,056 px: 0.2 and 0.03 px).
 _WARP_TILE_PX: Final = 256
 _DIGEST_PIECE_BYTES: Final = 2**20

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from sar1m.core.table import F64
 from sar1m.report.contents import Contents, read_rows
 from sar1m.report.previews import PreviewReader, Stretch
+from sar1m.report.reasons import reason_words
 from sar1m.schema import SAMPLE_COLUMNS, SPLITS, Column
 
 BROWSER_SAMPLES = 60
@@ -101,7 +102,7 @@ def browser_json(samples: list[BrowserSample], x: F64, y: F64) -> Markup:
                 "split": sample.row["split"],
                 "site": sample.row["site"],
                 "paired": bool(sample.row["paired"]),
-                "why": sample.row["unpaired_reason"],
+                "why": reason_words(str(sample.row["unpaired_reason"])),
                 "classes": sample.classes,
                 "place": [round(float(x[number]), 1), round(float(y[number]), 1)],
                 "sar": sample.sar,
@@ -128,7 +129,7 @@ def readable(value: Any, column: Column) -> str:  # noqa: ANN401 - any value of 
         return "–"
     if isinstance(value, dict):
         shares = sorted(value.items(), key=lambda item: (-item[1], item[0]))
-        return ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares) or "–"
+        return ", ".join(f"{name} {_per_cent(share)}" for name, share in shares) or "–"
     if isinstance(value, list):
         return ", ".join(_scalar(item, column) for item in value) + (_unit(column) if value else "–")
     return _scalar(value, column) + (_unit(column) if value != "" else "–")
@@ -143,6 +144,10 @@ def _scalar(value: Any, column: Column) -> str:  # noqa: ANN401 - any scalar of 
         digits = f"{value:.5f}" if column.unit == "deg" else f"{value:.10g}" if column.unit == "m" else f"{value:.4g}"
         return digits.replace("-", "−")
     return str(value)
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.005 or share == 0 else "<1 %"
 
 
 def _unit(column: Column) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from sar1m.core.table import F64, floats
 from sar1m.report.contents import Contents
+from sar1m.report.reasons import reason_words
 from sar1m.report.svg import Axis, Figure, drawing, element, human
 from sar1m.schema import SPLITS
 
@@ -42,8 +43,8 @@ def outcome_bars(contents: Contents) -> list[Bar]:
     """What became of the candidates: kept with and without optical partner, each reason, failures."""
     counts, summary = contents.summary["counts"], contents.summary
     rows = [("kept, with optical partner", "accepted", counts["paired"])]
-    rows += [(f"kept without partner: {why}", "alone", n) for why, n in _by_size(summary["unpaired_by_reason"])]
-    rows += [(f"rejected: {why}", "rejected", n) for why, n in _by_size(summary["rejected_by_reason"])]
+    rows += [(f"kept alone: {reason_words(why)}", "alone", n) for why, n in _by_size(summary["unpaired_by_reason"])]
+    rows += [(f"rejected: {reason_words(why)}", "rejected", n) for why, n in _by_size(summary["rejected_by_reason"])]
     if counts["failed"]:
         rows.append(("failed: input missing or damaged", "failed", counts["failed"]))
     longest, total = max(1, *(n for *_, n in rows)), max(counts["candidates"], 1)

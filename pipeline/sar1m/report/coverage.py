@@ -69,8 +69,8 @@ def coverage_map(contents: Contents, picked: list[int]) -> CoverageMap:
         *footprints,
         *_draw_marks(out),
         *_draw_marks(kept),
-        *(element("circle", class_="pick", cx=a, cy=b, r=9) for a, b in zip(x.tolist(), y.tolist(), strict=True)),
-        element("circle", class_="cursor", cx=-50, cy=-50, r=15),
+        *(element("circle", class_="pick", cx=a, cy=b, r=8) for a, b in zip(x.tolist(), y.tolist(), strict=True)),
+        element("circle", class_="cursor", cx=-50, cy=-50, r=14),
         *_scale_bar(window),
         *_inset(window, np.concatenate([kept.x, out.x]), np.concatenate([kept.y, out.y])),
     ]
@@ -175,7 +175,7 @@ def _scale_bar(window: MapWindow) -> Iterator[Markup]:
     km, length = scale_bar_km(window)
     right, y = window.width - 14, 18
     yield element("path", class_="scale-bar", d=f"M{right - length:.1f},{y - 6}v6h{length:.1f}v-6")
-    yield element("text", f"{km:g} km", class_="tick end", x=right, y=y + 16)
+    yield element("text", f"{km:g} km", class_="tick end", x=right - length - 8, y=y + 4)
 
 
 def _inset(window: MapWindow, x: F64, y: F64) -> Iterator[Markup]:
@@ -193,12 +193,16 @@ def _inset(window: MapWindow, x: F64, y: F64) -> Iterator[Markup]:
     span = ((window.lon_1 - window.lon_0) / 360 * world.width, (window.lat_1 - window.lat_0) * world.px_per_degree)
     wide, high = max(span[0], 5.0), max(span[1], 5.0)
     yield element(
-        "g",
-        element("rect", class_="sea frame", width=world.width, height=world.height),
+        "svg",
+        element("rect", class_="sea", width=world.width, height=world.height),
         element("path", class_="land", d=outline_path(world, thinned_px=0.7, least_px=2.0)),
         element("rect", class_="here", x=middle_x - wide / 2, y=middle_y - high / 2, width=wide, height=high),
+        element("rect", class_="frame", width=world.width, height=world.height),
         class_="inset",
-        transform=f"translate({left:.1f} {top:.1f})",
+        x=left,
+        y=top,
+        width=world.width,
+        height=world.height,
     )
 
 

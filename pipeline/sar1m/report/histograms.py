@@ -113,7 +113,7 @@ def bin_values(accepted: F64, rejected: F64, limit: Limit | None) -> Binned:
 
 def _with_limit(low: float, high: float, limit: Limit | None) -> tuple[float, float]:
     if high == low:
-        half = abs(high) * 0.1 or 0.5
+        half = abs(high) * 0.1 or max((abs(mark) for mark in _marks(limit)), default=1.0) / 2
         low, high = (0.0, 2 * half) if low == 0 else (low - half, high + half)
     for mark in _marks(limit):
         wider = (min(low, mark), max(high, mark))
@@ -211,11 +211,12 @@ def _limit_lines(across: Axis, limit: Limit | None) -> Iterator[Markup]:
     marks = _marks(limit)
     inside = [mark for mark in marks if across.lo < mark < across.hi]
     for mark in inside:
-        at = across.at(mark)
-        anchor = "end" if at > (LEFT + RIGHT) / 2 else "start"
-        yield element("line", class_="limit", x1=at, x2=at, y1=TOP - 8, y2=BOTTOM)
-        shift = -4 if anchor == "end" else 4
-        yield element("text", f"limit {human(mark)}", class_=f"limit-text {anchor}", x=at + shift, y=TOP - 3)
+        yield element("line", class_="limit", x1=across.at(mark), x2=across.at(mark), y1=TOP - 8, y2=BOTTOM)
+    if limit is not None and inside:
+        at = across.at(inside[-1])
+        anchor, shift = ("end", -4) if at > (LEFT + RIGHT) / 2 else ("start", 4)
+        words = f"limit {'±' if limit.side == 'beyond' else ''}{human(limit.value)}"
+        yield element("text", words, class_=f"limit-text {anchor}", x=at + shift, y=TOP - 6)
     if limit is not None and not inside:
         side = "→" if limit.value >= across.hi else "←"
         words = f"limit {'±' if limit.side == 'beyond' else ''}{human(limit.value)} lies off this axis {side}"

@@ -8,7 +8,7 @@
   const filters = ["split", "site", "paired", "class"].map((name) => byId(`filter-${name}`));
   const CLICK_REACH_PX = 28;
   let shown = samples.map((_, number) => number);
-  let current = 0;
+  let current = Math.max(0, samples.findIndex((sample) => sample.paired)); // a pair says more than SAR alone
 
   const make = (tag, text, className) => {
     const node = document.createElement(tag);
@@ -61,6 +61,7 @@
     const facts = content.facts.flatMap((number) => {
       const group = make("div");
       group.append(make("dt", content.columns[number][0].replaceAll("_", " ")), make("dd", sample.values[number]));
+      if (sample.values[number].length > 40) group.className = "wide";
       group.title = content.columns[number][1];
       return [group];
     });

@@ -20,6 +20,7 @@ from sar1m.report.contents import Contents, read_contents
 from sar1m.report.coverage import coverage_map, mark_shapes
 from sar1m.report.histograms import metric_figures
 from sar1m.report.previews import release_stretch, stretch_words
+from sar1m.report.reasons import reason_words
 from sar1m.report.svg import human
 from sar1m.schema import SPLITS
 
@@ -30,7 +31,7 @@ SITES_SHOWN = 40
 
 @dataclass(frozen=True, kw_only=True)
 class RejectedGroup:
-    """One reason: how many it turned away, and the first of them as (sample, site, measured, limit, duplicate of)."""
+    """One reason in words: how many it turned away, and the first as (sample, site, measured, limit, duplicate of)."""
 
     reason: str
     count: int
@@ -102,7 +103,7 @@ def first_words(contents: Contents) -> list[str]:
         words.append("The store holds no samples: see below why each candidate was turned away.")
     if counts["failed"]:
         words.append(
-            f"{human(counts['failed'])} patches failed for missing or damaged inputs and are not in the store."
+            f"{_many(counts['failed'], 'patch', 'patches')} failed for missing or damaged inputs; the store lacks them."
         )
     if contents.splits.get("buffer_holds") is False:
         words.append("The gap between splits is smaller than the buffer: do not evaluate on these splits.")
@@ -110,19 +111,23 @@ def first_words(contents: Contents) -> list[str]:
     if reasons:
         share = 100 * counts["rejected"] / counts["candidates"]
         words.append(
-            f"{human(counts['rejected'])} of {human(counts['candidates'])} candidates ({share:.0f} %) were rejected, "
-            f"most often for {reasons[0][0]} ({human(reasons[0][1])})."
+            f"{human(counts['rejected'])} of {_many(counts['candidates'], 'candidate')} ({share:.0f} %) were rejected. "
+            f"Most often, {human(reasons[0][1])} times: {reason_words(reasons[0][0])}."
         )
     if counts["unpaired"]:
-        words.append(f"{human(counts['unpaired'])} samples stand without an optical partner; each says why.")
+        words.append(f"{_many(counts['unpaired'], 'sample')} without an optical partner; each says why.")
     if test.get("rmse_px") is not None:
         words.append(
-            f"Known shifts injected into {human(test['pairs'])} pairs came back with an error of "
+            f"Known shifts injected into {_many(test['pairs'], 'pair')} came back with an error of "
             f"{test['rmse_px']:.2f} px RMSE."
         )
     elif counts["paired"]:
         words.append("The registration was not self-tested on this store.")
     return words
+
+
+def _many(count: int, one: str, several: str = "") -> str:
+    return f"{human(count)} {one if count == 1 else several or one + 's'}"
 
 
 def rejected_groups(rejected: pd.DataFrame) -> list[RejectedGroup]:
@@ -140,7 +145,7 @@ def rejected_groups(rejected: pd.DataFrame) -> list[RejectedGroup]:
             )
             for row in first.itertuples()
         )
-        groups.append(RejectedGroup(reason=str(reason), count=len(rows), rows=cells))
+        groups.append(RejectedGroup(reason=reason_words(str(reason)), count=len(rows), rows=cells))
     return sorted(groups, key=lambda group: (-group.count, group.reason))
 
 

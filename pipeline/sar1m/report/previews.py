@@ -22,8 +22,10 @@ from sar1m.schema import DATA_DIR
 PREVIEW_PX = 256  # longest side
 COLOURS = 128  # of a picture's palette: speckle does not compress, and 128 colours look the same at a third of the size
 FALLBACK_SAR_DB = (-25.0, 0.0)  # where the training split has no statistics
-RATIO_SPAN_DB = 9.0  # to both sides of the median cross-polarisation ratio
+SAR_SPAN_DB = 14.0  # to both sides of the median: the floor of noisy water would take up the whole range
+RATIO_SPAN_DB = 12.0  # to both sides of the median cross-polarisation ratio
 FALLBACK_REFLECTANCE = (0.0, 0.3)
+REFLECTANCE_GAMMA = 1.6  # lifts forest and water, which are dark beside a bare field
 RGB_BANDS = ("B04", "B03", "B02")
 
 Limits = tuple[float, float]
@@ -32,11 +34,12 @@ Limits = tuple[float, float]
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
     """Values shown as black and as white. sar_db by polarisation; ratio_db of the first over the second polarisation,
-    None with one; optical for all bands together, which keeps their balance."""
+    None with one; optical for all bands together, which keeps their balance, raised to 1 / gamma."""
 
     sar_db: tuple[Limits, ...]
     ratio_db: Limits | None
     optical: Limits
+    gamma: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,30 +56,38 @@ class Preview:
 
 
 def release_stretch(normalisation: Mapping[str, Any], summary: Mapping[str, Any]) -> Stretch:
-    """2nd to 98th percentile of the training split; of display pictures the whole range, since they are stretched."""
+    """2nd to 98th percentile of the training split, SAR within 14 dB of its median; display pictures, which somebody
+    has stretched before, as they are."""
     sar = normalisation.get("sar", {})
-    limits = tuple(_percentiles(sar.get(pol, {}), "db", FALLBACK_SAR_DB) for pol in summary["polarisations"])
+    limits = tuple(_sar_limits(sar.get(pol, {})) for pol in summary["polarisations"])
     medians = [sar.get(pol, {}).get("p50_db") for pol in summary["polarisations"][:2]]
     ratio = None
     if len(limits) > 1:
         middle = 7.0 if None in medians else medians[0] - medians[1]
         ratio = (middle - RATIO_SPAN_DB, middle + RATIO_SPAN_DB)
     if summary["optical_quantity"] == "display":
-        return Stretch(sar_db=limits, ratio_db=ratio, optical=(0.0, 255.0))
+        return Stretch(sar_db=limits, ratio_db=ratio, optical=(0.0, 255.0), gamma=1.0)
     bands = normalisation.get("optical", {}).values()
     spans = [_percentiles(band, "value", FALLBACK_REFLECTANCE) for band in bands] or [FALLBACK_REFLECTANCE]
     optical = (min(low for low, _ in spans), max(high for _, high in spans))
-    return Stretch(sar_db=limits, ratio_db=ratio, optical=optical)
+    return Stretch(sar_db=limits, ratio_db=ratio, optical=optical, gamma=REFLECTANCE_GAMMA)
 
 
 def stretch_words(stretch: Stretch, polarisations: Sequence[str]) -> str:
-    """The stretch as a sentence of a caption."""
+    """The stretch as sentences of a caption."""
+    low, high = stretch.optical
+    optical = f"Optical: {low:.3g} to {high:.3g}"
+    optical += f", raised to 1/{stretch.gamma:g}" if stretch.gamma != 1 else ""
+    return f"{_sar_words(stretch, polarisations)}. {optical}".replace("-", "−")
+
+
+def _sar_words(stretch: Stretch, polarisations: Sequence[str]) -> str:
     spans = zip(polarisations, stretch.sar_db, strict=True)
     words = ", ".join(f"{pol} {low:.1f} to {high:.1f} dB" for pol, (low, high) in spans)
     if stretch.ratio_db is None:
-        return f"SAR in grey: {words}".replace("-", "−")
+        return f"SAR in grey: {words}"
     ratio = f"{polarisations[0]}/{polarisations[1]} {stretch.ratio_db[0]:.1f} to {stretch.ratio_db[1]:.1f} dB"
-    return f"SAR in red, green, blue: {words}, {ratio}".replace("-", "−")
+    return f"SAR in red, green, blue: {words}, {ratio}"
 
 
 def sar_picture(sar_db: F32, stretch: Stretch) -> tuple[U8, Bool]:
@@ -97,7 +108,7 @@ def optical_picture(optical: F32, bands: Sequence[str], stretch: Stretch) -> tup
         chosen = [list(bands).index(name) for name in RGB_BANDS]
     else:
         chosen = [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
-    rgb = np.dstack([_stretched(optical[number], stretch.optical) for number in chosen])
+    rgb = np.dstack([_stretched(optical[number], stretch.optical, stretch.gamma) for number in chosen])
     valid = [np.isfinite(optical[number]) for number in chosen]
     return rgb, valid[0] & valid[1] & valid[2]
 
@@ -168,11 +179,17 @@ def _shrunk(image: F32) -> F32:
     return block_mean(image, -(-max(image.shape[1:]) // PREVIEW_PX))
 
 
-def _stretched(values: npt.NDArray[np.float32], limits: Limits) -> U8:
+def _stretched(values: npt.NDArray[np.float32], limits: Limits, gamma: float = 1.0) -> U8:
     low, high = limits
     share = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
-    grey: U8 = np.rint(255 * np.where(np.isnan(share), 0, share)).astype(np.uint8)
+    grey: U8 = np.rint(255 * np.where(np.isnan(share), 0, share) ** (1 / gamma)).astype(np.uint8)
     return grey
+
+
+def _sar_limits(statistics: Mapping[str, Any]) -> Limits:
+    low, high = _percentiles(statistics, "db", FALLBACK_SAR_DB)
+    middle = statistics.get("p50_db")
+    return (low, high) if middle is None else (max(low, middle - SAR_SPAN_DB), min(high, middle + SAR_SPAN_DB))
 
 
 def _percentiles(statistics: Mapping[str, Any], unit: str, fallback: Limits) -> Limits:

@@ -14,6 +14,7 @@ from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
 from sar1m.sources.folder_layers import BandFile, ClassLayer, FolderPair, OpticalLayer, SarLayer, resolve_inside
 
 REGISTRATION_BANDS: Final = ("B02", "B03", "B04", "B08")  # Sentinel-2's 10 m bands; the others sit up to 1.5 px off
+SWIR_BAND: Final = "B11"
 SCL_CLOUD: Final = (3, 8, 9, 10)  # shadow, medium and high probability, thin cirrus
 SCL_SNOW: Final = 11
 NOISE_POWER: Final = 10**-2.5  # -25 dB, the usual noise-equivalent sigma nought of IW
@@ -69,11 +70,13 @@ def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, 
         registration = np.stack([by_name[name] for name in registration_bands(pair.optical, bands)])
     classes = {layer.kind: (layer, _read_classes(reader, layer)) for layer in pair.classes}
     cloud, cloud_source, snow = _clouds(classes.get("scl"), classes.get("cloudmask"))
+    swir = None if cloud is not None or pair.optical is None else _read_swir(reader, pair.optical)
     cover = classes.get("land_cover")
     return BlockPixels(
         sar=sar,
         optical=optical,
         registration_optical=registration,
+        swir=swir,
         cloud=cloud,
         cloud_source=cloud_source,
         snow=snow,
@@ -134,6 +137,11 @@ def _read_optical(reader: _Reader, layer: OpticalLayer, band: BandFile) -> F32:
         zero_is_nodata=layer.unit == "dn",
     )
     return reader.band(band, rule, "optical")
+
+
+def _read_swir(reader: _Reader, layer: OpticalLayer) -> F32 | None:
+    """The band by which the brightness test tells snow from cloud, where the layer has it."""
+    return next((_read_optical(reader, layer, band) for band in layer.bands if band.name == SWIR_BAND), None)
 
 
 def _read_classes(reader: _Reader, layer: ClassLayer) -> U8:

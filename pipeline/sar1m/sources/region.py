@@ -76,9 +76,13 @@ def _simulated(text: str) -> Region:
 def _folder(text: str) -> Region:
     named = text.partition(":")[2].strip()
     path = Path(named)
-    if not named or not path.is_dir():
-        raise RegionError(f"region {text!r}: {named or 'nothing'} is not an existing folder. Expected folder:<path>.")
-    label = _slug(path.resolve().name) or "root"
+    if not named or not (path.is_dir() or (path.is_file() and path.suffix == ".csv")):
+        raise RegionError(
+            f"region {text!r}: {named or 'nothing'} is not an existing folder. Expected folder:<path> of a folder, or "
+            "of the scenes.csv that describes one."
+        )
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    label = _slug(folder.name) or "root"
     return Region(kind="folder", label=f"folder-{label}", argument=str(path))
 
 

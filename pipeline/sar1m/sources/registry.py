@@ -22,6 +22,6 @@ def open_source(region: Region) -> Source:
         return FolderSource(Path(region.argument))
     raise RegionError(
         f"{region.label}: this version builds from local scenes only: `sample`, `folder:<path>` or "
-        "`simulated:<cells>`. For an area of the Earth, `sar1m plan` counts its cells; put the scenes into a folder and "
-        "build with `folder:<path>`."
+        "`simulated:<cells>`. For an area of the Earth, `sar1m plan` counts its cells; put its scenes into a folder "
+        "and build with `folder:<path>`."
     )

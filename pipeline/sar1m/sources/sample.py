@@ -33,6 +33,7 @@ from sar1m.sources.sentinel_names import orbit_state, parse_s1_name, parse_s2_na
 PACKAGE: Final = "bigearthnet_common"
 POLARISATIONS: Final = ("VV", "VH")
 BANDS_10M: Final = ("B02", "B03", "B04", "B08")
+SWIR_BAND: Final = "B11"
 BANDS: Final = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 LICENCE: Final = "CDLA-Permissive-1.0"
 ATTRIBUTION: Final = (
@@ -108,6 +109,7 @@ class SampleSource:
             sar=np.concatenate([window.pixels for window in sar]),
             optical=_read_reflectance(chip, grid, wanted),
             registration_optical=_read_reflectance(chip, grid, BANDS_10M),
+            swir=_read_reflectance(chip, grid, (SWIR_BAND,))[0],
             flags=tuple(flags),
         )
 

@@ -1,0 +1,34 @@
+"""Rule names in the words of a reader. A rule that is not listed here keeps its own name."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+REASON_WORDS: Final = MappingProxyType(
+    {
+        "no_optical": "the source has no optical scene",
+        "dt": "optical scene too far off in time",
+        "optical_nodata": "optical data missing",
+        "residual": "optical still displaced after correction",
+        "non_finite": "numbers missing",
+        "benchmark_footprint": "inside an excluded footprint",
+        "sar_nodata": "SAR data missing",
+        "dynamic_range": "too little contrast",
+        "noise_floor": "too much at the noise floor",
+        "layover_shadow": "layover or radar shadow",
+        "water": "hardly anything but water",
+        "duplicate_product": "same acquisition twice",
+        "duplicate_orbit": "same place and orbit again within days",
+        "duplicate_hash": "looks like another sample",
+        "class_share": "more of a class than its quota",
+        "water_patch_share": "more water patches than their quota",
+        "unpaired_share": "more patches without partner than their quota",
+        "split_buffer": "in the gap between splits",
+    }
+)
+
+
+def reason_words(rule: str) -> str:
+    """What a rule means, with its name in brackets, by which it stands in the tables and in the configuration."""
+    return f"{REASON_WORDS[rule]} ({rule})" if rule in REASON_WORDS else rule

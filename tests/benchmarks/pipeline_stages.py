@@ -1,0 +1,102 @@
+"""The stages of a build one by one, on blocks that are already read and on what a build has staged.
+
+The pieces are those that `prepare_block` and `build` put together, private ones included: a copy of them here would
+measure something else as soon as the pipeline changes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from measure import Clock
+
+from sar1m.config import BuildConfig
+from sar1m.io.durable import FileDigest, remove_tree, write_durably
+from sar1m.io.staging import StagedRecord, read_record, write_staged
+from sar1m.io.tables import candidate_batch, candidate_frame
+from sar1m.records import BlockPixels, Candidate
+from sar1m.report.page import render_report
+from sar1m.schema import REPORT_FILE
+from sar1m.sources.simulated import SimulatedSource
+from sar1m.stages import assemble, columns, prepare
+from sar1m.stages.plan import Plan, read_plan
+from sar1m.stages.select_pack import install, seal, write_shard
+
+PAIRS_PER_BLOCK = 16
+
+
+def measure_phase_1(config: BuildConfig, staging: Path, blocks: int, rounds: int) -> Clock:
+    """CPU seconds a block by stage. Blocks without an optical partner are left out: they would flatter."""
+    source, clock = SimulatedSource(2 * blocks), Clock()
+    candidates = [one for one in source.candidates(config) if one.optical is not None][:blocks]
+    prepare.prepare_block(candidates[0], source.read(candidates[0], config), config)  # fills caches of tapers, tables
+    read = []
+    for candidate in candidates:
+        with clock.time("source (simulation)"):
+            read.append(source.read(candidate, config))
+    for _ in range(rounds):
+        for candidate, pixels in zip(candidates, read, strict=True):
+            _time_pieces(clock, candidate, pixels, config)
+            with clock.time("prepare_block + write_staged"):
+                record, chunks = prepare.prepare_block(candidate, pixels, config)
+                write_staged(staging, f"{1:032x}", record, chunks)
+            with clock.time("staging write"):
+                write_staged(staging, f"{2:032x}", record, chunks)
+    return clock
+
+
+def _time_pieces(clock: Clock, candidate: Candidate, pixels: BlockPixels, config: BuildConfig) -> None:
+    with clock.time("registration"):
+        registration = prepare._register(candidate, pixels, config)
+    applied = prepare.applied_shift(registration, candidate.halo_px, config)
+    side = config.grid.patch_px
+    with clock.time("cut and metrics"):
+        columns.identity(candidate, side)
+        patches = [prepare.cut_patch(candidate, pixels, place, applied, side) for place in candidate.patches]
+        for number, patch in enumerate(patches):
+            columns.pair(registration, number, applied)
+            columns.quality(pixels, patch)
+    with clock.time("encode and channel statistics"):
+        for patch in patches:
+            prepare._encode(candidate, patch, config)
+    with clock.time("self-test of the registration (5 % of pairs)"):
+        prepare._self_test(candidate, pixels, registration, config)
+
+
+def measure_phase_2(config: BuildConfig, out: Path, rounds: int) -> Clock:
+    """CPU seconds by stage of what follows phase 1, over everything staged in a finished build."""
+    clock, staging = Clock(), out / "staging"
+    plan = read_plan(staging)
+    for _ in range(rounds + 1):
+        _time_phase_2(clock, plan, out, config)
+    for repeats in clock.seconds.values():
+        del repeats[0]  # imports on first use
+    return clock
+
+
+def _time_phase_2(clock: Clock, plan: Plan, out: Path, config: BuildConfig) -> None:
+    with clock.time("read records"):
+        _read_candidates(out / "staging", plan)
+    with clock.time("choose"):
+        assembly = assemble.choose(out / "staging", plan, config)
+    packed, known = assembly.packed, dict[Path, FileDigest]()
+    with clock.time("tables and statistics"):
+        known |= assemble.write_tables(assembly, plan, config)
+    with clock.time("pack"):
+        known |= {task.path: write_shard(task) for task in assemble.shards(assembly)}
+    with clock.time("report"):
+        page = render_report(packed)
+        known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
+    with clock.time("seal and install"):
+        seal(packed, known, assembly.facts)
+        install(packed, out)
+    remove_tree(packed)
+    chosen, read = clock.seconds.pop("choose"), clock.seconds["read records"]
+    clock.seconds.setdefault("select and count", []).append(chosen[-1] - read[-1])
+
+
+def _read_candidates(staging: Path, plan: Plan) -> None:
+    """The part of `choose` that grows with the records' size."""
+    failed = {item.item_id for item in plan.failed}
+    records: list[StagedRecord] = [read_record(staging, item.key) for item in plan.items if item.item_id not in failed]
+    candidate_frame([candidate_batch({**row, "key": "key"} for row in record.rows) for record in records])

@@ -72,6 +72,15 @@ def test_items_are_drawn_only_as_room_becomes_free(cluster):
     assert len(drawn) == 60
 
 
+def test_scheduler_given_by_address_is_used_and_left_running(cluster):
+    address = cluster._client.scheduler.address  # a running scheduler, as a user of a cluster has one
+    for _ in range(2):
+        with Workers(WorkersSettings(scheduler=address)) as guests:
+            assert guests.count == cluster.count
+            assert {outcome.result for outcome in guests.map(work, range(5))} == {0, 1, 4, 9, 16}
+    assert outcomes(cluster, [3])[3].result == 9
+
+
 def test_scheduler_that_does_not_answer_is_an_error(monkeypatch):
     monkeypatch.setattr("sar1m.flow.JOIN_TIMEOUT", "1s")
     with (

@@ -81,7 +81,7 @@ class BalanceConfig(Section):
     max_water_patch_share: Fraction = Field(default=0.05, ge=0, le=1)
     water_patch_frac: Fraction = Field(default=0.5, ge=0, le=1)
     max_class_share: Fraction = Field(default=1.0, gt=0, le=1)
-    duplicate_hamming: int = Field(default=4, ge=0, le=32)
+    duplicate_hamming: int = Field(default=4, ge=0, le=12)
     duplicate_days: float = Field(default=12.0, ge=0)
 
 

@@ -141,6 +141,7 @@ MATERIALS = {
     "bare soil": ((0.26, 0.22, 0.16, 0.33, 0.40), (False, False)),
     "sea": ((0.02, 0.03, 0.05, 0.01, 0.01), (False, False)),
     "dry grass": ((0.16, 0.13, 0.09, 0.28, 0.32), (False, False)),
+    "glinting leaves": ((0.10, 0.15, 0.19, 0.95, 0.30), (False, False)),
     "nothing": ((0.0, 0.0, 0.0, 0.0, 0.0), (False, False)),
     "negative": ((-0.01, -0.02, -0.01, -0.01, -0.01), (False, False)),
 }

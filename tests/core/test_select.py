@@ -14,7 +14,7 @@ from sar1m.core.select import Selection
 from sar1m.errors import ConfigError, StoreError
 from sar1m.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS
 
-MESSY = settings(max_examples=25, deadline=None)
+MESSY = settings(max_examples=15, deadline=None)
 
 
 def messy_table(seed: int, count: int) -> pd.DataFrame:
@@ -206,6 +206,11 @@ def test_a_patch_without_data_is_called_nodata_though_nothing_could_be_measured(
     table = candidate_table(4)
     table.loc[2, ["sar_nodata_frac", "dynamic_range_db", "noise_floor_frac"]] = [1.0, np.nan, np.nan]
     assert reasons(choose(table)) == {"p2_S1A": ("sar_nodata", 1.0, 0.01)}
+
+
+def test_a_partner_whose_pixels_were_not_measured_is_left_out():
+    samples = choose(candidate_table(2, optical_nodata_frac=[0.0, np.nan])).samples.set_index("sample_id")
+    assert samples["unpaired_reason"].to_dict() == {"p0_S1A": "", "p1_S1A": "optical_nodata"}
 
 
 def test_unknown_masks_and_dates_cost_nothing():

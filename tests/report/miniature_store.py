@@ -111,8 +111,7 @@ def _candidate(recipe: Recipe, number: int) -> dict[str, Any]:
             "optical_nodata_frac": 0.0,
         }
     else:
-        row |= {c.name: np.nan for c in CANDIDATE_COLUMNS if c.type == "float32" and c.name != "gsd_m"}
-        row["mean_db"] = [np.nan] * len(recipe.pols)
+        row |= {c.name: np.nan for c in CANDIDATE_COLUMNS if c.type == "float32" and c.nullable}
     return row | recipe.overrides
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sar1m.config import BalanceConfig
 from sar1m.core.screening import OpticalVerdict
-from sar1m.core.table import F64, I64, U64, Bool, Rejections, codes, days, floats, pair_codes
+from sar1m.core.table import I64, U64, Bool, Rejections, codes, days, floats, pair_codes
 
 NO_HASH = 0  # what perceptual_hash gives a patch without structure: such patches are no copies of each other
 DAYS_DECIMALS = 2  # a repeat cycle of 12 d comes back within seconds, not to the second
@@ -167,8 +167,6 @@ def _shared(numbers: I64) -> Bool:
 
 
 def _best_first(table: pd.DataFrame, optical: OpticalVerdict) -> I64:
-    def worst_if_missing(column: F64) -> F64:
-        return np.where(np.isnan(column), np.inf, column)
-
+    # numpy sorts NaN last: unknown is worst
     cloud, dt_hours = floats(table, "cloud_frac"), np.abs(floats(table, "dt_hours"))
-    return np.lexsort((np.arange(len(table)), worst_if_missing(dt_hours), worst_if_missing(cloud), ~optical.paired))
+    return np.lexsort((np.arange(len(table)), dt_hours, cloud, ~optical.paired))

@@ -22,7 +22,8 @@ from sar1m.records import F32, Bool, Shift
 Window = tuple[int, int, int, int]  # row, col, rows, cols in pixels of the block
 
 SAR_FLOOR_LINEAR = 10**-3.5  # -35 dB, under the noise floor of Sentinel-1 (NESZ -22 to -25 dB)
-BINNING = 2  # pixels averaged before the gradients; unbinned is four times as slow and no better on real pairs
+BINNING = 2  # pixels averaged before the gradients, for speed: unbinned is level on real chips, a quarter better on
+# simulated worlds (0.17 against 0.24 px at 128 px, 4.4 looks)
 SAR_SMOOTHING_PX = 1.5
 OPTICAL_SMOOTHING_PX = 1.0
 
@@ -146,7 +147,8 @@ def _optical_channels(optical: F32) -> F32:
     """Root of brightness, (C, h, w): the mean of all bands but the last, the last (near infrared), and the last less
     the one before (near infrared less red), which shows plant cover. A single band stays alone.
 
-    On real pairs these three beat the four bands themselves on weak sites (experiments in the benchmark's results).
+    Three channels cost less than the four bands and are level with them over nine real chips: better on six at 64 px,
+    worse on the one under snow.
     """
     root = np.sqrt(np.maximum(block_mean(optical, BINNING), np.float32(0)))
     if len(root) == 1:

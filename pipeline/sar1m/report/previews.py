@@ -117,11 +117,13 @@ def png_data_uri(rgb: U8, valid: Bool) -> str:
     """A PNG of at most 128 colours, transparent where there are no data. rgb (H, W, 3), valid (H, W)."""
     palette_image = Image.fromarray(rgb).quantize(COLOURS, dither=Image.Dither.NONE)
     numbers = np.array(palette_image)
-    numbers[~valid] = COLOURS
+    palette = (palette_image.getpalette() or [])[: 3 * COLOURS]
+    see_through = len(palette) // 3  # the entry after the last colour, or a decoder finds none of that number
+    numbers[~valid] = see_through
     image = Image.fromarray(numbers)
-    image.putpalette((palette_image.getpalette() or [])[: 3 * COLOURS])
+    image.putpalette([*palette, 0, 0, 0])
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, transparency=COLOURS)
+    image.save(buffer, "PNG", optimize=True, transparency=see_through)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -62,7 +62,7 @@ SchedulerOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Local processes; default one a core; 0: in this process.")
 ]
-StoreArgument = Annotated[Path, typer.Argument(help="Output folder of a build.")]
+StoreArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of a build.")]
 
 
 @app.command()

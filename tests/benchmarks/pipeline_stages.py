@@ -23,25 +23,29 @@ from sar1m.stages.plan import Plan, read_plan
 from sar1m.stages.select_pack import install, seal, write_shard
 
 PAIRS_PER_BLOCK = 16
+SOURCE = "source (simulation)"
+WHOLE_PHASE_1 = "all of phase 1, in one"
 
 
 def measure_phase_1(config: BuildConfig, staging: Path, blocks: int, rounds: int) -> Clock:
-    """CPU seconds a block by stage. Blocks without an optical partner are left out: they would flatter."""
+    """CPU seconds of all blocks by stage, one entry a round. Blocks without an optical partner are left out: they
+    would flatter."""
     source, clock = SimulatedSource(2 * blocks), Clock()
     candidates = [one for one in source.candidates(config) if one.optical is not None][:blocks]
     prepare.prepare_block(candidates[0], source.read(candidates[0], config), config)  # fills caches of tapers, tables
-    read = []
-    for candidate in candidates:
-        with clock.time("source (simulation)"):
-            read.append(source.read(candidate, config))
+    with clock.time(SOURCE):
+        read = [(candidate, source.read(candidate, config)) for candidate in candidates]
     for _ in range(rounds):
-        for candidate, pixels in zip(candidates, read, strict=True):
-            _time_pieces(clock, candidate, pixels, config)
-            with clock.time("prepare_block + write_staged"):
+        one_round = Clock()
+        for candidate, pixels in read:
+            _time_pieces(one_round, candidate, pixels, config)
+            with one_round.time(WHOLE_PHASE_1):
                 record, chunks = prepare.prepare_block(candidate, pixels, config)
                 write_staged(staging, f"{1:032x}", record, chunks)
-            with clock.time("staging write"):
+            with one_round.time("staging write"):
                 write_staged(staging, f"{2:032x}", record, chunks)
+        for name, seconds in one_round.seconds.items():
+            clock.seconds.setdefault(name, []).append(sum(seconds))
     return clock
 
 
@@ -50,6 +54,8 @@ def _time_pieces(clock: Clock, candidate: Candidate, pixels: BlockPixels, config
         registration = prepare._register(candidate, pixels, config)
     applied = prepare.applied_shift(registration, candidate.halo_px, config)
     side = config.grid.patch_px
+    with clock.time("self-test of the registration"):
+        prepare._self_test(candidate, pixels, registration, config)
     with clock.time("cut and metrics"):
         columns.identity(candidate, side)
         patches = [prepare.cut_patch(candidate, pixels, place, applied, side) for place in candidate.patches]
@@ -59,8 +65,6 @@ def _time_pieces(clock: Clock, candidate: Candidate, pixels: BlockPixels, config
     with clock.time("encode and channel statistics"):
         for patch in patches:
             prepare._encode(candidate, patch, config)
-    with clock.time("self-test of the registration (5 % of pairs)"):
-        prepare._self_test(candidate, pixels, registration, config)
 
 
 def measure_phase_2(config: BuildConfig, out: Path, rounds: int) -> Clock:

@@ -273,7 +273,7 @@ def test_axis_ticks_are_round_inside_and_many_enough(seed):
     low = random.normal() * 10.0 ** random.integers(-3, 5)
     axis = Axis(lo=low, hi=low + 10.0 ** random.uniform(-4, 5), start=0, end=1)
     ticks = axis.ticks(5)
-    assert 4 <= len(ticks) <= 14
+    assert 2 <= len(ticks) <= 6
     assert all(axis.lo - 1e-6 * abs(low) <= value <= axis.hi + 1e-6 * abs(axis.hi) for value, _ in ticks)
     assert len({text for _, text in ticks}) == len(ticks)
 

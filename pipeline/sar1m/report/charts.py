@@ -113,7 +113,7 @@ def scatter_figure(name: str, title: str, vectors: Vectors) -> Figure:
 def _scatter_frame(axis: Axis) -> Iterator[Markup]:
     low, high, middle = axis.start, axis.end, axis.at(0)
     yield element("rect", class_="plot", x=low, y=low, width=high - low, height=high - low)
-    for value, text in axis.ticks(4):
+    for value, text in axis.ticks(7):
         at = axis.at(value)
         yield element("line", class_="grid", x1=at, x2=at, y1=low, y2=high)
         yield element("line", class_="grid", x1=low, x2=high, y1=at, y2=at)

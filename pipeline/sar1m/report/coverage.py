@@ -108,7 +108,7 @@ def _marks(window: MapWindow, frame: pd.DataFrame, kinds: list[str]) -> Marks:
         x=(first["column"].to_numpy(dtype=np.float64) + 0.5) * LATTICE_PX,
         y=(first["row"].to_numpy(dtype=np.float64) + 0.5) * LATTICE_PX,
         kind=first["kind"].tolist(),
-        scale=0.5 + np.log(totals) / max(np.log(totals.max()), 1.0),
+        scale=0.4 + 0.7 * np.log(totals) / max(np.log(totals.max()), 1.0),
         gathered=True,
     )
 

@@ -113,7 +113,7 @@ def bin_values(accepted: F64, rejected: F64, limit: Limit | None) -> Binned:
 
 def _with_limit(low: float, high: float, limit: Limit | None) -> tuple[float, float]:
     if high == low:
-        half = abs(high) * 0.1 or max((abs(mark) for mark in _marks(limit)), default=1.0) / 2
+        half = abs(high) * 0.1 or max((abs(mark) for mark in _marks(limit)), default=0.0) / 2 or 0.5
         low, high = (0.0, 2 * half) if low == 0 else (low - half, high + half)
     for mark in _marks(limit):
         wider = (min(low, mark), max(high, mark))
@@ -176,11 +176,11 @@ def _draw(name: str, binned: Binned, limit: Limit | None, note: str) -> Markup:
 
 
 def _frame(across: Axis, up: Axis) -> Iterator[Markup]:
-    for value, text in up.ticks(4):
+    for value, text in up.ticks(5):
         if value == int(value):
             yield element("line", class_="grid", x1=LEFT, x2=RIGHT, y1=up.at(value), y2=up.at(value))
             yield element("text", text, class_="tick end", x=LEFT - 5, y=up.at(value) + 4)
-    for value, text in across.ticks(5):
+    for value, text in across.ticks(7):
         yield element("line", class_="axis", x1=across.at(value), x2=across.at(value), y1=BOTTOM, y2=BOTTOM + 4)
         yield element("text", text, class_="tick middle", x=across.at(value), y=BOTTOM + 17)
     yield element("line", class_="axis", x1=LEFT, x2=RIGHT, y1=BOTTOM, y2=BOTTOM)

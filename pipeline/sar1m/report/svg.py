@@ -35,7 +35,7 @@ class Axis:
         return self.start + (value - self.lo) / (self.hi - self.lo) * (self.end - self.start)
 
     def ticks(self, wanted: int) -> list[tuple[float, str]]:
-        """Round values inside the scale, about as many as wanted, with their texts."""
+        """Round values inside the scale with their texts, at most one more than wanted."""
         step = _round_step((self.hi - self.lo) / wanted)
         first = math.ceil(self.lo / step - 1e-9)
         last = math.floor(self.hi / step + 1e-9)
@@ -80,6 +80,6 @@ def _text(value: Attribute) -> str:
 
 
 def _round_step(rough: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is not above rough by more than a rounding."""
+    """The least of 1, 2, 5 times a power of ten that is not under rough by more than a rounding."""
     power = 10.0 ** math.floor(math.log10(rough))
-    return power * max(step for step in (1, 2, 5) if step * power <= rough * (1 + 1e-9))
+    return power * min(step for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))

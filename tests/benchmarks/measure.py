@@ -45,7 +45,6 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "load_at_start": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
     }

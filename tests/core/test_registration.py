@@ -138,6 +138,20 @@ def test_a_sky_full_of_clouds_is_unmeasurable():
     assert np.isnan(shift.psr)
 
 
+def test_mask_edges_both_sensors_share_do_not_draw_the_shift_towards_zero():
+    """Many small clouds: their rims lie at the same pixels of both images, where a careless mask correlates."""
+    shift_px = (3.0, -2.5)
+    along = []
+    for key in range(4):
+        sar, optical = _pair(key=key, side_px=256, shift_px=shift_px, looks=4.4)
+        cover = ndimage.gaussian_filter(np.random.default_rng(key).normal(size=sar.shape[1:]), 8)
+        cloud = cover > np.quantile(cover, 0.6)
+        found = _register(sar, optical, masked=cloud, limits=UNGATED).scene
+        error = np.array([found.row_px, found.col_px]) - shift_px
+        along.append(error @ shift_px / np.hypot(*shift_px))
+    assert abs(np.mean(along)) < 0.05
+
+
 @pytest.mark.parametrize("how", ["masked", "nan"])
 def test_thirty_percent_of_bright_cloud_is_harmless_once_excluded(how):
     shift_px = (2.4, -3.1)

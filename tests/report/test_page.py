@@ -325,3 +325,12 @@ def test_optical_picture_finds_red_green_and_blue_by_name():
     values = np.stack([np.full((4, 4), share, dtype=np.float32) for share in (0.2, 0.4, 0.6, 0.8)])
     rgb, _ = optical_picture(values, ["B02", "B03", "B04", "B08"], stretch)
     assert rgb[0, 0].tolist() == [153, 102, 51]
+
+
+def test_outlines_lie_where_samples_of_the_same_place_would():
+    from_west, south, to_east, north = -24.546, 63.393, -13.495, 66.566  # Iceland's ends, to a hundredth of a degree
+    window = MapWindow(lon_0=-26, lon_1=-12, lat_0=62.5, lat_1=67.5, width=1000)
+    points = re.findall(r"[ML](-?[\d.]+),(-?[\d.]+)", outline_path(window, thinned_px=0.5, least_px=20))
+    x, y = np.array(points, dtype=float).T
+    assert [x.min(), x.max()] == pytest.approx(window.x(np.array([from_west, to_east])).tolist(), abs=4)
+    assert [y.min(), y.max()] == pytest.approx(window.y(np.array([north, south])).tolist(), abs=4)

@@ -31,6 +31,7 @@ SINC_RADIUS = 5  # lags on each side that interpolation between them uses
 SINC_STEPS = 32  # a lag; where the points are centred, which limits no accuracy
 SUMMIT_ROUNDS = 3
 GUARD_PX = 3  # half side of the square around the peak that the sidelobe statistics leave out
+MIN_FREE = 0.05  # of a block's pixels, where their mean energy is taken
 MIN_OVERLAP = 0.2  # share of a window that the two images must have in common at every lag
 
 
@@ -48,11 +49,19 @@ class Peak:
 NO_PEAK = Peak(row_px=float("nan"), col_px=float("nan"), psr=float("nan"), inside=False)
 
 
-def orientation_fields(brightness: F32, valid: Bool, *, smoothing_passes: int) -> F32:
+def out_of_reach(valid: Bool, *, smoothing_passes: int) -> Bool:
+    """Where orientation_fields are free of pixels without data (valid False), (H, W): valid less a margin."""
+    if valid.all():
+        return valid
+    reach = 2 * smoothing_passes + 3
+    return ndimage.binary_erosion(valid, np.ones((reach, reach), dtype=bool), border_value=1)
+
+
+def orientation_fields(brightness: F32, free: Bool, *, smoothing_passes: int) -> F32:
     """Double-angle fields (3, H, W) of one channel (H, W): |g|, Re and Im of g^2/|g|, over the root mean square of |g|
     around. brightness: logarithm or root of a physical value, finite everywhere. smoothing_passes of the kernel
     (1 2 1)/4 go before, each adding a variance of half a square pixel. Fields are zero on flat ground, on the image's
-    border and wherever a pixel without data (valid False) was within reach.
+    border and where free, as out_of_reach gives it, is False.
     """
     smooth = brightness.copy()
     for _ in range(smoothing_passes):
@@ -60,11 +69,10 @@ def orientation_fields(brightness: F32, valid: Bool, *, smoothing_passes: int) -
     down, right = np.zeros_like(smooth), np.zeros_like(smooth)
     np.subtract(smooth[2:], smooth[:-2], out=down[1:-1])
     np.subtract(smooth[:, 2:], smooth[:, :-2], out=right[:, 1:-1])
-    if not valid.all():
-        reach = 2 * smoothing_passes + 3
-        inner = ndimage.binary_erosion(valid, np.ones((reach, reach), dtype=bool), border_value=1)
-        down *= inner
-        right *= inner
+    whole = bool(free.all())
+    if not whole:
+        down *= free
+        right *= free
     fields = np.empty((3, *brightness.shape), np.float32)
     magnitude, real, imaginary = fields
     np.multiply(down, right, out=imaginary)
@@ -73,7 +81,11 @@ def orientation_fields(brightness: F32, valid: Bool, *, smoothing_passes: int) -
     np.subtract(right, down, out=real)
     right += down
     np.sqrt(right, out=magnitude)
-    gain = 1 / np.sqrt(_block_energy(right) + FLAT**2)
+    energy = _block_energy(right)
+    if not whole:
+        # the mean over what is there: a lower energy beside a gap would raise both images along its edge alike
+        energy /= np.maximum(_block_energy(free.astype(np.float32)), np.float32(MIN_FREE))
+    gain = 1 / np.sqrt(energy + FLAT**2)
     rows, cols = brightness.shape
     gain = np.repeat(np.repeat(gain, ENERGY_BLOCK_PX, axis=0), ENERGY_BLOCK_PX, axis=1)[:rows, :cols]
     turned = np.divide(gain, magnitude + FLAT, out=down)
@@ -88,7 +100,8 @@ def correlate(fixed: F32, moving: F32, valid: tuple[Bool, Bool], search_px: int)
     """Correlation surfaces (C, 2 search + 1, 2 search + 1) of each channel of fixed (C, 3, h, w) with moving
     (3, h, w), and the overlap (2 search + 1, 2 search + 1): the share of the window common to both at each lag.
 
-    valid: of fixed and of moving, (h, w). A surface high at (search + r, search + c) says that moving's content lies
+    valid: of fixed and of moving, (h, w), where their fields are free of gaps: a rim of zeros counted as valid would
+    correlate with itself at lag zero. A surface high at (search + r, search + c) says that moving's content lies
     r rows below and c columns right of fixed's. Both are sums over pixels over the same constant, so that surfaces
     and overlaps of several windows may be added.
     """

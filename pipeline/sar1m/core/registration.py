@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sar1m.config import RegistrationConfig
-from sar1m.core.correlation import correlate, locate_peaks, orientation_fields
+from sar1m.core.correlation import correlate, locate_peaks, orientation_fields, out_of_reach
 from sar1m.core.resample import block_mean, shift_subpixel
 from sar1m.records import F32, Bool, Shift
 
@@ -165,7 +165,8 @@ def _fields(channels: F32, masked: Bool | None, smoothing_px: float) -> tuple[li
     if not valid.all():
         channels = np.where(valid, channels, np.float32(0))
     passes = round(2 * (smoothing_px / BINNING) ** 2)
-    return [orientation_fields(channel, valid, smoothing_passes=passes) for channel in channels], valid
+    free = out_of_reach(valid, smoothing_passes=passes)
+    return [orientation_fields(channel, free, smoothing_passes=passes) for channel in channels], free
 
 
 def _shift(measured: _Surfaces) -> Shift:

@@ -144,8 +144,8 @@ def test_mask_edges_both_sensors_share_do_not_draw_the_shift_towards_zero():
     along = []
     for key in range(4):
         sar, optical = _pair(key=key, side_px=256, shift_px=shift_px, looks=4.4)
-        cover = ndimage.gaussian_filter(np.random.default_rng(key).normal(size=sar.shape[1:]), 8)
-        cloud = cover > np.quantile(cover, 0.6)
+        cover = ndimage.gaussian_filter(np.random.default_rng(key).normal(size=sar.shape[1:]), 12)
+        cloud = cover > np.quantile(cover, 0.7)
         found = _register(sar, optical, masked=cloud, limits=UNGATED).scene
         error = np.array([found.row_px, found.col_px]) - shift_px
         along.append(error @ shift_px / np.hypot(*shift_px))

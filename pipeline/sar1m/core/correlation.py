@@ -54,7 +54,8 @@ def out_of_reach(valid: Bool, *, smoothing_passes: int) -> Bool:
     if valid.all():
         return valid
     reach = 2 * smoothing_passes + 3
-    return ndimage.binary_erosion(valid, np.ones((reach, reach), dtype=bool), border_value=1)
+    free: Bool = ndimage.binary_erosion(valid, np.ones((reach, reach), dtype=bool), border_value=1)
+    return free
 
 
 def orientation_fields(brightness: F32, free: Bool, *, smoothing_passes: int) -> F32:

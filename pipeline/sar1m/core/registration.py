@@ -38,10 +38,12 @@ class BlockRegistration:
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """How well injected shifts come back, in pixels: recovered less (own baseline + injected), rows and columns; and
+    """How well injected shifts come back, in pixels: what was injected; recovered less (own baseline + injected); and
     the same with another shift injected for each of two polarisations, as half the difference of their errors (NaN
     with one polarisation). psr of the baseline. All NaN where nothing can be measured."""
 
+    injected_row_px: float
+    injected_col_px: float
     error_row_px: float
     error_col_px: float
     polarisation_row_px: float
@@ -107,6 +109,8 @@ def recover_shifts(sar: F32, optical: F32, *, rng: np.random.Generator, settings
         first, second = (_position(measure(sar[k : k + 1], moved[k])) - injected[k] for k in range(2))
         half = (first - second) / 2
     return Recovery(
+        injected_row_px=float(injected[0][0]),
+        injected_col_px=float(injected[0][1]),
         error_row_px=float(error[0]),
         error_col_px=float(error[1]),
         polarisation_row_px=float(half[0]),

@@ -158,6 +158,8 @@ def _self_test(
     optical = pixels.optical if pixels.registration_optical is None else pixels.registration_optical
     if registration is None or optical is None:
         return []
+    if pixels.cloud is not None:
+        optical = np.where(pixels.cloud, np.float32(np.nan), optical)
     side = config.grid.patch_px + 2 * candidate.halo_px
     rows = []
     for place, shift in zip(candidate.patches, registration.patches, strict=True):

@@ -13,7 +13,7 @@ CONFIG ?=
 SCHEDULER ?=
 SET ?=
 
-.PHONY: help build-sar1m test test-long check bench constraints clean
+.PHONY: help build-sar1m test test-long test-lowest check bench constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,6 +27,12 @@ test: $(VENV)/.dev  ## the tests, some minutes on two cores
 
 test-long: $(VENV)/.dev  ## the long campaigns: hundreds of kill points, thousands of mutations
 	$(BIN)/python -m pytest -m long
+
+test-lowest:  ## the tests on the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest_versions.py | .venv-lowest/bin/python -m pip install --quiet --requirement /dev/stdin
+	.venv-lowest/bin/python -m pip install --quiet --no-deps --editable .
+	.venv-lowest/bin/python -m pytest -W default
 
 check: $(VENV)/.dev  ## lint, format, types, import contracts
 	$(BIN)/ruff check .
@@ -42,7 +48,7 @@ constraints: $(VENV)/.dev  ## writes constraints.txt anew from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable --exclude sar1m > constraints.txt
 
 clean:  ## removes .venv and caches; builds stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -77,7 +77,8 @@ class Workers:
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0" if _has_dashboard() else None,
             )
-            self._client = self._stack.enter_context(Client(self._stack.enter_context(cluster)))
+            local = Client(self._stack.enter_context(cluster), set_as_default=False)
+            self._client = self._stack.enter_context(local)
         return self
 
     def __exit__(self, *exc: tuple[type[BaseException] | None, BaseException | None, TracebackType | None]) -> None:
@@ -125,7 +126,7 @@ class Workers:
             running.update(futures)
             return list(futures)
 
-        completed = as_completed(submit(islice(queue, room)))
+        completed = as_completed(submit(islice(queue, room)), loop=client.loop)
         for future in completed:
             item = running.pop(future)
             outcome = _outcome(future, item)
@@ -175,7 +176,8 @@ def _outcome(future: Future[Any], item: Any) -> Outcome[Any, Any] | None:  # noq
 
 def _join(address: str) -> Client:
     try:
-        return Client(address, timeout=JOIN_TIMEOUT)
+        # Not the process's default: one that failed to start would stay it, and catch whatever else uses Dask.
+        return Client(address, timeout=JOIN_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise Sar1mError(f"--scheduler {address}: no Dask scheduler answers there ({error}).") from error
 

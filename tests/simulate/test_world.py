@@ -153,7 +153,7 @@ def _interiors(world):
     """(gamma0 in dB of VV and VH, mask) of ground so far from its boundaries that the sensor sees nothing else."""
     inner = world.materials[world.margin_px : -world.margin_px, world.margin_px : -world.margin_px]
     gamma0_db = 10 / np.log(10) * world.palette.log_gamma0
-    kinds = np.unique(gamma0_db.round(3), axis=1, return_inverse=True)[1][inner]
+    kinds = np.unique(gamma0_db.round(3), axis=1, return_inverse=True)[1].reshape(-1)[inner]
     whole = ndimage.maximum_filter(kinds, 11) == ndimage.minimum_filter(kinds, 11)
     whole[:6] = whole[-6:] = whole[:, :6] = whole[:, -6:] = False  # what lies beyond the image is not known here
     masks = [whole & (kinds == kind) for kind in np.unique(kinds)]

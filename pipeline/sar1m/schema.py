@@ -54,9 +54,11 @@ class LinearEncoding:
     def encode(self, physical: np.ndarray) -> np.ndarray:
         """Digital numbers of physical values, any shape. NaN becomes 0 (no data); values beyond the range of the
         encoding are clipped to its ends, never to 0. Error of a value inside the range is at most scale_factor / 2."""
-        dn = np.rint((physical - self.add_offset) / self.scale_factor)
-        dn = np.clip(dn, 1, self.max_dn)
-        return np.where(np.isnan(physical), NODATA_DN, dn).astype(self.dtype)
+        dn = np.asarray(physical - self.add_offset)
+        dn /= self.scale_factor
+        np.clip(np.rint(dn, out=dn), 1, self.max_dn, out=dn)
+        np.copyto(dn, NODATA_DN, where=np.isnan(dn))
+        return dn.astype(self.dtype)
 
     def decode(self, dn: np.ndarray) -> np.ndarray:
         """Physical values as float32, any shape; NaN where the digital number is 0."""

@@ -51,8 +51,9 @@ def block_mean(image: F32, factor: int) -> F32:
 
 
 def _phase_ramp(shape: tuple[int, ...], row_px: float, col_px: float) -> np.ndarray:
-    turns = row_px * scipy.fft.fftfreq(shape[0])[:, None] + col_px * scipy.fft.rfftfreq(shape[1])[None, :]
-    ramp: np.ndarray = np.exp(-2j * np.pi * turns).astype(np.complex64)
+    down = np.exp(-2j * np.pi * row_px * scipy.fft.fftfreq(shape[0]))
+    right = np.exp(-2j * np.pi * col_px * scipy.fft.rfftfreq(shape[1]))
+    ramp: np.ndarray = np.outer(down, right).astype(np.complex64)
     return ramp
 
 

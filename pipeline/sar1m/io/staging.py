@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def write_staged(staging: Path, key: str, record: StagedRecord, chunks: Mapping[
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, payload in sorted(chunks.items()):
             archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), payload)
-        text = json.dumps(asdict(record), sort_keys=True, allow_nan=False)
+        text = json.dumps(vars(record), sort_keys=True, allow_nan=False)
         archive.writestr(zipfile.ZipInfo(RECORD_NAME, ZIP_EPOCH), text)
     write_durably(staged_path(staging, key), [buffer.getvalue()])
 

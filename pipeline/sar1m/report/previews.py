@@ -115,7 +115,7 @@ def optical_picture(optical: F32, bands: Sequence[str], stretch: Stretch) -> tup
 
 def png_data_uri(rgb: U8, valid: Bool) -> str:
     """A PNG of at most 128 colours, transparent where there are no data. rgb (H, W, 3), valid (H, W)."""
-    palette_image = Image.fromarray(rgb).quantize(COLOURS, dither=Image.Dither.NONE)
+    palette_image = Image.fromarray(rgb).quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     numbers = np.array(palette_image)
     palette = (palette_image.getpalette() or [])[: 3 * COLOURS]
     see_through = len(palette) // 3  # the entry after the last colour, or a decoder finds none of that number

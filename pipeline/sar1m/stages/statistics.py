@@ -3,6 +3,7 @@ order of the samples, so that the sums do not depend on who finished first."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,23 +18,27 @@ HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002}  # width by unit; fine enough for perce
 
 
 def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[dict[str, Any]]:
-    """Per channel of one sample: count, sum, sum of squares of decoded values, and a histogram.
+    """Per channel of one sample: count, sum and sum of squares of its digital numbers, and a histogram.
 
-    dn: (C, H, W) digital numbers; 0 (no data) is left out. The histogram counts by bins of histogram_step digital
-    numbers; bins without a count are left out.
+    dn: (C, H, W) unsigned digital numbers; 0 (no data) is left out. Sums are whole numbers, hence exact whatever the
+    order. The histogram counts by bins of histogram_step digital numbers, from bin first_bin to the last with a count.
     """
     step = histogram_step(encoding)
     rows = []
     for channel in dn:
-        valid = channel[channel != 0]
-        values = encoding.decode(valid).astype(np.float64)
-        histogram = np.bincount(valid // step)
+        counts = np.bincount(channel.ravel(), minlength=2)
+        counts[0] = 0
+        numbers = np.arange(counts.size)
+        bins = np.add.reduceat(counts, numbers[::step])
+        used = np.flatnonzero(bins)
+        first, last = (int(used[0]), int(used[-1])) if used.size else (0, -1)
         rows.append(
             {
-                "count": int(valid.size),
-                "sum": float(values.sum()),
-                "sum_squares": float((values**2).sum()),
-                "histogram": {str(number): int(histogram[number]) for number in np.flatnonzero(histogram)},
+                "count": int(counts.sum()),
+                "sum_dn": int((counts * numbers).sum()),
+                "sum_squares_dn": int((counts * numbers**2).sum()),
+                "first_bin": first,
+                "histogram": bins[first : last + 1].tolist(),
             }
         )
     return rows
@@ -49,7 +54,7 @@ class Normalisation:
 
     def __init__(self, labels: Sequence[str], encoding: LinearEncoding) -> None:
         self._labels, self._encoding = labels, encoding
-        self._moments: npt.NDArray[np.float64] = np.zeros((len(labels), 3))
+        self._moments = [(0, 0, 0) for _ in labels]  # Python's integers: a million patches of 16 bits exceed 64 bits
         self._step = histogram_step(encoding)
         bins = encoding.max_dn // self._step + 1
         self._histogram: npt.NDArray[np.int64] = np.zeros((len(labels), bins), dtype=np.int64)
@@ -57,22 +62,34 @@ class Normalisation:
     def add(self, channels: Sequence[Mapping[str, Any]]) -> None:
         """Adds one sample."""
         for number, channel in enumerate(channels):
-            self._moments[number] += (channel["count"], channel["sum"], channel["sum_squares"])
-            for bin_number, count in channel["histogram"].items():
-                self._histogram[number, int(bin_number)] += count
+            count, total, squares = self._moments[number]
+            self._moments[number] = (
+                count + channel["count"],
+                total + channel["sum_dn"],
+                squares + channel["sum_squares_dn"],
+            )
+            first, histogram = channel["first_bin"], channel["histogram"]
+            self._histogram[number, first : first + len(histogram)] += np.array(histogram, dtype=np.int64)
 
     def summary(self) -> dict[str, dict[str, float | None]]:
         """Mean, standard deviation and percentiles by channel, in the unit of the array; None without samples."""
         unit = "db" if self._encoding.units == "dB" else "value"
         return {
             label: {
-                f"mean_{unit}": _ratio(total, count),
-                f"std_{unit}": _std(count, total, squares),
+                f"mean_{unit}": self._mean(count, total),
+                f"std_{unit}": self._std(count, total, squares),
                 **{f"p{p:02d}_{unit}": self._percentile(number, p) for p in (2, 50, 98)},
-                "pixels": int(count),
+                "pixels": count,
             }
             for number, (label, (count, total, squares)) in enumerate(zip(self._labels, self._moments, strict=True))
         }
+
+    def _mean(self, count: int, total: int) -> float | None:
+        return self._encoding.add_offset + self._encoding.scale_factor * (total / count) if count else None
+
+    def _std(self, count: int, total: int, squares: int) -> float | None:
+        # in whole numbers up to the root: nothing cancels
+        return self._encoding.scale_factor * math.sqrt(count * squares - total**2) / count if count else None
 
     def _percentile(self, number: int, percent: int) -> float | None:
         histogram = self._histogram[number]
@@ -83,14 +100,6 @@ class Normalisation:
         keep = np.append(np.diff(cumulated) > 0, True)
         position = np.interp(percent / 100 * cumulated[-1], cumulated[keep], np.flatnonzero(keep))
         return float(self._encoding.add_offset + self._encoding.scale_factor * position * self._step)
-
-
-def _ratio(total: float, count: float) -> float | None:
-    return float(total / count) if count else None
-
-
-def _std(count: float, total: float, squares: float) -> float | None:
-    return float(np.sqrt(max(squares / count - (total / count) ** 2, 0.0))) if count else None
 
 
 def self_test_summary(recoveries: Iterable[Row]) -> dict[str, Any]:

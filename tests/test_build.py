@@ -214,6 +214,24 @@ def test_every_mutation_of_a_store_is_found(built, tmp_path):
     assert verify(copy) == []
 
 
+def test_footprints_left_out_are_named_without_their_folder(built, tmp_path):
+    """The same exclusion file in two places gives the same store; another content, another store."""
+    lon, lat = pd.read_parquet(built / "samples.parquet").loc[0, ["lon", "lat"]]
+    digests = []
+    for name, side in (("one", 0.001), ("two", 0.001), ("three", 0.5)):
+        ring = [[lon, lat], [lon + side, lat], [lon + side, lat + side], [lon, lat + side], [lon, lat]]
+        area = tmp_path / name / "benchmarks.geojson"
+        area.parent.mkdir()
+        area.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+        config = changed(split={"exclude_footprints": str(area)})
+        summary = build(request(tmp_path / f"out-{name}", config=config), Silence())
+        assert summary.facts["rejected_by_reason"]["benchmark_footprint"] > 0
+        assert "benchmarks.geojson" in (tmp_path / f"out-{name}/provenance/config.toml").read_text()
+        assert str(tmp_path) not in (tmp_path / f"out-{name}/provenance/config.toml").read_text()
+        digests.append(tree_digest(tmp_path / f"out-{name}"))
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_names_of_places_stay_out_of_a_store(built):
     """No absolute path of the output, the checkout or the home folder in any payload file."""
     canaries = [str(built.parent), str(Path(__file__).parents[1]), str(Path.home() / "")]

@@ -29,6 +29,7 @@ from sar1m.stages.plan import FailedItem, Plan, make_plan, pixel_digest, read_pl
 from sar1m.stages.prepare import prepare_item
 from sar1m.stages.select_pack import install, is_sealed, seal, write_shard
 
+CONFIG_FILE = "build-log/config.toml"  # of the finished store as it was given, with this machine's paths
 TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
 
 
@@ -213,6 +214,7 @@ def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch:
             known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
         seal(packed, known, assembly.facts)
     install(packed, out)
+    write_durably(out / CONFIG_FILE, [config.to_toml().encode()])
     facts = read_marker(out)
     if facts is None:
         raise StoreError(f"{out}: the completion marker vanished while the store was installed. Run the build again.")

@@ -26,7 +26,7 @@ from sar1m.io.manifest import read_marker
 from sar1m.io.manifest import verify as find_faults
 from sar1m.io.staging import staged_path
 from sar1m.report.page import render_report
-from sar1m.schema import DATA_DIR, MARKER_FILE, PROVENANCE_DIR, REPORT_FILE, SPLITS
+from sar1m.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
 from sar1m.sources.region import Region, cells_of, parse_region
 from sar1m.sources.registry import open_source
 from sar1m.stages.plan import make_plan, read_plan
@@ -128,7 +128,7 @@ def refilter(
     workers: WorkersOption = None,
 ) -> None:
     """Applies new thresholds to what is staged and packs anew. Reads no source. Keys not given stay as they were."""
-    former = out / PROVENANCE_DIR / "config.toml"
+    former = out / building.CONFIG_FILE
     if config is None and not former.is_file():
         raise OutputError(
             f"{out}: no finished store with thresholds to start from. Finish it with `sar1m build`, or give --config."

@@ -142,6 +142,15 @@ class BuildConfig(Section):
         shaping = ("seed", "grid", "pixels", "registration", "simulated")
         return _digest({"schema": SCHEMA_VERSION, **self.model_dump(mode="json", include=set(shaping))})
 
+    def portable(self) -> BuildConfig:
+        """The same without this machine's folders: what a store may say of itself. Files keep their names."""
+        footprints = self.split.exclude_footprints
+        if footprints is None:
+            return self
+        return self.model_copy(
+            update={"split": self.split.model_copy(update={"exclude_footprints": Path(footprints).name})}
+        )
+
     def to_toml(self) -> str:
         """The configuration as TOML, every key written out, keys in the order of the models."""
         top, tables = [], []

@@ -101,7 +101,7 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Assembly:
         "unpaired_by_reason": summary["unpaired_by_reason"],
         "by_split": summary["by_split"],
     }
-    packed = staging / "pack" / pack_digest(samples, selection.rejected, config, facts)
+    packed = staging / "pack" / pack_digest(samples, selection.rejected, facts)
     return Assembly(
         staging=staging,
         packed=packed,
@@ -130,7 +130,7 @@ def write_tables(assembly: Assembly, plan: Plan, config: BuildConfig) -> dict[Pa
         f"{STATS_DIR}/self_test.json": _json(assembly.self_test),
         f"{STATS_DIR}/splits.json": _json(assembly.selection.audit.to_json()),
         f"{STATS_DIR}/normalisation.json": _json(_normalisation(assembly)),
-        f"{PROVENANCE_DIR}/config.toml": config.to_toml().encode(),
+        f"{PROVENANCE_DIR}/config.toml": config.portable().to_toml().encode(),
         f"{PROVENANCE_DIR}/environment.txt": _environment().encode(),
     }
     known = {assembly.packed / name: write_durably(assembly.packed / name, [text]) for name, text in files.items()}
@@ -155,7 +155,7 @@ def excluded_boxes(config: BuildConfig) -> npt.NDArray[np.float64]:
 def choice_digest(config: BuildConfig) -> str:
     """Of all that decides the choice beside the staged blocks: the configuration and the footprints left out."""
     footprints = hashlib.blake2b(excluded_boxes(config).tobytes(), digest_size=8).hexdigest()
-    return f"{config.digest()}-{footprints}"
+    return f"{config.portable().digest()}-{footprints}"
 
 
 def _select(candidates: pd.DataFrame, config: BuildConfig) -> Selection:

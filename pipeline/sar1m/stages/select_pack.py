@@ -134,10 +134,10 @@ def write_shard(task: ShardTask) -> FileDigest:
     return write_durably(task.path, shard_pieces(chunks, slots=task.slots))
 
 
-def pack_digest(samples: pd.DataFrame, rejected: pd.DataFrame, config: BuildConfig, facts: Mapping[str, Any]) -> str:
-    """Names the packing folder: blake2b-128 of what is packed in which order and under which configuration."""
+def pack_digest(samples: pd.DataFrame, rejected: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+    """Names the packing folder: blake2b-128 of what is packed in which order, and of the marker's facts (region, plan,
+    configuration, version of the code)."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(config.digest().encode())
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for frame, columns in (
         (samples, ["key", "sample_id", "split", "paired"]),

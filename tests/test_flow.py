@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from distributed import LocalCluster
 
 from sar1m.errors import OutputError, Sar1mError, SourceError
 from sar1m.flow import IN_FLIGHT_PER_WORKER, Workers, WorkersSettings
@@ -18,6 +19,8 @@ def work(item: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if item == 16:
         raise OutputError("disk full")
+    if item == 17:
+        os.kill(os.getpid(), signal.SIGINT)
     return item * item
 
 
@@ -66,7 +69,7 @@ def test_items_are_drawn_only_as_room_becomes_free(cluster):
             drawn.append(item)
             yield item
 
-    room = cluster.count * IN_FLIGHT_PER_WORKER
+    room = 2 * IN_FLIGHT_PER_WORKER
     for finished, _ in enumerate(cluster.map(work, items()), start=1):
         assert len(drawn) <= finished + room
     assert len(drawn) == 60
@@ -88,3 +91,38 @@ def test_scheduler_that_does_not_answer_is_an_error(monkeypatch):
         Workers(WorkersSettings(scheduler="tcp://127.0.0.1:9")),
     ):
         pass
+
+
+def test_more_workers_get_more_items(cluster, monkeypatch):
+    """A cluster that grows while it works, as adaptive ones do, is used in full."""
+    sizes = iter([1] * 4 + [4] * 100)
+    monkeypatch.setattr(Workers, "count", property(lambda _: next(sizes)))
+    drawn, most = 0, 0
+
+    def items():
+        nonlocal drawn
+        for item in range(100, 160):
+            drawn += 1
+            yield item
+
+    for finished, _ in enumerate(cluster.map(work, items()), start=1):
+        most = max(most, drawn - finished)
+    assert most == 4 * IN_FLIGHT_PER_WORKER
+    assert drawn == 60
+
+
+def test_ctrl_c_in_a_terminal_leaves_the_workers_to_their_master(cluster):
+    assert outcomes(cluster, [17, 1]).keys() == {17, 1}
+    assert outcomes(cluster, [17])[17].result == 17 * 17
+
+
+def test_scheduler_without_workers_is_told():
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as empty,
+        Workers(WorkersSettings(scheduler=empty.scheduler_address)) as guests,
+    ):
+        assert guests.waiting
+
+
+def test_cluster_with_workers_is_not_waited_for(cluster):
+    assert not cluster.waiting

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from sar1m.sources.registry import open_source
 from sar1m.stages import assemble
 from sar1m.stages.plan import FailedItem, Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
-from sar1m.stages.select_pack import install, is_sealed, seal, write_shard
+from sar1m.stages.select_pack import install, is_sealed, seal, shard_count, write_shard
 
 CONFIG_FILE = "build-log/config.toml"  # of the finished store as it was given, with this machine's paths
 TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
@@ -75,13 +75,15 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     """
     region = parse_region(request.region)
     source = open_source(region)
+    choice = assemble.choice_digest(request.config)
+    request = replace(request, out=request.out.absolute())  # workers may run elsewhere
     claim(request.out)
     with output_lock(request.out):
         log = BuildLog(request.out)
         log.event("start", region=request.region, config=request.config.digest())
         with watch.stage("plan", 0):
             plan, candidates = make_plan(region.label, source.candidates(request.config), request.config)
-        current = current_facts(request.out, plan, request.config)
+        current = current_facts(request.out, plan, choice)
         if current is not None:
             log.event("nothing to do")
             return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
@@ -90,13 +92,15 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
         write_plan(staging, plan)
         missing = {key: one for key, one in candidates.items() if not staged_path(staging, key).is_file()}
         with Workers(request.workers) as workers:
-            if workers.dashboard:
-                watch.note(f"Dask dashboard: {workers.dashboard}")
+            _announce(workers, watch)
             task = partial(prepare_item, source=source, config=request.config, staging=staging)
             failed = _prepare_all(workers, task, missing, watch, log)
-            plan = plan.with_failures(failed)
+            plan = plan.with_failures(_for_the_store(item, (Path(region.argument), request.out)) for item in failed)
             write_plan(staging, plan)
-            facts = _finish(request.out, plan, request.config, workers, watch)
+            # Where the same items failed as before, the store is as it was: a million samples are not packed again.
+            facts = current_facts(request.out, plan, choice) or _finish(
+                request.out, plan, request.config, workers, watch
+            )
         log.event("complete", **facts["counts"])
         prepared = len(missing) - len(failed)
         return BuildSummary(facts=facts, prepared=prepared, reused=len(candidates) - len(missing), failed=plan.failed)
@@ -108,7 +112,8 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
     Raises ConfigError where the configuration would shape other pixels than those staged, OutputError where no build
     has been.
     """
-    with output_lock(_existing(out)):
+    out = _existing(out).absolute()
+    with output_lock(out):
         log = BuildLog(out)
         log.event("refilter", config=config.digest())
         remove_partials(out)
@@ -116,12 +121,14 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
         if plan.pixel_digest != pixel_digest(config):
             raise ConfigError(
                 f"{out}: [grid], [pixels], [registration], [simulated] or seed differ from those the blocks were "
-                "staged with. refilter changes thresholds only; run `sar1m build` with this configuration."
+                "staged with, or another version of sar1m staged them. refilter changes thresholds only; run "
+                "`sar1m build` with this configuration."
             )
-        current = current_facts(out, plan, config)
+        current = current_facts(out, plan, assemble.choice_digest(config))
         if current is not None:
             return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
         with Workers(settings) as workers:
+            _announce(workers, watch)
             facts = _finish(out, plan, config, workers, watch)
         log.event("complete", **facts["counts"])
         return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
@@ -142,9 +149,10 @@ def claim(out: Path) -> None:
         write_durably(marker, [json.dumps({"tool": "sar1m"}).encode()])
 
 
-def current_facts(out: Path, plan: Plan, config: BuildConfig) -> dict[str, Any] | None:
-    """The marker's facts where the store is complete for this very plan and configuration, the manifest is the marker's
-    and every file has its size; None otherwise. A damaged marker counts as none: the build makes it anew."""
+def current_facts(out: Path, plan: Plan, choice: str) -> dict[str, Any] | None:
+    """The marker's facts where the store is complete for this very plan and choice (assemble.choice_digest), the
+    manifest is the marker's and every file has its size; None otherwise. A damaged marker counts as none: the build
+    makes it anew."""
     try:
         marker = read_marker(out)
         manifest_sha256 = None if marker is None else digest_file(out / MANIFEST_FILE).sha256
@@ -152,7 +160,7 @@ def current_facts(out: Path, plan: Plan, config: BuildConfig) -> dict[str, Any] 
         return None
     if marker is None or marker["manifest_sha256"] != manifest_sha256:
         return None
-    if marker.get("plan") != plan.digest() or marker.get("config") != assemble.choice_digest(config):
+    if marker.get("plan") != plan.digest() or marker.get("config") != choice:
         return None
     whole = all(
         (out / name).is_file() and (out / name).stat().st_size == size for name, size in marker["files"].items()
@@ -180,11 +188,9 @@ def _prepare_all(
             if outcome.error:
                 facts = {"error": outcome.error, "cause": outcome.cause, "trace": outcome.trace}
                 log.event("failed", item=candidate.item_id, **facts)
-                cause = without_folders(outcome.cause)
+                patches = len(candidate.patches)
                 failed.append(
-                    FailedItem(
-                        item_id=candidate.item_id, patches=len(candidate.patches), error=outcome.error, cause=cause
-                    )
+                    FailedItem(item_id=candidate.item_id, patches=patches, error=outcome.error, cause=outcome.cause)
                 )
             else:
                 log.event("prepared", item=candidate.item_id)
@@ -192,8 +198,25 @@ def _prepare_all(
     return failed
 
 
-def without_folders(text: str) -> str:
-    """A message with absolute paths cut to their file names: what goes into a store names no machine's folders."""
+def _announce(workers: Workers, watch: Watch) -> None:
+    if workers.dashboard:
+        watch.note(f"Dask dashboard: {workers.dashboard}")
+    if workers.waiting:
+        watch.note("The scheduler has no workers yet. Waiting for them; the work starts with the first one.")
+
+
+def _for_the_store(item: FailedItem, folders: Iterable[Path]) -> FailedItem:
+    return replace(item, cause=without_folders(item.cause, folders))
+
+
+def without_folders(text: str, folders: Iterable[Path] = ()) -> str:
+    """A message with absolute paths cut short: what goes into a store names no machine's folders.
+
+    Paths in the given folders become relative to them, whatever characters they hold; of others the file's name stays.
+    """
+    known = {str(form) for folder in folders for form in (folder.absolute(), folder.resolve())}
+    for folder in sorted(known, key=len, reverse=True):
+        text = text.replace(f"{folder}/", "")
     return re.sub(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+", "", text)
 
 
@@ -202,9 +225,8 @@ def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch:
     packed = assembly.packed
     if not is_sealed(packed):
         known = assemble.write_tables(assembly, plan, config)
-        tasks = assemble.shards(assembly)
-        with watch.stage("pack shards", len(tasks)) as step:
-            for outcome in workers.map(write_shard, tasks):
+        with watch.stage("pack shards", shard_count(assembly.samples, assembly.images)) as step:
+            for outcome in workers.map(write_shard, assemble.shards(assembly)):
                 if outcome.result is None:
                     raise StoreError(f"{outcome.item.path.relative_to(packed)}: {outcome.cause}")
                 known[outcome.item.path] = outcome.result

@@ -93,13 +93,15 @@ def plan(region: RegionOption, config: ConfigOption = None, overrides: SetOption
     patches_per_cell = settings.grid.patches_per_side**2
     if place.kind == "area":
         cells = len(cells_of(place))
-        console.print(f"{place.label}: {cells:,} cells of 10 km, up to {cells * patches_per_cell:,} patches per date.")
+        text = f"{place.label}: {cells:,} cells of 10 km, up to {cells * patches_per_cell:,} patches per date."
+        console.print(text, soft_wrap=True)
         return
     planned, candidates = make_plan(place.label, open_source(place).candidates(settings), settings)
     paired = sum(candidate.optical is not None for candidate in candidates.values())
     console.print(
         f"{place.label}: {len(planned.items):,} work items ({paired:,} with an optical partner), "
-        f"{planned.patches:,} patches of {settings.grid.patch_px} px."
+        f"{planned.patches:,} patches of {settings.grid.patch_px} px.",
+        soft_wrap=True,
     )
 
 
@@ -110,13 +112,18 @@ def status(out: StoreArgument) -> None:
     staged = sum(staged_path(out / "staging", item.key).is_file() for item in planned.items)
     console.print(f"{planned.region}: {staged:,} of {len(planned.items):,} work items staged.", highlight=False)
     for item in planned.failed:
-        console.print(f"failed: {item.item_id}: {item.error}: {item.cause}", markup=False, highlight=False)
+        console.print(
+            f"failed: {item.item_id}: {item.error}: {item.cause}", markup=False, highlight=False, soft_wrap=True
+        )
     marker = read_marker(out)
     if marker is None:
         console.print("The store is not complete. Run the same build command again to go on.")
-    else:
+        return
+    if marker["plan"] == planned.digest():
         console.print("The store is complete.")
-        console.print(count_table(marker))
+    else:
+        console.print("The store is that of an earlier build. Run the same build command again to go on to this one.")
+    console.print(count_table(marker))
 
 
 @app.command()

@@ -143,12 +143,13 @@ class BuildConfig(Section):
         return _digest({"schema": SCHEMA_VERSION, **self.model_dump(mode="json", include=set(shaping))})
 
     def portable(self) -> BuildConfig:
-        """The same without this machine's folders: what a store may say of itself. Files keep their names."""
+        """The same without this machine's folders: what a store may say of itself. The footprints to leave out keep
+        their file's name; a copy as GeoJSON stands beside the configuration."""
         footprints = self.split.exclude_footprints
         if footprints is None:
             return self
         return self.model_copy(
-            update={"split": self.split.model_copy(update={"exclude_footprints": Path(footprints).name})}
+            update={"split": self.split.model_copy(update={"exclude_footprints": f"{Path(footprints).stem}.geojson"})}
         )
 
     def to_toml(self) -> str:
@@ -187,7 +188,10 @@ def parse_config(text: str, *, origin: str) -> BuildConfig:
 
 
 def load_config(path: Path) -> BuildConfig:
-    """BuildConfig from a TOML file. Raises ConfigError where the file is missing, unreadable or wrong."""
+    """BuildConfig from a TOML file; files that it names stand relative to it.
+
+    Raises ConfigError where the file is missing, unreadable or wrong.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -196,7 +200,12 @@ def load_config(path: Path) -> BuildConfig:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a UTF-8 text file. A configuration is a TOML file.") from error
-    return parse_config(text, origin=str(path))
+    config = parse_config(text, origin=str(path))
+    footprints = config.split.exclude_footprints
+    if footprints is None:
+        return config
+    split = config.split.model_copy(update={"exclude_footprints": str(path.parent / footprints)})
+    return config.model_copy(update={"split": split})
 
 
 def resolve_config(name: str, overrides: Sequence[str]) -> BuildConfig:

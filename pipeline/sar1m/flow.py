@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
+import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any, Generic, Self, TypeVar
 
 import dask
+from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
@@ -79,9 +80,10 @@ class Workers:
             self._client = self._stack.enter_context(_join(settings.scheduler))
         else:
             cluster = LocalCluster(
-                n_workers=settings.workers or os.cpu_count() or 1,
+                n_workers=settings.workers or CPU_COUNT,
                 threads_per_worker=1,
                 memory_limit=settings.memory_limit,
+                silence_logs=logging.ERROR,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0" if _has_dashboard() else None,
             )
@@ -99,6 +101,11 @@ class Workers:
         return str(self._client.dashboard_link) if self._client is not None and _has_dashboard() else None
 
     @property
+    def waiting(self) -> bool:
+        """Whether there is a scheduler without any worker yet."""
+        return self._client is not None and not self._client.nthreads()
+
+    @property
     def count(self) -> int:
         """Worker threads at hand; 1 without Dask."""
         return 1 if self._client is None else max(1, sum(self._client.nthreads().values()))
@@ -109,20 +116,27 @@ class Workers:
         An item that took workers down with it is run again alone; only if it does so again is it reported, as
         WorkerDied. Raises OutputError at once: a full disk stops the build, it is no fault of an item.
         """
+        for outcome in self._outcomes(function, items):
+            if outcome.error == OutputError.__name__:
+                raise OutputError(outcome.cause)
+            yield outcome
+
+    def _outcomes(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Outcome[Item, Result]]:
         if self._client is None:
             for item in items:
                 yield attempt(function, item)
             return
         suspects: list[Item] = []
-        yield from self._pass(function, items, self.count * IN_FLIGHT_PER_WORKER, suspects)
+        yield from self._pass(function, items, lambda: self.count * IN_FLIGHT_PER_WORKER, suspects)
         condemned: list[Item] = []
-        yield from self._pass(function, suspects, 1, condemned)
+        yield from self._pass(function, suspects, lambda: 1, condemned)
         for item in condemned:
-            yield Outcome(item=item, error="WorkerDied", cause=f"killed {ALLOWED_DEATHS + 1} workers, twice")
+            yield Outcome(item=item, error="WorkerDied", cause="killed its workers again and again, also when alone")
 
     def _pass(
-        self, function: Callable[[Item], Result], items: Iterable[Item], room: int, suspects: list[Item]
+        self, function: Callable[[Item], Result], items: Iterable[Item], room: Callable[[], int], suspects: list[Item]
     ) -> Iterator[Outcome[Item, Result]]:
+        """room: how many items may be in flight, asked again and again, since clusters grow and shrink."""
         client = self._client
         if client is None:
             raise RuntimeError("Workers.map needs the context to be entered")
@@ -134,12 +148,12 @@ class Workers:
             running.update(futures)
             return list(futures)
 
-        completed = as_completed(submit(islice(queue, room)), loop=client.loop)
+        completed = as_completed(submit(islice(queue, room())), loop=client.loop)
         for future in completed:
             item = running.pop(future)
             outcome = _outcome(future, item)
             future.release()
-            completed.update(submit(islice(queue, 1)))
+            completed.update(submit(islice(queue, max(0, room() - len(running)))))
             if outcome is None:
                 suspects.append(item)
             else:
@@ -147,15 +161,10 @@ class Workers:
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
-    """Runs function on one item and turns its fault into a value. An error that is not ours is tried once more.
-
-    Raises OutputError: where nothing can be written, going on to the next item only loses time.
-    """
+    """Runs function on one item and turns its fault into a value. An error that is not ours is tried once more."""
     for last in (False, True):
         try:
             return Outcome(item=item, result=function(item))
-        except OutputError:
-            raise
         except Sar1mError as error:
             return Outcome(item=item, error=type(error).__name__, cause=str(error))
         except Exception as error:  # noqa: BLE001 - the item boundary: one bad item must not end a build of a million
@@ -175,8 +184,6 @@ def _outcome(future: Future[Any], item: Any) -> Outcome[Any, Any] | None:  # noq
         outcome: Outcome[Any, Any] = future.result()
     except (KilledWorker, CancelledError):
         return None
-    except OutputError:
-        raise
     except Exception as error:  # noqa: BLE001 - the item boundary: what failed around the item, not in it
         return Outcome(item=item, error=type(error).__name__, cause=str(error))
     return replace(outcome, item=item)
@@ -198,6 +205,8 @@ def _dask_settings() -> dict[str, Any]:
     return {
         "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
         "distributed.worker.daemon": True,  # workers end with the process that started them
+        # Ctrl-C reaches every process of a terminal: the one that was started by hand ends the others.
+        "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"],
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
         "distributed.logging": {"distributed": "error", "bokeh": "error", "tornado": "error"},
         "distributed.comm.timeouts.connect": "30s",

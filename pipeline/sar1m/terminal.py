@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sar1m.build import BuildSummary
+from sar1m.schema import SPLITS
 
 LINE_EVERY_S = 10.0  # between two lines of a log that is no terminal
 
@@ -82,7 +83,8 @@ def print_summary(console: Console, out: Path, summary: BuildSummary) -> None:
         )
     console.print(count_table(summary.facts))
     for item in summary.failed:
-        console.print(f"failed: {item.item_id}: {item.error}: {item.cause}", style="red", markup=False, highlight=False)
+        text = f"failed: {item.item_id}: {item.error}: {item.cause}"
+        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Store:  {out}", highlight=False, soft_wrap=True)
     console.print(f"Page:   {out / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     console.print(f"Verify: {program()} verify {out}", highlight=False, soft_wrap=True)
@@ -106,8 +108,8 @@ def count_table(facts: dict[str, Any]) -> Table:
     table.add_row("    SAR alone", f"{counts['unpaired']:,}")
     for reason, count in facts["unpaired_by_reason"].items():
         table.add_row(f"      for {reason}", f"{count:,}")
-    for split, count in facts["by_split"].items():
-        table.add_row(f"    in {split}", f"{count:,}")
+    for split in SPLITS:
+        table.add_row(f"    in {split}", f"{facts['by_split'][split]:,}")
     table.add_row("+ rejected", f"{counts['rejected']:,}")
     for reason, count in facts["rejected_by_reason"].items():
         table.add_row(f"    for {reason}", f"{count:,}")

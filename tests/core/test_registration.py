@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, signal, spatial
 
 from sar1m.config import BuildConfig, GridConfig, RegistrationConfig
-from sar1m.core.correlation import NO_PEAK, locate_peaks, orientation_fields
+from sar1m.core.correlation import NO_PEAK, correlate, locate_peaks, orientation_fields
 from sar1m.core.registration import recover_shifts, register_block
 from sar1m.core.resample import shift_subpixel
 from sar1m.sources.sample import SampleSource
@@ -235,10 +235,56 @@ def test_fields_double_the_angle_of_an_edge():
     for slope, expected in [((0, 1), (1, 0)), ((1, 0), (-1, 0)), ((1, 1), (0, 1)), ((1, -1), (0, -1))]:
         ramp = (slope[0] * row + slope[1] * col).astype(np.float32)
         for sign in (1, -1):
-            magnitude, real, imaginary = orientation_fields(sign * ramp, valid, smoothing_passes=0)[:, 20:40, 20:40]
-            assert magnitude == pytest.approx(1, abs=1e-3)
-            assert real == pytest.approx(expected[0], abs=1e-3)
-            assert imaginary == pytest.approx(expected[1], abs=1e-3)
+            fields = orientation_fields((sign * ramp)[None], valid, smoothing_passes=0)[0]
+            magnitude, real, imaginary = fields[:, 20:40, 20:40]
+            assert magnitude == pytest.approx(magnitude.mean(), abs=1e-3)
+            assert 0.8 < magnitude.mean() < 1  # one but for the floor
+            assert real / magnitude == pytest.approx(expected[0], abs=1e-3)
+            assert imaginary / magnitude == pytest.approx(expected[1], abs=1e-3)
+
+
+def test_fields_raise_faint_edges_but_not_flat_ground():
+    column = np.arange(256)
+    steps = np.where(column < 64, 100 * (column // 16 % 2), np.where(column < 128, 60 * (column // 16 % 2), 0.0))
+    noise = np.random.default_rng(0).normal(0, 0.05, (64, 256))
+    magnitude = orientation_fields(
+        (steps + noise)[None].astype(np.float32), np.ones((64, 256), bool), smoothing_passes=0
+    )
+    strong, faint, flat = (np.sqrt(np.mean(magnitude[0, 0, 4:-4, k : k + 40] ** 2)) for k in (12, 76, 180))
+    assert faint > 0.75 * strong  # their contrasts are as 0.6 to 1
+    assert flat < 0.02 * strong
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_fields_of_a_channel_do_not_depend_on_the_channels_beside_it(gaps):
+    # large enough that channels are worked on in more than one go
+    images = np.random.default_rng(1).normal(size=(5, 150, 130)).astype(np.float32)
+    free = np.ones((150, 130), bool)
+    free[40:80, 50:90] = not gaps
+    together = orientation_fields(images, free, smoothing_passes=2)
+    alone = [orientation_fields(image[None], free, smoothing_passes=2)[0] for image in images]
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+    assert (together[:, :, ~free] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (61, 67)])
+def test_surfaces_are_the_correlation_at_each_lag(shape):
+    """Oracle: scipy's direct correlation, but for what wraps around, which the sizes keep small."""
+    rng = np.random.default_rng(2)
+    inner = np.zeros((3, *shape), np.float32)
+    inner[:, 12:-12, 12:-12] = rng.normal(size=(3, shape[0] - 24, shape[1] - 24))  # lags up to 10 reach no border
+    inner -= inner.mean(axis=(1, 2), keepdims=True)
+    fixed, moving = inner, np.roll(inner, (3, -5), axis=(1, 2))
+    whole = np.ones(shape, bool)
+    surfaces, overlap = correlate(fixed[None], moving, (whole, whole), 10)
+    row, col = np.unravel_index(np.argmax(surfaces[0]), surfaces[0].shape)
+    assert (row - 10, col - 10) == (3, -5)
+    oracle = sum(signal.correlate(m, f, mode="same") for f, m in zip(fixed, moving, strict=True))
+    middle = [(side - 1) // 2 if side % 2 else side // 2 for side in shape]
+    oracle = oracle[middle[0] - 10 : middle[0] + 11, middle[1] - 10 : middle[1] + 11]
+    ratio = surfaces[0].max() / oracle.max()
+    assert surfaces[0] == pytest.approx(oracle * ratio, abs=0.01 * float(surfaces[0].max()))
+    assert overlap[10, 10] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("place", [(-6.5, 4.25), (0.0, 0.0), (3.1, -7.4)])

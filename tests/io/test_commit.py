@@ -50,6 +50,21 @@ def test_failed_write_keeps_the_former_content(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"former"
 
 
+def test_failed_write_leaves_nothing_behind(tmp_path):
+    def pieces():
+        yield b"first"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_durably(tmp_path / "file", pieces())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_absent_staged_block_is_told_from_a_damaged_one(tmp_path):
+    with pytest.raises(StoreError, match=r"ab\.zip: this staged block is missing"):
+        read_record(tmp_path, KEY)
+
+
 def test_file_size_limit_is_a_typed_error(tmp_path):
     """R4 by RLIMIT_FSIZE: the kernel refuses for real, in a process of its own."""
     program = (

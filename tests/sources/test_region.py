@@ -41,6 +41,12 @@ def test_kinds_without_an_area(tmp_path: Path) -> None:
     assert cells_of(folder) == []
 
 
+def test_a_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scenes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert parse_region("folder:scenes").argument == str(tmp_path / "scenes")
+
+
 @pytest.mark.parametrize("text", ["Portugal", "PT", "prt"])
 def test_a_country(text: str) -> None:
     region = parse_region(text)

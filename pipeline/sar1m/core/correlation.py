@@ -24,6 +24,8 @@ from sar1m.records import F32, Bool
 F64 = npt.NDArray[np.float64]
 
 ENERGY_BLOCK_PX = 4  # gradient energy is equalised over blocks of this side, smoothed over three of them
+ENERGY_FLOOR = 0.3  # of the image's mean energy, added: ground as flat as noise is not raised to the weight of edges
+CACHED_PX = 2**16  # channels are worked on together up to this many pixels: fewer calls, and still in the cache
 FLAT = np.float32(1e-12)  # what keeps divisions finite where there is no gradient at all
 TAPER_PX = 2
 FIT_LAGS = np.arange(-2, 3) * 0.5  # the peak is fitted over 5 x 5 points half a lag apart
@@ -59,42 +61,59 @@ def out_of_reach(valid: Bool, *, smoothing_passes: int) -> Bool:
 
 
 def orientation_fields(brightness: F32, free: Bool, *, smoothing_passes: int) -> F32:
-    """Double-angle fields (3, H, W) of one channel (H, W): |g|, Re and Im of g^2/|g|, over the root mean square of |g|
-    around. brightness: logarithm or root of a physical value, finite everywhere. smoothing_passes of the kernel
-    (1 2 1)/4 go before, each adding a variance of half a square pixel. Fields are zero on flat ground, on the image's
-    border and where free, as out_of_reach gives it, is False.
+    """Double-angle fields (C, 3, H, W) of the channels (C, H, W): |g|, Re and Im of g^2/|g|, over the root mean square
+    of |g| around, which has a floor (ENERGY_FLOOR). brightness: logarithm or root of a physical value, finite
+    everywhere. smoothing_passes of the kernel (1 2 1)/4 go before, each adding a variance of half a square pixel.
+    Fields are zero on flat ground, on the image's border and where free (H, W), as out_of_reach gives it, is False.
     """
-    smooth = brightness.copy()
+    channels, rows, cols = brightness.shape
+    fields = np.empty((channels, 3, rows, cols), np.float32)
+    at_once = max(1, CACHED_PX // (rows * cols))
+    for first in range(0, channels, at_once):
+        some = slice(first, first + at_once)
+        _fill_fields(fields[some], brightness[some], free, smoothing_passes)
+    return fields
+
+
+def _fill_fields(fields: F32, brightness: F32, free: Bool, smoothing_passes: int) -> None:
+    smooth = brightness.copy() if smoothing_passes else brightness
     for _ in range(smoothing_passes):
         _smooth_in_place(smooth)
     down, right = np.zeros_like(smooth), np.zeros_like(smooth)
-    np.subtract(smooth[2:], smooth[:-2], out=down[1:-1])
-    np.subtract(smooth[:, 2:], smooth[:, :-2], out=right[:, 1:-1])
+    np.subtract(smooth[:, 2:], smooth[:, :-2], out=down[:, 1:-1])
+    np.subtract(smooth[..., 2:], smooth[..., :-2], out=right[..., 1:-1])
     whole = bool(free.all())
     if not whole:
         down *= free
         right *= free
-    fields = np.empty((3, *brightness.shape), np.float32)
-    magnitude, real, imaginary = fields
+    magnitude, real, imaginary = fields.swapaxes(0, 1)
     np.multiply(down, right, out=imaginary)
     down *= down
     right *= right
     np.subtract(right, down, out=real)
     right += down
     np.sqrt(right, out=magnitude)
-    energy = _block_energy(right)
-    if not whole:
-        # the mean over what is there: a lower energy beside a gap would raise both images along its edge alike
-        energy /= np.maximum(_block_energy(free.astype(np.float32)), np.float32(MIN_FREE))
-    gain = 1 / np.sqrt(energy + FLAT**2)
-    rows, cols = brightness.shape
-    gain = np.repeat(np.repeat(gain, ENERGY_BLOCK_PX, axis=0), ENERGY_BLOCK_PX, axis=1)[:rows, :cols]
+    gain = _equalising_gain(right, None if whole else free)
     turned = np.divide(gain, magnitude + FLAT, out=down)
     magnitude *= gain
     real *= turned
     imaginary *= turned
     imaginary *= np.float32(2)
-    return fields
+
+
+def _equalising_gain(energy: F32, free: Bool | None) -> F32:
+    """One over the root of the mean energy (C, H, W) around, with a floor. free: None where all of it is."""
+    around = _block_energy(energy)
+    floor = np.float32(ENERGY_FLOOR) * around.mean(axis=(1, 2), keepdims=True)
+    if free is not None:
+        # the mean over what is there: a lower energy beside a gap would raise both images along its edge alike
+        share = _block_energy(free[None].astype(np.float32))
+        around /= np.maximum(share, np.float32(MIN_FREE))
+        floor /= max(share.mean(), np.float32(MIN_FREE))
+    around += floor + FLAT**2
+    np.sqrt(around, out=around)
+    gain: F32 = np.repeat(np.repeat(1 / around, ENERGY_BLOCK_PX, axis=1), ENERGY_BLOCK_PX, axis=2)
+    return gain[:, : energy.shape[1], : energy.shape[2]]
 
 
 def correlate(fixed: F32, moving: F32, valid: tuple[Bool, Bool], search_px: int) -> tuple[F32, F32]:
@@ -104,16 +123,19 @@ def correlate(fixed: F32, moving: F32, valid: tuple[Bool, Bool], search_px: int)
     valid: of fixed and of moving, (h, w), where their fields are free of gaps: a rim of zeros counted as valid would
     correlate with itself at lag zero. A surface high at (search + r, search + c) says that moving's content lies
     r rows below and c columns right of fixed's. Both are sums over pixels over the same constant, so that surfaces
-    and overlaps of several windows may be added.
+    and overlaps of several windows may be added. Surfaces are periodic: what wraps around adds a little noise, in
+    return for noise that is alike at every lag and for smaller transforms.
     """
     window = fixed.shape[-2:]
-    weights = [taper(*window) if one.all() else taper(*window) * one for one in valid]
-    padded = _padded(window, search_px)
-    spectrum = scipy.fft.rfft2(_weighted(moving, weights[1]), s=padded)
-    cross = np.conj(scipy.fft.rfft2(_weighted(fixed, weights[0]), s=padded)) * spectrum
+    whole = bool(valid[0].all() and valid[1].all())
+    weights = [taper(*window)] * 2 if whole else [taper(*window) * one for one in valid]
+    shape = _transform_shape(window, 0)
+    cross = scipy.fft.rfft2(_weighted(fixed, weights[0]), s=shape)
+    np.conj(cross, out=cross)
+    cross *= scipy.fft.rfft2(_weighted(moving, weights[1]), s=shape)
     full = np.float32(np.vdot(taper(*window), taper(*window)))
-    surfaces = _central_lags(scipy.fft.irfft2(cross.sum(axis=-3), s=padded), search_px) / full
-    if valid[0].all() and valid[1].all():
+    surfaces = _central_lags(cross.sum(axis=-3), shape[1], search_px) / full
+    if whole:
         return surfaces, _full_overlap(*window, search_px)
     return surfaces, _overlap(weights[0], weights[1], search_px) / full
 
@@ -121,17 +143,16 @@ def correlate(fixed: F32, moving: F32, valid: tuple[Bool, Bool], search_px: int)
 def locate_peaks(surfaces: F32, overlap: F32) -> tuple[Peak, ...]:
     """The highest peak of each surface, (K, L, L) with the overlap (K, L, L) they stand on.
 
-    The search looks at sums over the root of the overlap, which have the same noise at every lag; the sub-pixel fit
-    at means, which lean to no side. NO_PEAK where nothing varies or a lag has under MIN_OVERLAP. L must leave lags
-    beyond GUARD_PX on each side.
+    The search looks at sums, whose noise is alike at every lag as they are periodic; the sub-pixel fit at means, which
+    lean to no side. NO_PEAK where nothing varies or a lag has under MIN_OVERLAP. L must leave lags beyond GUARD_PX on
+    each side.
     """
-    usable = np.maximum(overlap, np.float32(MIN_OVERLAP))
-    heights, means = surfaces / np.sqrt(usable), surfaces / usable
+    means = surfaces / np.maximum(overlap, np.float32(MIN_OVERLAP))
     enough = overlap.min(axis=(1, 2)) >= MIN_OVERLAP
-    varies = np.ptp(heights, axis=(1, 2)) > 0
+    varies = np.ptp(surfaces, axis=(1, 2)) > 0
     return tuple(
         _peak(height, mean) if good else NO_PEAK
-        for height, mean, good in zip(heights, means, enough & varies, strict=True)
+        for height, mean, good in zip(surfaces, means, enough & varies, strict=True)
     )
 
 
@@ -149,25 +170,24 @@ def _taper(size: int) -> F64:
     return profile
 
 
-def _padded(window: tuple[int, ...], search_px: int) -> tuple[int, int]:
-    """Transform shape in which lags up to search_px do not wrap around."""
-    rows, cols = (scipy.fft.next_fast_len(size + search_px, real=True) for size in window)
+def _transform_shape(window: tuple[int, ...], margin_px: int) -> tuple[int, int]:
+    """A fast shape in which lags up to margin_px do not wrap around."""
+    rows, cols = (scipy.fft.next_fast_len(size + margin_px, real=True) for size in window)
     return rows, cols
 
 
 def _weighted(fields: F32, weight: F32) -> F32:
     """Fields (..., h, w) less their weighted mean, times the weight."""
-    flat = fields.reshape(*fields.shape[:-2], -1)
-    mean = flat @ weight.ravel() / max(np.float32(weight.sum()), np.float32(1))
-    centred = fields - mean[..., None, None]
+    mean = np.einsum("...hw,hw->...", fields, weight) / max(weight.sum(), np.float32(1))
+    centred: F32 = fields - mean[..., None, None]
     centred *= weight
     return centred
 
 
 def _overlap(fixed_weight: F32, moving_weight: F32, search_px: int) -> F32:
-    padded = _padded(fixed_weight.shape, search_px)
-    cross = np.conj(scipy.fft.rfft2(fixed_weight, s=padded)) * scipy.fft.rfft2(moving_weight, s=padded)
-    return _central_lags(scipy.fft.irfft2(cross, s=padded), search_px)
+    shape = _transform_shape(fixed_weight.shape, search_px)
+    cross = np.conj(scipy.fft.rfft2(fixed_weight, s=shape)) * scipy.fft.rfft2(moving_weight, s=shape)
+    return _central_lags(cross, shape[1], search_px)
 
 
 @lru_cache(maxsize=32)
@@ -176,27 +196,30 @@ def _full_overlap(rows: int, cols: int, search_px: int) -> F32:
     return _overlap(window, window, search_px) / np.float32(np.vdot(window, window))
 
 
-def _central_lags(correlation: F32, search_px: int) -> F32:
-    """Lags -search..search of both axes from a periodic correlation (..., H, W)."""
+def _central_lags(spectrum: npt.NDArray[np.complex64], cols: int, search_px: int) -> F32:
+    """Lags -search..search of both axes of the periodic correlation with the half spectrum (..., H, cols // 2 + 1);
+    rows that nobody asks for are not transformed."""
     lags = np.arange(-search_px, search_px + 1)
-    return correlation[..., lags[:, None], lags]
+    rows = scipy.fft.ifft(spectrum, axis=-2).take(lags, axis=-2, mode="wrap")
+    surfaces: F32 = scipy.fft.irfft(rows, n=cols).take(lags, axis=-1, mode="wrap")
+    return surfaces
 
 
-def _smooth_in_place(image: F32) -> None:
-    """(1 2 1)/4 along both axes of (H, W) as two running means of two, so that nothing moves; the outermost pixels
+def _smooth_in_place(images: F32) -> None:
+    """(1 2 1)/4 along both axes of (C, H, W) as two running means of two, so that nothing moves; the outermost pixels
     stay as they are."""
-    pairs = image[:-1] + image[1:]
-    np.add(pairs[:-1], pairs[1:], out=image[1:-1])
-    image[1:-1] *= np.float32(0.25)
-    pairs = image[:, :-1] + image[:, 1:]
-    np.add(pairs[:, :-1], pairs[:, 1:], out=image[:, 1:-1])
-    image[:, 1:-1] *= np.float32(0.25)
+    pairs = images[:, :-1] + images[:, 1:]
+    np.add(pairs[:, :-1], pairs[:, 1:], out=images[:, 1:-1])
+    images[:, 1:-1] *= np.float32(0.25)
+    pairs = images[..., :-1] + images[..., 1:]
+    np.add(pairs[..., :-1], pairs[..., 1:], out=images[..., 1:-1])
+    images[..., 1:-1] *= np.float32(0.25)
 
 
 def _block_energy(energy: F32) -> F32:
-    """Means of (H, W) over blocks of ENERGY_BLOCK_PX (the last ones filled up by the border), smoothed over three."""
-    margin = [(0, -size % ENERGY_BLOCK_PX) for size in energy.shape]
-    filled = np.pad(energy, margin, mode="edge") if any(after for _, after in margin) else energy
+    """Means of (C, H, W) over blocks of ENERGY_BLOCK_PX (the last filled up by the border), smoothed over three."""
+    margin = [(0, -size % ENERGY_BLOCK_PX) for size in energy.shape[1:]]
+    filled = np.pad(energy, [(0, 0), *margin], mode="edge") if any(after for _, after in margin) else energy
     blocks = block_mean(filled, ENERGY_BLOCK_PX)
     _smooth_in_place(blocks)
     return blocks
@@ -223,8 +246,12 @@ def _summit(mean: F32, row: int, col: int) -> tuple[float, float]:
     rows, cols = (reach + at for at in (row, col))
     around = mean.take(rows, axis=0, mode="clip").take(cols, axis=1, mode="clip").astype(np.float64)
     offset_row = offset_col = 0.0
+    centre = None
     for _ in range(SUMMIT_ROUNDS):
         steps_row, steps_col = round(offset_row * SINC_STEPS), round(offset_col * SINC_STEPS)
+        if (steps_row, steps_col) == centre:
+            break
+        centre = steps_row, steps_col
         points = _sinc_weights(steps_row) @ around @ _sinc_weights(steps_col).T
         more_row, more_col = _paraboloid_summit(points)
         offset_row = _within(steps_row / SINC_STEPS + more_row, 1.5)

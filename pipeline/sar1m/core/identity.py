@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 
 from sar1m.records import Candidate, SarProduct
 
@@ -25,20 +26,11 @@ def sample_key(name: str) -> int:
 
 
 def content_key(candidate: Candidate, pixel_digest: str) -> str:
-    """blake2b-128 of everything that shapes a staged block: products' bytes, grid, patches, parameters.
+    """blake2b-128 of everything that shapes a staged block: products' bytes, grid, patches, parameters, and all that
+    its rows repeat (times, labels, rights). Only the handle, which tells where the inputs stand, is left out.
 
     pixel_digest: config.BuildConfig.pixel_digest together with the version of the preparation.
     """
-    optical = candidate.optical
-    grid = candidate.grid
-    shaping = [
-        pixel_digest,
-        candidate.item_id,
-        candidate.sar.product_id,
-        candidate.sar.digest,
-        None if optical is None else [optical.product_id, optical.digest],
-        [grid.epsg, grid.left_m, grid.top_m, grid.gsd_m, grid.rows, grid.cols, candidate.halo_px],
-        [[place.name, place.row, place.col] for place in candidate.patches],
-    ]
-    text = json.dumps(shaping, separators=(",", ":"))
+    told = {name: value for name, value in asdict(candidate).items() if name != "handle"}
+    text = json.dumps([pixel_digest, told], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -127,9 +127,9 @@ def _surfaces(
     sar: F32, optical: F32, masked: Bool | None, windows: Sequence[Window], search_px: int
 ) -> list[_Surfaces]:
     """Correlation surfaces of each window; the fields are computed once for all of them."""
-    sar_channels, valid_sar = _fields(_sar_channels(sar), masked, SAR_SMOOTHING_PX)
-    optical_channels, valid_optical = _fields(_optical_channels(optical), masked, OPTICAL_SMOOTHING_PX)
-    fields_sar, fields_optical = np.stack(sar_channels), reduce(np.add, optical_channels)
+    fields_sar, valid_sar = _fields(_sar_channels(sar), masked, SAR_SMOOTHING_PX)
+    each_optical, valid_optical = _fields(_optical_channels(optical), masked, OPTICAL_SMOOTHING_PX)
+    fields_optical = each_optical.sum(axis=0)
     measured = []
     for window in windows:
         row, col, rows, cols = (value // BINNING for value in window)
@@ -160,9 +160,9 @@ def _optical_channels(optical: F32) -> F32:
     return np.stack([root[:-1].mean(axis=0), root[-1], root[-1] - root[-2]])
 
 
-def _fields(channels: F32, masked: Bool | None, smoothing_px: float) -> tuple[list[F32], Bool]:
-    """Orientation fields (3, h, w) of each channel, and where they hold (h, w). smoothing_px: standard deviation, in
-    pixels before binning."""
+def _fields(channels: F32, masked: Bool | None, smoothing_px: float) -> tuple[F32, Bool]:
+    """Orientation fields (C, 3, h, w) of the channels (C, h, w), and where they hold (h, w). smoothing_px: standard
+    deviation, in pixels before binning."""
     valid: Bool = np.asarray(np.isfinite(channels).all(axis=0))
     if masked is not None:
         valid &= block_mean(masked.astype(np.float32), BINNING) == 0
@@ -170,7 +170,7 @@ def _fields(channels: F32, masked: Bool | None, smoothing_px: float) -> tuple[li
         channels = np.where(valid, channels, np.float32(0))
     passes = round(2 * (smoothing_px / BINNING) ** 2)
     free = out_of_reach(valid, smoothing_passes=passes)
-    return [orientation_fields(channel, free, smoothing_passes=passes) for channel in channels], free
+    return orientation_fields(channels, free, smoothing_passes=passes), free
 
 
 def _shift(measured: _Surfaces) -> Shift:

@@ -43,7 +43,7 @@ def check_chunk(chunk: bytes, *, origin: str) -> bytes:
     """The chunk itself where its checksum holds. Raises StoreError naming origin where it does not."""
     if len(chunk) < 4 or crc32c(chunk[:-4]) != chunk[-4:]:
         raise StoreError(
-            f"{origin}: damaged: its checksum does not hold. Delete that file and run the same command again: "
+            f"{origin}: damaged: its checksum does not hold. Delete that file and run the build again: "
             "the block is prepared anew."
         )
     return chunk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -50,18 +51,23 @@ def write_durably(path: Path, pieces: Iterable[bytes]) -> FileDigest:
     After a crash at any instant path holds either its former content or all pieces. Returns digest and size, taken
     from the bytes on their way. Raises OutputError where the system refuses.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    # A random name: workers in containers on several machines have the same process numbers.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     sha256, size = hashlib.sha256(), 0
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-                sha256.update(piece)
-                size += len(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("wb") as stream:
+                for piece in pieces:
+                    stream.write(piece)
+                    sha256.update(piece)
+                    size += len(piece)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)  # on a full disk it would take the room that the log needs
+            raise
         sync_directory(path.parent)
     return FileDigest(sha256=sha256.hexdigest(), size=size)
 

@@ -83,7 +83,12 @@ def remove_partials(folder: Path) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:
+    if isinstance(error, FileNotFoundError):
+        return StoreError(
+            f"{path}: this staged block is missing. Run the build again to prepare it; on a cluster, every worker must "
+            "see the output folder under this very path."
+        )
     return StoreError(
         f"{path}: this staged block cannot be read ({type(error).__name__}: {error}). Delete that file and run the "
-        "same command again: the block is prepared anew."
+        "build again: the block is prepared anew."
     )

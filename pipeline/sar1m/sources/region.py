@@ -24,9 +24,9 @@ _WORLD_CELLS: Final = 5_061_519  # cells between 80 S and 84 N
 class Region:
     """Where to take samples from.
 
-    label is fit to name a folder. argument: number of cells (simulated), path (folder, area from a file), else the
-    text as given. geometry: lon/lat degrees, split at the antimeridian, None unless kind is area. notes: what was
-    done to a file's geometry, for the user to read.
+    label is fit to name a folder. argument: number of cells (simulated), absolute path (folder: workers may run
+    elsewhere), path (area from a file), else the text as given. geometry: lon/lat degrees, split at the antimeridian,
+    None unless kind is area. notes: what was done to a file's geometry, for the user to read.
     """
 
     kind: Literal["sample", "simulated", "folder", "area"]
@@ -83,7 +83,7 @@ def _folder(text: str) -> Region:
         )
     folder = path.resolve() if path.is_dir() else path.resolve().parent
     label = _slug(folder.name) or "root"
-    return Region(kind="folder", label=f"folder-{label}", argument=str(path))
+    return Region(kind="folder", label=f"folder-{label}", argument=str(path.absolute()))
 
 
 def _box(text: str) -> Region:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from sar1m.stages.select_pack import (
 from sar1m.stages.statistics import Normalisation, count_summary, self_test_summary, site_summary
 
 BYTE_DECIDING = ("numpy", "scipy", "zarr", "numcodecs", "rasterio", "pyarrow", "pandas", "shapely", "pillow", "jinja2")
+BLOCKS_A_BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,14 +74,9 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Assembly:
     Raises StoreError where a block is damaged or missing, or where the counts do not add up.
     """
     failed_ids = {item.item_id for item in plan.failed}
-    keys = [item.key for item in plan.items if item.item_id not in failed_ids]
-    batches: list[pa.RecordBatch] = []
     recoveries: list[Row] = []
-    for key in keys:
-        record = read_record(staging, key)
-        batches.append(candidate_batch({**row, "key": f"{key}/{row['patch']}"} for row in record.rows))
-        recoveries.extend(record.self_test)
-    candidates = candidate_frame(batches)
+    keys = (item.key for item in plan.items if item.item_id not in failed_ids)
+    candidates = candidate_frame(list(_batches(staging, keys, recoveries)))
     selection = _select(candidates, config)
     samples = number_samples(selection.samples, config.pack.shard_samples)
     failed = sum(item.patches for item in plan.failed)
@@ -114,6 +111,19 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Assembly:
     )
 
 
+def _batches(staging: Path, keys: Iterator[str], recoveries: list[Row]) -> Iterator[pa.RecordBatch]:
+    """Rows of many blocks a batch: of one block each, Arrow's buffers would take three times the memory."""
+
+    def rows(some: Iterable[str]) -> Iterator[Row]:
+        for key in some:
+            record = read_record(staging, key)
+            recoveries.extend(record.self_test)
+            yield from ({**row, "key": f"{key}/{row['patch']}"} for row in record.rows)
+
+    while some := list(islice(keys, BLOCKS_A_BATCH)):
+        yield candidate_batch(rows(some))
+
+
 def write_tables(assembly: Assembly, plan: Plan, config: BuildConfig) -> dict[Path, FileDigest]:
     """Writes everything but shards and report into the packing folder; digests by path."""
     remove_other_packs(assembly.packed)
@@ -133,14 +143,23 @@ def write_tables(assembly: Assembly, plan: Plan, config: BuildConfig) -> dict[Pa
         f"{PROVENANCE_DIR}/config.toml": config.portable().to_toml().encode(),
         f"{PROVENANCE_DIR}/environment.txt": _environment().encode(),
     }
+    footprints = config.portable().split.exclude_footprints
+    if footprints is not None:
+        files[f"{PROVENANCE_DIR}/{footprints}"] = footprints_json(excluded_boxes(config))
     known = {assembly.packed / name: write_durably(assembly.packed / name, [text]) for name, text in files.items()}
     attributes = {"name": config.name, "kind": asdict(plan.kind)}
     return known | write_groups(assembly.packed, samples, assembly.images, attributes)
 
 
-def shards(assembly: Assembly) -> list[ShardTask]:
-    """Every shard to be written."""
-    return list(shard_tasks(assembly.packed, assembly.staging, assembly.samples, assembly.images))
+def shards(assembly: Assembly) -> Iterator[ShardTask]:
+    """Every shard to be written, shard_count of them, made as they are drawn."""
+    return shard_tasks(assembly.packed, assembly.staging, assembly.samples, assembly.images)
+
+
+def footprints_json(boxes: npt.NDArray[np.float64]) -> bytes:
+    """Boxes of excluded_boxes as GeoJSON, from which excluded_boxes gives the very same numbers."""
+    rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in boxes.tolist()]
+    return _json({"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]})
 
 
 def excluded_boxes(config: BuildConfig) -> npt.NDArray[np.float64]:

@@ -54,8 +54,9 @@ class Plan:
         return sum(item.patches for item in self.items)
 
     def digest(self) -> str:
-        """blake2b-128 of the keys, whatever their order, and of the failed items."""
-        lines = sorted([item.key for item in self.items] + [f"failed {item.item_id}" for item in self.failed])
+        """blake2b-128 of the keys, whatever their order, and of what is said of the failed items."""
+        failed = [f"failed {item.item_id} {item.error} {item.cause}" for item in self.failed]
+        lines = sorted([item.key for item in self.items] + failed)
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
     def with_failures(self, failed: Iterable[FailedItem]) -> Plan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sar1m.config import BuildConfig
+from sar1m.errors import StoreError
 from sar1m.io.chunks import shard_pieces
 from sar1m.io.durable import FileDigest, digest_file, remove_tree, sync_directory, write_durably, writing_to
 from sar1m.io.manifest import payload_files, write_manifest
@@ -117,6 +118,13 @@ def shard_tasks(root: Path, staging: Path, samples: pd.DataFrame, images: list[I
                     yield ShardTask(staging=staging, path=path, slots=image.layout.shard_samples, entries=entries)
 
 
+def shard_count(samples: pd.DataFrame, images: list[ImageArray]) -> int:
+    """How many tasks shard_tasks gives."""
+    paired = samples[samples["paired"].astype(bool)]
+    chosen = [samples if image.layout.name == "sar" else paired for image in images]
+    return sum(len(rows[["split", "shard"]].drop_duplicates()) for rows in chosen)
+
+
 def _chunk_name(key: str, array: str) -> tuple[str, str]:
     """A sample's key is `<key of its staged block>/<patch>`; its chunks lie there under `<patch>/<array>`."""
     block, patch = key.split("/", 1)
@@ -178,17 +186,37 @@ def install(packed: Path, store: Path) -> None:
                 remove_tree(store / name)
                 (packed / name).rename(store / name)
     sync_directory(store)
+    _require_whole(store, digests, packed)
     write_manifest(store, digests, ready["facts"])
+    _unseal(packed)
     remove_tree(packed)
-    remove_tree(_ready_path(packed))
 
 
 def remove_other_packs(packed: Path) -> None:
     """Removes what was packed under another choice and never installed."""
-    siblings: Sequence[Path] = list(packed.parent.iterdir()) if packed.parent.is_dir() else []
-    for path in siblings:
-        if path not in (packed, _ready_path(packed)):
-            remove_tree(path)
+    if not packed.parent.is_dir():
+        return
+    others = [path for path in packed.parent.iterdir() if path not in (packed, _ready_path(packed))]
+    for folders in (False, True):  # a seal, which is a file, vouches for its whole folder: seals go first
+        for path in others:
+            if path.is_dir() is folders:
+                remove_tree(path)
+        sync_directory(packed.parent)
+
+
+def _unseal(packed: Path) -> None:
+    """Takes the seal off a folder, durably, before anything in it goes: a seal vouches for all that it lists."""
+    remove_tree(_ready_path(packed))
+    if packed.parent.is_dir():
+        sync_directory(packed.parent)
+
+
+def _require_whole(store: Path, digests: Mapping[str, FileDigest], packed: Path) -> None:
+    """The last look before a store is called complete: somebody may have removed files while it was being put there."""
+    for name, digest in digests.items():
+        if not (store / name).is_file() or (store / name).stat().st_size != digest.size:
+            _unseal(packed)
+            raise StoreError(f"{store / name}: went missing while the store was installed. Run the same command again.")
 
 
 def _ready_path(packed: Path) -> Path:

@@ -250,7 +250,7 @@ def test_one_damaged_chip_is_set_aside_by_name_and_the_rest_are_built(build, tmp
     assert (code, err) == (3, "")
     told = " ".join(out.split())
     assert "Blocks: 3 prepared, 0 already there, 1 failed." in told
-    assert "failed: folder_b: SourceError: b.tif: damaged or not a GeoTIFF: " in told
+    assert "failed: folder_b: SourceError: S1RTC/b.tif: damaged or not a GeoTIFF: " in told
     facts = facts_of(tmp_path / "out")
     assert facts["counts"]["candidates"] == 4
     assert facts["counts"]["failed"] == 1

@@ -409,7 +409,7 @@ def test_refilter_refuses_what_would_need_the_source(sar1m, built):
 
 
 def test_refilter_of_an_unfinished_build_says_what_is_missing(sar1m, copy):
-    for name in (MARKER_FILE, MANIFEST_FILE, "provenance/config.toml"):
+    for name in (MARKER_FILE, MANIFEST_FILE, "build-log/config.toml"):
         (copy / name).unlink()
     code, out, err = sar1m("refilter", copy)
     assert (code, out) == (1, "")

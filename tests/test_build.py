@@ -155,6 +155,12 @@ def test_output_folder_that_is_not_ours_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
 
 
+def test_output_folder_of_another_region_keeps_its_store(built):
+    with pytest.raises(OutputError, match="holds region simulated-4, this build is of simulated-5"):
+        build(request(built, region="simulated:5"), Silence())
+    assert verify(built) == []
+
+
 def test_second_build_on_the_same_output_is_refused(built):
     with output_lock(built), pytest.raises(LockedError):
         build(request(built), Silence())

@@ -237,3 +237,18 @@ def test_nothing_large_and_nothing_built_is_tracked():
     assert [path.relative_to(ROOT).as_posix() for path in files if path.stat().st_size > MAX_TRACKED_BYTES] == []
     top = {path.relative_to(ROOT).parts[0] for path in files}
     assert top.isdisjoint({"build", ".venv", "__pycache__", *SCRATCH_DIRS})
+
+
+def test_without_the_pipelines_libraries_the_command_says_what_to_install():
+    program = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'rasterio': raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from sar1m.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "sar1m: rasterio is not installed. Install the pipeline: pip install 'sar1m[pipeline]'\n"

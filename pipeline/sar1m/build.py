@@ -77,7 +77,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     source = open_source(region)
     choice = assemble.choice_digest(request.config)
     request = replace(request, out=request.out.absolute())  # workers may run elsewhere
-    claim(request.out)
+    claim(request.out, region.label)
     with output_lock(request.out):
         log = BuildLog(request.out)
         log.event("start", region=request.region, config=request.config.digest())
@@ -134,10 +134,11 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
         return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
 
 
-def claim(out: Path) -> None:
-    """Makes the output folder ours. Raises OutputError where it exists with something else inside."""
+def claim(out: Path, region: str) -> None:
+    """Makes the output folder this region's. Raises OutputError where it holds something else or another region."""
     marker = out / TOOL_FILE
     if marker.is_file():
+        _require_region(out, marker, region)
         return
     with writing_to(out):
         if out.exists() and not out.is_dir():
@@ -146,7 +147,16 @@ def claim(out: Path) -> None:
             raise OutputError(
                 f"{out}: exists and was not made by sar1m (no {TOOL_FILE} in it). Give an empty or new folder as OUT."
             )
-        write_durably(marker, [json.dumps({"tool": "sar1m"}).encode()])
+        write_durably(marker, [json.dumps({"tool": "sar1m", "region": region}).encode()])
+
+
+def _require_region(out: Path, marker: Path, region: str) -> None:
+    try:
+        held = json.loads(marker.read_text(encoding="utf-8"))["region"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{marker}: damaged ({error}). Remove {out}, or give another folder as OUT.") from error
+    if held != region:
+        raise OutputError(f"{out}: holds region {held}, this build is of {region}. Give another folder as OUT.")
 
 
 def current_facts(out: Path, plan: Plan, choice: str) -> dict[str, Any] | None:

@@ -47,7 +47,7 @@ class TerminalWatch:
 
     def note(self, text: str) -> None:
         """One line, links left as they are."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def _bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:

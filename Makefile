@@ -25,7 +25,7 @@ build-sar1m: $(VENV)/.pipeline  ## REGION=sample|folder:PATH|simulated:CELLS [OU
 test: $(VENV)/.dev  ## the tests, some minutes on two cores
 	$(BIN)/python -m pytest
 
-test-long: $(VENV)/.dev  ## the long campaigns: hundreds of kill points, thousands of mutations
+test-long: $(VENV)/.dev  ## the long campaign: a kill before every change of a build, and at random times with workers
 	$(BIN)/python -m pytest -m long
 
 test-lowest:  ## the tests on the lowest versions that pyproject.toml allows, in .venv-lowest

@@ -160,7 +160,7 @@ def pack_section(size: Size, scratch: Path) -> list[Section]:
     cells = size.memory_cells[-2]
     sar1m(cells, out, workers=2)
     assembly = assemble.choose(out / "staging", read_plan(out / "staging"), config)
-    tasks = assemble.shards(assembly)
+    tasks = list(assemble.shards(assembly))
     samples, written = len(assembly.samples), sum(write_shard(task).size for task in tasks)
     clock = Clock(cpu=False)
     with ExitStack() as stack:

@@ -4,7 +4,7 @@
 
 Pairs of 256 px under configs/sar1m.toml from the simulated source, which stands in for download and geocoding and is
 named apart. Prints tables and writes results/pipeline.{json,md}. About 20 minutes on two quiet cores; --quick takes
-two minutes and shows that it runs, no more. Needs 5 GB of scratch space, freed at the end.
+some four minutes and shows that it runs, no more. Needs 5 GB of scratch space, freed at the end.
 """
 
 from __future__ import annotations

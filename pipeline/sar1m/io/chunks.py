@@ -9,7 +9,7 @@ Source: Zarr v3 core specification and its sharding-indexed codec, version 1.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import google_crc32c
@@ -71,14 +71,3 @@ def shard_pieces(chunks: Iterator[bytes | None], *, slots: int) -> Iterator[byte
             yield chunk
     encoded_index = index.tobytes()
     yield encoded_index + crc32c(encoded_index)
-
-
-def read_shard_index(tail: bytes, *, slots: int, origin: str) -> Sequence[tuple[int, int] | None]:
-    """(offset, length) by slot from the last 16 * slots + 4 bytes of a shard; None for an empty slot.
-
-    Raises StoreError naming origin where the index is short or its checksum does not hold.
-    """
-    if len(tail) != 16 * slots + 4 or crc32c(tail[:-4]) != tail[-4:]:
-        raise StoreError(f"{origin}: damaged: the shard's index is short or its checksum does not hold.")
-    index = np.frombuffer(tail[:-4], dtype="<u8").reshape(slots, 2)
-    return [None if offset == ABSENT else (int(offset), int(length)) for offset, length in index]

@@ -79,18 +79,6 @@ def digest_file(path: Path) -> FileDigest:
         return FileDigest(sha256=sha256, size=stream.tell())
 
 
-def sync_tree(folder: Path) -> None:
-    """Makes every file and name below folder durable: for files that a library wrote without syncing."""
-    with writing_to(folder):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                with path.open("rb") as stream:
-                    os.fsync(stream.fileno())
-            else:
-                sync_directory(path)
-        sync_directory(folder)
-
-
 def remove_tree(path: Path) -> None:
     """Removes a file or a folder with all below it; absent is fine."""
     with writing_to(path):

@@ -19,7 +19,6 @@ import xarray
 
 from crash_runner import SMALL_BUILD, in_child, run_build, tree_digest
 from geotiffs import SHARED, speckled_db, utm_grid, write_tiff
-from sar1m import cli
 from sar1m.io.lock import output_lock
 from sar1m.io.manifest import verify
 from sar1m.schema import CANDIDATE_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
@@ -46,27 +45,6 @@ KNOWN_UNPAIRED = {"optical_nodata", "cloud", "residual", "no_optical", "dt"}
 @pytest.fixture
 def rng():
     return np.random.default_rng(5)
-
-
-@pytest.fixture
-def sar1m(monkeypatch, capsys):
-    """Runs the command in this process: exit code, stdout, stderr."""
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sar1m", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    yield run
-    for number, handler in former.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -35,28 +35,6 @@ CELLS_TO_INTERRUPT = 30  # some seconds of work
 SAR_STEP_DB, OPTICAL_STEP = 0.05, 0.3 / 254
 
 
-@pytest.fixture
-def sar1m(monkeypatch, capsys):
-    """Runs the command in this process: exit code, stdout, stderr."""
-    monkeypatch.setenv("COLUMNS", "80")
-    former = {number: signal.getsignal(number) for number in HANDLED}
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sar1m", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    yield run
-    for number, handler in former.items():
-        signal.signal(number, handler)
-
-
 def command(*arguments):
     """By way of `python -m`, so that it is the package under test whatever lies first in PATH."""
     return [sys.executable, "-m", "sar1m", *map(str, arguments)]

@@ -1,0 +1,30 @@
+"""What several test files share."""
+
+import signal
+import sys
+
+import pytest
+
+from sar1m import cli
+
+
+@pytest.fixture
+def sar1m(monkeypatch, capsys):
+    """Runs the command in this process: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sar1m", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    yield run
+    for number, handler in former.items():
+        signal.signal(number, handler)

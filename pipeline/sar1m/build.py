@@ -120,8 +120,8 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
         plan = read_plan(out / "staging")
         if plan.pixel_digest != pixel_digest(config):
             raise ConfigError(
-                f"{out}: [grid], [pixels], [registration], [simulated] or seed differ from those the blocks were "
-                "staged with, or another version of sar1m staged them. refilter changes thresholds only; run "
+                f"{out}: [grid], [pixels], [registration], [safe], [simulated] or seed differ from those the blocks "
+                "were staged with, or another version of sar1m staged them. refilter changes thresholds only; run "
                 "`sar1m build` with this configuration."
             )
         current = current_facts(out, plan, assemble.choice_digest(config))

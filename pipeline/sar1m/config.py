@@ -11,7 +11,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -109,6 +109,42 @@ class PackConfig(Section):
     seed: int = Field(default=20251216, ge=0)
 
 
+class SafeConfig(Section):
+    """The safe source: how Sentinel-1 GRD products become backscatter on the grid.
+
+    dem, geoid, orbits, optical: files or folders; where left out, the folders dem, geoid, orbits and optical beside the
+    products. geocoding auto: by range-Doppler with a DEM; without one by the product's tie points, where their own
+    heights say that relief moves nothing by more than max_relief_error_px. ground_range_rule, azimuth_rule: see
+    core/radar/product.py.
+    """
+
+    quantity: Literal["gamma0", "sigma0"] = "gamma0"
+    polarisations: tuple[Literal["VV", "VH", "HH", "HV"], ...] = ()  # empty: all that the products have
+    remove_thermal_noise: bool = True
+    mask_border_noise: bool = True
+    flatten_terrain: bool = True
+    resampling: Literal["nearest", "bilinear", "cubic"] = "bilinear"
+    geocoding: Literal["auto", "range_doppler", "tie_points"] = "auto"
+    max_relief_error_px: float = Field(default=0.5, gt=0)
+    ground_range_rule: Literal["interpolated", "nearest"] = "interpolated"
+    azimuth_rule: Literal["zero_doppler", "geolocation_grid"] = "zero_doppler"
+    dem: str | None = None
+    dem_datum: Literal["auto", "egm2008", "egm96", "ellipsoid"] = "auto"
+    geoid: str | None = None
+    orbits: str | None = None
+    optical: str | None = None
+    skip_known_bad: bool = True
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Files and folders that are named, by key."""
+        named = {key: getattr(self, key) for key in SAFE_PLACES}
+        return {key: place for key, place in named.items() if place is not None}
+
+
+SAFE_PLACES: Final = ("dem", "geoid", "orbits", "optical")
+
+
 class SimulatedConfig(Section):
     """The simulated source: what the world and the sensors do."""
 
@@ -131,6 +167,7 @@ class BuildConfig(Section):
     balance: BalanceConfig = BalanceConfig()
     split: SplitConfig = SplitConfig()
     pack: PackConfig = PackConfig()
+    safe: SafeConfig = SafeConfig()
     simulated: SimulatedConfig = SimulatedConfig()
 
     def digest(self) -> str:
@@ -139,17 +176,23 @@ class BuildConfig(Section):
 
     def pixel_digest(self) -> str:
         """blake2b-128 of the parameters that shape pixels or measurements, hexadecimal."""
-        shaping = ("seed", "grid", "pixels", "registration", "simulated")
-        return _digest({"schema": SCHEMA_VERSION, **self.model_dump(mode="json", include=set(shaping))})
+        shaping = ("seed", "grid", "pixels", "registration", "safe", "simulated")
+        told = self.model_dump(mode="json", include=set(shaping))
+        for place in SAFE_PLACES:  # where inputs stand shapes nothing; their bytes enter through the candidates
+            del told["safe"][place]
+        return _digest({"schema": SCHEMA_VERSION, **told})
 
     def portable(self) -> BuildConfig:
         """The same without this machine's folders: what a store may say of itself. The footprints to leave out keep
         their file's name; a copy as GeoJSON stands beside the configuration."""
         footprints = self.split.exclude_footprints
-        if footprints is None:
-            return self
+        named = None if footprints is None else f"{Path(footprints).stem}.geojson"
+        nowhere = dict.fromkeys(SAFE_PLACES)
         return self.model_copy(
-            update={"split": self.split.model_copy(update={"exclude_footprints": f"{Path(footprints).stem}.geojson"})}
+            update={
+                "split": self.split.model_copy(update={"exclude_footprints": named}),
+                "safe": self.safe.model_copy(update=nowhere),
+            }
         )
 
     def to_toml(self) -> str:
@@ -202,10 +245,14 @@ def load_config(path: Path) -> BuildConfig:
         raise ConfigError(f"{path}: not a UTF-8 text file. A configuration is a TOML file.") from error
     config = parse_config(text, origin=str(path))
     footprints = config.split.exclude_footprints
-    if footprints is None:
-        return config
-    split = config.split.model_copy(update={"exclude_footprints": str(path.parent / footprints)})
-    return config.model_copy(update={"split": split})
+    found = None if footprints is None else str(path.parent / footprints)
+    places = {key: str(path.parent / place) for key, place in config.safe.places.items()}
+    return config.model_copy(
+        update={
+            "split": config.split.model_copy(update={"exclude_footprints": found}),
+            "safe": config.safe.model_copy(update=places),
+        }
+    )
 
 
 def resolve_config(name: str, overrides: Sequence[str]) -> BuildConfig:

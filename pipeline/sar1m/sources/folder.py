@@ -24,10 +24,10 @@ from sar1m.sources.folder_layers import (
     FileDigests,
     FolderPair,
     OpticalLayer,
-    pair_from_text,
-    pair_to_text,
+    from_text,
     require_one_kind,
     resolve_inside,
+    to_text,
 )
 from sar1m.sources.folder_modality import SAR_FOLDERS, modality_folders, modality_pairs
 from sar1m.sources.folder_read import read_pair
@@ -100,7 +100,7 @@ class FolderSource:
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
         """Pixels of one work item; see folder_read. Needs the folder at the same path as when it was planned."""
         text = dict(candidate.handle).get("pair", "")
-        pair = pair_from_text(text, candidate.item_id)
+        pair = from_text(FolderPair, text, candidate.item_id)
         return read_pair(self.root, pair, grid_with_halo(candidate), config.pixels.optical_bands)
 
     def _candidate(
@@ -120,7 +120,7 @@ class FolderSource:
             labels=pair.labels,
             attribution=pair.attribution,
             country=country_of(lon, lat)[0],
-            handle=(("pair", pair_to_text(pair)),),
+            handle=(("pair", to_text(pair)),),
         )
 
 

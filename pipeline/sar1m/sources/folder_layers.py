@@ -11,9 +11,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -109,20 +108,31 @@ class FolderPair:
     attribution: str = ""
 
 
-@cache
-def _adapter() -> TypeAdapter[FolderPair]:
-    return TypeAdapter(FolderPair)
+@dataclass(frozen=True, kw_only=True)
+class OpticalScene:
+    """An optical scene on its own, with its masks and land cover. box: west, south, east, north in degrees, east beyond
+    180 where it crosses the antimeridian."""
+
+    name: str
+    described_in: str
+    optical: OpticalLayer
+    classes: tuple[ClassLayer, ...] = ()
+    attribution: str = ""
+    box: tuple[float, float, float, float]
 
 
-def pair_to_text(pair: FolderPair) -> str:
-    """The pair as JSON, for a work item's handle."""
-    return _adapter().dump_json(pair).decode()
+_Described = TypeVar("_Described", FolderPair, OpticalScene)
 
 
-def pair_from_text(text: str, item_id: str) -> FolderPair:
-    """The pair of pair_to_text. Raises SourceError where the text is not one."""
+def to_text(described: FolderPair | OpticalScene) -> str:
+    """A pair or scene as JSON, for a work item's handle."""
+    return json.dumps(asdict(described), default=datetime.isoformat)
+
+
+def from_text(kind: type[_Described], text: str, item_id: str) -> _Described:
+    """What to_text told. Raises SourceError where the text is none."""
     try:
-        return _adapter().validate_json(text)
+        return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         raise SourceError(f"{item_id}: not planned by this version from a folder. Plan the build again.") from error
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,7 +24,23 @@ _COARSE: Final = 1.5  # a band with pixels this much larger than the grid's is r
 _DB_MEDIAN_MAX: Final = 15.0  # no scene is this bright in the median, linear power and DN are
 
 
-class _Reader:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpticalPixels:
+    """What goes into BlockPixels beside the SAR; see there."""
+
+    optical: F32 | None
+    registration_optical: F32 | None
+    swir: F32 | None
+    cloud: Bool | None
+    cloud_source: str | None
+    snow: Bool | None
+    water: Bool | None
+    land_cover: U8 | None
+    land_cover_names: tuple[tuple[int, str], ...]
+    flags: frozenset[str]
+
+
+class BandReader:
     """Reads bands of one folder onto one grid and remembers what should be remarked."""
 
     def __init__(self, root: Path, grid: RasterGrid, described_in: str) -> None:
@@ -58,22 +75,35 @@ def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, 
     Bilinear for SAR (in power), cubic for optical, nearest for classes, and a plain copy where lattices agree.
     Raises SourceError where a file is missing or damaged, or its numbers contradict the unit it is said to have.
     """
-    reader = _Reader(root, grid, pair.described_in)
+    reader = BandReader(root, grid, pair.described_in)
     sar = _read_sar(reader, pair.sar)
+    partner = read_optical(reader, pair.optical, pair.classes, bands)
+    return block_pixels(partner, sar=sar, noise_floor=(NOISE_POWER,) * len(sar))
+
+
+def block_pixels(partner: OpticalPixels, **sar_side: Any) -> BlockPixels:  # noqa: ANN401  fields of BlockPixels
+    """A block from its optical side and the fields of its SAR side; flags of both, sorted."""
+    flags = tuple(sorted({*partner.flags, *sar_side.pop("flags", ())}))
+    fields = {field: getattr(partner, field) for field in OpticalPixels.__dataclass_fields__ if field != "flags"}
+    return BlockPixels(**fields, **sar_side, flags=flags)
+
+
+def read_optical(
+    reader: BandReader, layer: OpticalLayer | None, class_layers: Sequence[ClassLayer], bands: tuple[str, ...]
+) -> OpticalPixels:
+    """The optical bands asked for, those to register with, masks and land cover, on the reader's grid. Without a layer
+    the pixels are None; masks and land cover may still be there. Raises SourceError as read_pair does."""
     optical, registration = None, None
-    if pair.optical is not None:
-        wanted = {*bands, *registration_bands(pair.optical, bands)}
-        by_name = {
-            band.name: _read_optical(reader, pair.optical, band) for band in pair.optical.bands if band.name in wanted
-        }
+    if layer is not None:
+        wanted = {*bands, *registration_bands(layer, bands)}
+        by_name = {band.name: _read_band(reader, layer, band) for band in layer.bands if band.name in wanted}
         optical = np.stack([by_name[name] for name in bands])
-        registration = np.stack([by_name[name] for name in registration_bands(pair.optical, bands)])
-    classes = {layer.kind: (layer, _read_classes(reader, layer)) for layer in pair.classes}
+        registration = np.stack([by_name[name] for name in registration_bands(layer, bands)])
+    classes = {described.kind: (described, _read_classes(reader, described)) for described in class_layers}
     cloud, cloud_source, snow = _clouds(classes.get("scl"), classes.get("cloudmask"))
-    swir = None if cloud is not None or pair.optical is None else _read_swir(reader, pair.optical)
+    swir = None if cloud is not None or layer is None else _read_swir(reader, layer)
     cover = classes.get("land_cover")
-    return BlockPixels(
-        sar=sar,
+    return OpticalPixels(
         optical=optical,
         registration_optical=registration,
         swir=swir,
@@ -83,8 +113,7 @@ def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, 
         water=None if cover is None else np.isin(cover[1], _numbers(cover[0], WATER_CLASS)),
         land_cover=None if cover is None else cover[1],
         land_cover_names=() if cover is None else cover[0].names,
-        noise_floor=(NOISE_POWER,) * len(sar),
-        flags=tuple(sorted(reader.flags)),
+        flags=frozenset(reader.flags),
     )
 
 
@@ -94,7 +123,7 @@ def registration_bands(layer: OpticalLayer, bands: tuple[str, ...]) -> tuple[str
     return tuple(sorted(found)) or bands
 
 
-def _read_sar(reader: _Reader, layer: SarLayer) -> F32:
+def _read_sar(reader: BandReader, layer: SarLayer) -> F32:
     linear = layer.unit == "linear"
     rule = ReadRule(
         resampling="bilinear",
@@ -129,7 +158,7 @@ def _require_plausible(power: F32, band: BandFile, layer: SarLayer) -> None:
         )
 
 
-def _read_optical(reader: _Reader, layer: OpticalLayer, band: BandFile) -> F32:
+def _read_band(reader: BandReader, layer: OpticalLayer, band: BandFile) -> F32:
     rule = ReadRule(
         resampling=reader.resampling(band),
         scale=layer.scale,
@@ -139,12 +168,12 @@ def _read_optical(reader: _Reader, layer: OpticalLayer, band: BandFile) -> F32:
     return reader.band(band, rule, "optical")
 
 
-def _read_swir(reader: _Reader, layer: OpticalLayer) -> F32 | None:
+def _read_swir(reader: BandReader, layer: OpticalLayer) -> F32 | None:
     """The band by which the brightness test tells snow from cloud, where the layer has it."""
-    return next((_read_optical(reader, layer, band) for band in layer.bands if band.name == SWIR_BAND), None)
+    return next((_read_band(reader, layer, band) for band in layer.bands if band.name == SWIR_BAND), None)
 
 
-def _read_classes(reader: _Reader, layer: ClassLayer) -> U8:
+def _read_classes(reader: BandReader, layer: ClassLayer) -> U8:
     """Class numbers, 0 where there are none. Raises SourceError for numbers that are no classes."""
     numbers = reader.band(layer.band, ReadRule(resampling="nearest"), layer.kind)
     known = numbers[np.isfinite(numbers)]

@@ -34,6 +34,7 @@ from sar1m.sources.folder_layers import (
     ClassLayer,
     FolderPair,
     OpticalLayer,
+    OpticalScene,
     SarLayer,
     checked_name,
     parse_datetime,
@@ -130,6 +131,24 @@ def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]]) -> list[
     return [_pair(item, _partner(item, optical)) for item in sar]
 
 
+def stac_optical(root: Path) -> list[OpticalScene]:
+    """Optical items below root, sorted by id, each with its own masks and land cover. Raises SourceError as stac_pairs
+    does."""
+    items = [item for path, feature in stac_features(root) for item in _item(root, path, feature)]
+    optical = [item for item in items if {*_OPTICAL_KEYS, "visual"} & item.assets.keys()]
+    return [
+        OpticalScene(
+            name=item.name,
+            described_in=item.origin,
+            optical=_optical_layer(item),
+            classes=tuple(_masks(item).values()),
+            attribution=item.text("attribution") or "",
+            box=item.box,
+        )
+        for item in sorted(optical, key=lambda item: item.name)
+    ]
+
+
 def _features(path: Path) -> Iterator[dict[str, Any]]:
     try:
         if path.stat().st_size > _MAX_ITEM_BYTES:
@@ -214,11 +233,7 @@ def _partner(sar: _Item, optical: list[_Item]) -> _Item | None:
 
 
 def _pair(sar: _Item, optical: _Item | None) -> FolderPair:
-    masks: dict[str, ClassLayer] = {}
-    for item in (sar, optical):
-        for key, asset in () if item is None else item.assets.items():
-            if key in _CLASS_KEYS:
-                masks[_CLASS_KEYS[key]] = _class_layer(_CLASS_KEYS[key], asset)
+    masks = _masks(sar) | ({} if optical is None else _masks(optical))
     return FolderPair(
         name=sar.name,
         described_in=sar.origin,
@@ -227,6 +242,12 @@ def _pair(sar: _Item, optical: _Item | None) -> FolderPair:
         classes=tuple(masks.values()),
         attribution=sar.text("attribution") or "",
     )
+
+
+def _masks(item: _Item) -> dict[str, ClassLayer]:
+    """Masks and land cover of an item by kind."""
+    named = {key: kind for key, kind in _CLASS_KEYS.items() if key in item.assets}
+    return {kind: _class_layer(kind, item.assets[key]) for key, kind in named.items()}
 
 
 def _sar_layer(item: _Item) -> SarLayer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -24,12 +25,12 @@ _WORLD_CELLS: Final = 5_061_519  # cells between 80 S and 84 N
 class Region:
     """Where to take samples from.
 
-    label is fit to name a folder. argument: number of cells (simulated), absolute path (folder: workers may run
+    label is fit to name a folder. argument: number of cells (simulated), absolute path (folder, safe: workers may run
     elsewhere), path (area from a file), else the text as given. geometry: lon/lat degrees, split at the antimeridian,
     None unless kind is area. notes: what was done to a file's geometry, for the user to read.
     """
 
-    kind: Literal["sample", "simulated", "folder", "area"]
+    kind: Literal["sample", "simulated", "folder", "safe", "area"]
     label: str
     argument: str
     geometry: shapely.MultiPolygon | None = None
@@ -37,18 +38,18 @@ class Region:
 
 
 def parse_region(text: str) -> Region:
-    """The region that a text names: `sample`, `simulated:<cells>`, `folder:<path>`, a country by name or ISO code,
-    `west,south,east,north` in degrees (west > east crosses the antimeridian), or a path to GeoJSON or GeoPackage.
+    """The region that a text names: `sample`, `simulated:<cells>`, `folder:<path>`, `safe:<path>`, a country by name or
+    ISO code, `west,south,east,north` in degrees (west > east crosses the antimeridian), or a path to GeoJSON or
+    GeoPackage.
 
     Raises RegionError that says what is wrong with it and what would be right.
     """
     wanted = text.strip()
     if wanted.lower() == "sample":
         return Region(kind="sample", label="sample", argument="sample")
-    if wanted.lower().startswith("simulated:"):
-        return _simulated(wanted)
-    if wanted.lower().startswith("folder:"):
-        return _folder(wanted)
+    prefixed = _PREFIXED.get(wanted.partition(":")[0].strip().lower())
+    if prefixed is not None and ":" in wanted:
+        return prefixed(wanted)
     if wanted.lower().startswith("/vsi") or "://" in wanted:
         raise RegionError(
             f"region {text!r}: only files on this machine are read. Download it first, then give its path."
@@ -84,6 +85,21 @@ def _folder(text: str) -> Region:
     folder = path.resolve() if path.is_dir() else path.resolve().parent
     label = _slug(folder.name) or "root"
     return Region(kind="folder", label=f"folder-{label}", argument=str(path.absolute()))
+
+
+def _safe(text: str) -> Region:
+    named = text.partition(":")[2].strip()
+    path = Path(named)
+    if not named or not (path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip")):
+        raise RegionError(
+            f"region {text!r}: {named or 'nothing'} is neither a folder nor a zip file. Expected safe:<path> of a "
+            "folder with Sentinel-1 GRD products (*.SAFE folders or zip files), or of one product."
+        )
+    label = _slug(path.resolve().stem) or "root"
+    return Region(kind="safe", label=f"safe-{label}", argument=str(path.absolute()))
+
+
+_PREFIXED: Final[Mapping[str, Callable[[str], Region]]] = {"simulated": _simulated, "folder": _folder, "safe": _safe}
 
 
 def _box(text: str) -> Region:

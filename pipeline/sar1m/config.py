@@ -47,6 +47,7 @@ class PixelsConfig(Section):
     profile: Profile = "training"
     compression: Literal["blosc-lz4", "none"] = "blosc-lz4"
     optical_bands: tuple[str, ...] = ("B04", "B03", "B02")
+    local_incidence: bool = False  # stores the angle of every pixel too, where a source knows the terrain
 
 
 class RegistrationConfig(Section):

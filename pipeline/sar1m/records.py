@@ -138,6 +138,7 @@ class BlockPixels:
     registration_optical: (R, H, W), the bands to register with: B02, B03, B04, B08 where all four are there (only then
     can brightness stand in for a missing cloud mask), else what there is. swir: (H, W) reflectance at 1.6 um.
     cloud, snow: bool masks; None where unknown. water: bool. layover_shadow: bool.
+    local_incidence_deg: (H, W) angle against the terrain's own normal, NaN where unknown; None without a DEM.
     land_cover: class number per pixel with names in land_cover_names. incidence_deg: mean angle, None if unknown.
     noise_floor: linear power by polarisation at or under which a pixel counts as noise.
     """
@@ -151,6 +152,7 @@ class BlockPixels:
     snow: Bool | None = None
     water: Bool | None = None
     layover_shadow: Bool | None = None
+    local_incidence_deg: F32 | None = None
     land_cover: U8 | None = None
     land_cover_names: tuple[tuple[int, str], ...] = ()
     incidence_deg: float | None = None

@@ -109,6 +109,11 @@ def optical_encoding(profile: Profile, quantity: OpticalQuantity) -> LinearEncod
     )
 
 
+LOCAL_INCIDENCE_ENCODING: Final = LinearEncoding(
+    dtype="uint8", scale_factor=0.5, add_offset=-0.5, units="degree", long_name="local incidence angle"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArrayLayout:
     """Shape rules of one array of a split: one chunk a sample, shard_samples chunks a shard."""
@@ -188,6 +193,14 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
     _c("sar_datetime", "timestamp", "UTC", "acquisition start", nullable=True),
     _c("polarisations", "list<string>", "", "in the order of the pol dimension"),
     _c("incidence_deg", "float32", "deg", "mean incidence angle against the ellipsoid", nullable=True),
+    _c(
+        "local_incidence_deg",
+        "float32",
+        "deg",
+        "mean angle between the beam and the terrain's normal; empty without a DEM",
+        nullable=True,
+    ),
+    _c("local_incidence_std_deg", "float32", "deg", "its standard deviation: how rugged the patch is", nullable=True),
     _c("quantity", "string", "", "sigma0 or gamma0"),
     _c("processing", "string", "", "what was done to the SAR pixels before and here"),
     _c("provider", "string", "", "who delivered the SAR pixels"),

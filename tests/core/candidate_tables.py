@@ -51,6 +51,8 @@ LISTS = {
 }
 ZERO_FLOATS = (
     "incidence_deg",
+    "local_incidence_deg",
+    "local_incidence_std_deg",
     "shift_row_px",
     "shift_col_px",
     "polarisation_spread_px",

@@ -23,12 +23,12 @@ COORDINATES = "sample_id lon lat"  # CF: auxiliary coordinates of the image arra
 
 @dataclass(frozen=True, kw_only=True)
 class ImageArray:
-    """One of the two big arrays of a split: how it is laid out, encoded and compressed."""
+    """One of the big arrays of a split: how it is laid out, encoded and compressed."""
 
     layout: ArrayLayout
     encoding: LinearEncoding
     compression: Compression
-    labels: tuple[str, ...]  # of the second dimension: polarisations or bands
+    labels: tuple[str, ...]  # of the second dimension: polarisations, bands or the one angle
 
 
 def shard_path(group: Path, array: str, shard: int) -> Path:

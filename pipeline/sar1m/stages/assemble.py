@@ -218,9 +218,9 @@ def _normalisation(assembly: Assembly) -> dict[str, Any]:
     chosen = train if len(train) else samples
     totals = {image.layout.name: Normalisation(image.labels, image.encoding) for image in assembly.images}
     for channels, paired in _sample_statistics(assembly.staging, chosen):
-        totals["sar"].add(channels["sar"])
-        if paired:
-            totals["optical"].add(channels["optical"])
+        for name in totals.keys() & channels.keys():
+            if paired or name != "optical":
+                totals[name].add(channels[name])
     basis = "train" if len(train) else "all samples, since the training split is empty"
     return {"basis": basis, "samples": len(chosen), **{name: total.summary() for name, total in totals.items()}}
 

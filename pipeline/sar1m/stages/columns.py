@@ -28,6 +28,7 @@ class PatchPixels:
     snow: Bool | None
     water: Bool | None
     layover_shadow: Bool | None
+    local_incidence_deg: F32 | None
     land_cover: np.ndarray | None
 
 
@@ -138,6 +139,7 @@ def quality(pixels: BlockPixels, patch: PatchPixels) -> Row:
         "water_frac": measure.mask_frac(patch.water),
         "layover_shadow_frac": measure.mask_frac(patch.layover_shadow),
         "incidence_deg": pixels.incidence_deg,
+        **_local_incidence(patch.local_incidence_deg),
         "enl": finite(enl),
         "dynamic_range_db": finite(measure.dynamic_range_db(patch.sar)),
         "noise_floor_frac": finite(measure.noise_floor_frac(patch.sar, pixels.noise_floor)),
@@ -145,6 +147,14 @@ def quality(pixels: BlockPixels, patch: PatchPixels) -> Row:
         "phash": measure.perceptual_hash(patch.sar),
         "land_cover": {} if cover is None else measure.land_cover_fractions(cover, pixels.land_cover_names),
         "flags": list(pixels.flags),
+    }
+
+
+def _local_incidence(angle_deg: F32 | None) -> Row:
+    known = np.empty(0) if angle_deg is None else angle_deg[np.isfinite(angle_deg)].astype(np.float64)
+    return {
+        "local_incidence_deg": float(known.mean()) if known.size else None,
+        "local_incidence_std_deg": float(known.std()) if known.size else None,
     }
 
 

@@ -17,7 +17,7 @@ from sar1m.errors import SourceError
 from sar1m.io.chunks import encode_chunk
 from sar1m.io.staging import Row, StagedRecord, write_staged
 from sar1m.records import F32, BlockPixels, Candidate, PatchPlace
-from sar1m.schema import SAR_FLOOR_DB, optical_encoding, sar_encoding
+from sar1m.schema import LOCAL_INCIDENCE_ENCODING, SAR_FLOOR_DB, optical_encoding, sar_encoding
 from sar1m.sources.base import Source
 from sar1m.stages import columns
 from sar1m.stages.columns import PatchPixels
@@ -87,6 +87,7 @@ def cut_patch(
         snow=None if pixels.snow is None else pixels.snow[moved],
         water=None if pixels.water is None else pixels.water[still],
         layover_shadow=None if pixels.layover_shadow is None else pixels.layover_shadow[still],
+        local_incidence_deg=None if pixels.local_incidence_deg is None else pixels.local_incidence_deg[still],
         land_cover=None if pixels.land_cover is None else pixels.land_cover[still],
     )
 
@@ -94,7 +95,13 @@ def cut_patch(
 def _require_shapes(candidate: Candidate, pixels: BlockPixels) -> None:
     side = 2 * candidate.halo_px
     expected = (candidate.grid.rows + side, candidate.grid.cols + side)
-    named = {"sar": pixels.sar, "optical": pixels.optical, "cloud": pixels.cloud, "land_cover": pixels.land_cover}
+    named = {
+        "sar": pixels.sar,
+        "optical": pixels.optical,
+        "cloud": pixels.cloud,
+        "land_cover": pixels.land_cover,
+        "local_incidence_deg": pixels.local_incidence_deg,
+    }
     for name, array in named.items():
         if array is not None and array.shape[-2:] != expected:
             raise SourceError(
@@ -139,6 +146,10 @@ def _encode(
     if patch.optical is not None and candidate.optical is not None:
         encoding = optical_encoding(profile, candidate.optical.quantity)
         encoded["optical"] = (encoding.encode(patch.optical), encoding)
+    angle_deg = patch.local_incidence_deg
+    if config.pixels.local_incidence and angle_deg is not None and np.isfinite(angle_deg).any():
+        encoding = LOCAL_INCIDENCE_ENCODING
+        encoded["local_incidence"] = (encoding.encode(angle_deg[None]), encoding)
     chunks = {f"{patch.place.name}/{name}": encode_chunk(dn, compression) for name, (dn, _) in encoded.items()}
     return chunks, {name: channel_statistics(dn, encoding) for name, (dn, encoding) in encoded.items()}
 

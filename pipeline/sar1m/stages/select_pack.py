@@ -27,6 +27,7 @@ from sar1m.records import StoreKind
 from sar1m.schema import (
     DATA_DIR,
     FAILED_FILE,
+    LOCAL_INCIDENCE_ENCODING,
     MARKER_FILE,
     PROVENANCE_DIR,
     REJECTED_FILE,
@@ -57,15 +58,13 @@ class ShardTask:
 def image_arrays(config: BuildConfig, kind: StoreKind) -> list[ImageArray]:
     """The arrays of every split under this configuration."""
     side, profile = config.grid.patch_px, config.pixels.profile
+    optical = optical_encoding(profile, "display" if kind.optical_quantity == "display" else "reflectance")
+    angles = ("local_incidence",) if config.pixels.local_incidence else ()
     arrays = []
     for name, dim, labels, encoding in (
         ("sar", "pol", kind.polarisations, sar_encoding(profile, kind.quantity)),
-        (
-            "optical",
-            "band",
-            kind.bands,
-            optical_encoding(profile, "display" if kind.optical_quantity == "display" else "reflectance"),
-        ),
+        ("optical", "band", kind.bands, optical),
+        ("local_incidence", "angle", angles, LOCAL_INCIDENCE_ENCODING),
     ):
         if not labels:
             continue
@@ -79,6 +78,14 @@ def image_arrays(config: BuildConfig, kind: StoreKind) -> list[ImageArray]:
         compression = config.pixels.compression
         arrays.append(ImageArray(layout=layout, encoding=encoding, compression=compression, labels=labels))
     return arrays
+
+
+def has_chunk(samples: pd.DataFrame, array: str) -> pd.Series:
+    """Which samples have a chunk of an array: every one of sar, the paired ones of optical, those over known terrain of
+    local_incidence."""
+    if array == "local_incidence":
+        return samples["local_incidence_deg"].notna()
+    return samples["paired"].astype(bool) if array == "optical" else pd.Series(data=True, index=samples.index)
 
 
 def number_samples(samples: pd.DataFrame, shard_samples: int) -> pd.DataFrame:
@@ -103,25 +110,24 @@ def write_groups(
 
 
 def shard_tasks(root: Path, staging: Path, samples: pd.DataFrame, images: list[ImageArray]) -> Iterator[ShardTask]:
-    """Every shard of every split, in order. An unpaired sample has an empty slot in the optical array."""
-    columns = ["key", "paired", "shard"]
+    """Every shard of every split, in order. A sample without a chunk has an empty slot."""
     for split in SPLITS:
-        chosen = samples.loc[samples["split"] == split, columns]
+        chosen = samples[samples["split"] == split]
         for shard, rows in chosen.groupby("shard", sort=True):
             for image in images:
+                name = image.layout.name
                 entries = tuple(
-                    _chunk_name(row.key, image.layout.name) if image.layout.name == "sar" or row.paired else None
-                    for row in rows.itertuples()
+                    _chunk_name(key, name) if there else None
+                    for key, there in zip(rows["key"], has_chunk(rows, name), strict=True)
                 )
-                path = shard_path(root / DATA_DIR / f"{split}.zarr", image.layout.name, int(shard))
+                path = shard_path(root / DATA_DIR / f"{split}.zarr", name, int(shard))
                 if any(entry is not None for entry in entries):
                     yield ShardTask(staging=staging, path=path, slots=image.layout.shard_samples, entries=entries)
 
 
 def shard_count(samples: pd.DataFrame, images: list[ImageArray]) -> int:
     """How many tasks shard_tasks gives."""
-    paired = samples[samples["paired"].astype(bool)]
-    chosen = [samples if image.layout.name == "sar" else paired for image in images]
+    chosen = [samples[has_chunk(samples, image.layout.name)] for image in images]
     return sum(len(rows[["split", "shard"]].drop_duplicates()) for rows in chosen)
 
 

@@ -41,6 +41,7 @@ from sar1m.sources.folder_layers import (
     refuse_foreign,
     resolve_inside,
 )
+from sar1m.sources.placement import lonlat_box
 from sar1m.sources.sentinel_names import parse_s1_name, radiometric_offset_dn
 
 MIN_OVERLAP: Final = 0.5  # share of the SAR footprint that an optical partner must cover
@@ -71,7 +72,6 @@ _CLASS_KEYS: Final[Mapping[str, ClassKind]] = {
 }
 _PRODUCT_TYPES: Final[Mapping[str, SarQuantity]] = {"RTC": "gamma0", "NRB": "gamma0", "GRD": "sigma0"}
 _NAMED: Final[Mapping[str, SarQuantity]] = {"sigma0": "sigma0", "gamma0": "gamma0"}
-_EDGE: Final = np.linspace(0.0, 1.0, 9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,7 @@ def _item(root: Path, path: Path, feature: Mapping[str, Any]) -> Iterator[_Item]
         collection=str(feature.get("collection") or ""),
         acquired=parse_datetime(str(when), origin) if when else None,
         assets=found,
-        box=_lonlat_box(next(iter(found.values())).header),
+        box=lonlat_box(next(iter(found.values())).header),
     )
 
 
@@ -201,15 +201,6 @@ def _asset(root: Path, path: Path, key: str, about: object, origin: str) -> _Ass
     return _Asset(
         key=key.lower(), path=relative, about=about, header=read_header(resolve_inside(root, relative, origin))
     )
-
-
-def _lonlat_box(header: RasterHeader) -> tuple[float, float, float, float]:
-    """Footprint of a raster as a box, east beyond 180 where it crosses the antimeridian."""
-    rows = np.concatenate([0 * _EDGE, 0 * _EDGE + 1, _EDGE, _EDGE]) * header.rows
-    cols = np.concatenate([_EDGE, _EDGE, 0 * _EDGE, 0 * _EDGE + 1]) * header.cols
-    lon, lat = header.lonlat(rows, cols)
-    lon = lon[0] + np.mod(lon - lon[0] + 180.0, 360.0) - 180.0
-    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
 
 
 def _overlap(sar: _Item, other: _Item) -> float:

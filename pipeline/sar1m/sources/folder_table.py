@@ -14,7 +14,7 @@ platform, orbit_state, relative_orbit, datatake, processing   of sar
 product_id, provider, licence                                 of sar and optical
 classes         of land_cover: 1=water 2=trees 5=built_area
 labels          of sar: scene labels, separated by semicolons
-attribution     of sar: text that must accompany a redistribution of the pair
+attribution     of sar, and of optical where it stands alone: text that must accompany a redistribution of the pair
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -41,6 +41,7 @@ from sar1m.sources.folder_layers import (
     ClassLayer,
     FolderPair,
     OpticalLayer,
+    OpticalScene,
     OpticalUnit,
     SarLayer,
     SarUnit,
@@ -48,6 +49,7 @@ from sar1m.sources.folder_layers import (
     parse_datetime,
     resolve_inside,
 )
+from sar1m.sources.placement import lonlat_box
 from sar1m.sources.sentinel_names import radiometric_offset_dn
 
 TABLE_NAME: Final = "scenes.csv"
@@ -112,11 +114,20 @@ def table_pairs(table: Path) -> list[FolderPair]:
 
     Raises SourceError that names line and column where the table is not as the module describes.
     """
-    root = table.parent
-    by_pair: dict[str, list[_Row]] = {}
+    return [_pair(table.parent, name, rows) for name, rows in _by_name(table)]
+
+
+def table_optical(table: Path) -> list[OpticalScene]:
+    """The optical rows of a table as scenes on their own with their masks and land cover, sorted by name; rows of SAR
+    are left alone. Raises SourceError as table_pairs does."""
+    return [scene for name, rows in _by_name(table) if (scene := _optical_scene(table.parent, name, rows)) is not None]
+
+
+def _by_name(table: Path) -> list[tuple[str, list[_Row]]]:
+    named: dict[str, list[_Row]] = {}
     for row in _rows(table):
-        by_pair.setdefault(checked_name(row.get("pair"), row.origin), []).append(row)
-    return [_pair(root, name, rows) for name, rows in sorted(by_pair.items())]
+        named.setdefault(checked_name(row.get("pair"), row.origin), []).append(row)
+    return sorted(named.items())
 
 
 def _rows(table: Path) -> list[_Row]:
@@ -145,38 +156,64 @@ def _row(table: Path, line: int, columns: list[str], cells: list[str | None]) ->
 
 
 def _pair(root: Path, name: str, rows: list[_Row]) -> FolderPair:
-    sar: SarLayer | None = None
-    optical: OpticalLayer | None = None
-    classes, attribution, labels = [], "", ""
-    for row in rows:
-        kind = row.get("kind").lower()
-        if kind == "sar":
-            sar_more = _sar_layer(root, row)
-            sar = sar_more if sar is None else _joined(sar, sar_more, row)
-            attribution, labels = row.get("attribution") or attribution, row.get("labels") or labels
-        elif kind == "optical":
-            optical_more = _optical_layer(root, row)
-            optical = optical_more if optical is None else _joined(optical, optical_more, row)
-        elif kind not in _CLASS_KINDS:
-            raise SourceError(
-                f"{row.origin}: column kind has {row.get('kind')!r}; expected sar, optical, {', '.join(_CLASS_KINDS)}."
-            )
-        else:
-            classes.append(_class_layer(root, row))
+    _require_known_kinds(rows)
+    sar = _joined_layer(root, _of_kind(rows, "sar"), _sar_layer)
     if sar is None:
         raise SourceError(f"{rows[0].origin}: the pair {name!r} has no row of kind sar. Add one, or remove the pair.")
+    labels = _last(_of_kind(rows, "sar"), "labels")
     return FolderPair(
         name=name,
         described_in=rows[0].origin,
         sar=sar,
-        optical=optical,
-        classes=tuple(classes),
+        optical=_joined_layer(root, _of_kind(rows, "optical"), _optical_layer),
+        classes=tuple(_class_layer(root, row) for row in _of_kind(rows, *_CLASS_KINDS)),
         labels=tuple(label.strip() for label in labels.split(";") if label.strip()),
-        attribution=attribution,
+        attribution=_last(_of_kind(rows, "sar"), "attribution"),
     )
 
 
+def _optical_scene(root: Path, name: str, rows: list[_Row]) -> OpticalScene | None:
+    _require_known_kinds(rows)
+    optical = _joined_layer(root, _of_kind(rows, "optical"), _optical_layer)
+    if optical is None:
+        return None
+    return OpticalScene(
+        name=name,
+        described_in=rows[0].origin,
+        optical=optical,
+        classes=tuple(_class_layer(root, row) for row in _of_kind(rows, *_CLASS_KINDS)),
+        attribution=_last(_of_kind(rows, "optical"), "attribution"),
+        box=lonlat_box(read_header(resolve_inside(root, optical.bands[0].path, rows[0].origin))),
+    )
+
+
+def _require_known_kinds(rows: list[_Row]) -> None:
+    for row in rows:
+        if row.get("kind").lower() not in ("sar", "optical", *_CLASS_KINDS):
+            raise SourceError(
+                f"{row.origin}: column kind has {row.get('kind')!r}; expected sar, optical, {', '.join(_CLASS_KINDS)}."
+            )
+
+
+def _of_kind(rows: list[_Row], *kinds: str) -> list[_Row]:
+    return [row for row in rows if row.get("kind").lower() in kinds]
+
+
+def _last(rows: list[_Row], column: str) -> str:
+    """The last cell of a column that is not empty."""
+    return next((row.get(column) for row in reversed(rows) if row.get(column)), "")
+
+
 _Layer = TypeVar("_Layer", SarLayer, OpticalLayer)
+
+
+def _joined_layer(root: Path, rows: list[_Row], make: Callable[[Path, _Row], _Layer]) -> _Layer | None:
+    """One layer of all rows; None of none."""
+    layer: _Layer | None = None
+    for row in rows:
+        more = make(root, row)
+        layer = more if layer is None else _joined(layer, more, row)
+    return layer
 
 
 def _joined(layer: _Layer, more: _Layer, row: _Row) -> _Layer:

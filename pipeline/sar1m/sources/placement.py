@@ -1,11 +1,17 @@
-"""Where patches stand on chips: rasters too small for a whole cell."""
+"""Where patches stand on chips (rasters too small for a whole cell), margins, and the footprints of rasters."""
 
 from __future__ import annotations
 
+from typing import Final
+
+import numpy as np
+
 from sar1m.config import GridConfig
 from sar1m.errors import ConfigError
+from sar1m.io.raster import RasterHeader
 from sar1m.records import Candidate, PatchPlace, RasterGrid
 
+_EDGE: Final = np.linspace(0.0, 1.0, 9)
 _PATCH_STEP_PX = 16  # patch_px is a multiple of it
 
 
@@ -42,3 +48,12 @@ def grid_with_halo(candidate: Candidate) -> RasterGrid:
     """The grid that a work item's pixels cover: its block and the halo around it."""
     halo, grid = candidate.halo_px, candidate.grid
     return grid.window(-halo, -halo, grid.rows + 2 * halo, grid.cols + 2 * halo)
+
+
+def lonlat_box(header: RasterHeader) -> tuple[float, float, float, float]:
+    """Footprint of a raster as a box, east beyond 180 where it crosses the antimeridian."""
+    rows = np.concatenate([0 * _EDGE, 0 * _EDGE + 1, _EDGE, _EDGE]) * header.rows
+    cols = np.concatenate([_EDGE, _EDGE, 0 * _EDGE, 0 * _EDGE + 1]) * header.cols
+    lon, lat = header.lonlat(rows, cols)
+    lon = lon[0] + np.mod(lon - lon[0] + 180.0, 360.0) - 180.0
+    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())

@@ -18,7 +18,7 @@ SET ?=
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-build-sar1m: $(VENV)/.pipeline  ## REGION=sample|folder:PATH|simulated:CELLS [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [SET="a.b=c ..."]
+build-sar1m: $(VENV)/.pipeline  ## REGION=sample|safe:PATH|folder:PATH|simulated:CELLS [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [SET="a.b=c ..."]
 	@$(BIN)/sar1m build --region "$(REGION)" $(if $(OUT),--out "$(OUT)") $(if $(CONFIG),--config "$(CONFIG)") \
 		$(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(foreach pair,$(SET),--set "$(pair)")
 
@@ -40,9 +40,9 @@ check: $(VENV)/.dev  ## lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## benchmarks: registration, CPU by stage, memory, workers, packing; tables in tests/benchmarks/results
-	$(BIN)/python tests/benchmarks/bench_registration.py
-	$(BIN)/python tests/benchmarks/bench_pipeline.py
+bench: $(VENV)/.dev  ## benchmarks: registration, radar geometry, radiometry, geocoding, truth, the pipeline; tables in tests/benchmarks/results
+	for name in registration geometry radiometry geocoding truth safe pipeline; do \
+		$(BIN)/python tests/benchmarks/bench_$$name.py || exit 1; done
 
 constraints: $(VENV)/.dev  ## writes constraints.txt anew from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable --exclude sar1m > constraints.txt

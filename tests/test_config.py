@@ -65,7 +65,7 @@ def values_of(field):
         edges = {"exclude_min": above, "exclude_max": below and high is not None}
         return st.floats(low, high, allow_nan=False, allow_infinity=False, **edges)
     if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal:
-        return st.lists(st.sampled_from(get_args(get_args(kind)[0])), max_size=4).map(tuple)
+        return st.lists(st.sampled_from(get_args(get_args(kind)[0])), unique=True).map(tuple)
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     lists = st.lists(text, max_size=4).map(tuple)
     names = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)

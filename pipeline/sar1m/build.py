@@ -74,7 +74,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     aside by name.
     """
     region = parse_region(request.region)
-    source = open_source(region)
+    source = open_source(region, request.out.absolute() / "cache")
     choice = assemble.choice_digest(request.config)
     request = replace(request, out=request.out.absolute())  # workers may run elsewhere
     claim(request.out, region.label)
@@ -83,6 +83,9 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
         log.event("start", region=request.region, config=request.config.digest())
         with watch.stage("plan", 0):
             plan, candidates = make_plan(region.label, source.candidates(request.config), request.config)
+        for remark in source.remarks:
+            watch.note(remark)
+            log.event("left out", remark=remark)
         current = current_facts(request.out, plan, choice)
         if current is not None:
             log.event("nothing to do")

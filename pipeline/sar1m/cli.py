@@ -30,7 +30,7 @@ from sar1m.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
 from sar1m.sources.region import Region, cells_of, parse_region
 from sar1m.sources.registry import open_source
 from sar1m.stages.plan import make_plan, read_plan
-from sar1m.terminal import TerminalWatch, count_table, print_summary
+from sar1m.terminal import TerminalWatch, count_table, print_summary, program
 
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
@@ -43,8 +43,8 @@ RegionOption = Annotated[
     str,
     typer.Option(
         "--region",
-        help="sample; folder:PATH; simulated:CELLS; a country (name or ISO code); west,south,east,north; or a "
-        "GeoJSON/GeoPackage file.",
+        help="sample; safe:PATH; folder:PATH; simulated:CELLS; a country (name or ISO code); west,south,east,north; "
+        "or a GeoJSON/GeoPackage file.",
     ),
 ]
 ConfigOption = Annotated[
@@ -96,7 +96,10 @@ def plan(region: RegionOption, config: ConfigOption = None, overrides: SetOption
         text = f"{place.label}: {cells:,} cells of 10 km, up to {cells * patches_per_cell:,} patches per date."
         console.print(text, soft_wrap=True)
         return
-    planned, candidates = make_plan(place.label, open_source(place).candidates(settings), settings)
+    source = open_source(place)
+    planned, candidates = make_plan(place.label, source.candidates(settings), settings)
+    for remark in source.remarks:
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
     paired = sum(candidate.optical is not None for candidate in candidates.values())
     console.print(
         f"{place.label}: {len(planned.items):,} work items ({paired:,} with an optical partner), "
@@ -203,6 +206,30 @@ def info(
     if split is not None:
         opening = f'import xarray; xarray.open_zarr("{out}/{DATA_DIR}/{split}.zarr", consolidated=False)'
         console.print(opening, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    lon: Annotated[
+        float, typer.Option(min=-180, max=180, help="Degrees; the scene lies over the nearest cell.")
+    ] = 11.5,
+    lat: Annotated[float, typer.Option(min=-75, max=75, help="Degrees.")] = 47.3,
+    relief_m: Annotated[float, typer.Option(min=0, max=1500, help="Standard deviation of height.")] = 150.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    *,
+    whole_swath: Annotated[
+        bool, typer.Option("--whole-swath", help="16,700 x 26,000 px over repeated ground, SAR alone: for load tests.")
+    ] = False,
+) -> None:
+    """Writes a Sentinel-1 product of a made-up place with DEM and optical partner, to try `safe:FOLDER` on."""
+    from sar1m.simulate.safe.demonstration import write_demonstration  # noqa: PLC0415  a compiler others need not load
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder}: is not empty. Give a new or empty folder.")
+    path = write_demonstration(folder, lon=lon, lat=lat, relief_m=relief_m, seed=seed, whole_swath=whole_swath)
+    console.print(f"Product: {path}", highlight=False, soft_wrap=True)
+    console.print(f"Build:   {program()} build --region safe:{folder}", highlight=False, soft_wrap=True)
 
 
 @app.command()

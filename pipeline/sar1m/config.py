@@ -114,9 +114,10 @@ class SafeConfig(Section):
     """The safe source: how Sentinel-1 GRD products become backscatter on the grid.
 
     dem, geoid, orbits, optical: files or folders; where left out, the folders dem, geoid, orbits and optical beside the
-    products. geocoding auto: by range-Doppler with a DEM; without one by the product's tie points, where their own
-    heights say that relief moves nothing by more than max_relief_error_px. ground_range_rule, azimuth_rule: see
-    core/radar/product.py.
+    products. heights auto: of the DEM; without one those of the product's tie points, where these differ so little
+    around a block that relief moves nothing by more than max_relief_error_px; tie_points: theirs, whatever the relief.
+    sea_level: where no DEM tile is, the sea's own height: auto by the coastlines that come with sar1m.
+    ground_range_rule, azimuth_rule: see core/radar/product.py.
     """
 
     quantity: Literal["gamma0", "sigma0"] = "gamma0"
@@ -125,7 +126,8 @@ class SafeConfig(Section):
     mask_border_noise: bool = True
     flatten_terrain: bool = True
     resampling: Literal["nearest", "bilinear", "cubic"] = "bilinear"
-    geocoding: Literal["auto", "range_doppler", "tie_points"] = "auto"
+    heights: Literal["auto", "dem", "tie_points"] = "auto"
+    sea_level: Literal["auto", "always", "never"] = "auto"
     max_relief_error_px: float = Field(default=0.5, gt=0)
     ground_range_rule: Literal["interpolated", "nearest"] = "interpolated"
     azimuth_rule: Literal["zero_doppler", "geolocation_grid"] = "zero_doppler"
@@ -135,6 +137,12 @@ class SafeConfig(Section):
     orbits: str | None = None
     optical: str | None = None
     skip_known_bad: bool = True
+
+    @model_validator(mode="after")
+    def _each_polarisation_once(self) -> SafeConfig:
+        if len(set(self.polarisations)) != len(self.polarisations):
+            raise ValueError(f"polarisations {', '.join(self.polarisations)}: name each once")
+        return self
 
     @property
     def places(self) -> dict[str, str]:

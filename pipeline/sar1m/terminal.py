@@ -18,6 +18,7 @@ from sar1m.build import BuildSummary
 from sar1m.schema import SPLITS
 
 LINE_EVERY_S = 10.0  # between two lines of a log that is no terminal
+SHOWN_FAILURES = 10  # more of them hide the counts
 
 
 class RateColumn(ProgressColumn):
@@ -82,9 +83,12 @@ def print_summary(console: Console, out: Path, summary: BuildSummary) -> None:
             highlight=False,
         )
     console.print(count_table(summary.facts))
-    for item in summary.failed:
+    for item in summary.failed[:SHOWN_FAILURES]:
         text = f"failed: {item.item_id}: {item.error}: {item.cause}"
         console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    if len(summary.failed) > SHOWN_FAILURES:
+        more = f"... and {len(summary.failed) - SHOWN_FAILURES} more: {program()} status {out} names them all."
+        console.print(more, style="red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Store:  {out}", highlight=False, soft_wrap=True)
     console.print(f"Page:   {out / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     console.print(f"Verify: {program()} verify {out}", highlight=False, soft_wrap=True)

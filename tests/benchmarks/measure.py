@@ -27,7 +27,7 @@ import psutil
 
 RESULTS = Path(__file__).parent / "results"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "GDAL_NUM_THREADS": "1"}
-PACKAGES = ("numpy", "scipy", "zarr", "numcodecs", "google-crc32c", "rasterio", "pyarrow", "pandas", "dask")
+PACKAGES = ("numpy", "scipy", "zarr", "numcodecs", "google-crc32c", "rasterio", "numba", "pyarrow", "pandas", "dask")
 SAMPLING_S = 0.05  # between two looks at memory
 MIB = 2**20
 

@@ -48,7 +48,6 @@ _KERNEL_MARGIN_PX: Final = 4  # cubic reaches two pixels, one more for each roun
 # GDAL follows a projection exactly only at the ends and the middle of a line and may err by 1/8 px elsewhere. On lines
 # of 256 px of 10 m that comes to under 0.06 px, 0.01 px in the mean (1,056 px: 0.2 and 0.03 px).
 _WARP_TILE_PX: Final = 256
-_DIGEST_PIECE_BYTES: Final = 2**20
 # VRT, GTI and the network drivers refer to other files. GDAL drops drivers only before its first use in a process, so
 # this is the second wall; driver="GTiff" at each open is the first.
 _GDAL_OPTIONS: Final[dict[str, Any]] = {
@@ -56,6 +55,7 @@ _GDAL_OPTIONS: Final[dict[str, Any]] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no side-car files: what is hashed is what is read
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "GDAL_NUM_THREADS": "1",
+    "GDAL_CACHEMAX": 2**24,  # bytes; the default, a share of the machine, fills with strips nobody reads again
 }
 
 
@@ -137,23 +137,19 @@ class WindowPixels:
 
 def file_digest(path: Path) -> str:
     """blake2b-128 of a file's bytes, hexadecimal, read in pieces. Raises SourceError where it cannot be read."""
-    digest = hashlib.blake2b(digest_size=16)
     try:
         with path.open("rb") as stream:
-            while piece := stream.read(_DIGEST_PIECE_BYTES):
-                digest.update(piece)
+            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}. Check its name and permissions.") from error
-    return digest.hexdigest()
 
 
 def read_header(source: RasterInput) -> RasterHeader:
     """Header of a GeoTIFF, without reading a pixel.
 
-    Raises SourceError where the input is missing, empty, no TIFF, not local, without a coordinate system, of a
-    complex or unknown type, or larger than MAX_SIDE_PX, MAX_BANDS or MAX_TILE_BYTES allow.
-    """
-    with _opened(source) as dataset:
+    Raises SourceError where the input is missing, empty, no TIFF, not local, without a coordinate system, of a complex
+    or unknown type, or larger than MAX_SIDE_PX, MAX_BANDS or MAX_TILE_BYTES allow."""
+    with opened(source) as dataset:
         return _header(dataset, _name(source))
 
 
@@ -165,7 +161,7 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
     Numbers are held as float64 until the last step. Raises SourceError as read_header does, and where a band is
     missing, a tile is damaged, or the wanted part of the raster exceeds MAX_READ_PX.
     """
-    with _opened(source) as dataset:
+    with opened(source) as dataset:
         header = _header(dataset, _name(source))
         if not bands or min(bands) < 1 or max(bands) > header.bands:
             raise SourceError(
@@ -180,6 +176,14 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
     else:
         pixels = _place(values, window, grid, offset)
     return WindowPixels(pixels=pixels.astype(np.float32), resampled=offset is None, infinities=infinities)
+
+
+def read_pixels(source: RasterInput, *, top: int, left: int, rows: int, cols: int) -> FloatArray:
+    """Band 1 in a window of the raster's own pixels, NaN without data. Raises SourceError as read_window does."""
+    with opened(source) as dataset:
+        header, window = _header(dataset, _name(source)), Window(left, top, cols, rows)
+        planes, _ = _read_values(dataset, header, window, (1,), ReadRule(resampling="nearest"))
+    return np.asarray(planes[0])
 
 
 def _name(source: RasterInput) -> str:
@@ -213,8 +217,8 @@ def _check_magic(head: bytes, name: str) -> None:
 
 
 @contextmanager
-def _opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
-    """A rasterio dataset. Turns GDAL's complaints, here and while it is in use, into SourceError."""
+def opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
+    """A rasterio dataset, GTiff only. Turns GDAL's complaints, here and while it is in use, into SourceError."""
     name = _name(source)
     try:
         with ExitStack() as stack:
@@ -231,7 +235,7 @@ def _opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
 
 
 def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
-    _check_size(dataset, name)
+    check_size(dataset, name)
     if dataset.crs is None:
         points = len(dataset.gcps[0])
         found = f"found {points} ground control points" if points else "found none"
@@ -256,7 +260,8 @@ def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
     )
 
 
-def _check_size(dataset: rasterio.DatasetReader, name: str) -> None:
+def check_size(dataset: rasterio.DatasetReader, name: str) -> None:
+    """Raises SourceError where sides, bands, pixel type or the size of a tile are beyond what is read."""
     if max(dataset.width, dataset.height) > MAX_SIDE_PX or dataset.count > MAX_BANDS:
         raise SourceError(
             f"{name}: announces {dataset.height} x {dataset.width} px and {dataset.count} bands; at most "
@@ -353,8 +358,7 @@ def _place(values: FloatArray, window: Window, grid: RasterGrid, offset: tuple[i
 
 
 def _scales(header: RasterHeader, grid: RasterGrid) -> tuple[float, float]:
-    """Target pixels to one source pixel, downwards and across, at the raster's centre; under 1 the kernel widens and
-    averages. Within SAME_SCALE of 1 it is 1: an ordinary interpolation."""
+    """Target pixels to one source pixel, down and across, at the raster's centre; under 1 the kernel averages."""
     middle_row, middle_col = header.rows / 2, header.cols / 2
     lon, lat = header.lonlat([middle_row, middle_row + 1, middle_row], [middle_col, middle_col, middle_col + 1])
     x_m, y_m = rasterio.warp.transform(CRS.from_epsg(4326), CRS.from_epsg(grid.epsg), lon, lat)

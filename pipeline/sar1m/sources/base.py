@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from sar1m.config import BuildConfig
@@ -11,6 +11,11 @@ from sar1m.records import BlockPixels, Candidate
 
 class Source(Protocol):
     """A place scenes come from. Instances pickle and hold no secrets: credentials live in a worker's environment."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What candidates left out on purpose and why, one line each; complete once it has run to its end."""
+        ...
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """Work items in an order that depends on the inputs and the configuration alone.

@@ -48,6 +48,7 @@ class FolderSource:
 
     path: Path
     name: str = "folder"
+    remarks: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:

@@ -27,6 +27,7 @@ import shapely
 from sar1m.errors import RegionError
 
 _FILE: Final = "natural_earth_countries.topojson"
+_LINE_DEG: Final = 0.01  # to which outlines were thinned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +134,15 @@ def country_of(lon: npt.ArrayLike, lat: npt.ArrayLike) -> list[str | None]:
         inside = near[shapely.intersects_xy(outlines[number], x[near], y[near])]
         code[inside] = countries()[number].alpha_3
     return list(code)
+
+
+def touches_land(west: float, south: float, east: float, north: float) -> bool:
+    """Whether a box in degrees meets a country, or comes within 1 km of its thinned outline. west < east, both of
+    which may pass +-180 by less than a turn. Islands too small for a map of 1:50m are sea here."""
+    tree, outlines = _search_tree()
+    for turn in (-360.0, 0.0, 360.0):
+        box = shapely.box(west + turn, south, east + turn, north)
+        near = outlines[tree.query(box.buffer(_LINE_DEG))]
+        if any(shapely.dwithin(outline, box, _LINE_DEG) for outline in near):
+            return True
+    return False

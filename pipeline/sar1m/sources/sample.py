@@ -81,6 +81,7 @@ class SampleSource:
     """Six pairs from Austria, Finland, Ireland and Portugal; no account and no network once the package is there."""
 
     name: str = "sample"
+    remarks: tuple[str, ...] = ()
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """One work item a chip, in the order of chip names.

@@ -62,6 +62,7 @@ class SimulatedSource:
 
     n_cells: int
     name: str = "simulated"
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """An empty build would pass for a finished one."""

@@ -50,7 +50,10 @@ from sar1m.stages.select_pack import (
 )
 from sar1m.stages.statistics import Normalisation, count_summary, self_test_summary, site_summary
 
-BYTE_DECIDING = ("numpy", "scipy", "zarr", "numcodecs", "rasterio", "pyarrow", "pandas", "shapely", "pillow", "jinja2")
+BYTE_DECIDING = (
+    *("numpy", "scipy", "numba", "zarr", "numcodecs", "rasterio", "pyproj", "pyarrow", "pandas", "shapely"),
+    *("pillow", "jinja2"),
+)
 BLOCKS_A_BATCH = 128
 
 

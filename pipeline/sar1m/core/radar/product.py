@@ -126,7 +126,7 @@ class AzimuthNoise:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ThermalNoise:
     """Noise power in DN^2: range vectors times the azimuth factor of the swath a pixel lies in. azimuth is empty for
-    products of IPF before 2.9, where the factor is 1."""
+    products of IPF before 2.9 and for stripmap, where the factor is 1."""
 
     range_power: LutVectors
     azimuth: tuple[AzimuthNoise, ...]

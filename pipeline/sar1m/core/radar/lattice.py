@@ -1,0 +1,351 @@
+"""Where the pixels of a map show in an image, solved exactly on a lattice of nodes and interpolated between them.
+
+Nodes stand every few pixels at three heights. Azimuth time, line and sample are quadratic in height through the three
+and bilinear between the nodes. The rule for the slant-to-ground polynomials bends (or breaks) the sample at fixed
+azimuth times: each stretch between two such times has sample nodes of its own, and a pixel takes those of the stretch
+its azimuth time lies in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from sar1m.core.radar.compiled import compiled
+from sar1m.core.radar.geodesy import ecef_from_geodetic
+from sar1m.core.radar.ground_range import ground_range_m
+from sar1m.core.radar.product import F64, I64, Convention, GrdGeometry, ImageWindow
+from sar1m.core.radar.range_doppler import ImagePoints, image_coordinates
+from sar1m.core.utm import lonlat_from_utm
+from sar1m.errors import SourceError
+from sar1m.records import F32, RasterGrid
+
+WORST_PX: Final = 0.05
+_FINEST_SPACING_PX: Final = 4
+_LEAST_HALF_RANGE_M: Final = 50.0  # below it the quadratic in height would live on rounding
+_BEYOND_PX: Final = 16.0  # how far outside the image a checked point may lie: beyond, polynomials run wild
+Heights = tuple[F32, np.float32, np.float32]  # in metres, their middle, and 1 / half their range
+Nodes = tuple[F64, F64, F64, F64]  # time_s, break_s, line, sample of a lattice
+
+_NODE_HEIGHTS: Final = np.array([-1.0, 0.0, 1.0])
+_CHECKED_HEIGHTS: Final = np.array([-1.0, -(3**-0.5), 3**-0.5, 1.0])  # ends, and where a quadratic errs most
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lattice:
+    """Image coordinates of a map's pixels by position and height.
+
+    grid: the map; its pixel (0, 0) lies first_row and first_col pixels from the first node; nodes are spacing_px
+    apart, (I, J) of them. Heights count as u = (height - mid_height_m) / half_height_m, -1 to 1 over the range the
+    lattice was made for; time_s (s after the epoch), line: (3, I, J), factors of 1, u and u^2; sample: (S, 3, I, J),
+    one set for each stretch of azimuth time, parted at break_s (S - 1,). NaN where the satellite sees no such point.
+    error_px: the worst found against the exact solution, NaN where no part of the map is near the image.
+    """
+
+    geometry: GrdGeometry
+    convention: Convention
+    grid: RasterGrid
+    first_row: int
+    first_col: int
+    spacing_px: int
+    mid_height_m: float
+    half_height_m: float
+    time_s: F64
+    line: F64
+    break_s: F64
+    sample: F64
+    error_px: float
+
+    def crop(self, rows: int, cols: int) -> Lattice:
+        """The lattice of the grid less its margin: so many rows above and below, and columns left and right."""
+        inner = self.grid.window(rows, cols, self.grid.rows - 2 * rows, self.grid.cols - 2 * cols)
+        return replace(self, grid=inner, first_row=self.first_row + rows, first_col=self.first_col + cols)
+
+    def window(self, margin_px: int = 3) -> ImageWindow:
+        """The rectangle of the image which the grid needs at any height the lattice was made for.
+
+        margin_px: pixels beyond the outermost coordinates, for the reach of an interpolation. Clipped to the image;
+        0 lines and 0 samples where the grid misses it.
+        """
+        rows, cols = self._nodes_around()
+        corners = (_at_heights(self.line[:, rows, cols]), _at_heights(self.sample[:, :, rows, cols]))
+        first_line, lines = _clip(corners[0], margin_px, self.geometry.lines)
+        first_sample, samples = _clip(corners[1], margin_px, self.geometry.samples)
+        if lines == 0 or samples == 0:
+            return ImageWindow(line=0, sample=0, lines=0, samples=0)
+        return ImageWindow(line=first_line, sample=first_sample, lines=lines, samples=samples)
+
+    def coordinates(self, row_px: F64, height_m: F32, origin: ImageWindow) -> tuple[F32, F32]:
+        """Line and sample, (n, cols), of points in the rows row_px (n,), which may lie between pixels, and in every
+        column of the grid.
+
+        height_m: (n, cols), ellipsoidal. Counted from the window's first line and sample, so that 32 bits are exact
+        to 1e-4 px. NaN where the height is NaN.
+        """
+        line_px, sample_px = np.empty_like(height_m), np.empty_like(height_m)
+        _interpolate(
+            (self.first_row + row_px, self.first_col, self.spacing_px),
+            (height_m, np.float32(self.mid_height_m), np.float32(1 / self.half_height_m)),
+            (self.time_s, self.break_s, self.line, self.sample),
+            (float(origin.line), float(origin.sample)),
+            (line_px, sample_px),
+        )
+        return line_px, sample_px
+
+    def _nodes_around(self) -> tuple[slice, slice]:
+        """The nodes that enclose the grid."""
+        first_i, first_j = self.first_row // self.spacing_px, self.first_col // self.spacing_px
+        last_i = -(-(self.first_row + self.grid.rows - 1) // self.spacing_px)
+        last_j = -(-(self.first_col + self.grid.cols - 1) // self.spacing_px)
+        return slice(first_i, last_i + 1), slice(first_j, last_j + 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Stretches:
+    """Stretches of azimuth time within which the ground range of a fixed slant range is linear in time.
+
+    break_s (S - 1,) parts them; start_s, stop_s (S,): two times which tell that line, equal where it is level.
+    """
+
+    break_s: F64
+    start_s: F64
+    stop_s: F64
+
+
+def fit_lattice(
+    geometry: GrdGeometry,
+    grid: RasterGrid,
+    height_range_m: tuple[float, float],
+    convention: Convention,
+    spacing_px: int = 64,
+) -> Lattice:
+    """The lattice of a grid for ellipsoidal heights between the two given (they bound what may be asked of it).
+
+    The fit checks itself: midway between nodes, at four heights, the exact solution is held against the interpolated
+    one. Over 0.05 px (of points within 16 px of the image) the spacing is halved, until it holds.
+    Raises SourceError where it does not hold at 4 px or the range of heights is not finite.
+    """
+    low_m, high_m = height_range_m
+    if not (np.isfinite(low_m) and np.isfinite(high_m) and low_m <= high_m):
+        raise SourceError(
+            f"{geometry.name}: a lattice needs a finite range of heights, lowest first; found {height_range_m}. "
+            "Give it only blocks whose heights are known somewhere."
+        )
+    while True:
+        lattice = _solve_nodes(geometry, grid, (low_m, high_m), convention, spacing_px)
+        error_px = _worst_error_px(lattice)
+        if not error_px > WORST_PX:
+            return replace(lattice, error_px=error_px)
+        if spacing_px < 2 * _FINEST_SPACING_PX:
+            raise SourceError(
+                f"{geometry.name}: interpolation between nodes {spacing_px} px apart errs by {error_px:.3g} px, more "
+                f"than {WORST_PX} px, over heights {low_m:.0f} to {high_m:.0f} m. Check the product's orbit and "
+                "slant-to-ground polynomials, or leave the product out."
+            )
+        spacing_px //= 2
+
+
+def node_points(grid: RasterGrid, row_px: F64, col_px: F64, height_m: F64) -> F64:
+    """Earth-fixed points (heights, rows, cols, 3) in metres at positions on a grid; 0, 0: middle of the first pixel."""
+    x_m = grid.left_m + (col_px + 0.5) * grid.gsd_m
+    y_m = grid.top_m - (row_px + 0.5) * grid.gsd_m
+    lon_deg, lat_deg = lonlat_from_utm(x_m[None, :], y_m[:, None], grid.epsg)
+    return ecef_from_geodetic(lon_deg, lat_deg, height_m[:, None, None])
+
+
+def quadratic_in_height(values: F64) -> F64:
+    """Factors of 1, u and u^2 of the quadratics through values at u = -1, 0 and 1; both (..., 3, I, J)."""
+    below, middle, above = np.moveaxis(values, -3, 0)
+    return np.stack((middle, (above - below) / 2, (above + below) / 2 - middle), axis=-3)
+
+
+def _solve_nodes(
+    geometry: GrdGeometry,
+    grid: RasterGrid,
+    height_range_m: tuple[float, float],
+    convention: Convention,
+    spacing_px: int,
+) -> Lattice:
+    """The lattice with nodes so far apart, unchecked."""
+    mid_m = sum(height_range_m) / 2
+    half_m = max((height_range_m[1] - height_range_m[0]) / 2, _LEAST_HALF_RANGE_M)
+    row_px, col_px = (spacing_px * np.arange(max(-(-(n - 1) // spacing_px), 1) + 1.0) for n in (grid.rows, grid.cols))
+    points_m = node_points(grid, row_px, col_px, mid_m + half_m * _NODE_HEIGHTS)
+    seen = image_coordinates(geometry, points_m, convention)
+    stretches = _stretches(geometry, convention, seen.azimuth_time_s)
+    return Lattice(
+        geometry=geometry,
+        convention=convention,
+        grid=grid,
+        first_row=0,
+        first_col=0,
+        spacing_px=spacing_px,
+        mid_height_m=mid_m,
+        half_height_m=half_m,
+        time_s=quadratic_in_height(seen.azimuth_time_s),
+        line=quadratic_in_height(seen.line),
+        break_s=stretches.break_s,
+        sample=quadratic_in_height(_stretched_samples(geometry, convention, stretches, seen)),
+        error_px=np.nan,
+    )
+
+
+def _stretches(geometry: GrdGeometry, convention: Convention, azimuth_time_s: F64) -> _Stretches:
+    """Those of the product's records that lie in a range of azimuth times."""
+    record_s = geometry.ground_range.time_s
+    if convention.ground_range == "nearest":
+        break_s, start_s, stop_s = (record_s[1:] + record_s[:-1]) / 2, record_s, record_s
+    else:
+        break_s, start_s, stop_s = record_s, np.append(record_s[:1], record_s), np.append(record_s, record_s[-1:])
+    known_s = azimuth_time_s[np.isfinite(azimuth_time_s)]
+    if known_s.size == 0:
+        return _Stretches(break_s=break_s[:0], start_s=start_s[:1], stop_s=stop_s[:1])
+    first, last = np.searchsorted(break_s, (known_s.min(), known_s.max()))
+    kept = slice(first, last + 1)
+    return _Stretches(break_s=break_s[first:last], start_s=start_s[kept], stop_s=stop_s[kept])
+
+
+def _stretched_samples(geometry: GrdGeometry, convention: Convention, stretches: _Stretches, seen: ImagePoints) -> F64:
+    """Samples of the nodes under the rule of each stretch, (S, 3, I, J), continued beyond its ends."""
+    shape = (-1, 1, 1, 1)
+    start_s, stop_s = stretches.start_s.reshape(shape), stretches.stop_s.reshape(shape)
+    rule = convention.ground_range
+    at_start_m = ground_range_m(geometry.ground_range, start_s, seen.slant_range_m, rule)
+    at_stop_m = ground_range_m(geometry.ground_range, stop_s, seen.slant_range_m, rule)
+    onward = (seen.azimuth_time_s - start_s) / np.where(stop_s > start_s, stop_s - start_s, 1.0)
+    return (at_start_m + onward * (at_stop_m - at_start_m)) / geometry.range_spacing_m
+
+
+def _worst_error_px(lattice: Lattice) -> float:
+    """Greatest distance along line or sample to the exact solution midway between nodes; NaN with no point to see."""
+    grid = lattice.grid
+    row_px, col_px = _checked_px(grid.rows, lattice.spacing_px), _checked_px(grid.cols, lattice.spacing_px)
+    heights_m = lattice.mid_height_m + lattice.half_height_m * _CHECKED_HEIGHTS
+    points_m = node_points(grid, row_px.astype(np.float64), col_px.astype(np.float64), heights_m)
+    exact = image_coordinates(lattice.geometry, points_m, lattice.convention)
+    line, sample = exact.line, exact.sample
+    lines, samples = lattice.geometry.lines + _BEYOND_PX, lattice.geometry.samples + _BEYOND_PX
+    near = (line > -_BEYOND_PX) & (line < lines) & (sample > -_BEYOND_PX) & (sample < samples)
+    if not near.any():
+        return np.nan
+    origin = ImageWindow(line=int(line[near].min()), sample=int(sample[near].min()), lines=0, samples=0)
+    worst_px = 0.0
+    for level, height_m in enumerate(heights_m):
+        level_m = np.full((row_px.size, grid.cols), height_m, dtype=np.float32)
+        lines_px, samples_px = lattice.coordinates(row_px.astype(np.float64), level_m, origin)
+        off_px = np.maximum(
+            np.abs(lines_px[:, col_px] + origin.line - line[level]),
+            np.abs(samples_px[:, col_px] + origin.sample - sample[level]),
+        )
+        worst_px = max(worst_px, float(np.max(np.where(near[level], off_px, 0.0))))
+    return worst_px
+
+
+def _checked_px(size: int, spacing_px: int) -> I64:
+    """Pixels on nodes and midway between them, thinned by an odd number to some 12 so that both kinds stay. Where the
+    error bends up one way and down the other, it is greatest on the sides of a tile and not in its middle."""
+    halves_px = np.minimum(np.arange(0, size + spacing_px // 2, spacing_px // 2), size - 1)
+    return halves_px[:: 2 * (halves_px.size // 24) + 1]
+
+
+def _at_heights(factors: F64) -> F64:
+    """Values at u = -1, 0 and 1 of factors (..., 3, I, J)."""
+    constant, slope, bend = np.moveaxis(factors, -3, 0)
+    return np.stack((constant - slope + bend, constant, constant + slope + bend))
+
+
+def _clip(coordinate_px: F64, margin_px: int, size: int) -> tuple[int, int]:
+    """First pixel and number of pixels of a range of coordinates with its margin, inside an image."""
+    known_px = coordinate_px[np.isfinite(coordinate_px)]
+    if known_px.size == 0:
+        return 0, 0
+    first = max(int(np.floor(known_px.min())) - margin_px, 0)
+    last = min(int(np.ceil(known_px.max())) + margin_px, size - 1)
+    return first, max(last - first + 1, 0)
+
+
+@compiled
+def _stretch_of(break_s: F64, time_s: float) -> int:
+    """Index of the stretch a time lies in."""
+    index = 0
+    while index < break_s.size and time_s > break_s[index]:
+        index += 1
+    return index
+
+
+@compiled
+def _row_factors(nodes: F64, tile: tuple[int, int], down: float, less: float, factors: F32) -> None:
+    """Factors (6,) of 1, u, u^2 at the left edge of a tile, less an offset, and their change to its right edge."""
+    i, j = tile
+    for k in range(3):
+        left = (1.0 - down) * nodes[k, i, j] + down * nodes[k, i + 1, j]
+        right = (1.0 - down) * nodes[k, i, j + 1] + down * nodes[k, i + 1, j + 1]
+        factors[k] = left - less if k == 0 else left
+        factors[3 + k] = right - left
+
+
+@compiled
+def _reach(factors: F32) -> tuple[float, float]:
+    """Bounds of the values a tile's row can take at heights u of -1 to 1."""
+    left, right = factors[0], factors[0] + factors[3]
+    spread_left = abs(factors[1]) + abs(factors[2])
+    spread_right = abs(factors[1] + factors[4]) + abs(factors[2] + factors[5])
+    return min(left - spread_left, right - spread_right), max(left + spread_left, right + spread_right)
+
+
+@compiled
+def _fill(
+    part: tuple[int, int, int], per_col: np.float32, heights: Heights, factors: tuple[F32, F32], found: tuple[F32, F32]
+) -> None:
+    """Two fields in the columns start to stop of a row; start lies so many columns right of the tile's left edge."""
+    start, stop, right = part
+    height_m, mid_m, per_half = heights
+    p, q = factors
+    a0, b0, c0, a1, b1, c1 = p[0], p[1], p[2], p[3], p[4], p[5]
+    d0, e0, f0, d1, e1, f1 = q[0], q[1], q[2], q[3], q[4], q[5]
+    first, second = found
+    for col in range(start, stop):
+        x = np.float32(col - start + right) * per_col
+        u = (height_m[col] - mid_m) * per_half
+        first[col] = (a0 + a1 * x) + u * ((b0 + b1 * x) + u * (c0 + c1 * x))
+        second[col] = (d0 + d1 * x) + u * ((e0 + e1 * x) + u * (f0 + f1 * x))
+
+
+@compiled
+def _interpolate(
+    place: tuple[F64, int, int], heights: Heights, nodes: Nodes, origin: tuple[float, float], found: tuple[F32, F32]
+) -> None:
+    """Lines and samples row by row, a stretch of a row between two columns of nodes at a time."""
+    row_px, first_col, spacing_px = place
+    height_m, mid_m, per_half = heights
+    time_s, break_s, line, sample = nodes
+    cols, tiles = height_m.shape[1], line.shape[2] - 1
+    per_col = np.float32(1.0 / spacing_px)
+    of_line, of_sample, of_time = np.empty((3, 6), dtype=np.float32)
+    late_s, other_px = np.empty((2, cols), dtype=np.float32)
+    for n in range(row_px.size):
+        i = min(int(row_px[n] // spacing_px), line.shape[1] - 2)
+        down = row_px[n] / spacing_px - i
+        row_heights = (height_m[n], mid_m, per_half)
+        row_line, row_sample = found[0][n], found[1][n]
+        start = 0
+        while start < cols:
+            j = min((first_col + start) // spacing_px, tiles - 1)
+            stop = cols if j == tiles - 1 else min(cols, (j + 1) * spacing_px - first_col)
+            part = (start, stop, first_col + start - j * spacing_px)
+            _row_factors(time_s, (i, j), down, 0.0, of_time)
+            earliest_s, latest_s = _reach(of_time)
+            first, last = _stretch_of(break_s, earliest_s), _stretch_of(break_s, latest_s)
+            _row_factors(line, (i, j), down, origin[0], of_line)
+            _row_factors(sample[first], (i, j), down, origin[1], of_sample)
+            _fill(part, per_col, row_heights, (of_line, of_sample), (row_line, row_sample))
+            for stretch in range(first + 1, last + 1):
+                _row_factors(time_s, (i, j), down, break_s[stretch - 1], of_time)
+                _row_factors(sample[stretch], (i, j), down, origin[1], of_sample)
+                _fill(part, per_col, row_heights, (of_time, of_sample), (late_s, other_px))
+                for col in range(start, stop):
+                    if late_s[col] > 0:
+                        row_sample[col] = other_px[col]
+            start = stop

@@ -1,0 +1,63 @@
+"""Look-up tables of a product on any window of its image.
+
+A table is bilinear: linear along samples within each vector, then linear along lines between two vectors. So a window
+needs each of its few vectors interpolated once along its samples; what remains per pixel is one linear blend.
+Outside the vectors the nearest vector, or the vector's own end value, holds: annotated tables reach over the image's
+edges, and the slope of a noise table's last step, which often falls to 0, must not be carried on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sar1m.core.radar.compiled import compiled
+from sar1m.core.radar.product import F64, I64, ImageWindow, LutVectors
+
+F32 = npt.NDArray[np.float32]
+
+
+class LutRows(NamedTuple):
+    """A table ready for the lines of a window; a named tuple because compiled code takes one as it is.
+
+    row: (R, samples) vectors at the window's samples, R >= 2. The value at line i and sample j of the window is
+    row[lower[i], j] (1 - weight[i]) + row[lower[i] + 1, j] weight[i].
+    """
+
+    row: F64
+    lower: I64
+    weight: F64
+
+
+def lut_rows(lut: LutVectors, window: ImageWindow) -> LutRows:
+    """The vectors that the window's lines lie between, interpolated along its samples."""
+    line = np.arange(window.line, window.line + window.lines)
+    sample = np.arange(window.sample, window.sample + window.samples)
+    annotated = lut.line.astype(np.float64)
+    last = len(annotated) - 1
+    lower = np.clip(np.searchsorted(annotated, line, side="right") - 1, 0, max(last - 1, 0))
+    upper = np.minimum(lower + 1, last)
+    step = np.maximum(annotated[upper] - annotated[lower], 1.0)
+    weight = np.clip((line - annotated[lower]) / step, 0.0, 1.0)
+    first = int(lower.min())
+    vectors = range(first, int(lower.max()) + 2)
+    row = np.stack([np.interp(sample, lut.sample[v], lut.value[v]) for v in (min(v, last) for v in vectors)])
+    return LutRows(row, (lower - first).astype(np.int64), weight)
+
+
+def interpolate_lut(lut: LutVectors, window: ImageWindow) -> F32:
+    """Values of the table on the window: (lines, samples), in the table's unit. Blended in float64, so that only the
+    rounding to float32 is lost (6e-8 relative)."""
+    table = np.empty((window.lines, window.samples), np.float32)
+    _fill(table, lut_rows(lut, window))
+    return table
+
+
+@compiled
+def _fill(table: F32, rows: LutRows) -> None:
+    for i in range(table.shape[0]):
+        below, above, weight = rows.row[rows.lower[i]], rows.row[rows.lower[i] + 1], rows.weight[i]
+        for j in range(table.shape[1]):
+            table[i, j] = below[j] + weight * (above[j] - below[j])

@@ -1,0 +1,49 @@
+"""What only the manifest says: processor version and relative orbit.
+
+Source: Sentinel-1 product specification, S1-RS-MDA-52-7441, SAFE manifest.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from sar1m.io.safe.xml import XmlNode
+
+RELATIVE_ORBITS: Final = 175  # of one repeat cycle
+_IPF: Final = re.compile(r"\d{1,3}\.\d{1,3}", re.ASCII)
+_SOFTWARE: Final = (
+    "metadataSection/metadataObject[@ID='processing']/metadataWrap/xmlData/{*}processing/{*}facility/{*}software"
+)
+_ORBIT: Final = "metadataSection/metadataObject[@ID='measurementOrbitReference']/metadataWrap/xmlData/{*}orbitReference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """ipf: such as 003.31. orbit_state: ascending or descending. relative_orbit: of the first line, None where the
+    manifest states none."""
+
+    ipf: str
+    absolute_orbit: int
+    relative_orbit: int | None
+    orbit_state: str
+
+
+def read_manifest(root: XmlNode) -> Manifest:
+    """Raises SourceError where the manifest is none of a Sentinel-1 level-1 product."""
+    if not root.element.tag.endswith("}XFDU"):
+        raise root.wrong(f"<{root.element.tag[-80:]}>", "<xfdu:XFDU>, a manifest")
+    version = root.one(_SOFTWARE).element.get("version", "")
+    if not _IPF.fullmatch(version):
+        raise root.wrong(repr(version[:40]), "a version such as 003.31", f"{_SOFTWARE}/@version")
+    orbit = root.one(_ORBIT)
+    relative = "{*}relativeOrbitNumber[@type='start']"
+    passing = orbit.choice("{*}extension/{*}orbitProperties/{*}pass", ("ASCENDING", "DESCENDING"))
+    stated = orbit.element.find(relative) is not None
+    return Manifest(
+        ipf=version,
+        absolute_orbit=orbit.whole("{*}orbitNumber[@type='start']", 0, 10**6),
+        relative_orbit=orbit.whole(relative, 1, RELATIVE_ORBITS) if stated else None,
+        orbit_state=passing.lower(),
+    )

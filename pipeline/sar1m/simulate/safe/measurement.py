@@ -1,0 +1,47 @@
+"""Measurement GeoTIFFs: digital numbers with the geolocation grid as ground control points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.windows import Window
+
+from sar1m.core.radar.product import GrdGeometry
+
+_OPTIONS: Final = {"driver": "GTiff", "count": 1, "dtype": "uint16", "compress": "deflate", "zlevel": 1}
+_STRIP_ROWS: Final = 64
+Strip = tuple[int, npt.NDArray[np.uint16]]
+
+
+def write_measurement(path: Path, geometry: GrdGeometry, strips: Iterable[Strip], *, compressed: bool = False) -> None:
+    """Write strips, each its first line and (lines, samples) of uint16, which together fill the image.
+
+    Real measurements are not compressed and hold one line a strip; compressed=True spares the disk.
+    """
+    grid = geometry.grid
+    points = [
+        # real products write line and pixel as they are, although GDAL counts from a pixel's outer corner
+        GroundControlPoint(
+            row=float(grid.line[n]),
+            col=float(grid.sample[n]),
+            x=float(grid.lon[n]),
+            y=float(grid.lat[n]),
+            z=float(grid.height_m[n]),
+            id=str(n + 1),
+        )
+        for n in range(len(grid.line))
+    ]
+    options = dict(_OPTIONS) if compressed else {k: v for k, v in _OPTIONS.items() if "z" not in k and k != "compress"}
+    options["blockysize"] = _STRIP_ROWS if compressed else 1
+    with rasterio.open(
+        path, "w", height=geometry.lines, width=geometry.samples, gcps=points, crs=CRS.from_epsg(4326), **options
+    ) as dataset:
+        for line, numbers in strips:
+            dataset.write(numbers, 1, window=Window(0, line, numbers.shape[1], numbers.shape[0]))

@@ -1,0 +1,54 @@
+"""Small XML trees, and numbers as Sentinel-1 annotations write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+import numpy as np
+import numpy.typing as npt
+
+Leaf = tuple[str, str | int]
+
+
+def node(name: str, /, *content: Element | Leaf, **attributes: str) -> Element:
+    """An element with children, given as elements or as (name, text) pairs."""
+    element = Element(name, attributes)
+    for child in content:
+        if isinstance(child, tuple):
+            SubElement(element, child[0]).text = str(child[1])
+        else:
+            element.append(child)
+    return element
+
+
+def listing(name: str, items: Iterable[Element]) -> Element:
+    """A list with its count."""
+    children = list(items)
+    return node(name, *children, count=str(len(children)))
+
+
+def numbers(name: str, values: npt.ArrayLike, form: str) -> Element:
+    """A vector with its count, each number in the format form; whole numbers with form d."""
+    flat = np.asarray(values).ravel().tolist()
+    element = Element(name, {"count": str(len(flat))})
+    element.text = " ".join(f"{value:{form}}" for value in flat)
+    return element
+
+
+def exact(value: float) -> str:
+    """A number with all its digits."""
+    return f"{value:.15e}"
+
+
+def moment(epoch: datetime, seconds: float = 0.0) -> str:
+    """Time of day to the microsecond."""
+    return f"{(epoch + timedelta(microseconds=round(seconds * 1e6))).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"
+
+
+def render(root: Element) -> bytes:
+    """The document, indented, in UTF-8."""
+    indent(root)
+    text = tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()

@@ -1,0 +1,137 @@
+"""Which products of a folder are used, and why the others are not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import shapely
+
+from sar1m.config import SafeConfig
+from sar1m.core.radar.product import GeolocationGrid, GrdProduct
+from sar1m.errors import SourceError
+from sar1m.io.raster import file_digest
+from sar1m.io.safe.orbit_file import find_orbit
+from sar1m.io.safe.product import product_digest, read_product
+from sar1m.sources.known_bad import known_fault
+
+SAME_ACQUISITION: Final = timedelta(seconds=3)  # processings start fractions of a second apart, slices 25 s
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SafeScene:
+    """One product that is used. path: zip or folder. orbit_file: replaces the annotation's state vectors.
+    footprint: in degrees, longitudes unrolled around the first tie point. polarisations: those to be read."""
+
+    path: Path
+    product: GrdProduct
+    digest: str
+    orbit_file: Path | None
+    polarisations: tuple[str, ...]
+    footprint: shapely.Polygon
+
+    @property
+    def platform(self) -> str:
+        """Such as sentinel-1a."""
+        return _platform(self.product)
+
+
+def survey(
+    root: Path, paths: list[Path], config: SafeConfig, orbits: Path | None
+) -> tuple[list[SafeScene], tuple[str, ...]]:
+    """Scenes of the products at paths in the order of acquisition and name, and a remark on each that is left out.
+
+    Left out are known bad acquisitions and all but the newest processing of one acquisition. Raises SourceError where
+    there is no product in root, one cannot be read, or has not the polarisations asked for.
+    """
+    if not paths:
+        raise SourceError(
+            f"{root}: no Sentinel-1 product here. Expected *.SAFE folders or zip files with one each, as services "
+            "deliver them."
+        )
+    products = [(path, read_product(path)) for path in paths]
+    good, remarks = _without_known_bad(products) if config.skip_known_bad else (products, [])
+    newest, more = _newest_processing(good)
+    if not newest:
+        raise SourceError(f"{root}: every product is left out: {'; '.join(remarks)}")
+    scenes = [_scene(path, product, config, orbits) for path, product in newest]
+    scenes.sort(key=lambda scene: (scene.product.start, scene.product.product_id))
+    return scenes, tuple(remarks + more)
+
+
+_Found = tuple[Path, GrdProduct]
+
+
+def _without_known_bad(products: Iterable[_Found]) -> tuple[list[_Found], list[str]]:
+    good, remarks = [], []
+    for path, product in products:
+        fault = known_fault(_platform(product), product.start)
+        if fault is None:
+            good.append((path, product))
+        else:
+            remarks.append(f"{product.product_id}: left out, known to be wrong: {fault}")
+    return good, remarks
+
+
+def _newest_processing(products: Iterable[_Found]) -> tuple[list[_Found], list[str]]:
+    """One product an acquisition: that of the highest processor version, then of the highest name."""
+    groups: list[list[_Found]] = []
+    for found in sorted(products, key=lambda one: (one[1].platform, one[1].datatake, one[1].start)):
+        last = groups[-1][-1][1] if groups else None
+        same = last is not None and (last.platform, last.datatake) == (found[1].platform, found[1].datatake)
+        if same and last is not None and found[1].start - last.start < SAME_ACQUISITION:
+            groups[-1].append(found)
+        else:
+            groups.append([found])
+    kept, remarks = [], []
+    for group in groups:
+        *older, newest = sorted(group, key=lambda one: (_version(one[1].ipf), one[1].product_id))
+        kept.append(newest)
+        remarks += [
+            f"{product.product_id}: left out, {newest[1].product_id} is the same acquisition by IPF {newest[1].ipf}"
+            for _, product in older
+        ]
+    return kept, remarks
+
+
+def _platform(product: GrdProduct) -> str:
+    return f"sentinel-{product.platform[1:].lower()}"
+
+
+def _version(ipf: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in ipf.split(".") if part.isdigit())
+
+
+def _scene(path: Path, product: GrdProduct, config: SafeConfig, orbits: Path | None) -> SafeScene:
+    there = tuple(channel.polarisation for channel in product.channels)
+    missing = [name for name in config.polarisations if name not in there]
+    if missing:
+        raise SourceError(
+            f"{path}: has no {', '.join(missing)}, it holds {', '.join(there)}. Change safe.polarisations, or keep "
+            "products of other polarisations in another folder."
+        )
+    orbit_file = None if orbits is None else find_orbit(orbits, product)
+    return SafeScene(
+        path=path,
+        product=product,
+        digest=_digest(product_digest(path), orbit_file),
+        orbit_file=orbit_file,
+        polarisations=config.polarisations or there,
+        footprint=footprint(product.geometry.grid),
+    )
+
+
+def _digest(product: str, orbit_file: Path | None) -> str:
+    parts: Sequence[str] = (product,) if orbit_file is None else (product, file_digest(orbit_file))
+    return hashlib.blake2b(" ".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def footprint(grid: GeolocationGrid) -> shapely.Polygon:
+    """The area of the tie points in degrees, longitudes within 180 of the first one's, which may pass +-180."""
+    lon = grid.lon[0] + np.mod(grid.lon - grid.lon[0] + 180.0, 360.0) - 180.0
+    return shapely.convex_hull(shapely.MultiPoint(np.column_stack([lon, grid.lat])))

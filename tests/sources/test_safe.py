@@ -1,0 +1,200 @@
+"""Sentinel-1 products in radar geometry as a source: what is chosen, what is left out, what the pixels are."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safe_factory import SafeRecipe, write_orbit_file, write_safe, write_safe_zip
+from safe_scenes import CONFIG, SHIFT_PX, block_scene, with_safe
+from sar1m.core.registration import register_block
+from sar1m.errors import ConfigError, SourceError
+from sar1m.sources.placement import grid_with_halo
+from sar1m.sources.safe import SafeSource
+from sar1m.sources.safe_scenes import survey
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scene")
+    return folder, block_scene(folder)
+
+
+@pytest.fixture
+def copied(scene, tmp_path):
+    """The scene in a folder of its own, to be changed."""
+    folder, truth = scene
+    shutil.copytree(folder, tmp_path / "scene")
+    return tmp_path / "scene", truth
+
+
+def only(source: SafeSource, config=CONFIG):
+    (candidate,) = source.candidates(config)
+    return candidate
+
+
+def pixels_of(folder: Path, scratch: Path, config=CONFIG):
+    source = SafeSource(folder, scratch)
+    candidate = only(source, config)
+    return candidate, source.read(candidate, config)
+
+
+def on_block(truth, candidate, values: np.ndarray) -> np.ndarray:
+    """The part of a truth's map that a work item's grid covers."""
+    grid, known = grid_with_halo(candidate), truth.map.grid
+    row, col = round((known.top_m - grid.top_m) / 10), round((grid.left_m - known.left_m) / 10)
+    return values[..., row : row + grid.rows, col : col + grid.cols]
+
+
+def test_a_candidate_says_what_it_is_and_what_will_be_done(scene):
+    folder, truth = scene
+    candidate = only(SafeSource(folder))
+    assert candidate.item_id == f"{truth.product.product_id}_526U_86R"
+    assert (candidate.cell, candidate.country, len(candidate.patches)) == ("526U_86R", "AUT", 4)
+    sar = candidate.sar
+    assert (sar.platform, sar.orbit_state, sar.polarisations) == ("sentinel-1a", "ascending", ("VV", "VH"))
+    assert (sar.quantity, sar.datatake, sar.acquired) == ("gamma0", "049F13", truth.product.start)
+    for step in ("IPF 003.31", "thermal noise removed", "range-Doppler on small-dem.tif", "terrain-flattened"):
+        assert step in sar.processing
+    assert candidate.optical.bands == ("B04", "B03", "B02")
+    assert candidate.attribution == "Contains modified Copernicus Sentinel data 2021"
+
+
+def test_pixels_are_gamma_nought_of_the_ground_with_masks(scene, tmp_path):
+    folder, truth = scene
+    candidate, pixels = pixels_of(folder, tmp_path)
+    assert pixels.sar.shape == (2, 144, 144)
+    assert pixels.flags == ()
+    usable = ~pixels.layover_shadow & np.isfinite(pixels.sar).all(axis=0)
+    assert usable.mean() > 0.95
+    for measured, known in zip(pixels.sar, on_block(truth, candidate, truth.map.gamma0), strict=True):
+        bias_db = 10 * np.log10(measured[usable].mean() / known[usable].mean())
+        assert abs(bias_db) < 0.1  # 4.4 looks on 20,000 pixels: 0.02 dB; buildings' corners are part of both
+    angle = on_block(truth, candidate, truth.map.local_incidence_deg)
+    assert np.abs(pixels.local_incidence_deg - angle)[usable].mean() < 0.5
+    assert pixels.incidence_deg == pytest.approx(38.0, abs=0.5)
+    assert -32 < 10 * np.log10(pixels.noise_floor[0]) < -20
+
+
+def test_radar_and_optical_lie_as_far_apart_as_they_were_put(scene, tmp_path):
+    folder, _ = scene
+    _, pixels = pixels_of(folder, tmp_path)
+    found = register_block(
+        pixels.sar, pixels.registration_optical, masked=None, windows=[(0, 0, 144, 144)], settings=CONFIG.registration
+    ).scene
+    assert (found.row_px, found.col_px) == pytest.approx(SHIFT_PX, abs=0.4)
+
+
+def test_sigma0_without_flattening_and_a_chosen_polarisation(scene, tmp_path):
+    folder, _ = scene
+    config = with_safe(quantity="sigma0", polarisations=("VH",))
+    candidate, pixels = pixels_of(folder, tmp_path, config)
+    assert candidate.sar.polarisations == ("VH",)
+    assert candidate.sar.processing.endswith("sigma0 against the ellipsoid")
+    assert pixels.flags == ()
+    assert pixels.local_incidence_deg is not None
+    _, both = pixels_of(folder, tmp_path, with_safe(quantity="sigma0"))
+    np.testing.assert_array_equal(pixels.sar[0], both.sar[1])
+    with pytest.raises(SourceError, match=r"has no HH, it holds VV, VH\. Change safe\.polarisations"):
+        only(SafeSource(folder), with_safe(polarisations=("HH",)))
+
+
+def test_without_a_dem_relief_is_refused_or_recorded(copied, tmp_path):
+    folder, _ = copied
+    shutil.rmtree(folder / "dem")
+    source = SafeSource(folder, tmp_path)
+    candidate = only(source)
+    assert "tie points" in candidate.sar.processing
+    with pytest.raises(SourceError, match=r"tie points around differ by \d+ m in height, which misplaces pixels by up"):
+        source.read(candidate, CONFIG)
+    _, pixels = pixels_of(folder, tmp_path, with_safe(heights="tie_points"))
+    assert pixels.flags == ("gamma0_of_ellipsoid", "tie_point_heights")
+    assert pixels.layover_shadow is None
+    assert np.isfinite(pixels.sar).mean() > 0.99
+    with pytest.raises(ConfigError, match=r"safe\.heights = dem, but there is no DEM"):
+        only(source, with_safe(heights="dem"))
+
+
+def test_folder_and_zip_give_the_same_pixels_and_one_product_can_be_named(copied, tmp_path):
+    folder, truth = copied
+    _, zipped = pixels_of(folder, tmp_path)
+    (archive,) = folder.glob("*.zip")
+    shutil.unpack_archive(archive, folder)
+    archive.unlink()
+    (unpacked,) = folder.glob("*.SAFE")
+    for named in (folder, unpacked):
+        candidate, pixels = pixels_of(named, tmp_path)
+        assert candidate.sar.product_id == truth.product.product_id
+        np.testing.assert_array_equal(pixels.sar, zipped.sar)
+
+
+def test_every_input_enters_the_digest(copied):
+    folder, _ = copied
+    (dem,), (band,) = (folder / "dem").glob("*.tif"), (folder / "optical").glob("*B02.tif")
+    first = only(SafeSource(folder))
+    content = bytearray(band.read_bytes())
+    content[-1] ^= 1
+    band.write_bytes(content)
+    second = only(SafeSource(folder))
+    assert second.sar.digest == first.sar.digest
+    assert second.optical.digest != first.optical.digest
+    content = bytearray(dem.read_bytes())
+    content[-1] ^= 1
+    dem.write_bytes(content)
+    assert only(SafeSource(folder)).sar.digest != first.sar.digest
+
+
+def test_an_orbit_file_takes_the_place_of_the_annotated_vectors(tmp_path):
+    recipe = SafeRecipe()
+    write_safe(tmp_path, recipe)
+    bare, _ = survey(tmp_path, [tmp_path / f"{recipe.name}.SAFE"], CONFIG.safe, None)
+    orbit = write_orbit_file(tmp_path / "orbits", recipe)
+    precise, _ = survey(tmp_path, [tmp_path / f"{recipe.name}.SAFE"], CONFIG.safe, tmp_path / "orbits")
+    assert (bare[0].orbit_file, precise[0].orbit_file) == (None, orbit)
+    assert bare[0].digest != precise[0].digest
+
+
+def test_of_one_acquisition_the_newest_processing_is_used(tmp_path):
+    old = SafeRecipe(ipf="002.36", old_noise=True, unique="6D00")
+    new = SafeRecipe(ipf="003.40", unique="FEC3", start=old.start.replace(microsecond=999_000))
+    other = SafeRecipe(unique="0001", start=datetime(2021, 8, 9, 17, 40, 18, 153776, tzinfo=UTC))
+    for recipe in (old, new, other):
+        write_safe_zip(tmp_path / f"{recipe.name}.zip", recipe)
+    scenes, remarks = survey(tmp_path, sorted(tmp_path.glob("*.zip")), CONFIG.safe, None)
+    assert [scene.product.product_id for scene in scenes] == [new.name, other.name]
+    assert remarks == (f"{old.name}: left out, {new.name} is the same acquisition by IPF 003.40",)
+
+
+def test_known_bad_acquisitions_are_left_out_with_a_reason(tmp_path):
+    bad = SafeRecipe(platform="S1B", start=datetime(2016, 10, 12, 15, 3, 57, tzinfo=UTC), absolute_orbit=2475)
+    good = SafeRecipe()
+    paths = [write_safe(tmp_path, recipe) for recipe in (bad, good)]
+    scenes, remarks = survey(tmp_path, paths, CONFIG.safe, None)
+    assert [scene.product.product_id for scene in scenes] == [good.name]
+    assert len(remarks) == 1
+    assert "about 7 km off" in remarks[0]
+    scenes, remarks = survey(tmp_path, paths, with_safe(skip_known_bad=False).safe, None)
+    assert (len(scenes), remarks) == (2, ())
+    with pytest.raises(SourceError, match=r"every product is left out: S1B_IW_GRDH"):
+        survey(tmp_path, paths[:1], CONFIG.safe, None)
+
+
+def test_places_and_layout_must_fit(copied, tmp_path):
+    folder, _ = copied
+    with pytest.raises(ConfigError, match=r"safe\.dem = nowhere: no such file or folder"):
+        only(SafeSource(folder), with_safe(dem="nowhere"))
+    chips = CONFIG.model_copy(update={"grid": CONFIG.grid.model_copy(update={"layout": "chips"})})
+    with pytest.raises(ConfigError, match=r"SAFE products are cut by cells"):
+        only(SafeSource(folder), chips)
+    with pytest.raises(SourceError, match=r"no Sentinel-1 product here"):
+        only(SafeSource(tmp_path / "scene" / "optical"))
+    for item in (folder / "optical").glob("*.json"):
+        item.unlink()
+    with pytest.raises(SourceError, match=r"optical: nothing here describes an optical scene"):
+        only(SafeSource(folder))
+    shutil.rmtree(folder / "optical")
+    assert only(SafeSource(folder)).optical is None

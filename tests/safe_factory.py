@@ -348,7 +348,8 @@ def manifest_xml(recipe: SafeRecipe) -> str:
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<xfdu:XFDU {NAMESPACES} version="esa/safe/sentinel-1.0">'
         '<metadataSection><metadataObject ID="processing"><metadataWrap><xmlData><safe:processing name="GRD Post '
-        f'Processing"><safe:facility name="test"><safe:software name="Sentinel-1 IPF" version="{recipe.ipf}"/>'
+        'Processing"><safe:facility organisation="ESA" name="test">'
+        f'<safe:software name="Sentinel-1 IPF" version="{recipe.ipf}"/>'
         "</safe:facility></safe:processing></xmlData></metadataWrap></metadataObject>"
         '<metadataObject ID="measurementOrbitReference"><metadataWrap><xmlData><safe:orbitReference>'
         f'<safe:orbitNumber type="start">{recipe.absolute_orbit}</safe:orbitNumber>{stated}<safe:extension>'

@@ -125,6 +125,7 @@ class SafeConfig(Section):
     remove_thermal_noise: bool = True
     mask_border_noise: bool = True
     flatten_terrain: bool = True
+    resolution_px: float = Field(default=2.2, ge=0, le=3)  # of the image; IW GRDH: 20 x 22 m on pixels of 10 m
     resampling: Literal["nearest", "bilinear", "cubic"] = "bilinear"
     heights: Literal["auto", "dem", "tie_points"] = "auto"
     sea_level: Literal["auto", "always", "never"] = "auto"

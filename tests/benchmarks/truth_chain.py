@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sar1m.config import SafeConfig
 from sar1m.core.radar.calibration import calibrate
 from sar1m.core.radar.geocode import resample
 from sar1m.core.radar.lattice import Lattice, fit_lattice
@@ -78,9 +79,16 @@ def geocode_sigma0(
 
 
 def geocode_gamma0(
-    truth: SafeTruth, block: tuple[slice, slice], scratch: Path, *, method: str = "bilinear"
+    truth: SafeTruth,
+    block: tuple[slice, slice],
+    scratch: Path,
+    *,
+    method: str = "bilinear",
+    resolution_px: float | None = None,
 ) -> Geocoded:
-    """With terrain flattening, heights those of the truth's map."""
+    """With terrain flattening, heights those of the truth's map. resolution_px: None for that of the scene's image."""
+    if resolution_px is None:
+        resolution_px = SafeConfig().resolution_px if truth.spec.signal.resolved else 0.0
     product = read_product(truth.path)
     grid, convention = block_grid(truth, block), truth.spec.acquisition.convention
     low_m, high_m = float(truth.map.height_m.min()), float(truth.map.height_m.max())
@@ -91,7 +99,7 @@ def geocode_gamma0(
     wide = fit_lattice(product.geometry, wide_grid, (float(heights_m.min()), float(heights_m.max())), convention)
     lattice = wide.crop(rows, cols)
     window = lattice.window()
-    terrain = flatten(wide, heights_m, (rows, cols), window)
+    terrain = flatten(wide, heights_m, (rows, cols), window, resolution_px=resolution_px)
     beta0 = read_power(truth.path, product, window, "beta0", scratch)
     inner = heights_m[rows : rows + grid.rows, cols : cols + grid.cols]
     power = resample(beta0 * terrain.area_factor, window, lattice, inner, method)

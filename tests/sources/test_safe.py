@@ -61,7 +61,7 @@ def test_a_candidate_says_what_it_is_and_what_will_be_done(scene):
     for step in ("IPF 003.31", "thermal noise removed", "range-Doppler on small-dem.tif", "terrain-flattened"):
         assert step in sar.processing
     assert candidate.optical.bands == ("B04", "B03", "B02")
-    assert candidate.attribution == "Contains modified Copernicus Sentinel data 2021"
+    assert (sar.provider, sar.licence, candidate.attribution) == ("SAR-1M simulator", "CC0-1.0", "")
 
 
 def test_pixels_are_gamma_nought_of_the_ground_with_masks(scene, tmp_path):
@@ -146,6 +146,14 @@ def test_every_input_enters_the_digest(copied):
     content[-1] ^= 1
     dem.write_bytes(content)
     assert only(SafeSource(folder)).sar.digest != first.sar.digest
+
+
+def test_a_real_product_names_its_rights(tmp_path):
+    """The factory writes what the Copernicus ground segment writes."""
+    write_safe(tmp_path, SafeRecipe(lines=1200, samples=1200))
+    candidate = next(SafeSource(tmp_path).candidates(CONFIG))
+    assert (candidate.sar.provider, candidate.sar.licence) == ("ESA", "Copernicus Sentinel data legal notice")
+    assert candidate.attribution == "Contains modified Copernicus Sentinel data 2021"
 
 
 def test_an_orbit_file_takes_the_place_of_the_annotated_vectors(tmp_path):

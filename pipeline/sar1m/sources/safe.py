@@ -26,6 +26,7 @@ from sar1m.core.utm import lonlat_from_utm
 from sar1m.errors import ConfigError, SourceError
 from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
+from sar1m.simulate.safe.spec import SIMULATOR
 from sar1m.sources.folder_layers import FileDigests, OpticalScene, from_text, to_text
 from sar1m.sources.folder_read import BandReader, OpticalPixels, block_pixels, read_optical
 from sar1m.sources.folder_stac import stac_features, stac_optical
@@ -37,7 +38,7 @@ from sar1m.sources.safe_scenes import SafeScene, survey
 from sar1m.sources.safe_terrain import Terrain, open_terrain
 
 LICENCE: Final = "Copernicus Sentinel data legal notice"
-PROVIDER: Final = "Copernicus"
+SIMULATED_LICENCE: Final = "CC0-1.0"
 MIN_PARTNER_COVER: Final = 0.5  # share of a block that an optical partner must cover
 
 
@@ -241,8 +242,8 @@ def _sar_product(scene: SafeScene, grid: RasterGrid, terrain: Terrain | None, co
         quantity=config.quantity,
         polarisations=scene.polarisations,
         processing=_processing(scene, terrain, config),
-        provider=PROVIDER,
-        licence=LICENCE,
+        provider=product.processed_by,
+        licence=SIMULATED_LICENCE if _simulated(scene) else LICENCE,
         acquired=product.start,
         platform=scene.platform,
         orbit_state=product.orbit_state,
@@ -266,7 +267,15 @@ def _processing(scene: SafeScene, terrain: Terrain | None, config: SafeConfig) -
     return "; ".join(steps)
 
 
+def _simulated(scene: SafeScene) -> bool:
+    return scene.product.processed_by == SIMULATOR
+
+
 def _attribution(scene: SafeScene, terrain: Terrain | None, optical: OpticalScene | None) -> str:
     years = f"Contains modified Copernicus Sentinel data {scene.product.start.year}"
-    parts = (years, "" if terrain is None else terrain.attribution, "" if optical is None else optical.attribution)
+    parts = (
+        "" if _simulated(scene) else years,
+        "" if terrain is None else terrain.attribution,
+        "" if optical is None else optical.attribution,
+    )
     return "; ".join(part for part in parts if part)

@@ -109,7 +109,7 @@ def read_block(block: SafeBlock, terrain: Terrain | None, config: SafeConfig, sc
     image = _image(measured, channels, window, "beta0" if flatten_gamma else config.quantity, config)
     layover_shadow, local_incidence_deg, complete = None, None, True
     if terrain is not None and window.lines:
-        seen = flatten(surface.wide, surface.wide_heights_m, surface.margin, window)
+        seen = flatten(surface.wide, surface.wide_heights_m, surface.margin, window, resolution_px=config.resolution_px)
         layover_shadow, local_incidence_deg = seen.layover | seen.shadow, seen.incidence_deg
         complete = seen.complete
         if flatten_gamma:

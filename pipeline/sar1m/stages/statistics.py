@@ -14,7 +14,8 @@ import pandas as pd
 from sar1m.io.staging import Row
 from sar1m.schema import SPLITS, LinearEncoding
 
-HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002, "degree": 0.5}  # width by unit; fine enough for percentiles, coarse enough to keep
+# Width by unit: fine enough for percentiles, coarse enough to keep.
+HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002, "degree": 0.5}
 
 
 def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[dict[str, Any]]:

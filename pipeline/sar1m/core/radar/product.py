@@ -149,13 +149,14 @@ class GrdChannel:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GrdProduct:
-    """A whole product without its pixels. channels: co-polarised first. ipf: such as 003.39. relative_orbit and
-    orbit_state: as the manifest and annotation state them."""
+    """A whole product without its pixels. channels: co-polarised first. ipf: such as 003.39. processed_by: the
+    organisation, such as ESA. relative_orbit and orbit_state: as the manifest and annotation state them."""
 
     product_id: str
     platform: str
     mode: str
     ipf: str
+    processed_by: str
     start: datetime
     stop: datetime
     orbit_state: str

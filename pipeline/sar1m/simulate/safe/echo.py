@@ -48,7 +48,8 @@ def view_ground(
     image = np.zeros((len(backscatter.gamma0) + 1, frame.lines, frame.samples))
     nodes, orbit = _nodes(frame, seen, clearance)
     sum_echo(nodes, orbit, backscatter.gamma0, backscatter.falloff, spec.ground.facets, image)
-    on_map = _map_truth((seen, clearance, layover), backscatter, (frame, level), world, grid)
+    slopes = _slopes(nodes, orbit)
+    on_map = _map_truth(seen, (layover, clearance < 0), (slopes, backscatter, level), world, grid)
     return on_map, _image_truth(spec, product, level, image)
 
 
@@ -113,20 +114,19 @@ def _resolved(layer: F64) -> F64:
 
 
 def _map_truth(
-    seen: tuple[SeenGround, F64, Bool],
-    backscatter: _Backscatter,
-    taken: tuple[Frame, LevelGround],
+    ground: SeenGround,
+    hidden: tuple[Bool, Bool],
+    physics: tuple[tuple[F64, F64, F64], _Backscatter, LevelGround],
     world: World,
     grid: RasterGrid,
 ) -> MapTruth:
-    ground, clearance, layover = seen
-    facing, cosine, pixels = _slopes(ground, taken[0])
+    (facing, cosine, pixels), backscatter, level = physics
     gamma0 = (
         backscatter.gamma0
         * (np.maximum(cosine, 0) / np.cos(np.radians(REFERENCE_INCIDENCE_DEG))) ** backscatter.falloff
     )
-    shadow = (clearance < 0) | (facing <= 0)
-    area_beta = taken[1].area_beta_m2.ev(ground.line, ground.sample)
+    layover, shadow = hidden[0], hidden[1] | (facing <= 0)
+    area_beta = level.area_beta_m2.ev(ground.line, ground.sample)
     beta0 = np.where(shadow | layover, np.nan, gamma0 * facing / (pixels * area_beta))
     inner = (slice(world.margin_px, -world.margin_px),) * 2
     return MapTruth(
@@ -143,12 +143,12 @@ def _map_truth(
     )
 
 
-def _slopes(seen: SeenGround, frame: Frame) -> tuple[F64, F64, F64]:
-    """Of each cell: its area projected along the line of sight in m^2 (negative from behind), the cosine of the local
-    incidence angle, and how many pixels it fills in the image; all by central differences."""
-    down, right = (np.gradient(seen.points_m, axis=axis) for axis in (0, 1))
-    normal = np.cross(down, right)
-    sight = frame.orbit.state(seen.line * frame.line_interval_s)[0] - seen.points_m
-    facing = np.einsum("...i,...i->...", normal, sight) / np.linalg.norm(sight, axis=-1)
-    line, sample = np.gradient(seen.line), np.gradient(seen.sample)
-    return facing, facing / np.linalg.norm(normal, axis=-1), np.abs(line[0] * sample[1] - line[1] * sample[0])
+def _slopes(nodes: F64, orbit: F64) -> tuple[F64, F64, F64]:
+    """Of each cell, from sum_echo's arguments, by central differences: its area projected along the line of sight in
+    m^2 (negative from behind), the cosine of the local incidence angle, and how many pixels it fills in the image."""
+    down, right = ([np.gradient(nodes[..., k], axis=axis) for k in range(5)] for axis in (0, 1))
+    normal = [down[b] * right[c] - down[c] * right[b] for b, c in ((1, 2), (2, 0), (0, 1))]
+    sight = [np.polynomial.polynomial.polyval(nodes[..., 3], orbit[:, k]) - nodes[..., k] for k in range(3)]
+    facing = sum(n * s for n, s in zip(normal, sight, strict=True)) / np.sqrt(sum(s * s for s in sight))
+    cosine = facing / np.sqrt(sum(n * n for n in normal))
+    return facing, cosine, np.abs(down[3] * right[4] - down[4] * right[3])

@@ -101,7 +101,8 @@ def _wrapped(name: str, text: str, content: Element, kind: tuple[str, str] = ("D
 
 def _processing(product: GrdProduct) -> Element:
     software = node("safe:software", name="Sentinel-1 IPF", version=product.ipf)
-    facility = node("safe:facility", software, country="None", name="Simulator", organisation="SAR-1M", site="None")
+    place = {"country": "None", "name": "Simulator", "site": "None"}
+    facility = node("safe:facility", software, organisation=product.processed_by, **place)
     return node(
         "safe:processing", facility, name="GRD Post Processing", start=moment(product.stop), stop=moment(product.stop)
     )

@@ -15,15 +15,14 @@ from rasterio.windows import Window
 
 from sar1m.core.radar.product import GrdGeometry
 
-_OPTIONS: Final = {"driver": "GTiff", "count": 1, "dtype": "uint16", "compress": "deflate", "zlevel": 1}
-_STRIP_ROWS: Final = 64
+_OPTIONS: Final = {"driver": "GTiff", "count": 1, "dtype": "uint16", "blockysize": 1}
 Strip = tuple[int, npt.NDArray[np.uint16]]
 
 
-def write_measurement(path: Path, geometry: GrdGeometry, strips: Iterable[Strip], *, compressed: bool = False) -> None:
+def write_measurement(path: Path, geometry: GrdGeometry, strips: Iterable[Strip]) -> None:
     """Write strips, each its first line and (lines, samples) of uint16, which together fill the image.
 
-    Real measurements are not compressed and hold one line a strip; compressed=True spares the disk.
+    As in real measurements nothing is compressed and each line is a strip of its own.
     """
     grid = geometry.grid
     points = [
@@ -38,10 +37,8 @@ def write_measurement(path: Path, geometry: GrdGeometry, strips: Iterable[Strip]
         )
         for n in range(len(grid.line))
     ]
-    options = dict(_OPTIONS) if compressed else {k: v for k, v in _OPTIONS.items() if "z" not in k and k != "compress"}
-    options["blockysize"] = _STRIP_ROWS if compressed else 1
     with rasterio.open(
-        path, "w", height=geometry.lines, width=geometry.samples, gcps=points, crs=CRS.from_epsg(4326), **options
+        path, "w", height=geometry.lines, width=geometry.samples, gcps=points, crs=CRS.from_epsg(4326), **_OPTIONS
     ) as dataset:
         for line, numbers in strips:
             dataset.write(numbers, 1, window=Window(0, line, numbers.shape[1], numbers.shape[0]))

@@ -34,7 +34,7 @@ def write_product(folder: Path, product: GrdProduct, stated: Stated, pixels: Pix
         (root / name).write_bytes(content)
     for channel in product.channels:
         path = root / channel.measurement
-        write_measurement(path, product.geometry, pixels(channel), compressed=zipped)
+        write_measurement(path, product.geometry, pixels(channel))
         files[channel.measurement] = digest_record(path.stat().st_size, _md5(path))
     (root / "manifest.safe").write_bytes(manifest_xml(product, stated, files))
     return _zip(root) if zipped else root
@@ -67,7 +67,7 @@ def _zip(root: Path) -> Path:
         for path in sorted(root.rglob("*")):
             name = f"{root.name}/{path.relative_to(root).as_posix()}"
             entry = zipfile.ZipInfo(f"{name}/" if path.is_dir() else name, _ZIP_TIME)
-            entry.compress_type = zipfile.ZIP_STORED if path.suffix in ("", ".tiff") else zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_STORED if path.is_dir() else zipfile.ZIP_DEFLATED
             entry.external_attr = (0o40755 if path.is_dir() else 0o100644) << 16
             if path.is_dir():
                 archive.writestr(entry, b"")

@@ -20,7 +20,7 @@ from sar1m.core.radar.product import (
 from sar1m.simulate.safe.frame import Frame
 from sar1m.simulate.safe.orbit import VECTOR_STEP_S, VECTORS
 from sar1m.simulate.safe.radiometry import level_ground, make_channel
-from sar1m.simulate.safe.spec import SceneSpec
+from sar1m.simulate.safe.spec import SIMULATOR, SceneSpec
 
 GRID_LINES: Final = 10
 GRID_SAMPLES: Final = 21
@@ -46,6 +46,7 @@ def make_product(spec: SceneSpec, frame: Frame, height_at: HeightAt) -> GrdProdu
         platform=taken.platform,
         mode=spec.mode.name,
         ipf=taken.ipf,
+        processed_by=SIMULATOR,
         start=frame.epoch,
         stop=stop,
         orbit_state=taken.orbit_state,

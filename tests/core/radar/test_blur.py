@@ -8,7 +8,6 @@ from scipy.ndimage import gaussian_filter
 
 from sar1m.core.radar.blur import blurred
 
-
 FWHM = np.sqrt(8 * np.log(2))  # of a Gaussian, in standard deviations
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -155,6 +156,45 @@ class SafeConfig(Section):
 SAFE_PLACES: Final = ("dem", "geoid", "orbits", "optical")
 
 
+class AreaConfig(Section):
+    """An area of the Earth: which services, when, and how scenes are chosen for a cell.
+
+    sar, optical: names of services (`sar1m doctor` lists them); optical none builds SAR alone. first, last: dates, last
+    not included. scenes_per_cell: SAR scenes; spread over seasons quarters of the year where seasons > 1. optical
+    partners within pair_days of the SAR scene. orbit any: whichever fits best, of one direction in a cell.
+    """
+
+    sar: str = "planetary-computer"
+    optical: str = "planetary-computer"
+    first: date = date(2023, 1, 1)
+    last: date = date(2024, 1, 1)
+    polarisations: tuple[Literal["VV", "VH", "HH", "HV"], ...] = ("VV", "VH")
+    orbit: Literal["any", "ascending", "descending"] = "any"
+    scenes_per_cell: int = Field(default=1, ge=1, le=64)
+    seasons: int = Field(default=1, ge=1, le=4)
+    pair_days: float = Field(default=15.0, ge=0)
+    max_scene_cloud_frac: Fraction = Field(default=0.2, ge=0, le=1)
+    min_cell_cover: Fraction = Field(default=0.99, ge=0, le=1)
+    tiles_url: str | None = None  # of licensed tiles: https://.../{z}/{x}/{y}.png
+    tiles_licence: str = "recipe-only"
+    stac_url: str | None = None  # of the services stac and stac-static
+    dhus_url: str | None = None
+
+
+class DownloadConfig(Section):
+    """How services are asked. Limits hold over all workers of a build. Budgets are hard; 0 means none."""
+
+    connections: int = Field(default=8, ge=1, le=256)
+    requests_per_s: float = Field(default=20.0, gt=0)
+    attempts: int = Field(default=6, ge=1, le=50)
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    read_timeout_s: float = Field(default=60.0, gt=0)
+    cache_gb: float = Field(default=50.0, gt=0)
+    max_gb: float = Field(default=0.0, ge=0)
+    max_requests: int = Field(default=0, ge=0)
+    max_units: float = Field(default=0.0, ge=0)
+
+
 class SimulatedConfig(Section):
     """The simulated source: what the world and the sensors do."""
 
@@ -178,6 +218,8 @@ class BuildConfig(Section):
     split: SplitConfig = SplitConfig()
     pack: PackConfig = PackConfig()
     safe: SafeConfig = SafeConfig()
+    area: AreaConfig = AreaConfig()
+    download: DownloadConfig = DownloadConfig()
     simulated: SimulatedConfig = SimulatedConfig()
 
     def digest(self) -> str:

@@ -1,0 +1,167 @@
+"""What a catalogue of scenes answers, in one form for all services, and what is asked of a service."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Final, Literal, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from sar1m.config import BuildConfig
+from sar1m.errors import SourceError
+from sar1m.records import RasterGrid, SarQuantity
+from sar1m.schema import OpticalQuantity
+from sar1m.sources.folder_read import OpticalPixels
+from sar1m.sources.safe_read import SarSide
+
+SCENE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+Kind = Literal["sar", "optical"]
+Ring = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One file of a scene: name (VV, B04, SCL, product ...), address without any signature or token, size in bytes and
+    checksum such as `md5:0f...` where the catalogue tells them."""
+
+    name: str
+    href: str
+    size_bytes: int | None = None
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One scene as a catalogue tells it. Holds no secret: it travels in plans, graphs and handles.
+
+    footprint: ring of lon, lat in degrees, closed, longitudes running on (they may pass +-180). cloud_frac: 0..1 over
+    the whole scene, None where unknown. sar_quantity and optical_quantity: what its pixels are, None for the other
+    kind. offset_dn: radiometric offset still to be added to optical DN. online: False where it must be ordered first.
+    """
+
+    scene_id: str
+    service: str
+    kind: Kind
+    acquired: datetime
+    footprint: Ring
+    assets: tuple[Asset, ...]
+    licence: str
+    provider: str
+    attribution: str = ""
+    platform: str | None = None
+    orbit_state: str | None = None
+    relative_orbit: int | None = None
+    datatake: str | None = None
+    polarisations: tuple[str, ...] = ()
+    sar_quantity: SarQuantity | None = None
+    processing: str = ""
+    cloud_frac: float | None = None
+    optical_quantity: OpticalQuantity | None = None
+    processing_baseline: str | None = None
+    offset_dn: int | None = None
+    online: bool = True
+
+    def __post_init__(self) -> None:
+        """An id becomes a file name and a column: nothing else may stand in it."""
+        if not SCENE_ID.fullmatch(self.scene_id) or set(self.scene_id) <= {"."}:
+            raise SourceError(
+                f"{self.service}: a scene is named {self.scene_id[:140]!r}; expected 1 to 128 letters, digits, dots, "
+                "underscores and hyphens. The catalogue's answer is not used."
+            )
+
+    def asset(self, name: str) -> Asset:
+        """The asset of a name. Raises SourceError where the scene has none."""
+        found = next((asset for asset in self.assets if asset.name == name), None)
+        if found is None:
+            raise SourceError(
+                f"{self.service} {self.scene_id}: has no {name}, it has {', '.join(a.name for a in self.assets)}."
+            )
+        return found
+
+
+def scene_to_text(scene: Scene) -> str:
+    """JSON, for handles and plan files."""
+    return json.dumps(asdict(scene), default=datetime.isoformat, separators=(",", ":"))
+
+
+def scene_from_text(text: str, item_id: str) -> Scene:
+    """What scene_to_text told. Raises SourceError where the text is none."""
+    try:
+        return TypeAdapter(Scene).validate_json(text)
+    except ValidationError as error:
+        raise SourceError(f"{item_id}: not planned by this version of sar1m. Plan the build again.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is looked for: scenes of a kind that meet a box (west, south, east, north in degrees, west < east, east may
+    pass 180) and start in first <= t < last, UTC. polarisations: all of them must be there. max_cloud_frac: of optical
+    scenes, where known."""
+
+    kind: Kind
+    box: tuple[float, float, float, float]
+    first: datetime
+    last: datetime
+    polarisations: tuple[str, ...] = ("VV", "VH")
+    max_cloud_frac: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What reading costs, before anything is read. units: of the service's quota (EECU-seconds), 0 where it has none.
+    shared_bytes: downloaded once a scene, whatever the number of blocks."""
+
+    requests: float
+    bytes: float
+    shared_bytes: float = 0.0
+    units: float = 0.0
+
+    def __add__(self, other: Price) -> Price:
+        """Sums."""
+        return Price(
+            requests=self.requests + other.requests,
+            bytes=self.bytes + other.bytes,
+            shared_bytes=self.shared_bytes + other.shared_bytes,
+            units=self.units + other.units,
+        )
+
+
+class Service(Protocol):
+    """One service of scenes. Instances pickle and hold no secret: credentials are read from the environment, or the
+    service's own store, where they are needed. A service gives SAR, optical scenes, or both (kinds)."""
+
+    @property
+    def name(self) -> str:
+        """Such as planetary-computer."""
+        ...
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What it has."""
+        ...
+
+    def search(self, query: Query) -> Iterator[Scene]:
+        """Scenes in the order of acquisition, then of id, each once. Raises SourceError where the service fails."""
+        ...
+
+    def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
+        """Of reading one block of a scene, grid with its halo; no request is made."""
+        ...
+
+    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarSide:
+        """SAR pixels of a block in linear power. Raises SourceError."""
+        ...
+
+    def read_optical(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> OpticalPixels:
+        """Optical pixels of a block. Raises SourceError."""
+        ...
+
+    def usable(self) -> tuple[bool, str]:
+        """Whether it can be used from here without asking it anything (client installed, credentials there), and one
+        line: with what, or what to do. Never a secret."""
+        ...

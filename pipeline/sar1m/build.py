@@ -53,6 +53,7 @@ class BuildRequest:
     out: Path
     config: BuildConfig
     workers: WorkersSettings
+    plan: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     aside by name.
     """
     region = parse_region(request.region)
-    source = open_source(region, request.out.absolute() / "cache")
+    source = open_source(region, request.config, request.out.absolute(), request.plan)
     choice = assemble.choice_digest(request.config)
     request = replace(request, out=request.out.absolute())  # workers may run elsewhere
     claim(request.out, region.label)

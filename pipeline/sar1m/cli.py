@@ -8,8 +8,10 @@ Exit codes: 0 done; 1 error; 2 usage, configuration or region;
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -27,8 +29,8 @@ from sar1m.io.manifest import verify as find_faults
 from sar1m.io.staging import staged_path
 from sar1m.report.page import render_report
 from sar1m.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
-from sar1m.sources.region import Region, cells_of, parse_region
-from sar1m.sources.registry import open_source
+from sar1m.sources.region import Region, parse_region
+from sar1m.sources.registry import open_area, open_fetcher, open_source
 from sar1m.stages.plan import make_plan, read_plan
 from sar1m.terminal import TerminalWatch, count_table, print_summary, program
 
@@ -66,13 +68,14 @@ StoreArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Output folde
 
 
 @app.command()
-def build(
+def build(  # noqa: PLR0913, PLR0917  one argument an option
     region: RegionOption,
     out: OutOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    plan: Annotated[Path | None, typer.Option("--plan", help="A table that `sar1m plan --to` wrote.")] = None,
 ) -> None:
     """Builds a dataset, or goes on with one that was interrupted."""
     place = _place(region)
@@ -81,31 +84,74 @@ def build(
         out=_out(out, place),
         config=_config(config, overrides, place),
         workers=WorkersSettings(scheduler=scheduler, workers=workers),
+        plan=plan,
     )
     _finish(request.out, building.build(request, TerminalWatch(console)))
 
 
 @app.command()
-def plan(region: RegionOption, config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Counts what a build would consist of, without reading pixels."""
+def plan(
+    region: RegionOption,
+    out: OutOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Writes the plan of an area as a table that build --plan takes.")
+    ] = None,
+    mbit: Annotated[float, typer.Option("--mbit", min=0.1, help="Your line, for the time estimate.")] = 200.0,
+) -> None:
+    """Says what a build would consist of and cost. Reads no pixel; areas are searched at their services."""
     place = _place(region)
     settings = _config(config, overrides, place)
-    patches_per_cell = settings.grid.patches_per_side**2
     if place.kind == "area":
-        cells = len(cells_of(place))
-        text = f"{place.label}: {cells:,} cells of 10 km, up to {cells * patches_per_cell:,} patches per date."
-        console.print(text, soft_wrap=True)
+        _plan_area(place, settings, _out(out, place), to, mbit)
         return
-    source = open_source(place)
+    source = open_source(place, settings, _out(out, place))
     planned, candidates = make_plan(place.label, source.candidates(settings), settings)
-    for remark in source.remarks:
-        console.print(remark, markup=False, highlight=False, soft_wrap=True)
+    _print_lines(source.remarks)
     paired = sum(candidate.optical is not None for candidate in candidates.values())
     console.print(
         f"{place.label}: {len(planned.items):,} work items ({paired:,} with an optical partner), "
         f"{planned.patches:,} patches of {settings.grid.patch_px} px.",
         soft_wrap=True,
     )
+
+
+def _plan_area(place: Region, settings: BuildConfig, out: Path, to: Path | None, mbit: float) -> None:
+    # Services bring clients and a compiler that the other commands need not load.
+    from sar1m.sources.area_table import write_plan_table  # noqa: PLC0415
+    from sar1m.sources.pricing import Pace, price_rows, require_within, summary, total  # noqa: PLC0415
+
+    source = open_area(place, settings, out)
+    found = source.plan(settings)
+    prices = price_rows(found, source.sar, source.optical, settings)
+    totals = total(found, prices, settings, Pace(mbit=mbit, workers=os.cpu_count() or 1))
+    _print_lines([*found.remarks(settings.area.scenes_per_cell), *summary(totals)])
+    require_within(totals, settings.download)
+    if to is not None:
+        write_plan_table(to, found, prices, settings)
+        _print_lines([f"written: {to}", f"{program()} build --region {place.label} --plan {to}"])
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    out: OutOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    *,
+    online: Annotated[bool, typer.Option("--online", help="Also asks each service whether it answers.")] = False,
+) -> None:
+    """Says which services of scenes can be used from here, with which credentials, and what to do for the others."""
+    from sar1m.sources.services.doctor import render, report  # noqa: PLC0415  a compiler others need not load
+
+    settings = resolve_config(config or "sar1m", overrides or [])
+    place = out if out is not None else Path("build")
+    render(console, report(settings, open_fetcher(settings, place), place, online=online))
 
 
 @app.command()

@@ -37,3 +37,7 @@ class LockedError(Sar1mError):
     """Another build works on the same output folder."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: batch systems retry on it
+
+
+class BudgetError(Sar1mError):
+    """The next request would exceed a budget of [download]. Stops the build: every further item would meet it too."""

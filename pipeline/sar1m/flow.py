@@ -21,7 +21,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
-from sar1m.errors import OutputError, Sar1mError
+from sar1m.errors import BudgetError, OutputError, Sar1mError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -114,11 +114,13 @@ class Workers:
         """Outcomes of function over items, as they complete; items are drawn only as room becomes free.
 
         An item that took workers down with it is run again alone; only if it does so again is it reported, as
-        WorkerDied. Raises OutputError at once: a full disk stops the build, it is no fault of an item.
+        WorkerDied. Raises OutputError and BudgetError at once: a full disk or a spent budget stops the build, it is no
+        fault of an item.
         """
         for outcome in self._outcomes(function, items):
-            if outcome.error == OutputError.__name__:
-                raise OutputError(outcome.cause)
+            for stopping in (OutputError, BudgetError):
+                if outcome.error == stopping.__name__:
+                    raise stopping(outcome.cause)
             yield outcome
 
     def _outcomes(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Outcome[Item, Result]]:

@@ -16,7 +16,8 @@ from rasterio.transform import Affine
 
 from geotiffs import SHARED, speckled_db, utm_grid, write_tiff
 from sar1m.errors import SourceError
-from sar1m.io.raster import ReadRule, TiffBytes, file_digest, read_header, read_window
+from sar1m.io.raster import ReadRule, file_digest, read_header, read_window
+from sar1m.io.raster_open import TiffBytes
 
 COPY = ReadRule(resampling="bilinear")
 

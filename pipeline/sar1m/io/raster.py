@@ -1,73 +1,40 @@
-"""The one door to GDAL: local GeoTIFF files in, float32 arrays on a wanted grid out.
+"""The one door to GDAL: GeoTIFF files in, float32 arrays on a wanted grid out.
 
-GDAL opens by content, not by name: a virtual raster renamed .tif reads any file or fetches any address that it names.
-So every path must be a plain local file that begins like a TIFF, only the GTiff driver is asked, and what a header
-announces is checked before a pixel is read.
+How files are opened, and what is refused: raster_open.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import re
-import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rasterio.errors
 import rasterio.warp
 from rasterio.crs import CRS
-from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from sar1m.errors import SourceError
+from sar1m.io.raster_open import GDAL_OPTIONS, RasterInput, check_size, input_name, opened
 from sar1m.records import F32, RasterGrid
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
 Unit = Literal["as_is", "db"]
 FloatArray = npt.NDArray[np.float64]
 
-MAX_SIDE_PX: Final = 131_072  # a 1,300 km mosaic at 10 m; beyond that a header is a mistake or an attack
-MAX_BANDS: Final = 64
-MAX_TILE_BYTES: Final = 2**29  # one decoded tile or strip; GDAL allocates it whole
 MAX_READ_PX: Final = 2**27  # pixels of one band held at once while resampling
 ALIGNED_PX: Final = 1e-3  # grids that agree this well are one grid: their pixels are copied
 SAME_SCALE: Final = 0.05  # spacings that differ less are interpolated, not averaged
-REAL_DTYPES: Final = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
-_TIFF_MAGIC: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_NOT_LOCAL: Final = re.compile(r"^(/vsi|[A-Za-z][A-Za-z0-9_.+-]*:)", re.IGNORECASE)
 _KERNEL_MARGIN_PX: Final = 4  # cubic reaches two pixels, one more for each rounding
 # GDAL follows a projection exactly only at the ends and the middle of a line and may err by 1/8 px elsewhere. On lines
 # of 256 px of 10 m that comes to under 0.06 px, 0.01 px in the mean (1,056 px: 0.2 and 0.03 px).
 _WARP_TILE_PX: Final = 256
-# VRT, GTI and the network drivers refer to other files. GDAL drops drivers only before its first use in a process, so
-# this is the second wall; driver="GTiff" at each open is the first.
-_GDAL_OPTIONS: Final[dict[str, Any]] = {
-    "GDAL_SKIP": "VRT DERIVED GTI HTTP WMS WMTS WCS PLMOSAIC EEDA EEDAI DAAS OGCAPI STACTA STACIT NGW",
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no side-car files: what is hashed is what is read
-    "GDAL_GEOREF_SOURCES": "INTERNAL",
-    "GDAL_NUM_THREADS": "1",
-    "GDAL_CACHEMAX": 2**24,  # bytes; the default, a share of the machine, fills with strips nobody reads again
-}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TiffBytes:
-    """A GeoTIFF held in memory, such as a member of an archive. name stands for it in errors."""
-
-    name: str
-    content: bytes
-
-
-RasterInput = Path | TiffBytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +117,7 @@ def read_header(source: RasterInput) -> RasterHeader:
     Raises SourceError where the input is missing, empty, no TIFF, not local, without a coordinate system, of a complex
     or unknown type, or larger than MAX_SIDE_PX, MAX_BANDS or MAX_TILE_BYTES allow."""
     with opened(source) as dataset:
-        return _header(dataset, _name(source))
+        return _header(dataset, input_name(source))
 
 
 def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...], rule: ReadRule) -> WindowPixels:
@@ -162,7 +129,7 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
     missing, a tile is damaged, or the wanted part of the raster exceeds MAX_READ_PX.
     """
     with opened(source) as dataset:
-        header = _header(dataset, _name(source))
+        header = _header(dataset, input_name(source))
         if not bands or min(bands) < 1 or max(bands) > header.bands:
             raise SourceError(
                 f"{header.name}: has {header.bands} band(s), but band(s) {list(bands)} are asked for. Correct the "
@@ -181,57 +148,9 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
 def read_pixels(source: RasterInput, *, top: int, left: int, rows: int, cols: int) -> FloatArray:
     """Band 1 in a window of the raster's own pixels, NaN without data. Raises SourceError as read_window does."""
     with opened(source) as dataset:
-        header, window = _header(dataset, _name(source)), Window(left, top, cols, rows)
+        header, window = _header(dataset, input_name(source)), Window(left, top, cols, rows)
         planes, _ = _read_values(dataset, header, window, (1,), ReadRule(resampling="nearest"))
     return np.asarray(planes[0])
-
-
-def _name(source: RasterInput) -> str:
-    return source.name if isinstance(source, TiffBytes) else str(source)
-
-
-def _checked_path(path: Path) -> Path:
-    """The absolute path of a plain local TIFF file. Raises SourceError for anything else."""
-    if _NOT_LOCAL.match(str(path)):
-        raise SourceError(f"{path}: not a local file name. Addresses and GDAL's virtual paths (/vsi...) are refused.")
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path}: not a regular file. Expected a GeoTIFF.")
-        with path.open("rb") as stream:
-            head = stream.read(16)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}. Expected a GeoTIFF; check the path.") from error
-    if not status.st_size:
-        raise SourceError(f"{path}: is empty (0 bytes). Expected a GeoTIFF; fetch or copy it again.")
-    _check_magic(head, str(path))
-    return path.absolute()
-
-
-def _check_magic(head: bytes, name: str) -> None:
-    if not head.startswith(_TIFF_MAGIC):
-        raise SourceError(
-            f"{name}: not a TIFF: begins with {head[:12]!r}. Only GeoTIFF files are read; convert it, e.g. with "
-            "gdal_translate -of COG."
-        )
-
-
-@contextmanager
-def opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
-    """A rasterio dataset, GTiff only. Turns GDAL's complaints, here and while it is in use, into SourceError."""
-    name = _name(source)
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(rasterio.Env(**_GDAL_OPTIONS))
-            if isinstance(source, TiffBytes):
-                _check_magic(source.content[:16], name)
-                # The memory file must outlive the dataset: rasterio does not copy the bytes.
-                memory = stack.enter_context(MemoryFile(source.content))
-                yield stack.enter_context(memory.open(driver="GTiff"))
-            else:
-                yield stack.enter_context(rasterio.open(_checked_path(source), driver="GTiff"))
-    except rasterio.errors.RasterioError as error:
-        raise SourceError(f"{name}: damaged or not a GeoTIFF: {error}. Fetch or copy it again.") from error
 
 
 def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
@@ -258,28 +177,6 @@ def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
         descriptions=tuple(text or "" for text in dataset.descriptions),
         tags=tuple(sorted(dataset.tags().items())),
     )
-
-
-def check_size(dataset: rasterio.DatasetReader, name: str) -> None:
-    """Raises SourceError where sides, bands, pixel type or the size of a tile are beyond what is read."""
-    if max(dataset.width, dataset.height) > MAX_SIDE_PX or dataset.count > MAX_BANDS:
-        raise SourceError(
-            f"{name}: announces {dataset.height} x {dataset.width} px and {dataset.count} bands; at most "
-            f"{MAX_SIDE_PX} x {MAX_SIDE_PX} px and {MAX_BANDS} bands are read. Cut it into tiles."
-        )
-    strange = sorted(set(dataset.dtypes) - set(REAL_DTYPES))
-    if strange:
-        raise SourceError(
-            f"{name}: pixels of type {', '.join(strange)}; expected one of {', '.join(REAL_DTYPES)}. Detect complex "
-            "(SLC) data first: power is |z|^2."
-        )
-    tile_rows, tile_cols = dataset.block_shapes[0]
-    tile_bytes = tile_rows * tile_cols * np.dtype(dataset.dtypes[0]).itemsize
-    if tile_bytes > MAX_TILE_BYTES:
-        raise SourceError(
-            f"{name}: one tile of {tile_rows} x {tile_cols} px takes {tile_bytes} bytes; at most {MAX_TILE_BYTES} are "
-            "decoded at once. Write it tiled, e.g. with gdal_translate -of COG."
-        )
 
 
 def _aligned_offset(header: RasterHeader, grid: RasterGrid) -> tuple[int, int] | None:
@@ -389,7 +286,7 @@ def _warp(
         "YSCALE": down_scale,
     }
     starts = itertools.product(range(0, grid.rows, _WARP_TILE_PX), range(0, grid.cols, _WARP_TILE_PX))
-    with rasterio.Env(**_GDAL_OPTIONS):
+    with rasterio.Env(**GDAL_OPTIONS):
         for top, left in starts:
             tile = pixels[:, top : top + _WARP_TILE_PX, left : left + _WARP_TILE_PX]
             transform = Affine(*grid.window(top, left, *tile.shape[1:]).transform)

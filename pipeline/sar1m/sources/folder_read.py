@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ import numpy as np
 
 from sar1m.errors import SourceError
 from sar1m.io.raster import ReadRule, Resampling, read_header, read_window
+from sar1m.io.raster_open import RasterInput
 from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
 from sar1m.sources.folder_layers import BandFile, ClassLayer, FolderPair, OpticalLayer, SarLayer, resolve_inside
 
@@ -41,18 +42,16 @@ class OpticalPixels:
 
 
 class BandReader:
-    """Reads bands of one folder onto one grid and remembers what should be remarked."""
+    """Reads bands onto one grid and remembers what should be remarked. raster: the file that holds a band."""
 
-    def __init__(self, root: Path, grid: RasterGrid, described_in: str) -> None:
-        self._root = root
+    def __init__(self, grid: RasterGrid, raster: Callable[[BandFile], RasterInput]) -> None:
         self._grid = grid
-        self._described_in = described_in
+        self._raster = raster
         self.flags: set[str] = set()
 
     def band(self, band: BandFile, rule: ReadRule, kind: str) -> F32:
         """One band (rows, cols), NaN without data. kind names it in flags."""
-        path = resolve_inside(self._root, band.path, self._described_in)
-        window = read_window(path, self._grid, bands=(band.number,), rule=rule)
+        window = read_window(self._raster(band), self._grid, bands=(band.number,), rule=rule)
         if window.resampled:
             self.flags.add(f"resampled_{kind}")
         if window.infinities:
@@ -62,11 +61,16 @@ class BandReader:
 
     def resampling(self, band: BandFile) -> Resampling:
         """cubic, or nearest for a band that is much coarser than the grid (and a flag that says so)."""
-        grid = read_header(resolve_inside(self._root, band.path, self._described_in)).grid()
+        grid = read_header(self._raster(band)).grid()
         if grid is None or grid.gsd_m < _COARSE * self._grid.gsd_m:
             return "cubic"
         self.flags.add(f"upsampled_{band.name.lower()}")
         return "nearest"
+
+
+def folder_bands(root: Path, grid: RasterGrid, described_in: str) -> BandReader:
+    """Reader of bands of one folder; none outside it is read."""
+    return BandReader(grid, lambda band: resolve_inside(root, band.path, described_in))
 
 
 def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, ...]) -> BlockPixels:
@@ -75,8 +79,8 @@ def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, 
     Bilinear for SAR (in power), cubic for optical, nearest for classes, and a plain copy where lattices agree.
     Raises SourceError where a file is missing or damaged, or its numbers contradict the unit it is said to have.
     """
-    reader = BandReader(root, grid, pair.described_in)
-    sar = _read_sar(reader, pair.sar)
+    reader = folder_bands(root, grid, pair.described_in)
+    sar = read_sar(reader, pair.sar)
     partner = read_optical(reader, pair.optical, pair.classes, bands)
     return block_pixels(partner, sar=sar, noise_floor=(NOISE_POWER,) * len(sar))
 
@@ -123,7 +127,9 @@ def registration_bands(layer: OpticalLayer, bands: tuple[str, ...]) -> tuple[str
     return tuple(sorted(found)) or bands
 
 
-def _read_sar(reader: BandReader, layer: SarLayer) -> F32:
+def read_sar(reader: BandReader, layer: SarLayer) -> F32:
+    """Bands of a layer (bands, rows, cols) in linear power on the reader's grid, NaN without data. Raises SourceError
+    where numbers contradict the unit they are said to have."""
     linear = layer.unit == "linear"
     rule = ReadRule(
         resampling="bilinear",

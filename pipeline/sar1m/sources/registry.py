@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from sar1m.errors import RegionError
+from sar1m.config import BuildConfig
+from sar1m.errors import ConfigError
 from sar1m.sources.base import Source
 from sar1m.sources.folder import FolderSource
 from sar1m.sources.region import Region
 from sar1m.sources.sample import SampleSource
 from sar1m.sources.simulated import SimulatedSource
 
+if TYPE_CHECKING:
+    from sar1m.io.net.fetch import Fetcher
+    from sar1m.sources.area import AreaSource
 
-def open_source(region: Region, scratch: Path | None = None) -> Source:
-    """The source of a region. scratch: a folder for what a source unpacks while it reads pixels; may be None where only
-    its candidates are wanted. Raises RegionError for an area of the Earth, which needs a service of scenes."""
+INFLATED_DIR: Final = "cache/inflated"  # measurements taken out of zips, while a build reads them
+NET_DIR: Final = "cache/net"  # what was downloaded, and the limits that all workers share
+
+# Some sources bring a compiler or a client of a service: half a second and more that the others need not wait for.
+# ruff: noqa: PLC0415
+
+
+def open_source(region: Region, config: BuildConfig, out: Path, plan: Path | None = None) -> Source:
+    """The source of a region. out: the build's folder, for what a source keeps while it works. plan: a file that
+    `sar1m plan` wrote, for areas of the Earth.
+
+    Raises ConfigError where a service is unknown or not set up, or a plan is given for another kind of region.
+    """
+    if plan is not None and region.kind != "area":
+        raise ConfigError(f"--plan {plan}: plans are of areas of the Earth; {region.label} needs none.")
     if region.kind == "sample":
         return SampleSource()
     if region.kind == "simulated":
@@ -22,12 +39,29 @@ def open_source(region: Region, scratch: Path | None = None) -> Source:
     if region.kind == "folder":
         return FolderSource(Path(region.argument))
     if region.kind == "safe":
-        # Its numerics bring a compiler: half a second that the other sources need not wait for.
-        from sar1m.sources.safe import SafeSource  # noqa: PLC0415
+        from sar1m.sources.safe import SafeSource
 
-        return SafeSource(Path(region.argument), scratch)
-    raise RegionError(
-        f"{region.label}: this version builds from local scenes only: `sample`, `folder:<path>`, "
-        "`safe:<path>` or `simulated:<cells>`. For an area of the Earth, `sar1m plan` counts its cells; put its scenes "
-        "into a folder and build with `safe:<path>` (Sentinel-1 products) or `folder:<path>` (geocoded rasters)."
-    )
+        return SafeSource(Path(region.argument), out / INFLATED_DIR)
+    area = open_area(region, config, out)
+    if plan is None:
+        return area
+    from sar1m.sources.area_table import PlanTableSource
+
+    return PlanTableSource(plan.absolute(), area)
+
+
+def open_area(region: Region, config: BuildConfig, out: Path) -> AreaSource:
+    """The source of an area of the Earth, by the services that area.sar and area.optical name."""
+    from sar1m.sources.area import AreaSource
+    from sar1m.sources.services.registry import open_service
+
+    fetcher = open_fetcher(config, out)
+    optical = None if config.area.optical == "none" else open_service(config.area.optical, config, fetcher)
+    return AreaSource(region, open_service(config.area.sar, config, fetcher), optical)
+
+
+def open_fetcher(config: BuildConfig, out: Path) -> Fetcher:
+    """The downloader of a build, whose limits and cache lie in its folder."""
+    from sar1m.io.net.fetch import Fetcher, FetchSettings
+
+    return Fetcher(FetchSettings(root=out.absolute() / NET_DIR, limits=config.download))

@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -28,14 +27,14 @@ from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
 from sar1m.simulate.safe.spec import SIMULATOR
 from sar1m.sources.folder_layers import FileDigests, OpticalScene, from_text, to_text
-from sar1m.sources.folder_read import BandReader, OpticalPixels, block_pixels, read_optical
+from sar1m.sources.folder_read import OpticalPixels, block_pixels, folder_bands, read_optical
 from sar1m.sources.folder_stac import stac_features, stac_optical
 from sar1m.sources.folder_table import TABLE_NAME, table_optical
 from sar1m.sources.natural_earth import country_of
 from sar1m.sources.placement import grid_with_halo
 from sar1m.sources.safe_read import SafeBlock, read_block
 from sar1m.sources.safe_scenes import SafeScene, survey
-from sar1m.sources.safe_terrain import Terrain, open_terrain
+from sar1m.sources.safe_terrain import Terrain, named_place, open_terrain, open_terrain_once
 
 LICENCE: Final = "Copernicus Sentinel data legal notice"
 SIMULATED_LICENCE: Final = "CC0-1.0"
@@ -60,13 +59,8 @@ class SafeSource:
     def place(self, key: str, config: SafeConfig) -> Path | None:
         """The file or folder of dem, geoid, orbits or optical. Raises ConfigError where the configuration names one
         that is not there."""
-        named = config.places.get(key)
-        if named is None:
-            beside = self.base / key
-            return beside if beside.exists() else None
-        if not Path(named).exists():
-            raise ConfigError(f"safe.{key} = {named}: no such file or folder. Correct the path, or leave the key out.")
-        return Path(named)
+        beside = self.base / key
+        return named_place(key, config) or (beside if beside.exists() else None)
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """Work items in the order of scenes, then of cells from south to north and west to east.
@@ -99,7 +93,7 @@ class SafeSource:
             polarisations=candidate.sar.polarisations,
             grid=grid_with_halo(candidate),
         )
-        terrain = _terrain_once(self.place("dem", config.safe), self.place("geoid", config.safe), config.safe)
+        terrain = open_terrain_once(self.place("dem", config.safe), self.place("geoid", config.safe), config.safe)
         sar_side = read_block(block, terrain, config.safe, self.scratch)
         partner = self._read_partner(handle["optical"], candidate, block.grid, config)
         return block_pixels(partner, **vars(sar_side))
@@ -108,9 +102,11 @@ class SafeSource:
         bands = config.pixels.optical_bands
         root = self.place("optical", config.safe) or self.base
         if not text:
-            return read_optical(BandReader(root, grid, candidate.item_id), None, (), bands)
+            return read_optical(folder_bands(root, grid, candidate.item_id), None, (), bands)
         scene = from_text(OpticalScene, text, candidate.item_id)
-        return read_optical(BandReader(_folder_of(root), grid, scene.described_in), scene.optical, scene.classes, bands)
+        return read_optical(
+            folder_bands(_folder_of(root), grid, scene.described_in), scene.optical, scene.classes, bands
+        )
 
     def _partners(self, config: BuildConfig) -> list[_Partner]:
         root = self.place("optical", config.safe)
@@ -160,9 +156,6 @@ class SafeSource:
 
 def _folder_of(place: Path) -> Path:
     return place if place.is_dir() else place.parent
-
-
-_terrain_once = lru_cache(maxsize=4)(open_terrain)  # a worker reads hundreds of blocks over one terrain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,11 +246,17 @@ def _sar_product(scene: SafeScene, grid: RasterGrid, terrain: Terrain | None, co
 
 
 def _processing(scene: SafeScene, terrain: Terrain | None, config: SafeConfig) -> str:
-    """What is done to the pixels of every block of a scene; what differs by block stands in its flags."""
+    product, orbit = scene.product, "annotated" if scene.orbit_file is None else scene.orbit_file.name
+    return processing_steps(f"{product.mode} GRD, IPF {product.ipf}", f"orbit {orbit}", terrain, config)
+
+
+def processing_steps(made: str, orbit: str, terrain: Terrain | None, config: SafeConfig) -> str:
+    """What is done to the pixels of every block of a scene; what differs by block stands in its flags. made: by which
+    processor; orbit: which one places the pixels."""
     flat = config.quantity == "gamma0" and config.flatten_terrain and terrain is not None
     steps = [
-        f"{scene.product.mode} GRD, IPF {scene.product.ipf}",
-        f"orbit {'annotated' if scene.orbit_file is None else scene.orbit_file.name}",
+        made,
+        orbit,
         "thermal noise removed" if config.remove_thermal_noise else "thermal noise kept",
         "border noise masked" if config.mask_border_noise else "border noise kept",
         "tie points" if terrain is None else f"range-Doppler on {terrain.description}",

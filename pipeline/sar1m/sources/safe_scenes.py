@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import shapely
@@ -55,32 +55,56 @@ def survey(
             "deliver them."
         )
     products = [(path, read_product(path)) for path in paths]
-    good, remarks = _without_known_bad(products) if config.skip_known_bad else (products, [])
-    newest, more = _newest_processing(good)
+    newest, remarks = choose(products, config)
     if not newest:
         raise SourceError(f"{root}: every product is left out: {'; '.join(remarks)}")
     scenes = [_scene(path, product, config, orbits) for path, product in newest]
     scenes.sort(key=lambda scene: (scene.product.start, scene.product.product_id))
-    return scenes, tuple(remarks + more)
+    return scenes, tuple(remarks)
 
 
-_Found = tuple[Path, GrdProduct]
+class Acquisition(Protocol):
+    """What decides whether a product is used, from its annotation or from a catalogue. platform: such as S1A. ipf:
+    version of the processor, empty where it is not told."""
+
+    @property
+    def product_id(self) -> str: ...  # noqa: D102 - the class says it
+    @property
+    def platform(self) -> str: ...  # noqa: D102
+    @property
+    def datatake(self) -> str: ...  # noqa: D102
+    @property
+    def start(self) -> datetime: ...  # noqa: D102
+    @property
+    def ipf(self) -> str: ...  # noqa: D102
 
 
-def _without_known_bad(products: Iterable[_Found]) -> tuple[list[_Found], list[str]]:
+T = TypeVar("T")
+A = TypeVar("A", bound=Acquisition)
+
+
+def choose(products: Iterable[tuple[T, A]], config: SafeConfig) -> tuple[list[tuple[T, A]], list[str]]:
+    """Products that are used, each with what came with it, and a remark on each that is left out: known bad ones, and
+    all but the newest processing of one acquisition."""
+    good, remarks = _without_known_bad(products) if config.skip_known_bad else (products, [])
+    newest, more = _newest_processing(good)
+    return newest, remarks + more
+
+
+def _without_known_bad(products: Iterable[tuple[T, A]]) -> tuple[list[tuple[T, A]], list[str]]:
     good, remarks = [], []
-    for path, product in products:
+    for found, product in products:
         fault = known_fault(_platform(product), product.start)
         if fault is None:
-            good.append((path, product))
+            good.append((found, product))
         else:
             remarks.append(f"{product.product_id}: left out, known to be wrong: {fault}")
     return good, remarks
 
 
-def _newest_processing(products: Iterable[_Found]) -> tuple[list[_Found], list[str]]:
+def _newest_processing(products: Iterable[tuple[T, A]]) -> tuple[list[tuple[T, A]], list[str]]:
     """One product an acquisition: that of the highest processor version, then of the highest name."""
-    groups: list[list[_Found]] = []
+    groups: list[list[tuple[T, A]]] = []
     for found in sorted(products, key=lambda one: (one[1].platform, one[1].datatake, one[1].start)):
         last = groups[-1][-1][1] if groups else None
         same = last is not None and (last.platform, last.datatake) == (found[1].platform, found[1].datatake)
@@ -92,14 +116,12 @@ def _newest_processing(products: Iterable[_Found]) -> tuple[list[_Found], list[s
     for group in groups:
         *older, newest = sorted(group, key=lambda one: (_version(one[1].ipf), one[1].product_id))
         kept.append(newest)
-        remarks += [
-            f"{product.product_id}: left out, {newest[1].product_id} is the same acquisition by IPF {newest[1].ipf}"
-            for _, product in older
-        ]
+        made = f"{newest[1].product_id} is the same acquisition by IPF {newest[1].ipf or 'not told'}"
+        remarks += [f"{product.product_id}: left out, {made}" for _, product in older]
     return kept, remarks
 
 
-def _platform(product: GrdProduct) -> str:
+def _platform(product: Acquisition) -> str:
     return f"sentinel-{product.platform[1:].lower()}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -90,6 +91,20 @@ def open_terrain(dem: Path | None, geoid: Path | None, config: SafeConfig) -> Te
         return None
     found = open_dem([dem], datum=config.dem_datum, geoid=_geoid_file(geoid))
     return Terrain(dem=found, sea_level=config.sea_level)
+
+
+open_terrain_once = lru_cache(maxsize=4)(open_terrain)  # a worker reads hundreds of blocks over one terrain
+
+
+def named_place(key: str, config: SafeConfig) -> Path | None:
+    """The file or folder of dem, geoid, orbits or optical that the configuration names, None where it names none.
+    Raises ConfigError where it is not there."""
+    named = config.places.get(key)
+    if named is None:
+        return None
+    if not Path(named).exists():
+        raise ConfigError(f"safe.{key} = {named}: no such file or folder. Correct the path, or leave the key out.")
+    return Path(named)
 
 
 def _geoid_file(place: Path | None) -> Path | None:

@@ -24,7 +24,8 @@ import numpy as np
 from sar1m.config import BuildConfig
 from sar1m.core.grid import cell_names, cells_at, centres_lonlat
 from sar1m.errors import ConfigError, SourceError
-from sar1m.io.raster import ReadRule, TiffBytes, read_header, read_window
+from sar1m.io.raster import ReadRule, read_header, read_window
+from sar1m.io.raster_open import TiffBytes
 from sar1m.records import F32, BlockPixels, Candidate, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.natural_earth import country_of
 from sar1m.sources.placement import chip_block, grid_with_halo

@@ -1,0 +1,373 @@
+"""Which SAR scenes a cell takes, and which optical partner each of them gets.
+
+A scene is taken for a block only where it covers it nearly whole: mosaics are not made, since two passes differ in
+time, geometry or calibration. What that loses: blocks on the border between two slices of one pass. Where slices of
+170 km abut, that is 6 % of the blocks of 10.24 km of a pass; other passes, whose slices begin elsewhere, mostly serve
+them. So do other dates for Sentinel-2 tiles, but two tiles share 9.8 km only: a block may stand on every border.
+
+Whether a scene serves a cell, and at what cost, depends on nothing but time, cloud, direction and cover, so that
+neighbouring cells choose alike and share what is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sar1m.core.utm import FloatArray, IntArray, lonlat_from_utm
+from sar1m.records import Bool, RasterGrid
+
+CLOUD_DAYS: Final = 20.0  # cost of full cloud in days of |dt|: 5 % less cloud over the scene is worth waiting a day
+SAME_PASS_S: Final = 1800.0  # slices of one pass are seconds apart, an orbit takes 98 minutes
+ROUNDING: Final = 1e-6  # of a block's area, well under a pixel
+DAY_S: Final = 86_400.0
+_PAIRS_AT_ONCE: Final = 16_384  # keeps intermediate arrays in the processor's cache
+
+CellReason = Literal["taken", "no_sar_scene", "sar_covers_part_of_the_block", "sar_only_of_other_orbit_direction"]
+PartnerReason = Literal[
+    "paired", "no_optical_scene", "optical_covers_part_of_the_block", "optical_cloudy", "optical_too_far_in_time"
+]
+Direction = Literal["any", "ascending", "descending"]
+_Ring = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockShapes:
+    """Blocks (N,) as parallelograms in degrees: centre, and to_unit (N, 2, 2), which takes an offset in lon, lat from
+    the centre to parts of the block's width and height. half_span: half of the box around each, (N, 2)."""
+
+    centre: FloatArray
+    to_unit: FloatArray
+    half_span: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SarPasses:
+    """What choosing knows of SAR scenes (S,): name, UNIX time in seconds, ascending, descending or '' where unknown,
+    and the quarter of the year: 0 from December, 1 from March, 2 from June, 3 from September."""
+
+    name: Sequence[str]
+    time_s: FloatArray
+    direction: Sequence[str]
+    quarter: IntArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpticalPasses:
+    """What choosing knows of optical scenes (O,): name, UNIX time in seconds, cloud 0..1 over the scene or NaN where
+    unknown, which costs as much as the most that is allowed."""
+
+    name: Sequence[str]
+    time_s: FloatArray
+    cloud_frac: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoverTable:
+    """Fractions of blocks inside footprints: sar (N, S), optical (N, O), float32."""
+
+    sar: npt.NDArray[np.float32]
+    optical: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairingRules:
+    """scenes_per_cell SAR scenes, spread over that many quarters of the year where seasons > 1; partners within
+    pair_days and under max_cloud_frac; min_cover of both; orbit any: one direction a cell, whichever pairs best."""
+
+    scenes_per_cell: int
+    seasons: int
+    pair_days: float
+    max_cloud_frac: float
+    min_cover: float
+    orbit: Direction
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choices:
+    """Work items (K,), by cell, then by time of the SAR scene: numbers of cell, SAR scene and optical scene (-1 where
+    there is none), and why. cell_reason: of every cell (N,)."""
+
+    cell: IntArray
+    sar: IntArray
+    optical: IntArray
+    reason: list[PartnerReason]
+    cell_reason: list[CellReason]
+
+
+def block_shapes(grids: Sequence[RasterGrid], near_lon: float) -> BlockShapes:
+    """Shapes of blocks in UTM, longitudes within 180 degrees of near_lon.
+
+    A block is taken as the parallelogram through the middles of its sides: meridians that draw together make it a
+    trapezium, whose sides differ by 0.3 % at 60 degrees and 0.9 % at 80, by half of which a cover can be off.
+    """
+    left, bottom, right, top = np.asarray([g.bounds_m for g in grids], dtype=np.float64).reshape(-1, 4).T
+    x_m, y_m = np.stack([left, right, left, right], axis=1), np.stack([bottom, bottom, top, top], axis=1)
+    lon, lat = lonlat_from_utm(x_m, y_m, np.asarray([g.epsg for g in grids], dtype=np.int64)[:, None])
+    corner = np.stack([near_lon + np.mod(lon - near_lon + 180.0, 360.0) - 180.0, lat], axis=2)
+    across = (corner[:, 1] - corner[:, 0] + corner[:, 3] - corner[:, 2]) / 2
+    up = (corner[:, 2] - corner[:, 0] + corner[:, 3] - corner[:, 1]) / 2
+    determinant = across[:, 0] * up[:, 1] - across[:, 1] * up[:, 0]
+    rows = [up[:, 1], -up[:, 0], -across[:, 1], across[:, 0]]
+    return BlockShapes(
+        centre=corner.mean(axis=1),
+        to_unit=(np.stack(rows, axis=1) / determinant[:, None]).reshape(-1, 2, 2),
+        half_span=(np.abs(across) + np.abs(up)) / 2,
+    )
+
+
+def cover_fractions(blocks: BlockShapes, rings: Sequence[_Ring]) -> npt.NDArray[np.float32]:
+    """Fraction of each block inside each footprint, (N, R) in 0..1; straight edges in lon/lat, as GeoJSON has them.
+
+    rings: closed, simple, either way round, longitudes running on; moved by whole turns to where the blocks are. Equal
+    rings are worked out once. Exact for the parallelograms of block_shapes (see _inside for the formula).
+    """
+    found = np.zeros((len(rings), len(blocks.centre)), dtype=np.float32)  # by ring: columns are copied whole
+    if not found.size:
+        return found.T
+    distinct = {tuple(ring): number for number, ring in reversed(list(enumerate(rings)))}
+    middle_lon = float((blocks.centre[:, 0].min() + blocks.centre[:, 0].max()) / 2)
+    by_length: dict[int, list[int]] = {}
+    for ring, number in distinct.items():
+        by_length.setdefault(len(ring), []).append(number)
+    for numbers in by_length.values():
+        outlines = np.asarray([rings[number] for number in numbers], dtype=np.float64)
+        outlines[..., 0] -= 360.0 * np.rint((outlines[..., 0].mean(axis=1, keepdims=True) - middle_lon) / 360.0)
+        found[numbers] = _cover(blocks, outlines)
+    return found[[distinct[tuple(ring)] for ring in rings]].T
+
+
+def _cover(blocks: BlockShapes, outlines: FloatArray) -> npt.NDArray[np.float32]:
+    """(R, N) for rings of one length, (R, V, 2)."""
+    low, high = outlines.min(axis=1)[:, None], outlines.max(axis=1)[:, None]
+    first, last = blocks.centre - blocks.half_span, blocks.centre + blocks.half_span
+    ring, block = np.nonzero(
+        (low[..., 0] < last[:, 0])
+        & (high[..., 0] > first[:, 0])
+        & (low[..., 1] < last[:, 1])
+        & (high[..., 1] > first[:, 1])
+    )
+    found = np.zeros((len(outlines), len(blocks.centre)), dtype=np.float32)
+    for start in range(0, block.size, _PAIRS_AT_ONCE):
+        some = slice(start, start + _PAIRS_AT_ONCE)
+        found[ring[some], block[some]] = _inside(blocks, outlines, block[some], ring[some])
+    return found
+
+
+def _inside(blocks: BlockShapes, outlines: FloatArray, block: IntArray, ring: IntArray) -> FloatArray:
+    """Area of a ring inside a unit square, by Green's theorem: the sum over the ring's edges of the integral of
+    min(max(u, 0), 1) dv over the edge's part with 0 <= v <= 1. With H' = min(max(u, 0), 1) an edge from a to b gives
+    (H(u_b) - H(u_a)) / (u_b - u_a) times its height."""
+    matrix, centre = blocks.to_unit[block], blocks.centre[block]
+    lon, lat = (outlines[ring, :, axis].T - centre[:, axis] for axis in (0, 1))  # (V, pairs)
+    u = matrix[:, 0, 0] * lon + matrix[:, 0, 1] * lat + 0.5
+    v = matrix[:, 1, 0] * lon + matrix[:, 1, 1] * lat + 0.5
+    height = v[1:] - v[:-1]
+    slope = np.divide(u[1:] - u[:-1], height, out=np.zeros_like(height), where=height != 0)
+    held = np.clip(v, 0.0, 1.0)
+    first, last = u[:-1] + (held[:-1] - v[:-1]) * slope, u[:-1] + (held[1:] - v[:-1]) * slope
+    width = last - first
+    upright = np.abs(width) < ROUNDING
+    mean = np.clip((first + last) / 2, 0.0, 1.0)
+    np.divide(_ramp_integral(last) - _ramp_integral(first), width, out=mean, where=~upright)
+    area: FloatArray = np.abs(((held[1:] - held[:-1]) * mean).sum(axis=0))
+    return np.minimum(area, 1.0)
+
+
+def _ramp_integral(u: FloatArray) -> FloatArray:
+    """Integral of min(max(u, 0), 1) from 0."""
+    held = np.clip(u, 0.0, 1.0)
+    return held * held / 2 + np.maximum(u - 1.0, 0.0)
+
+
+def choose(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, rules: PairingRules) -> Choices:
+    """SAR scenes of every cell, each with the optical scene of least cost: |dt| in days and CLOUD_DAYS times the cloud.
+
+    Paired scenes go before unpaired ones; scenes of one pass count as one. Of several directions the one with more
+    pairs, then more scenes, then the lower sum of costs, then the first name. Ties go to the earlier scene, then to the
+    first name: the order of the inputs plays no part.
+    """
+    table = _CostTable(sar=sar, optical=optical, rules=rules)
+    serves_sar = covers.sar[:, table.sar_order] >= rules.min_cover - ROUNDING
+    serves_sar[:, ~table.direction_allowed] = False
+    serves_optical = covers.optical[:, table.optical_order] >= rules.min_cover - ROUNDING
+    alike, cells_of = _cells_alike(serves_sar, serves_optical)
+    cell, chosen_sar, chosen_optical = [], [], []
+    for example, cells in zip(alike, cells_of, strict=True):
+        taken = table.best(np.flatnonzero(serves_sar[example]), np.flatnonzero(serves_optical[example]))
+        cell.append(np.repeat(cells, len(taken)))
+        chosen_sar.append(np.tile([one for one, _ in taken], len(cells)))
+        chosen_optical.append(np.tile([partner for _, partner in taken], len(cells)))
+    none = np.empty(0, dtype=np.int64)
+    cell_number, sar_rank, optical_rank = (
+        np.concatenate([none, *parts]).astype(np.int64) for parts in (cell, chosen_sar, chosen_optical)
+    )
+    order = np.lexsort((sar_rank, cell_number))
+    cell_number, sar_rank, optical_rank = cell_number[order], sar_rank[order], optical_rank[order]
+    meets_optical = covers.optical[:, table.optical_order] > ROUNDING
+    return Choices(
+        cell=cell_number,
+        sar=table.sar_order[sar_rank],
+        optical=np.where(optical_rank < 0, -1, np.append(table.optical_order, -1)[optical_rank]),
+        reason=table.partner_reasons(cell_number, sar_rank, optical_rank, serves_optical, meets_optical),
+        cell_reason=_cell_reasons(covers.sar, serves_sar, rules),
+    )
+
+
+def _cells_alike(serves_sar: Bool, serves_optical: Bool) -> tuple[IntArray, list[IntArray]]:
+    """Cells that the same scenes cover choose alike: one example of each such group, and the cells of the groups."""
+    packed = np.packbits(np.hstack([serves_sar, serves_optical]), axis=1)
+    if not packed.shape[1]:
+        return np.empty(0, dtype=np.int64), []
+    keys = np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").ravel()
+    _, example, group = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    return example, np.split(order, np.cumsum(np.bincount(group))[:-1])
+
+
+def _cell_reasons(cover: npt.NDArray[np.float32], serves: Bool, rules: PairingRules) -> list[CellReason]:
+    taken = serves.any(axis=1)
+    covered = (cover >= rules.min_cover - ROUNDING).any(axis=1)
+    met = (cover > ROUNDING).any(axis=1)
+    words: tuple[CellReason, ...] = (
+        "taken",
+        "sar_only_of_other_orbit_direction",
+        "sar_covers_part_of_the_block",
+        "no_sar_scene",
+    )
+    number = np.select([taken, covered, met], [0, 1, 2], default=3)
+    return [words[one] for one in number.tolist()]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _CostTable:
+    """Scenes in the order of time and name, and what pairing any two of them costs."""
+
+    sar: SarPasses
+    optical: OpticalPasses
+    rules: PairingRules
+
+    @cached_property
+    def sar_order(self) -> IntArray:
+        return _in_time(self.sar.name, self.sar.time_s)
+
+    @cached_property
+    def optical_order(self) -> IntArray:
+        return _in_time(self.optical.name, self.optical.time_s)
+
+    @cached_property
+    def sar_time_s(self) -> FloatArray:
+        return self.sar.time_s[self.sar_order]
+
+    @cached_property
+    def direction(self) -> list[str]:
+        return [self.sar.direction[number] for number in self.sar_order.tolist()]
+
+    @cached_property
+    def quarter(self) -> list[int]:
+        quarters: list[int] = self.sar.quarter[self.sar_order].tolist()
+        return quarters
+
+    @cached_property
+    def direction_allowed(self) -> Bool:
+        wanted = self.rules.orbit
+        return np.asarray([wanted in ("any", one) for one in self.direction], dtype=np.bool_)
+
+    @cached_property
+    def apart_s(self) -> FloatArray:
+        """|dt| (S, O)."""
+        return np.abs(self.optical.time_s[self.optical_order] - self.sar_time_s[:, None])
+
+    @cached_property
+    def clear(self) -> Bool:
+        """(O,); unknown counts as clear enough."""
+        return ~(self.optical.cloud_frac[self.optical_order] > self.rules.max_cloud_frac)
+
+    @cached_property
+    def cost(self) -> FloatArray:
+        """(S, O) in days, inf where the two make no pair."""
+        cloud = self.optical.cloud_frac[self.optical_order]
+        cloud = np.where(np.isnan(cloud), self.rules.max_cloud_frac, cloud)
+        near = self.apart_s <= self.rules.pair_days * DAY_S
+        return np.where(near & self.clear, self.apart_s / DAY_S + CLOUD_DAYS * cloud, np.inf)
+
+    def best(self, sar: IntArray, optical: IntArray) -> list[tuple[int, int]]:
+        """SAR scenes and partners (-1 for none) of a cell that the given scenes serve."""
+        if not sar.size:
+            return []
+        partner, cost = np.full(sar.size, -1), np.full(sar.size, np.inf)
+        if optical.size:
+            costs = self.cost[sar[:, None], optical]
+            nearest = costs.argmin(axis=1)
+            cost = costs[np.arange(sar.size), nearest]
+            partner = np.where(np.isfinite(cost), optical[nearest], -1)
+        ranked = np.argsort(cost, kind="stable")
+        by_direction: dict[str, list[tuple[float, int, int]]] = {}
+        for one in zip(cost[ranked].tolist(), sar[ranked].tolist(), partner[ranked].tolist(), strict=True):
+            by_direction.setdefault(self.direction[one[1]], []).append(one)
+        sets = [(self._spread(members), name) for name, members in by_direction.items()]
+        best = min(sets, key=lambda one: (*_merit(one[0]), one[1]))[0]
+        return [(scene, partner_of) for _, scene, partner_of in best]
+
+    def _spread(self, ranked: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
+        """Of one direction's scenes, best first: as many as asked, in turn from the quarters of the year that offer the
+        best ones, and from the others only when these have no more."""
+        wanted = self.rules.scenes_per_cell
+        if wanted == 1:
+            return ranked[:1]
+        queues: dict[int, list[tuple[float, int, int]]] = {}
+        for one in ranked:
+            queues.setdefault(self.quarter[one[1]] if self.rules.seasons > 1 else 0, []).append(one)
+        listed = list(queues.values())
+        chosen: list[tuple[float, int, int]] = []
+        for group in (listed[: self.rules.seasons], listed[self.rules.seasons :]):
+            while len(chosen) < wanted and any(group):
+                for queue in group:
+                    found = self._next_pass(queue, chosen)
+                    if found is not None and len(chosen) < wanted:
+                        chosen.append(found)
+        return chosen
+
+    def _next_pass(
+        self, queue: list[tuple[float, int, int]], chosen: list[tuple[float, int, int]]
+    ) -> tuple[float, int, int] | None:
+        """Takes the best scene out of a queue that is of no chosen pass; those before it are dropped."""
+        while queue:
+            one = queue.pop(0)
+            if all(abs(self.sar_time_s[one[1]] - self.sar_time_s[other[1]]) > SAME_PASS_S for other in chosen):
+                return one
+        return None
+
+    def partner_reasons(
+        self, cell: IntArray, sar: IntArray, optical: IntArray, serves: Bool, meets: Bool
+    ) -> list[PartnerReason]:
+        """Why each chosen SAR scene has its partner or none: the last thing that stood in the way."""
+        words: list[PartnerReason] = ["paired"] * cell.size
+        near = self.apart_s <= self.rules.pair_days * DAY_S
+        for number in np.flatnonzero(optical < 0).tolist():
+            row, around = cell[number], near[sar[number]]
+            if (serves[row] & around).any():
+                words[number] = "optical_cloudy"
+            elif (meets[row] & around).any():
+                words[number] = "optical_covers_part_of_the_block"
+            elif serves[row].any():
+                words[number] = "optical_too_far_in_time"
+            else:
+                words[number] = "no_optical_scene"
+        return words
+
+
+def _in_time(name: Sequence[str], time_s: FloatArray) -> IntArray:
+    keys = sorted(range(len(name)), key=lambda number: (time_s[number], name[number]))
+    return np.asarray(keys, dtype=np.int64)
+
+
+def _merit(chosen: list[tuple[float, int, int]]) -> tuple[int, int, float]:
+    """Less is better: pairs, scenes, and the sum of what the pairs cost."""
+    costs = [cost for cost, _, partner in chosen if partner >= 0]
+    return -len(costs), -len(chosen), sum(costs)

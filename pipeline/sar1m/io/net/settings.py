@@ -1,0 +1,34 @@
+"""What every part of the downloader needs to know. Travels to workers; holds no secret."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sar1m.config import DownloadConfig
+from sar1m.io.net.address import Reach
+
+LOOPBACK_VARIABLE: Final = "SAR1M_ALLOW_LOOPBACK"
+
+
+@dataclass(frozen=True)
+class FetchSettings:
+    """root: folder of cache, limiter and meter, shared by all workers of a build (<out>/cache/net).
+
+    allow_loopback: lets this machine itself be asked, for tests; SAR1M_ALLOW_LOOPBACK=1 does the same. ports: that may
+    be asked elsewhere. first_delay_s: upper end of the random wait before the second attempt; it doubles from there.
+    """
+
+    root: Path
+    limits: DownloadConfig
+    allow_loopback: bool = False
+    ports: tuple[int, ...] = (443,)
+    first_delay_s: float = 0.5
+
+    @property
+    def reach(self) -> Reach:
+        """What may be asked, by arguments and environment."""
+        loopback = self.allow_loopback or os.environ.get(LOOPBACK_VARIABLE) == "1"
+        return Reach(loopback=loopback, ports=self.ports)

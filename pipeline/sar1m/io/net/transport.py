@@ -1,0 +1,118 @@
+"""Connections: to checked addresses only, and given up where bytes come too slowly to ever end.
+
+httpcore is httpx's engine. It is used by itself: no redirects, cookies, proxies or .netrc to switch off.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import certifi
+import httpcore
+
+from sar1m.io.net.address import Reach, resolve
+
+MIN_BYTES_PER_S: Final = 1024  # over a whole read time-out; a gigabyte at this rate would take twelve days
+_IDLE_S: Final = 15.0  # after which a kept connection is closed
+_LOGGERS: Final = ("httpcore", "httpx", "urllib3", "botocore", "googleapiclient")
+_MAKING: Final = threading.Lock()
+_SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+
+
+def silence_loggers() -> None:
+    """Keeps HTTP libraries from logging addresses and headers, which hold signatures and tokens."""
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection whose answers must come at MIN_BYTES_PER_S over each read time-out, headers included."""
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+        self._began_s: float | None = None
+        self._count = 0
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """As httpcore asks; raises ReadTimeout for a trickle too."""
+        piece = self._inner.read(max_bytes, timeout)
+        now_s = time.monotonic()
+        if self._began_s is None:  # a service may think as long as one read takes
+            self._began_s, self._count = now_s, 0
+        self._count += len(piece)
+        elapsed_s = now_s - self._began_s
+        if timeout is not None and elapsed_s > timeout:
+            if self._count < MIN_BYTES_PER_S * elapsed_s:
+                raise httpcore.ReadTimeout
+            self._began_s, self._count = now_s, 0
+        return piece
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Sends; the next answer's time begins with its first byte."""
+        self._began_s = None
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """The same connection under TLS; the certificate is checked against the name that was asked."""
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
+        """What httpcore wants to know of the socket."""
+        return self._inner.get_extra_info(info)
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Resolves and checks a host, then connects to what was checked."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[_SocketOption] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Tries each address once. Raises SourceError for a host that is not public, ConnectError or ConnectTimeout."""
+        failure: Exception = httpcore.ConnectError()
+        for number in resolve(host, port, self._reach):
+            try:
+                return _Stream(self._inner.connect_tcp(number, port, timeout, local_address, socket_options))
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+def connection_pool(reach: Reach) -> httpcore.ConnectionPool:
+    """The connections of this process; a forked child has its own, since it must not write into its parent's."""
+    with _MAKING:  # lru_cache alone lets two threads make one each
+        return _pool_of(os.getpid(), reach)
+
+
+@functools.lru_cache(maxsize=8)
+def _pool_of(_process: int, reach: Reach) -> httpcore.ConnectionPool:
+    silence_loggers()
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.load_default_certs()  # an institution's own authorities, SSL_CERT_FILE
+    pool = httpcore.ConnectionPool(
+        ssl_context=context, max_connections=None, keepalive_expiry=_IDLE_S, network_backend=_Backend(reach)
+    )
+    atexit.register(pool.close)
+    return pool

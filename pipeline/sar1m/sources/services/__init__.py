@@ -1,0 +1,1 @@
+"""Services that give scenes of an area: one adapter each, opened by name."""

@@ -1,0 +1,201 @@
+"""The services by name: what each gives and asks for, and how it is opened. A service's module, and with it the client
+library of somebody else, is imported only when that service is opened."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sar1m.config import BuildConfig
+from sar1m.errors import ConfigError
+from sar1m.io.net.fetch import Fetcher
+from sar1m.sources.scene import Kind, Service
+
+_BOTH: Final[tuple[Kind, ...]] = ("sar", "optical")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceFacts:
+    """What a person must know of a service before it is opened.
+
+    install: the extra of sar1m that brings its client, "" where none is needed. secrets: environment variables that
+    hold a secret, settings: those that do not, and files; not all of them are needed. public_page: an address that
+    answers without an account, "" where there is none or it is the user's own.
+    """
+
+    name: str
+    kinds: tuple[Kind, ...]
+    gives: str
+    account: str
+    install: str = ""
+    secrets: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    public_page: str = ""
+
+    def page(self, config: BuildConfig) -> str | None:
+        """What to ask to see whether the service answers; None where nothing can be asked without an account."""
+        own = {"stac": config.area.stac_url, "stac-static": config.area.stac_url, "dhus": config.area.dhus_url}
+        return own.get(self.name) or self.public_page or None
+
+
+SERVICES: Final[tuple[ServiceFacts, ...]] = (
+    ServiceFacts(
+        name="planetary-computer",
+        kinds=_BOTH,
+        gives="Sentinel-1 RTC (gamma0), Sentinel-2 L2A; windows of COGs",
+        account="none; a subscription key raises limits",
+        install="stac",
+        secrets=("PC_SDK_SUBSCRIPTION_KEY",),
+        settings=("PC_SDK_SAS_URL", "SAR1M_PLANETARY_COMPUTER_URL"),
+        public_page="https://planetarycomputer.microsoft.com/api/stac/v1/",
+    ),
+    ServiceFacts(
+        name="earth-search",
+        kinds=("optical",),
+        gives="Sentinel-2 L2A; windows of COGs",
+        account="none",
+        install="stac",
+        settings=("SAR1M_EARTH_SEARCH_URL",),
+        public_page="https://earth-search.aws.element84.com/v1",
+    ),
+    ServiceFacts(
+        name="stac",
+        kinds=_BOTH,
+        gives="COGs of any STAC API: set area.stac_url",
+        account="the catalogue's",
+        install="stac",
+    ),
+    ServiceFacts(
+        name="stac-static",
+        kinds=_BOTH,
+        gives="COGs of a static STAC catalogue: set area.stac_url",
+        account="the catalogue's",
+    ),
+    ServiceFacts(
+        name="cdse",
+        kinds=("sar",),
+        gives="every Sentinel-1 GRD product, downloaded whole",
+        account="Copernicus Data Space",
+        secrets=("CDSE_PASSWORD", "CDSE_TOTP"),
+        settings=("CDSE_USERNAME",),
+        public_page="https://catalogue.dataspace.copernicus.eu/odata/v1/Products?$top=1",
+    ),
+    ServiceFacts(
+        name="asf",
+        kinds=("sar",),
+        gives="Sentinel-1 GRD products, downloaded whole",
+        account="NASA Earthdata",
+        secrets=("EARTHDATA_TOKEN", "EARTHDATA_PASSWORD"),
+        settings=("EARTHDATA_USERNAME", "~/.netrc"),
+        public_page="https://api.daac.asf.alaska.edu/health",
+    ),
+    ServiceFacts(
+        name="dhus",
+        kinds=("sar",),
+        gives="Sentinel-1 GRD products of a national or private DHuS mirror (ESA's closed in 2023): set area.dhus_url",
+        account="the mirror's",
+        install="dhus",
+        secrets=("DHUS_PASSWORD",),
+        settings=("DHUS_USER",),
+    ),
+    ServiceFacts(
+        name="earthengine",
+        kinds=_BOTH,
+        gives="Sentinel-1 GRD (sigma0), Sentinel-2 L2A with Cloud Score+; a request a block",
+        account="Google, and a project registered for Earth Engine",
+        install="earthengine",
+        settings=(
+            "EARTHENGINE_PROJECT",
+            "EARTHENGINE_SERVICE_ACCOUNT_KEY",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "GOOGLE_CLOUD_PROJECT",
+            "~/.config/earthengine/credentials",
+        ),
+        public_page="https://earthengine.googleapis.com/$discovery/rest?version=v1",
+    ),
+    ServiceFacts(
+        name="tiles",
+        kinds=("optical",),
+        gives="your own high-resolution pictures by XYZ or WMTS address: set area.tiles_url",
+        account="yours",
+        secrets=("SAR1M_TILES_KEY",),
+        settings=("SAR1M_TILES_ACCEPT_TERMS",),
+    ),
+)
+
+
+def open_service(name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
+    """The service of a name that SERVICES lists; nothing is asked of it yet.
+
+    Raises ConfigError for an unknown name, which it answers with near ones, and where the configuration lacks what the
+    service needs (an address).
+    """
+    opener = _OPENERS.get(name)
+    if opener is None:
+        raise _unknown(name)
+    return opener(name, config, fetcher)
+
+
+def _stac(name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
+    from sar1m.sources.services.stac import StacService  # noqa: PLC0415  each only where it is used
+
+    variable = _MIRRORS.get(name)
+    url = config.area.stac_url if variable is None else os.environ.get(variable) or None
+    return StacService(fetcher=fetcher, name=name, url=url)
+
+
+def _cdse(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
+    from sar1m.sources.services.cdse import Cdse  # noqa: PLC0415
+
+    return Cdse(fetcher=fetcher, safe=config.safe)
+
+
+def _asf(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
+    from sar1m.sources.services.asf import Asf  # noqa: PLC0415
+
+    return Asf(fetcher=fetcher, safe=config.safe)
+
+
+def _dhus(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
+    from sar1m.sources.services.dhus import Dhus  # noqa: PLC0415
+
+    return Dhus(fetcher=fetcher, safe=config.safe, url=config.area.dhus_url)
+
+
+def _earthengine(_name: str, _config: BuildConfig, fetcher: Fetcher) -> Service:
+    from sar1m.sources.services.earthengine import EarthEngineService  # noqa: PLC0415
+
+    return EarthEngineService(fetcher=fetcher)
+
+
+def _tiles(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
+    from sar1m.sources.services.tiles import open_tiles  # noqa: PLC0415
+
+    return open_tiles(config.area, fetcher)
+
+
+_MIRRORS: Final[Mapping[str, str]] = {
+    "planetary-computer": "SAR1M_PLANETARY_COMPUTER_URL",
+    "earth-search": "SAR1M_EARTH_SEARCH_URL",
+}
+_OPENERS: Final[Mapping[str, Callable[[str, BuildConfig, Fetcher], Service]]] = {
+    "planetary-computer": _stac,
+    "earth-search": _stac,
+    "stac": _stac,
+    "stac-static": _stac,
+    "cdse": _cdse,
+    "asf": _asf,
+    "dhus": _dhus,
+    "earthengine": _earthengine,
+    "tiles": _tiles,
+}
+
+
+def _unknown(name: str) -> ConfigError:
+    known = [facts.name for facts in SERVICES]
+    near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.5)
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    return ConfigError(f"no service is named {name!r}.{meant} Known: {', '.join(known)}. `sar1m doctor` tells of them.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from sar1m.stages.plan import FailedItem, Plan, make_plan, pixel_digest, read_pl
 from sar1m.stages.prepare import prepare_item
 from sar1m.stages.select_pack import install, is_sealed, seal, shard_count, write_shard
 
+INFLATED_DIR = "cache/inflated"  # measurements taken out of zips, while a build reads them
 CONFIG_FILE = "build-log/config.toml"  # of the finished store as it was given, with this machine's paths
 TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
 
@@ -74,7 +76,8 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     aside by name.
     """
     region = parse_region(request.region)
-    source = open_source(region, request.out.absolute() / "cache")
+    inflated = request.out.absolute() / INFLATED_DIR
+    source = open_source(region, inflated)
     choice = assemble.choice_digest(request.config)
     request = replace(request, out=request.out.absolute())  # workers may run elsewhere
     claim(request.out, region.label)
@@ -104,6 +107,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
             facts = current_facts(request.out, plan, choice) or _finish(
                 request.out, plan, request.config, workers, watch
             )
+        shutil.rmtree(inflated, ignore_errors=True)
         log.event("complete", **facts["counts"])
         prepared = len(missing) - len(failed)
         return BuildSummary(facts=facts, prepared=prepared, reused=len(candidates) - len(missing), failed=plan.failed)

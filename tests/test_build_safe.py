@@ -14,7 +14,7 @@ from safe_scenes import block_scene
 
 SETTINGS = (
     *("--set", "grid.patch_px=64", "--set", "grid.patches_per_side=2", "--set", "grid.halo_px=8"),
-    *("--set", "registration.search_px=8", "--set", "safe.dem_datum=ellipsoid", "--set", "pixels.local_incidence=true"),
+    *("--set", "registration.search_px=8", "--set", "safe.dem_datum=ellipsoid", "--set", "pixels.terrain_layers=true"),
 )
 
 
@@ -39,6 +39,10 @@ def test_a_folder_of_products_becomes_a_store(scene, sar1m, tmp_path):
     opened = xarray.open_zarr(tmp_path / "a" / "data" / f"{split}.zarr", consolidated=False)
     assert opened.sar.shape == (len(samples), 2, 64, 64)
     assert opened.local_incidence.shape == (len(samples), 1, 64, 64)
+    assert set(np.unique(opened.layover_shadow)) <= {0, 1}
+    shares = opened.layover_shadow.mean(("mask", "y", "x")).to_numpy()
+    np.testing.assert_allclose(shares, samples["layover_shadow_frac"], atol=1e-6)
+    assert not (tmp_path / "a" / "cache" / "inflated").exists()
     stored = opened.local_incidence.mean(("angle", "y", "x")).to_numpy()
     np.testing.assert_allclose(stored, samples["local_incidence_deg"], atol=0.1)
     again, out, _ = sar1m("build", "--region", f"safe:{folder}", "--out", tmp_path / "a", "--workers", 0, *SETTINGS)

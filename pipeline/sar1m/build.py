@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from sar1m.records import Candidate
 from sar1m.report.page import render_report
 from sar1m.schema import MANIFEST_FILE, REPORT_FILE
 from sar1m.sources.region import parse_region
-from sar1m.sources.registry import open_source
+from sar1m.sources.registry import INFLATED_DIR, open_source
 from sar1m.stages import assemble
 from sar1m.stages.plan import FailedItem, Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
@@ -105,6 +106,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
             facts = current_facts(request.out, plan, choice) or _finish(
                 request.out, plan, request.config, workers, watch
             )
+        shutil.rmtree(request.out / INFLATED_DIR, ignore_errors=True)
         log.event("complete", **facts["counts"])
         prepared = len(missing) - len(failed)
         return BuildSummary(facts=facts, prepared=prepared, reused=len(candidates) - len(missing), failed=plan.failed)

@@ -48,7 +48,7 @@ class PixelsConfig(Section):
     profile: Profile = "training"
     compression: Literal["blosc-lz4", "none"] = "blosc-lz4"
     optical_bands: tuple[str, ...] = ("B04", "B03", "B02")
-    local_incidence: bool = False  # stores the angle of every pixel too, where a source knows the terrain
+    terrain_layers: bool = False  # stores local incidence and the mask of layover and shadow, pixel by pixel
 
 
 class RegistrationConfig(Section):
@@ -349,6 +349,8 @@ def _override(changed: dict[str, Any], override: str) -> None:
 
 def _explain(item: ErrorDetails) -> str:
     location = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    if item["type"] == "tuple_type":
+        return f'{location}: expected a list such as ["VV", "VH"] (found {item["input"]!r})'
     if item["type"] == "model_type":
         return f"{location}: is a section of keys, found the value {item['input']!r}. Set one of its keys instead."
     if item["type"] != "extra_forbidden":

@@ -112,6 +112,9 @@ def optical_encoding(profile: Profile, quantity: OpticalQuantity) -> LinearEncod
 LOCAL_INCIDENCE_ENCODING: Final = LinearEncoding(
     dtype="uint8", scale_factor=0.5, add_offset=-0.5, units="degree", long_name="local incidence angle"
 )
+LAYOVER_SHADOW_ENCODING: Final = LinearEncoding(
+    dtype="uint8", scale_factor=1.0, add_offset=-1.0, units="1", long_name="layover or shadow (1), neither (0)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

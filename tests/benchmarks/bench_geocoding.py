@@ -75,7 +75,7 @@ class Block:
 
     def flattened(self):
         """The whole use: factor, one multiplication, one resampling, masks."""
-        terrain = flatten(self.wide, self.wide_m, self.margin, self.window)
+        terrain = flatten(self.wide, self.wide_m, self.margin, self.window, resolution_px=2.2)
         return resample(self.image * terrain.area_factor, self.window, self.lattice, self.height_m), terrain
 
 

@@ -26,13 +26,13 @@ from measure import MIB, Clock, Section, Spread, run_command, run_with_one_threa
 from sar1m.config import BuildConfig, resolve_config
 from sar1m.core.radar.product import ImageWindow
 from sar1m.io.safe.measurement import read_dn
+from sar1m.io.safe.product import read_product
 from sar1m.schema import MARKER_FILE
 from sar1m.simulate.safe.scene import write_scene
 from sar1m.simulate.safe.spec import Ground, Partners, SceneSpec
 from sar1m.simulate.safe.whole_swath import write_whole_swath
 from sar1m.sources import safe_read
 from sar1m.sources.safe import SafeSource
-from sar1m.sources.safe_read import load_product
 from sar1m.stages.prepare import prepare_block
 
 RELIEF_M = 150.0  # standard deviation: some 700 m between valleys and tops
@@ -106,7 +106,7 @@ def row(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
 def inflating(folder: Path, scratch: Path) -> dict[str, Any]:
     """CPU seconds to inflate one channel of a zip and read its first window."""
     (path,) = folder.glob("*.zip")
-    product = load_product(path, None)
+    product = read_product(path)
     clock = Clock()
     window = ImageWindow(line=4000, sample=9000, lines=1200, samples=1200)
     for name in ("inflate and read", "read"):

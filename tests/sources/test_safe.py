@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import Affine
 
+from elevations import write_gtx
 from safe_factory import SafeRecipe, write_orbit_file, write_safe, write_safe_zip
 from safe_scenes import CONFIG, SHIFT_PX, block_scene, with_safe
+from sar1m.core.grid import centres_lonlat
 from sar1m.core.registration import register_block
 from sar1m.errors import ConfigError, SourceError
+from sar1m.records import RasterGrid
 from sar1m.sources.placement import grid_with_halo
-from sar1m.sources.safe import SafeSource
+from sar1m.sources.safe import SafeSource, _block_outline, _cover
+from sar1m.sources.safe_product import open_product
+from sar1m.sources.safe_read import load_product
 from sar1m.sources.safe_scenes import survey
+from sar1m.sources.safe_terrain import LOOK_M, open_terrain
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +173,147 @@ def test_an_orbit_file_takes_the_place_of_the_annotated_vectors(tmp_path):
     precise, _ = survey(tmp_path, [tmp_path / f"{recipe.name}.SAFE"], CONFIG.safe, tmp_path / "orbits")
     assert (bare[0].orbit_file, precise[0].orbit_file) == (None, orbit)
     assert bare[0].digest != precise[0].digest
+
+
+def test_an_orbit_of_another_time_or_satellite_is_refused(tmp_path):
+    recipe = SafeRecipe()
+    path = write_safe(tmp_path, recipe)
+    orbit = write_orbit_file(tmp_path / "orbits", recipe)
+    assert open_product(path, orbit).geometry.orbit.source == orbit.name
+    text = orbit.read_text()
+    for match in sorted(set(re.findall(r"UTC=\S+?\.\d{6}", text))):  # half a second late: 3 km along the track
+        moment = datetime.fromisoformat(match[4:]) + timedelta(seconds=0.5)
+        text = text.replace(match, f"UTC@{moment:%Y-%m-%dT%H:%M:%S.%f}")
+    orbit.write_text(text.replace("UTC@", "UTC="))
+    with pytest.raises(SourceError, match=r"\.EOF puts the annotation's tie points 3\d\d\.\d lines"):
+        survey(tmp_path, [path], CONFIG.safe, tmp_path / "orbits")
+    orbit.write_text("no orbit at all")
+    with pytest.raises(SourceError, match=r"\.EOF"):
+        survey(tmp_path, [path], CONFIG.safe, tmp_path / "orbits")
+
+
+def test_a_product_that_lost_a_polarisation_or_an_image_is_not_taken_for_whole(tmp_path):
+    whole = write_safe(tmp_path / "a", SafeRecipe())
+    for lost in whole.rglob("*-vh-*"):
+        lost.unlink()
+    with pytest.raises(SourceError, match=r"name says two polarisations, but it holds VV alone"):
+        survey(tmp_path / "a", [whole], CONFIG.safe, None)
+    alone, _ = survey(tmp_path / "a", [whole], with_safe(polarisations=("VV",)).safe, None)
+    assert alone[0].polarisations == ("VV",)
+    (image,) = whole.glob("measurement/*.tiff")
+    image.write_bytes(b"")
+    with pytest.raises(SourceError, match=r"measurement.*-vv-.*\.tiff: is empty \(0 bytes\)"):
+        survey(tmp_path / "a", [whole], with_safe(polarisations=("VV",)).safe, None)
+
+
+def test_what_changed_since_planning_is_not_read(copied, tmp_path):
+    folder, _ = copied
+    source = SafeSource(folder, tmp_path)
+    candidate = only(source)
+    source.read(candidate, CONFIG)
+    (dem,), (archive,) = (folder / "dem").glob("*.tif"), folder.glob("*.zip")
+    kept = dem.read_bytes()
+    dem.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(SourceError, match=r"the DEM or the geoid grid is not the one that the build was planned with"):
+        source.read(candidate, CONFIG)
+    source.read(only(source), CONFIG)
+    dem.write_bytes(kept)
+    source.read(candidate, CONFIG)
+    shutil.unpack_archive(archive, tmp_path)
+    (unpacked,) = tmp_path.glob("*.SAFE")
+    for calibration in unpacked.glob("annotation/calibration/calibration-*"):
+        calibration.write_text(
+            calibration.read_text().replace("<absoluteCalibrationConstant>1", "<absoluteCalibrationConstant>2")
+        )
+    archive.unlink()
+    shutil.make_archive(str(archive.with_suffix("")), "zip", tmp_path, unpacked.name)
+    load_product.cache_clear()  # another worker, or this one in another build
+    with pytest.raises(SourceError, match=r"has changed since the build was planned"):
+        source.read(candidate, CONFIG)
+
+
+def test_the_dem_enters_the_digest_as_far_as_it_can_shape_pixels(scene):
+    folder, _ = scene
+    source = SafeSource(folder)
+    grid = only(source).grid
+    terrain = open_terrain(source.place("dem", CONFIG.safe), None, CONFIG.safe)
+    touched = []
+    terrain.dem.__class__.digest, kept = (lambda _, seen: touched.append(seen) or "x"), terrain.dem.__class__.digest
+    try:
+        terrain.digest(grid)
+    finally:
+        terrain.dem.__class__.digest = kept
+    left, bottom, right, top = touched[0].bounds_m
+    inner = grid.bounds_m
+    assert max(inner[0] - left, inner[1] - bottom, right - inner[2], top - inner[3]) >= LOOK_M
+    assert min(inner[0] - left, inner[1] - bottom, right - inner[2], top - inner[3]) >= LOOK_M
+
+
+def test_a_folder_of_geoid_grids_is_used_or_refused(copied, tmp_path):
+    folder, _ = copied
+    empty = tmp_path / "grids"
+    empty.mkdir()
+    with pytest.raises(ConfigError, match=r"no geoid grid .* was found"):
+        only(SafeSource(folder), with_safe(dem_datum="egm96", geoid=str(empty)))
+    write_gtx(empty / "egm96_15.gtx", lambda lon, lat: 40.0 + 0 * (lon + lat))
+    candidate = only(SafeSource(folder), with_safe(dem_datum="egm96", geoid=str(empty)))
+    assert "geoid egm96_15" in candidate.sar.processing
+
+
+def test_a_dem_that_ends_beside_the_block_says_so(copied, tmp_path):
+    folder, _ = copied
+    whole_candidate, whole = pixels_of(folder, tmp_path)
+    (dem,) = (folder / "dem").glob("*.tif")
+    with rasterio.open(dem) as dataset:
+        heights, transform, crs = dataset.read(1), dataset.transform, dataset.crs
+    left, bottom, right, top = grid_with_halo(whole_candidate).bounds_m
+    first_col, first_row = (~transform) @ (left - 60, top + 60)
+    last_col, last_row = (~transform) @ (right + 60, bottom - 60)
+    rows, cols = slice(int(first_row), int(last_row) + 1), slice(int(first_col), int(last_col) + 1)
+    cut = transform @ Affine.translation(cols.start, rows.start)
+    dem.unlink()
+    part = heights[rows, cols]
+    with rasterio.open(
+        dem,
+        "w",
+        driver="GTiff",
+        width=part.shape[1],
+        height=part.shape[0],
+        count=1,
+        dtype="float32",
+        crs=crs,
+        transform=cut,
+    ) as dataset:
+        dataset.write(part, 1)
+    _, pixels = pixels_of(folder, tmp_path)
+    assert whole.flags == ()
+    assert pixels.flags == ("terrain_cut_off",)
+
+
+def test_a_hole_in_the_dem_stays_a_hole(copied, tmp_path):
+    folder, _ = copied
+    (dem,) = (folder / "dem").glob("*.tif")
+    with rasterio.open(dem, "r+") as dataset:
+        heights = dataset.read(1)
+        row, col = heights.shape[0] // 2, heights.shape[1] // 2
+        heights[row : row + 5, col : col + 5] = np.nan
+        dataset.write(heights, 1)
+    _, pixels = pixels_of(folder, tmp_path)
+    assert pixels.flags == ("dem_holes", "terrain_cut_off")
+    lost = np.isnan(pixels.sar[0])
+    assert 25 <= lost.sum() < 2_000
+    assert np.isnan(pixels.local_incidence_deg[lost]).any()
+
+
+def test_a_block_at_the_antimeridian_finds_its_partner():
+    grid = RasterGrid(epsg=32701, left_m=176_000.0, top_m=8_000_000.0, gsd_m=10.0, rows=1024, cols=1024)
+    lon, _ = centres_lonlat([grid])
+    outline = _block_outline(grid, float(lon[0]))
+    assert outline.bounds[2] - outline.bounds[0] < 1
+    west, south, east, north = outline.bounds
+    for turn in (-360.0, 0.0, 360.0):
+        assert _cover(outline, (west + turn, south, east + turn, north)) == pytest.approx(1, abs=0.01)
+    assert _cover(outline, (west + 90, south, east + 90, north)) == 0
 
 
 def test_of_one_acquisition_the_newest_processing_is_used(tmp_path):

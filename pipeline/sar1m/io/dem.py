@@ -145,8 +145,8 @@ class Dem:
 def open_dem(places: Sequence[Path], *, datum: DatumSetting = "auto", geoid: Path | None = None) -> Dem:
     """The elevation model at places: GeoTIFF files and folders of them, in any systems; finer ones come first.
 
-    datum auto: as the rasters state (vertical coordinate system, Copernicus name). geoid: a grid file; None looks in a
-    folder named geoid in or beside each place, then where PROJ keeps grids.
+    datum auto: as the rasters state (vertical coordinate system, Copernicus name). geoid: a grid file, or a folder with
+    one under PROJ's name; None looks in a folder named geoid in or beside each place, then where PROJ keeps grids.
     Raises SourceError where a place holds no readable raster, ConfigError where the datum is not stated, contradictory
     or unknown, or no geoid grid is found.
     """

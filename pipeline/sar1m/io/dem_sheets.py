@@ -230,8 +230,8 @@ def common_datum(datums: dict[Path, Datum | None], setting: DatumSetting) -> Dat
     for path, stated in datums.items():
         if setting == "auto" and stated is None:
             raise ConfigError(
-                f"{path}: does not say from what its heights count. State it: datum egm96 (SRTM, most older models), "
-                "egm2008 (Copernicus, recent ones) or ellipsoid."
+                f"{path}: does not say from what its heights count. State it (safe.dem_datum): egm96 (SRTM, most older "
+                "models), egm2008 (Copernicus, recent ones) or ellipsoid."
             )
         if setting != "auto" and stated not in (None, setting) and path not in named:
             raise ConfigError(

@@ -241,17 +241,18 @@ def _checked(geoid: Geoid) -> Geoid:
 
 
 def find_geoid(model: GeoidModel, *, explicit: Path | None, folders: Sequence[Path]) -> Geoid | None:
-    """The grid to use for heights above model's geoid: the explicit file; else the first of PROJ's names found in
-    folders, in PROJ's data folders and in the system's; else, in the same places, the other model's grid; else None.
+    """The grid to use for heights above model's geoid: the explicit file, or one in the explicit folder; else the first
+    of PROJ's names found in folders, in PROJ's data folders and in the system's. In the same places, where there is no
+    grid of the model, that of the other one; else None.
 
     The other model is better than a refusal: most machines have only Debian's EGM96, and a metre of height moves a
     pixel by about 0.1 px. EGM2008 less EGM96, measured on their grids: rms 0.54 m, 95 % of the Earth under 1.04 m, at
     most 12 m (eastern Himalaya; Alps 2.7 m, Andes 8 m, Antarctica 10 m). Whoever uses the answer
     compares its model and records the difference. Raises SourceError for a damaged grid.
     """
-    if explicit is not None:
+    if explicit is not None and not explicit.is_dir():
         return read_geoid(explicit)
-    places = [*folders, *_proj_folders()]
+    places = [*folders, *_proj_folders()] if explicit is None else [explicit]
     other: GeoidModel = "egm96" if model == "egm2008" else "egm2008"
     names = (*GRID_NAMES[model], *GRID_NAMES[other])
     candidates = (folder / name for name in names for folder in places)
@@ -271,5 +272,5 @@ def no_geoid(model: GeoidModel, purpose: str) -> ConfigError:
     return ConfigError(
         f"{purpose}: no geoid grid ({', '.join(GRID_NAMES[model])}) was found, and without one every height is wrong "
         f"by up to 100 m. Install Debian's grid (apt-get install proj-data), or fetch PROJ's (pyproj sync --file "
-        f"{name}), or give the path of one."
+        f"{name}), or give the path of one (safe.geoid)."
     )

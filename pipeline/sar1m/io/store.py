@@ -28,7 +28,7 @@ class ImageArray:
     layout: ArrayLayout
     encoding: LinearEncoding
     compression: Compression
-    labels: tuple[str, ...]  # of the second dimension: polarisations, bands or the one angle
+    labels: tuple[str, ...]  # of the second dimension: polarisations, bands or the one layer's name
 
 
 def shard_path(group: Path, array: str, shard: int) -> Path:

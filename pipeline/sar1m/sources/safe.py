@@ -90,13 +90,28 @@ class SafeSource:
         block = SafeBlock(
             path=self.base / handle["product"],
             orbit_file=Path(handle["orbit"]) if handle["orbit"] else None,
+            digest=handle["digest"],
             polarisations=candidate.sar.polarisations,
             grid=grid_with_halo(candidate),
         )
-        terrain = open_terrain_once(self.place("dem", config.safe), self.place("geoid", config.safe), config.safe)
+        terrain = self._planned_terrain(handle["terrain"], candidate, config.safe)
         sar_side = read_block(block, terrain, config.safe, self.scratch)
         partner = self._read_partner(handle["optical"], candidate, block.grid, config)
         return block_pixels(partner, **vars(sar_side))
+
+    def _planned_terrain(self, digest: str, candidate: Candidate, config: SafeConfig) -> Terrain | None:
+        """The terrain that was planned with. Raises SourceError where its files here are others."""
+        places = self.place("dem", config), self.place("geoid", config), config
+        for forget in (False, True):
+            if forget:
+                open_terrain_once.cache_clear()  # files may have changed since it was opened
+            terrain = open_terrain_once(*places)
+            if (terrain.digest(candidate.grid) if terrain is not None else "") == digest:
+                return terrain
+        raise SourceError(
+            f"{candidate.item_id}: the DEM or the geoid grid is not the one that the build was planned with. Build "
+            "again; workers on other machines need the same files."
+        )
 
     def _read_partner(self, text: str, candidate: Candidate, grid: RasterGrid, config: BuildConfig) -> OpticalPixels:
         bands = config.pixels.optical_bands
@@ -149,6 +164,8 @@ class SafeSource:
             handle=(
                 ("product", scene.path.relative_to(self.base).as_posix()),
                 ("orbit", "" if scene.orbit_file is None else str(scene.orbit_file)),
+                ("digest", scene.digest),
+                ("terrain", "" if terrain is None else terrain.digest(grid)),
                 ("optical", "" if optical is None else to_text(optical)),
             ),
         )
@@ -209,17 +226,25 @@ def _block_outline(grid: RasterGrid, near_lon: float) -> shapely.Polygon:
 
 def _partner(scene: SafeScene, grid: RasterGrid, partners: list[_Partner]) -> _Partner | None:
     """The optical scene nearest in time among those that cover enough of the block; equal ones by cover, then name."""
-    block = _block_outline(grid, 0.0)
-
-    def cover(partner: _Partner) -> float:
-        west, south, east, north = partner.scene.box
-        turn = 360.0 * round((block.centroid.x - west) / 360.0)
-        return float(block.intersection(shapely.box(west + turn, south, east + turn, north)).area / block.area)
+    middle, _ = centres_lonlat([grid])
+    block = _block_outline(grid, float(middle[0]))
 
     def preference(partner: _Partner) -> tuple[float, float, str]:
-        return _apart_s(partner.product.acquired, scene.product.start), -cover(partner), partner.scene.name
+        return (
+            _apart_s(partner.product.acquired, scene.product.start),
+            -_cover(block, partner.scene.box),
+            partner.scene.name,
+        )
 
-    return min((partner for partner in partners if cover(partner) >= MIN_PARTNER_COVER), key=preference, default=None)
+    enough = (partner for partner in partners if _cover(block, partner.scene.box) >= MIN_PARTNER_COVER)
+    return min(enough, key=preference, default=None)
+
+
+def _cover(block: shapely.Polygon, box: tuple[float, float, float, float]) -> float:
+    """Share of a block that a box in degrees covers, whichever turn its longitudes are written in."""
+    west, south, east, north = box
+    turn = 360.0 * round((block.centroid.x - (west + east) / 2) / 360.0)
+    return float(block.intersection(shapely.box(west + turn, south, east + turn, north)).area / block.area)
 
 
 def _apart_s(acquired: datetime | None, start: datetime) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -15,31 +15,31 @@ from sar1m.core.radar.border import edge_depth, edge_strips, valid_samples
 from sar1m.core.radar.calibration import U16, Quantity, calibrate, nesz
 from sar1m.core.radar.geocode import resample
 from sar1m.core.radar.lattice import Lattice, fit_lattice, node_points
-from sar1m.core.radar.orbit import check_orbit
 from sar1m.core.radar.product import F64, Convention, GrdChannel, GrdGeometry, GrdProduct, ImageWindow
 from sar1m.core.radar.range_doppler import image_coordinates
 from sar1m.core.radar.terrain import flatten, margin_px
+from sar1m.errors import SourceError
 from sar1m.io.safe.measurement import read_dn
-from sar1m.io.safe.orbit_file import read_orbit
-from sar1m.io.safe.product import read_product
 from sar1m.records import F32, Bool, RasterGrid
-from sar1m.sources.safe_terrain import Terrain, tie_point_heights
+from sar1m.sources.safe_product import open_product
+from sar1m.sources.safe_scenes import scene_digest
+from sar1m.sources.safe_terrain import LOOK_M, Terrain, coarse_look, tie_point_heights
 
 TIE_POINT_HEIGHTS: Final = "tie_point_heights"  # flag: relief is not accounted for
 NOT_FLATTENED: Final = "gamma0_of_ellipsoid"  # flag
 DEM_HOLES: Final = "dem_holes"  # flag
 TERRAIN_CUT_OFF: Final = "terrain_cut_off"  # flag: what may fold or throw shadow into the block is not all known
 USUAL_NESZ: Final = 10**-2.5  # -25 dB, where a product tells no noise
-LOOK_M: Final = 8_000.0  # around a block, for the relief that decides its margin: 4 km high mountains fold that far
-COARSE_M: Final = 90.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SafeBlock:
-    """What to read: product path, orbit file, polarisations in their order, grid with halo."""
+    """What to read: product path, orbit file, digest of both as planned, polarisations in their order, grid with
+    halo."""
 
     path: Path
     orbit_file: Path | None
+    digest: str
     polarisations: tuple[str, ...]
     grid: RasterGrid
 
@@ -96,7 +96,7 @@ def read_block(block: SafeBlock, terrain: Terrain | None, config: SafeConfig, sc
     Raises SourceError where a file is missing, damaged or not as described, a DEM does not cover the block or is
     needed, OutputError where scratch cannot be written.
     """
-    product = load_product(block.path, block.orbit_file)
+    product = load_product(block.path, block.orbit_file, block.digest)
     geometry = product.geometry
     surface = (
         _level(geometry, block.grid, config) if terrain is None else _relief(geometry, block.grid, terrain, config)
@@ -119,7 +119,7 @@ def read_block(block: SafeBlock, terrain: Terrain | None, config: SafeConfig, sc
         TIE_POINT_HEIGHTS: terrain is None,
         NOT_FLATTENED: config.quantity == "gamma0" and not flatten_gamma,
         DEM_HOLES: bool(np.isnan(heights_m).any()),
-        TERRAIN_CUT_OFF: not complete,
+        TERRAIN_CUT_OFF: terrain is not None and (not complete or bool(np.isnan(surface.wide_heights_m).any())),
     }
     return SarSide(
         sar=resample(image, window, surface.lattice, heights_m, config.resampling),
@@ -131,22 +131,15 @@ def read_block(block: SafeBlock, terrain: Terrain | None, config: SafeConfig, sc
     )
 
 
-def load_product(path: Path, orbit_file: Path | None) -> GrdProduct:
-    """A product with the state vectors of an orbit file where there is one; checked. The last few are kept in the
-    process for as long as their files do not change. Raises SourceError."""
-    state = path.stat()
-    return _loaded(path, orbit_file, state.st_size, state.st_mtime_ns)
-
-
 @lru_cache(maxsize=4)
-def _loaded(path: Path, orbit_file: Path | None, _size: int, _mtime_ns: int) -> GrdProduct:
-    product = read_product(path)
-    geometry = product.geometry
-    if orbit_file is not None:
-        orbit = read_orbit(orbit_file, product.start, product.stop, geometry.epoch)
-        geometry = replace(geometry, orbit=orbit)
-    check_orbit(geometry.orbit, 0.0, (geometry.lines - 1) * geometry.line_interval_s, str(path))
-    return replace(product, geometry=geometry)
+def load_product(path: Path, orbit_file: Path | None, planned_digest: str) -> GrdProduct:
+    """A product as it was planned; the last few are kept in the process.
+
+    Raises SourceError as open_product does, and where its files are no longer those of the plan.
+    """
+    if scene_digest(path, orbit_file) != planned_digest:
+        raise SourceError(f"{path}: it or its orbit file has changed since the build was planned. Build again.")
+    return open_product(path, orbit_file)
 
 
 def _level(geometry: GrdGeometry, grid: RasterGrid, config: SafeConfig) -> _Surface:
@@ -156,31 +149,19 @@ def _level(geometry: GrdGeometry, grid: RasterGrid, config: SafeConfig) -> _Surf
 
 def _relief(geometry: GrdGeometry, grid: RasterGrid, terrain: Terrain, config: SafeConfig) -> _Surface:
     """Heights of a DEM with the margin that their relief asks for, which a coarse look at a wide area tells first."""
-    heights_m = terrain.heights(_coarse(grid))
-    margin = (0, 0)
+    at_most = int(LOOK_M / grid.gsd_m)
+    wide, margin = grid, (0, 0)
+    heights_m = terrain.heights(coarse_look(grid), strict=False)
+    lattice = _lattice(geometry, grid, heights_m, config)
     while True:
-        asked = margin_px(
-            _lattice(geometry, grid, heights_m, config), float(np.nanmax(heights_m) - np.nanmin(heights_m))
-        )
-        if asked[0] <= margin[0] and asked[1] <= margin[1]:
-            break
-        margin = (max(asked[0], margin[0]), max(asked[1], margin[1]))
-        wide = grid.window(-margin[0], -margin[1], grid.rows + 2 * margin[0], grid.cols + 2 * margin[1])
+        asked = margin_px(lattice, float(np.nanmax(heights_m) - np.nanmin(heights_m)))
+        rows, cols = (min(max(more, known), at_most) for more, known in zip(asked, margin, strict=True))
+        if (rows, cols) == margin:
+            return _Surface(wide=lattice, wide_heights_m=heights_m, margin=margin)
+        margin = (rows, cols)
+        wide = grid.window(-rows, -cols, grid.rows + 2 * rows, grid.cols + 2 * cols)
         heights_m = terrain.heights(wide)
-    return _Surface(wide=_lattice(geometry, wide, heights_m, config), wide_heights_m=heights_m, margin=margin)
-
-
-def _coarse(grid: RasterGrid) -> RasterGrid:
-    """A block and LOOK_M around it, in pixels of COARSE_M."""
-    rows, cols = (math.ceil((size * grid.gsd_m + 2 * LOOK_M) / COARSE_M) for size in (grid.rows, grid.cols))
-    return RasterGrid(
-        epsg=grid.epsg,
-        left_m=grid.left_m - LOOK_M,
-        top_m=grid.top_m + LOOK_M,
-        gsd_m=COARSE_M,
-        rows=rows,
-        cols=cols,
-    )
+        lattice = _lattice(geometry, wide, heights_m, config)
 
 
 def _lattice(geometry: GrdGeometry, grid: RasterGrid, heights_m: F64, config: SafeConfig) -> Lattice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from sar1m.io.raster import file_digest
 from sar1m.io.safe.orbit_file import find_orbit
 from sar1m.io.safe.product import product_digest, read_product
 from sar1m.sources.known_bad import known_fault
+from sar1m.sources.safe_product import open_product, require_measurements
 
 SAME_ACQUISITION: Final = timedelta(seconds=3)  # processings start fractions of a second apart, slices 25 s
 
@@ -131,6 +132,11 @@ def _version(ipf: str) -> tuple[int, ...]:
 
 def _scene(path: Path, product: GrdProduct, config: SafeConfig, orbits: Path | None) -> SafeScene:
     there = tuple(channel.polarisation for channel in product.channels)
+    if not config.polarisations and len(there) < _stated_polarisations(product):
+        raise SourceError(
+            f"{path}: its name says two polarisations, but it holds {', '.join(there)} alone. Fetch it again, or set "
+            f'safe.polarisations = ["{there[0]}"] to use what is there.'
+        )
     missing = [name for name in config.polarisations if name not in there]
     if missing:
         raise SourceError(
@@ -138,18 +144,25 @@ def _scene(path: Path, product: GrdProduct, config: SafeConfig, orbits: Path | N
             "products of other polarisations in another folder."
         )
     orbit_file = None if orbits is None else find_orbit(orbits, product)
+    require_measurements(path, product, config.polarisations or there)
     return SafeScene(
         path=path,
-        product=product,
-        digest=_digest(product_digest(path), orbit_file),
+        product=open_product(path, orbit_file),
+        digest=scene_digest(path, orbit_file),
         orbit_file=orbit_file,
         polarisations=config.polarisations or there,
         footprint=footprint(product.geometry.grid),
     )
 
 
-def _digest(product: str, orbit_file: Path | None) -> str:
-    parts: Sequence[str] = (product,) if orbit_file is None else (product, file_digest(orbit_file))
+def _stated_polarisations(product: GrdProduct) -> int:
+    """2 for ..1SDV_, ..1SDH_; 1 for all others."""
+    return 2 if product.product_id.split("_")[3][2:3] == "D" else 1
+
+
+def scene_digest(path: Path, orbit_file: Path | None) -> str:
+    """blake2b-128, hexadecimal, of the bytes of a product and of the orbit file that goes with it."""
+    parts = [product_digest(path)] if orbit_file is None else [product_digest(path), file_digest(orbit_file)]
     return hashlib.blake2b(" ".join(parts).encode(), digest_size=16).hexdigest()
 
 

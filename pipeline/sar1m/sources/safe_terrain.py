@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,8 @@ from sar1m.io.dem_sheets import parse_copernicus_name
 from sar1m.records import RasterGrid
 from sar1m.sources.natural_earth import touches_land
 
-DIGEST_MARGIN_PX: Final = 512  # around a block: what terrain can fold into it
+LOOK_M: Final = 12_000.0  # around a block: 4 km high mountains fold that far at 18 degrees, where EW begins
+COARSE_M: Final = 90.0
 NODE_PX: Final = 64  # tie points stand a thousand pixels apart, and between them heights are linear
 AROUND_M: Final = 30_000.0  # tie points stand 10 to 25 km apart
 COPERNICUS_DEM: Final = (
@@ -48,28 +50,25 @@ class Terrain:
         return COPERNICUS_DEM if "COP-DEM" in self.dem.description else ""
 
     def digest(self, grid: RasterGrid) -> str:
-        """Of all that decides heights on and around grid."""
-        wide = grid.window(
-            -DIGEST_MARGIN_PX, -DIGEST_MARGIN_PX, grid.rows + 2 * DIGEST_MARGIN_PX, grid.cols + 2 * DIGEST_MARGIN_PX
-        )
-        return self.dem.digest(wide)
+        """Of all that decides heights on grid and LOOK_M around it."""
+        return self.dem.digest(coarse_look(grid))
 
-    def heights(self, grid: RasterGrid) -> F64:
-        """Metres above the ellipsoid, (rows, cols), NaN in holes of the DEM.
+    def heights(self, grid: RasterGrid, *, strict: bool = True) -> F64:
+        """Metres above the ellipsoid, (rows, cols), NaN in holes of the DEM, and without strict in missing tiles.
 
         Raises SourceError where a tile is missing over land, or the DEM has not one height on grid.
         """
         missing = self.dem.missing_tiles(grid)
-        if self.sea_level == "auto":
-            on_land = [name for name in missing if _holds_land(name, grid)]
-            if on_land:
-                raise SourceError(
-                    f"{self.description}: no tile {', '.join(on_land)}, which this block needs. Add it to the DEM's "
-                    "folder, or set safe.sea_level = always where there is nothing but sea."
-                )
-        at_sea = self.sea_level == "always" or (self.sea_level == "auto" and bool(missing))
+        on_land = [name for name in missing if _holds_land(name, grid)] if self.sea_level == "auto" else []
+        at_sea = self.sea_level == "always" or (self.sea_level == "auto" and bool(missing) and not on_land)
         heights_m = self.dem.heights(grid, sea_level_outside=at_sea)
-        if not np.isfinite(heights_m).any():
+        nowhere = not np.isfinite(heights_m).any()
+        if on_land and (strict or nowhere):
+            raise SourceError(
+                f"{self.description}: no tile {', '.join(on_land)}, which this block or the terrain around it needs. "
+                "Add it to the DEM's folder, or set safe.sea_level = always where there is nothing but sea."
+            )
+        if nowhere:
             west, south, east, north = bounds_lonlat([grid])[0]
             raise SourceError(
                 f"{self.description}: has no height between {west:.3f} and {east:.3f} deg east, {south:.3f} and "
@@ -89,7 +88,7 @@ def open_terrain(dem: Path | None, geoid: Path | None, config: SafeConfig) -> Te
         if config.heights == "dem":
             raise ConfigError("safe.heights = dem, but there is no DEM. Put one into the folder dem, or set safe.dem.")
         return None
-    found = open_dem([dem], datum=config.dem_datum, geoid=_geoid_file(geoid))
+    found = open_dem([dem], datum=config.dem_datum, geoid=geoid)
     return Terrain(dem=found, sea_level=config.sea_level)
 
 
@@ -104,12 +103,20 @@ def named_place(key: str, config: SafeConfig) -> Path | None:
         return None
     if not Path(named).exists():
         raise ConfigError(f"safe.{key} = {named}: no such file or folder. Correct the path, or leave the key out.")
-    return Path(named)
+    return Path(named).absolute()
 
 
-def _geoid_file(place: Path | None) -> Path | None:
-    """The grid itself; a folder is looked through by io.geoid, as the one named geoid beside the DEM."""
-    return place if place is not None and place.is_file() else None
+def coarse_look(grid: RasterGrid) -> RasterGrid:
+    """A block and LOOK_M around it, in pixels of COARSE_M."""
+    rows, cols = (math.ceil((size * grid.gsd_m + 2 * LOOK_M) / COARSE_M) for size in (grid.rows, grid.cols))
+    return RasterGrid(
+        epsg=grid.epsg,
+        left_m=grid.left_m - LOOK_M,
+        top_m=grid.top_m + LOOK_M,
+        gsd_m=COARSE_M,
+        rows=rows,
+        cols=cols,
+    )
 
 
 def _holds_land(tile: str, grid: RasterGrid) -> bool:

@@ -17,7 +17,7 @@ from sar1m.errors import SourceError
 from sar1m.io.chunks import encode_chunk
 from sar1m.io.staging import Row, StagedRecord, write_staged
 from sar1m.records import F32, BlockPixels, Candidate, PatchPlace
-from sar1m.schema import LOCAL_INCIDENCE_ENCODING, SAR_FLOOR_DB, optical_encoding, sar_encoding
+from sar1m.schema import LAYOVER_SHADOW_ENCODING, LOCAL_INCIDENCE_ENCODING, SAR_FLOOR_DB, optical_encoding, sar_encoding
 from sar1m.sources.base import Source
 from sar1m.stages import columns
 from sar1m.stages.columns import PatchPixels
@@ -146,10 +146,10 @@ def _encode(
     if patch.optical is not None and candidate.optical is not None:
         encoding = optical_encoding(profile, candidate.optical.quantity)
         encoded["optical"] = (encoding.encode(patch.optical), encoding)
-    angle_deg = patch.local_incidence_deg
-    if config.pixels.local_incidence and angle_deg is not None and np.isfinite(angle_deg).any():
-        encoding = LOCAL_INCIDENCE_ENCODING
-        encoded["local_incidence"] = (encoding.encode(angle_deg[None]), encoding)
+    if config.pixels.terrain_layers and patch.local_incidence_deg is not None and patch.layover_shadow is not None:
+        angle_deg, masked = patch.local_incidence_deg[None], patch.layover_shadow[None].astype(np.float32)
+        encoded["local_incidence"] = (LOCAL_INCIDENCE_ENCODING.encode(angle_deg), LOCAL_INCIDENCE_ENCODING)
+        encoded["layover_shadow"] = (LAYOVER_SHADOW_ENCODING.encode(masked), LAYOVER_SHADOW_ENCODING)
     chunks = {f"{patch.place.name}/{name}": encode_chunk(dn, compression) for name, (dn, _) in encoded.items()}
     return chunks, {name: channel_statistics(dn, encoding) for name, (dn, encoding) in encoded.items()}
 

@@ -27,6 +27,7 @@ from sar1m.records import StoreKind
 from sar1m.schema import (
     DATA_DIR,
     FAILED_FILE,
+    LAYOVER_SHADOW_ENCODING,
     LOCAL_INCIDENCE_ENCODING,
     MARKER_FILE,
     PROVENANCE_DIR,
@@ -55,16 +56,22 @@ class ShardTask:
     entries: tuple[tuple[str, str] | None, ...]
 
 
+TERRAIN_LAYERS = {  # array: its second dimension, encoding
+    "local_incidence": ("angle", LOCAL_INCIDENCE_ENCODING),
+    "layover_shadow": ("mask", LAYOVER_SHADOW_ENCODING),
+}
+
+
 def image_arrays(config: BuildConfig, kind: StoreKind) -> list[ImageArray]:
     """The arrays of every split under this configuration."""
     side, profile = config.grid.patch_px, config.pixels.profile
     optical = optical_encoding(profile, "display" if kind.optical_quantity == "display" else "reflectance")
-    angles = ("local_incidence",) if config.pixels.local_incidence else ()
+    terrain = TERRAIN_LAYERS if config.pixels.terrain_layers else {}
     arrays = []
     for name, dim, labels, encoding in (
         ("sar", "pol", kind.polarisations, sar_encoding(profile, kind.quantity)),
         ("optical", "band", kind.bands, optical),
-        ("local_incidence", "angle", angles, LOCAL_INCIDENCE_ENCODING),
+        *((name, dim, (name,), encoding) for name, (dim, encoding) in terrain.items()),
     ):
         if not labels:
             continue
@@ -82,9 +89,9 @@ def image_arrays(config: BuildConfig, kind: StoreKind) -> list[ImageArray]:
 
 def has_chunk(samples: pd.DataFrame, array: str) -> pd.Series:
     """Which samples have a chunk of an array: every one of sar, the paired ones of optical, those over known terrain of
-    local_incidence."""
-    if array == "local_incidence":
-        return samples["local_incidence_deg"].notna()
+    its layers."""
+    if array in TERRAIN_LAYERS:
+        return samples["layover_shadow_frac"].notna() & samples["local_incidence_deg"].notna()
     return samples["paired"].astype(bool) if array == "optical" else pd.Series(data=True, index=samples.index)
 
 

@@ -43,12 +43,6 @@ def test_a_zipped_file_reads_the_same(tmp_path, product):
     assert find_orbit(tmp_path, product) == packed
 
 
-def test_the_whole_way_gives_the_product_the_files_orbit(tmp_path, product):
-    path = write_safe(tmp_path, RECIPE)
-    found = find_orbit(write_orbit_file(tmp_path, RECIPE).parent, product)
-    assert read_product(path, orbit=read(found, product)).geometry.orbit.source == found.name
-
-
 def test_precise_comes_before_restituted_and_newest_first(tmp_path, product):
     restituted = write_orbit_file(tmp_path, RECIPE, kind="RESORB", created="20220101T000000")
     assert find_orbit(tmp_path, product) == restituted

@@ -18,7 +18,6 @@ from safe_factory import (
     write_safe,
     write_safe_zip,
 )
-from sar1m.core.radar.product import Orbit
 from sar1m.errors import SourceError
 from sar1m.io.safe.product import find_products, product_digest, read_product
 
@@ -102,17 +101,6 @@ def test_stripmap_has_no_azimuth_noise_and_a_denoised_product_none_at_all(tmp_pa
     assert stripmap.mode == "S4"
     assert stripmap.channels[0].noise.azimuth == ()
     assert [channel.noise for channel in denoised.channels] == [None, None]
-
-
-def test_a_given_orbit_takes_the_place_of_the_annotations(tmp_path):
-    path = write_safe(tmp_path)
-    time_s = np.arange(-60.0, 61.0, 20.0) + 3
-    position_m, velocity_m_s = state_vectors(time_s)
-    given = Orbit(time_s=time_s, position_m=position_m, velocity_m_s=velocity_m_s, source="POEORB")
-    assert read_product(path, orbit=given).geometry.orbit is given
-    late = replace(given, time_s=time_s + 20, source="late.EOF")
-    with pytest.raises(SourceError, match=r"orbit of late.EOF lies 1\d{5} m from the annotation's"):
-        read_product(path, orbit=late)
 
 
 # ---- real products ----

@@ -137,6 +137,8 @@ def _inflate(archive: SafeArchive, name: str, geometry: GrdGeometry, target: Pat
         with archive.stream(name, limit, MAX_INFLATION) as pieces, writing_to(target), partial.open("wb") as stream:
             for piece in pieces:
                 stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())  # a copy is later told by its size alone
         with writing_to(target):
             partial.replace(target)
     except BaseException:

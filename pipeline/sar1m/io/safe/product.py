@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from sar1m.core.radar.product import GrdChannel, GrdProduct, Orbit, ThermalNoise
+from sar1m.core.radar.product import GrdChannel, GrdProduct, ThermalNoise
 from sar1m.errors import SourceError
 from sar1m.io.raster import file_digest
 from sar1m.io.safe.annotation import Annotation, Header, check_same_geometry, read_annotation, read_header
@@ -21,7 +18,6 @@ from sar1m.io.safe.manifest import read_manifest
 from sar1m.io.safe.noise import read_noise
 from sar1m.io.safe.xml import XmlNode, parse_xml
 
-MAX_ORBIT_DIFFERENCE_M: Final = 1_000.0  # the step between vectors taken as straight adds up to 100 m
 _PRODUCT: Final = re.compile(
     r"(?P<platform>S1[A-D])_(?P<mode>IW|EW|WV|S[1-6])_(?P<type>[A-Z]{3})[FHM_]_[012A][SA](?:SH|SV|DH|DV|HH|HV|VV|VH)"
     r"_\d{8}T\d{6}_\d{8}T\d{6}_(?P<orbit>\d{6})_(?P<datatake>[0-9A-F]{6})_[0-9A-F]{4}(?:_COG)?"
@@ -31,13 +27,12 @@ _CO_POLARISED: Final = ("VV", "HH")
 _FETCH: Final = "Fetch the product again."
 
 
-def read_product(path: Path, *, orbit: Orbit | None = None) -> GrdProduct:
+def read_product(path: Path) -> GrdProduct:
     """The GRD product at path, a SAFE folder or a zip that holds one. The measurement is not opened and may be absent.
 
-    Channels are those whose annotation is there; each must come with its calibration and noise. orbit, in seconds
-    after the product's epoch, takes the place of the annotation's state vectors. Raises SourceError naming file,
-    element, what was found and what was expected where the product is damaged, incomplete, inconsistent or no
-    ground-range detected product of IW, EW or stripmap.
+    Channels are those whose annotation is there; each must come with its calibration and noise. Raises SourceError
+    naming file, element, what was found and what was expected where the product is damaged, incomplete, inconsistent
+    or no ground-range detected product of IW, EW or stripmap.
     """
     with open_archive(path) as archive:
         product_id = _product_id(archive)
@@ -47,8 +42,6 @@ def read_product(path: Path, *, orbit: Orbit | None = None) -> GrdProduct:
         _check_agreement(archive, product_id, annotations)
         channels = tuple(_channel(archive, name, annotation) for name, annotation in annotations.items())
     first = next(iter(annotations.values()))
-    if orbit is not None:
-        _check_same_orbit(orbit, first.geometry.orbit, path)
     found = (first.header.absolute_orbit, first.orbit_state)
     if (manifest.absolute_orbit, manifest.orbit_state) != found:
         raise SourceError(
@@ -67,7 +60,7 @@ def read_product(path: Path, *, orbit: Orbit | None = None) -> GrdProduct:
         absolute_orbit=first.header.absolute_orbit,
         relative_orbit=manifest.relative_orbit,
         datatake=first.header.datatake,
-        geometry=replace(first.geometry, orbit=orbit) if orbit is not None else first.geometry,
+        geometry=first.geometry,
         channels=channels,
     )
 
@@ -191,19 +184,6 @@ def _noise(archive: SafeArchive, stem: str, annotation: Annotation) -> ThermalNo
     root = _parsed(archive, f"annotation/calibration/noise-{stem}.xml")
     _check_header(root, annotation.header)
     return read_noise(root, (annotation.geometry.lines, annotation.geometry.samples))
-
-
-def _check_same_orbit(given: Orbit, annotated: Orbit, path: Path) -> None:
-    """Given vectors stand for the annotation's, unless they are another satellite's or counted from another time."""
-    at = int(np.abs(annotated.time_s - annotated.time_s.mean()).argmin())
-    nearest = int(np.abs(given.time_s - annotated.time_s[at]).argmin())
-    moved_m = given.velocity_m_s[nearest] * (annotated.time_s[at] - given.time_s[nearest])
-    apart_m = float(np.linalg.norm(given.position_m[nearest] + moved_m - annotated.position_m[at]))
-    if not apart_m <= MAX_ORBIT_DIFFERENCE_M:
-        raise SourceError(
-            f"{path}: the orbit of {given.source} lies {apart_m:.0f} m from the annotation's; expected at most "
-            f"{MAX_ORBIT_DIFFERENCE_M:.0f} m. Give the orbit file of this satellite and day."
-        )
 
 
 def _check_header(root: XmlNode, expected: Header) -> None:

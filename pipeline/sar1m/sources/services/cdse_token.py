@@ -77,13 +77,6 @@ class Identity:
             _write(descriptor, granted, now_s)
             return granted.access_token
 
-    def forget(self) -> None:
-        """Drops an access token that was refused before its time; the session is kept."""
-        user, _ = credentials()
-        with _locked(_file(self.url, user)) as descriptor:
-            kept = _read(descriptor)
-            _store(descriptor, kept.model_copy(update={"access": "", "access_until_s": 0.0}))
-
     def _renewed(self, kept: _Kept, now_s: float) -> _Granted | None:
         """By the refresh token; None where there is none, it is old, or the service has closed the session."""
         if kept.refresh_until_s - MARGIN_S <= now_s:
@@ -185,9 +178,5 @@ def _write(descriptor: int, granted: _Granted, now_s: float) -> None:
         refresh=granted.refresh_token,
         refresh_until_s=now_s + granted.refresh_expires_in,
     )
-    _store(descriptor, kept)
-
-
-def _store(descriptor: int, kept: _Kept) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(kept.model_dump()).encode(), 0)

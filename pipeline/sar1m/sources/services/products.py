@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +28,8 @@ from sar1m.io.safe.product import read_product
 from sar1m.records import RasterGrid
 from sar1m.sources.folder_read import OpticalPixels
 from sar1m.sources.safe import LICENCE, processing_steps
-from sar1m.sources.safe_read import SafeBlock, SarSide, load_product, read_block
-from sar1m.sources.safe_scenes import choose
+from sar1m.sources.safe_read import SafeBlock, SarSide, read_block
+from sar1m.sources.safe_scenes import choose, scene_digest
 from sar1m.sources.safe_terrain import Terrain, named_place, open_terrain_once
 from sar1m.sources.scene import Asset, Kind, Price, Query, Scene
 from sar1m.sources.services.product_names import Listed, Page, channels_of
@@ -114,10 +114,11 @@ class ProductService(ABC):
         """
         self._check_plan(scene, config)
         terrain, path = terrain_of(config.safe), self.product(scene)
-        orbits = named_place("orbits", config.safe)
+        orbit_file, digest = _orbit_and_digest(path, named_place("orbits", config.safe))
         block = SafeBlock(
             path=path,
-            orbit_file=None if orbits is None else find_orbit(orbits, load_product(path, None)),
+            orbit_file=orbit_file,
+            digest=digest,
             polarisations=config.area.polarisations,
             grid=grid,
         )
@@ -205,6 +206,13 @@ class ProductService(ABC):
                 f"{self.name} {scene.scene_id}: planned as {scene.sar_quantity} of {', '.join(scene.polarisations)}, "
                 f"asked for {config.safe.quantity} of {', '.join(config.area.polarisations)}. Plan the build again."
             )
+
+
+@lru_cache(maxsize=8)
+def _orbit_and_digest(path: Path, orbits: Path | None) -> tuple[Path | None, str]:
+    """The orbit file for a product in the cache, and the digest of both. What is in the cache never changes."""
+    orbit_file = None if orbits is None else find_orbit(orbits, read_product(path))
+    return orbit_file, scene_digest(path, orbit_file)
 
 
 def terrain_of(config: SafeConfig) -> Terrain | None:

@@ -18,7 +18,7 @@ SET ?=
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-build-sar1m: $(VENV)/.pipeline  ## REGION=sample|safe:PATH|folder:PATH|simulated:CELLS [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [SET="a.b=c ..."]
+build-sar1m: $(VENV)/.pipeline  ## REGION=sample|portugal|w,s,e,n|safe:PATH|folder:PATH|simulated:N [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [SET="a.b=c ..."]
 	@$(BIN)/sar1m build --region "$(REGION)" $(if $(OUT),--out "$(OUT)") $(if $(CONFIG),--config "$(CONFIG)") \
 		$(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(foreach pair,$(SET),--set "$(pair)")
 
@@ -58,10 +58,10 @@ $(BIN)/python:
 
 $(VENV)/.pipeline: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) (once, about a minute) ..."
-	@$(PIP) --editable '.[pipeline,sample]'
+	@$(PIP) --editable '.[pipeline,sample,stac]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) with the development tools (once, about a minute) ..."
-	@$(PIP) --editable '.[pipeline,sample,dev]'
+	@$(PIP) --editable '.[pipeline,sample,services,dev]'
 	@touch $@ $(VENV)/.pipeline

@@ -3,6 +3,7 @@
 import math
 import re
 import tomllib
+from datetime import date
 from typing import Literal, get_args, get_origin
 
 import pytest
@@ -55,8 +56,9 @@ def values_of(field):
     """Any valid value of a field, from its type and bounds alone."""
     kind = field.annotation
     low, high, above, below, step = bounds(field)
-    if kind is bool:
-        return st.booleans()
+    simple = {bool: st.booleans(), date: st.dates(date(2014, 4, 1), date(2030, 1, 1))}
+    if kind in simple:
+        return simple[kind]
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     if kind is int:
@@ -108,6 +110,8 @@ def other_value(section, key):
         _, high, _, _, step = bounds(field)
         up = default + (step if kind is int else 0.015625)
         return up if high is None or up <= high else default / 2
+    if kind is date:
+        return default.replace(year=default.year + 1).isoformat()
     if get_origin(kind) is tuple:
         (choice, _) = get_args(kind)
         return [get_args(choice)[0] if get_origin(choice) is Literal else "B8A"]
@@ -137,8 +141,11 @@ def test_digests_do_not_depend_on_the_order_of_keys():
             "[grid]\npatch = 64\n",
             r"mine\.toml: grid\.patch: unknown key\. Valid keys here: gsd_m, halo_px, layout, p",
         ),
-        ("[grids]\npatch_px = 64\n", r"mine\.toml: grids: unknown key\. Valid keys here: balance, grid, name, pack, p"),
-        ("colour = 3\n", r"mine\.toml: colour: unknown key\. Valid keys here: balance, "),
+        (
+            "[grids]\npatch_px = 64\n",
+            r"mine\.toml: grids: unknown key\. Valid keys here: area, balance, download, grid, name, pack, p",
+        ),
+        ("colour = 3\n", r"mine\.toml: colour: unknown key\. Valid keys here: area, balance, "),
         ("[grid]\npatch_px = 100\n", r"mine\.toml: grid\.patch_px: .*multiple of 16 \(found 100\)"),
         ("[grid]\npatch_px = 'wide'\n", r"mine\.toml: grid\.patch_px: .*integer.*\(found 'wide'\)"),
         ("grid = 3\n", r"mine\.toml: grid: is a section of keys, found the value 3"),
@@ -227,7 +234,7 @@ def test_the_last_override_of_a_key_wins():
         ("grid.patch_px=wide", r"--set: grid\.patch_px: .*\(found 'wide'\)"),
         ("grid=3", r"--set: grid: is a section of keys, found the value 3"),
         ("screening.max_cloud=1", r"--set: screening\.max_cloud: unknown key\. Valid keys here: max_cloud_frac"),
-        ("threshold.cloud=1", r"--set: threshold: unknown key\. Valid keys here: balance"),
+        ("threshold.cloud=1", r"--set: threshold: unknown key\. Valid keys here: area, balance"),
         ("screening.max_cloud_frac=nan", r"--set: screening\.max_cloud_frac: .*\(found nan\)"),
     ],
 )

@@ -149,7 +149,7 @@ def claim(out: Path, region: str) -> None:
     with writing_to(out):
         if out.exists() and not out.is_dir():
             raise OutputError(f"{out}: is a file. Give an empty or new folder as OUT.")
-        if out.exists() and any(path.name != "build-log" for path in out.iterdir()):
+        if out.exists() and any(path.name not in ("build-log", "cache") for path in out.iterdir()):
             raise OutputError(
                 f"{out}: exists and was not made by sar1m (no {TOOL_FILE} in it). Give an empty or new folder as OUT."
             )

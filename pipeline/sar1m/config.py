@@ -161,7 +161,8 @@ class AreaConfig(Section):
 
     sar, optical: names of services (`sar1m doctor` lists them); optical none builds SAR alone. first, last: dates, last
     not included. scenes_per_cell: SAR scenes; spread over seasons quarters of the year where seasons > 1. optical
-    partners within pair_days of the SAR scene. orbit any: whichever fits best, of one direction in a cell.
+    partners within pair_days of the SAR scene. orbit any: whichever fits best, of one direction in a cell. land_cover:
+    ESA WorldCover 2021 under every block, of planetary-computer; [balance] max_class_share goes by it.
     """
 
     sar: str = "planetary-computer"
@@ -175,6 +176,7 @@ class AreaConfig(Section):
     pair_days: float = Field(default=15.0, ge=0)
     max_scene_cloud_frac: Fraction = Field(default=0.2, ge=0, le=1)
     min_cell_cover: Fraction = Field(default=0.99, ge=0, le=1)
+    land_cover: bool = False
     tiles_url: str | None = None  # of licensed tiles: https://.../{z}/{x}/{y}.png
     tiles_licence: str = "recipe-only"
     stac_url: str | None = None  # of the services stac and stac-static

@@ -39,7 +39,7 @@ from sar1m.sources.services.registry import open_service
 
 CONFIG = BuildConfig()
 PACE = Pace(mbit=200.0, workers=2)
-MILLION_CELLS_NORTH = 57.3  # land from 60 S to here has a million cells
+MILLION_CELLS_NORTH = 57.3  # land from 60 S to here has 1.17 million cells
 MILLION_PAIRS_BLOCKS = 62_500
 
 

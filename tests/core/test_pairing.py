@@ -316,3 +316,56 @@ def test_every_cell_has_its_reason():
         "sar_only_of_other_orbit_direction",
         "no_sar_scene",
     ]
+
+
+# ---- undated partners ----
+
+
+def with_undated(optical, cloud_frac=(np.nan,), first=True):
+    """Optical scenes and undated ones, before or behind them."""
+    parts = [(optical.name, optical.time_s, optical.cloud_frac)]
+    parts.insert(0 if first else 1, ([f"u{n}" for n in range(len(cloud_frac))], [np.nan] * len(cloud_frac), cloud_frac))
+    name, time_s, cloud = ([one for part in parts for one in part[column]] for column in range(3))
+    return OpticalPasses(name=name, time_s=np.asarray(time_s, float), cloud_frac=np.asarray(cloud, float))
+
+
+@given(worlds(), rules_drawn(), st.booleans())
+@settings(max_examples=200)
+def test_a_dated_partner_goes_before_an_undated_one(world, rules, first):
+    """Of equal cover and of no known cloud: an undated scene changes no pair that is there without it (with one SAR
+    scene a cell), and stands by every SAR scene that nothing dated can be put beside."""
+    sar, optical, covers = world
+    rules = replace(rules, scenes_per_cell=1)
+    both = with_undated(optical, first=first)
+    column = np.ones((len(covers.optical), 1), np.float32)
+    parts = (column, covers.optical) if first else (covers.optical, column)
+    before = named(choose(sar, optical, covers, rules), sar, optical)
+    after = named(choose(sar, both, CoverTable(sar=covers.sar, optical=np.hstack(parts)), rules), sar, both)
+    dated = {cell: (s, o) for cell, s, o, _ in before if o is not None}
+    assert {cell: (s, o) for cell, s, o, _ in after if o != "u0"} == dated
+    assert [(cell, reason) for cell, _, _, reason in after] == [(cell, "paired") for cell, *_ in before]
+
+
+@pytest.mark.parametrize(
+    ("day", "cloud", "partner"),
+    [(15.0, 0.2, "o"), (15.0, np.nan, "o"), (0.0, 0.21, "u0"), (15.1, 0.0, "u0")],
+)
+def test_an_undated_partner_costs_as_much_as_the_worst_that_is_allowed(day, cloud, partner):
+    sar = year(0.0)
+    optical = OpticalPasses(name=["o"], time_s=np.asarray([day * DAY_S]), cloud_frac=np.asarray([cloud]))
+    both = with_undated(optical)
+    assert named(choose(sar, both, full(sar, both), RULES), sar, both) == [(0, sar.name[0], partner, "paired")]
+
+
+def test_of_equal_costs_the_pair_with_a_date_is_taken():
+    """The earlier SAR scene has an undated partner alone, the later one a dated one that costs as much."""
+    sar = year(0.0, 20.0)
+    both = with_undated(OpticalPasses(name=["o"], time_s=np.asarray([35.0 * DAY_S]), cloud_frac=np.asarray([np.nan])))
+    assert named(choose(sar, both, full(sar, both), RULES), sar, both) == [(0, sar.name[1], "o", "paired")]
+
+
+def test_an_undated_partner_is_held_to_cloud_and_cover():
+    sar, cloudy = year(0.0), with_undated(clear(), cloud_frac=(0.3,))
+    assert choose(sar, cloudy, full(sar, cloudy), RULES).reason == ["optical_cloudy"]
+    part = CoverTable(sar=np.ones((1, 1), np.float32), optical=np.full((1, 1), 0.5, np.float32))
+    assert choose(sar, with_undated(clear()), part, RULES).reason == ["optical_covers_part_of_the_block"]

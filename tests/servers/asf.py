@@ -76,6 +76,18 @@ class AsfStandIn:
             pool=(f"127.0.0.1:{self.pool.port}",),
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a build needs to find this service and to log in."""
+        return {
+            "SAR1M_ALLOW_LOOPBACK": "1",
+            "SAR1M_ASF_SEARCH_URL": self.endpoints.search,
+            "SAR1M_ASF_LOGIN_URL": self.endpoints.login,
+            "SAR1M_ASF_POOL_URL": self.pool.url,
+            "EARTHDATA_USERNAME": USER,
+            "EARTHDATA_PASSWORD": PASSWORD,
+        }
+
     def add(self, product: Delivered, **changes):
         url = f"{self.pool.url}/GRD_HD/SA/{product.product_id}.zip"
         self.features.append(feature_of(product, url, **changes))

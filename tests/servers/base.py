@@ -205,10 +205,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.owner.sleep(reply.stall_s)
         body = b"" if self.command == "HEAD" else reply.body[: reply.cut_at]
         head = self._head(reply)
-        self.owner.count_sent(len(body))
         if reply.trickle_s:
             self._trickle(reply, head, body)
         else:
+            self.owner.count_sent(len(body))
             self.wfile.write(head + body)
         if reply.cut_at is not None:
             self.owner.sleep(reply.stall_s)
@@ -220,6 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(head)
         for at in range(0, len(body), reply.trickle_bytes):
             self.wfile.write(body[at : at + reply.trickle_bytes])
+            self.owner.count_sent(len(body[at : at + reply.trickle_bytes]))
             self.owner.sleep(reply.trickle_s)
             if self.owner.stopping:
                 break

@@ -91,6 +91,18 @@ class CdseStandIn:
             download_hosts=(f"127.0.0.1:{self.zipper.port}",),
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a build needs to find this service and to log in."""
+        return {
+            "SAR1M_ALLOW_LOOPBACK": "1",
+            "SAR1M_CDSE_CATALOGUE_URL": self.endpoints.catalogue,
+            "SAR1M_CDSE_DOWNLOAD_URL": self.endpoints.download,
+            "SAR1M_CDSE_IDENTITY_URL": self.endpoints.identity,
+            "CDSE_USERNAME": USER,
+            "CDSE_PASSWORD": PASSWORD,
+        }
+
     def add(self, product: Delivered, **changes):
         self.rows.append(row_of(product, **changes))
         self.contents[product.product_id] = product.content

@@ -50,8 +50,9 @@ class Delivered:
         return replace(self, **fields)
 
 
-def deliver(folder: Path) -> Delivered:
-    truth = block_scene(folder)
+def deliver(folder: Path, **changes: object) -> Delivered:
+    """changes: of the scene's SceneSpec."""
+    truth = block_scene(folder, **changes)
     (path,) = folder.glob("*.zip")
     outline = footprint(truth.product.geometry.grid)
     ring = tuple((float(lon), float(lat)) for lon, lat in outline.exterior.coords)

@@ -73,6 +73,11 @@ class DhusStandIn:
     def url(self) -> str:
         return f"{self.hub.url}/dhus"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a build needs to reach loopback and to log in; the address stands in area.dhus_url."""
+        return {"SAR1M_ALLOW_LOOPBACK": "1", "DHUS_USER": USER, "DHUS_PASSWORD": PASSWORD}
+
     def add(self, product: Delivered, **changes):
         entry = entry_of(product, **changes)
         self.entries.append(entry)

@@ -34,6 +34,8 @@ ACQUIRED = datetime(2023, 6, 15, 5, 12, 31, tzinfo=UTC)
 BANDS = ("B02", "B03", "B04", "B08")
 COMMON = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "SCL": "scl"}
 SUN = Sun(zenith_deg=35.0, azimuth_deg=150.0)
+COVER_BLOBS = "/ai4edataeuwest/esa-worldcover"
+COVER_NUMBERS = np.asarray([10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100], np.uint8)
 RTC_BLOBS, S2_BLOBS, OPEN_BLOBS = (
     "/sentinel1euwestrtc/sentinel1-grd-rtc",
     "/sentinel2l2a01/sentinel2-l2",
@@ -239,6 +241,53 @@ def e84_item(place: Place, blobs: str) -> dict:
     return item
 
 
+def land_cover_at(lon, lat) -> np.ndarray:
+    """Class numbers in diagonal stripes of fields of 0.01 degrees."""
+    return COVER_NUMBERS[(np.floor(np.asarray(lon) * 100) + 3 * np.floor(np.asarray(lat) * 100)).astype(int) % 11]
+
+
+def land_cover_item(south: int, west: int, blobs: str, version: str = "2021_v200") -> dict:
+    """As Planetary Computer tells of esa-worldcover."""
+    place = f"{'N' if south >= 0 else 'S'}{abs(south):02d}{'E' if west >= 0 else 'W'}{abs(west):03d}"
+    name, (year, made) = f"ESA_WorldCover_10m_{version}_{place}", version.split("_")
+    ring = [[west, south], [west + 3, south], [west + 3, south + 3], [west, south + 3], [west, south]]
+    href = f"{blobs}{COVER_BLOBS}/{made}/{year}/map/{name}_Map.tif"
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "collection": "esa-worldcover",
+        "bbox": [west, south, west + 3, south + 3],
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {
+            "datetime": f"{year}-01-01T00:00:00Z",
+            "start_datetime": f"{year}-01-01T00:00:00Z",
+            "end_datetime": f"{year}-12-31T23:59:59Z",
+            "esa_worldcover:product_tile": place,
+        },
+        "links": [],
+        "assets": {"map": {"href": href, "type": "image/tiff; application=geotiff; profile=cloud-optimized"}},
+    }
+
+
+def land_cover_file(south: int, west: int, around: tuple[float, float, float, float]) -> bytes:
+    """The part of a tile around a box, west, south, east, north, as a COG."""
+    first_col, last_col = (round((edge - west) * 12_000) for edge in (max(around[0], west), min(around[2], west + 3)))
+    first_row, last_row = (
+        round((south + 3 - edge) * 12_000) for edge in (min(around[3], south + 3), max(around[1], south))
+    )
+    lon = west + (np.arange(first_col, last_col) + 0.5) / 12_000
+    lat = south + 3 - (np.arange(first_row, last_row) + 0.5) / 12_000
+    values = land_cover_at(*np.meshgrid(lon, lat))
+    transform = Affine(1 / 12_000, 0, west + first_col / 12_000, 0, -1 / 12_000, south + 3 - first_row / 12_000)
+    with MemoryFile() as memory:
+        options = {"count": 1, "dtype": "uint8", "crs": "EPSG:4326", "nodata": 0, "blocksize": 512}
+        rows, cols = values.shape
+        with memory.open(driver="COG", height=rows, width=cols, transform=transform, **options) as dataset:
+            dataset.write(values, 1)
+        return bytes(memory.getbuffer())
+
+
 @dataclass
 class StacServer:
     """`with StacServer(places=[...]) as server:`; server.pc_url, server.e84_url, server.sas_url, server.environment.
@@ -311,6 +360,12 @@ class StacServer:
             self.put(optical["assets"][band]["href"], content)
         for band, content in optical_files(place, 0).items():
             self.put(open_optical["assets"][COMMON[band]]["href"], content)
+
+    def add_land_cover(self, south: int, west: int, around: tuple[float, float, float, float]) -> None:
+        """A tile of 2021, the item of 2020 without its file, as both are told."""
+        item = land_cover_item(south, west, self.blobs.url)
+        self.items["stac"] += [land_cover_item(south, west, self.blobs.url, "2020_v100"), item]
+        self.put(item["assets"]["map"]["href"], land_cover_file(south, west, around))
 
     def put(self, href: str, content: bytes) -> None:
         self.files[href.removeprefix(self.blobs.url)] = content

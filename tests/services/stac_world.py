@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,7 +14,7 @@ from sar1m.records import RasterGrid
 from sar1m.sources.scene import Query
 from sar1m.sources.services import signing
 from sar1m.sources.services.stac import StacService
-from servers.stac import Place, StacServer
+from servers.stac import ACQUIRED, Place, StacServer
 
 GRID = RasterGrid(epsg=32633, left_m=500_000.0, top_m=5_000_000.0, gsd_m=10.0, rows=1792, cols=1792)
 BLOCK = GRID.window(800, 820, 416, 416)  # inside, over four tiles of 512 px
@@ -64,3 +64,11 @@ def a_service(fetcher, name="planetary-computer", url=None):
 def only(service, query):
     (scene,) = service.search(query)
     return scene
+
+
+def more_places(server, count):
+    """Items of the same ground at later times, half of them of another week."""
+    for number in range(count):
+        server.tell(
+            Place(grid=GRID, name=f"place{number}", acquired=ACQUIRED + timedelta(days=number % 9, minutes=number))
+        )

@@ -15,12 +15,11 @@ from sar1m.core.utm import lonlat_from_utm, utm_epsg, utm_from_lonlat
 from sar1m.errors import ConfigError, SourceError
 from sar1m.io.net.fetch import Fetcher, FetchSettings
 from sar1m.records import RasterGrid
-from sar1m.sources.scene import Query, scene_from_text, scene_to_text
+from sar1m.sources.scene import UNDATED, Query, scene_from_text, scene_to_text
 from sar1m.sources.services.tile_template import parse_template
 from sar1m.sources.services.tiles import (
     BANDS,
     TILES_MISSING,
-    UNDATED,
     UNDATED_OPTICAL,
     UPSAMPLED,
     decode_tile,

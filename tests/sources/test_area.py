@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import shapely
 from fake_service import FakeService
@@ -18,9 +19,11 @@ from sar1m.core.utm import lonlat_from_utm
 from sar1m.errors import ConfigError, RegionError, SourceError
 from sar1m.sources.area import AreaSource, search_boxes
 from sar1m.sources.area_plan import scene_digest
+from sar1m.sources.area_table import read_plan_table, write_plan_table
 from sar1m.sources.placement import grid_with_halo
+from sar1m.sources.pricing import price_rows
 from sar1m.sources.region import cell_indices, cells_of, parse_region
-from sar1m.sources.scene import Asset, scene_from_text
+from sar1m.sources.scene import UNDATED, Asset, scene_from_text
 
 SERVICE = FakeService()
 
@@ -236,3 +239,38 @@ def _asked():
     service = FakeService()
     list(source(sar=service).candidates(CONFIG))
     return service.asked
+
+
+class UndatedService(FakeService):
+    """One picture of the box that is asked for, like that of the service tiles."""
+
+    def search(self, query):
+        self.asked.append(query)
+        tile = next(FakeService().search(replace(query, max_cloud_frac=1.0)))
+        west, south, east, north = query.box
+        ring = ((west, south), (east, south), (east, north), (west, north), (west, south))
+        yield replace(tile, scene_id="picture", acquired=UNDATED, footprint=ring, cloud_frac=None)
+
+
+def test_an_undated_partner_has_no_time_in_candidates_plans_and_handles(tmp_path):
+    area = source(optical=UndatedService())
+    found = list(area.candidates(CONFIG))
+    assert {one.optical.product_id for one in found} == {"picture"}
+    assert {one.optical.acquired for one in found} == {None}
+    sides = [scene_from_text(text, "x") for _, text in found[0].handle]
+    assert [side.acquired == UNDATED for side in sides] == [False, True]
+    plan = area.plan(CONFIG)
+    assert np.isnan(plan.dt_hours).all()
+    path = tmp_path / "plan.parquet"
+    write_plan_table(path, plan, price_rows(plan, area.sar, area.optical, CONFIG), CONFIG)
+    table = pyarrow.parquet.read_table(path)
+    assert table["dt_hours"].null_count == len(table)
+    assert list(area.candidates_of(read_plan_table(path, CONFIG), CONFIG)) == found
+
+
+def test_remarks_of_one_service_in_both_places_are_told_once():
+    service = FakeService()
+    object.__setattr__(service, "remarks", ["left out: one item"])
+    area = source(sar=service, optical=service)
+    list(area.candidates(CONFIG))
+    assert area.remarks.count("left out: one item") == 1

@@ -59,8 +59,8 @@ class SarPasses:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpticalPasses:
-    """What choosing knows of optical scenes (O,): name, UNIX time in seconds, cloud 0..1 over the scene or NaN where
-    unknown, which costs as much as the most that is allowed."""
+    """What choosing knows of optical scenes (O,): name, UNIX time in seconds, cloud 0..1 over the scene. Where either
+    is unknown, NaN, it costs as much as the most that is allowed."""
 
     name: Sequence[str]
     time_s: FloatArray
@@ -189,8 +189,8 @@ def choose(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, rules: Pa
     """SAR scenes of every cell, each with the optical scene of least cost: |dt| in days and CLOUD_DAYS times the cloud.
 
     Paired scenes go before unpaired ones; scenes of one pass count as one. Of several directions the one with more
-    pairs, then more scenes, then the lower sum of costs, then the first name. Ties go to the earlier scene, then to the
-    first name: the order of the inputs plays no part.
+    pairs, then more scenes, then the lower sum of costs, then the first name. Ties go to the earlier scene (an
+    undated one is the last of all), then to the first name: the order of the inputs plays no part.
     """
     table = _CostTable(sar=sar, optical=optical, rules=rules)
     serves_sar = covers.sar[:, table.sar_order] >= rules.min_cover - ROUNDING
@@ -280,8 +280,9 @@ class _CostTable:
 
     @cached_property
     def apart_s(self) -> FloatArray:
-        """|dt| (S, O)."""
-        return np.abs(self.optical.time_s[self.optical_order] - self.sar_time_s[:, None])
+        """|dt| (S, O); as far as allowed where it is unknown."""
+        apart: FloatArray = np.abs(self.optical.time_s[self.optical_order] - self.sar_time_s[:, None])
+        return np.where(np.isnan(apart), self.rules.pair_days * DAY_S, apart)
 
     @cached_property
     def clear(self) -> Bool:
@@ -290,11 +291,13 @@ class _CostTable:
 
     @cached_property
     def cost(self) -> FloatArray:
-        """(S, O) in days, inf where the two make no pair."""
+        """(S, O) in days, inf where the two make no pair; with an undated one more than any equal sum with a date."""
         cloud = self.optical.cloud_frac[self.optical_order]
         cloud = np.where(np.isnan(cloud), self.rules.max_cloud_frac, cloud)
         near = self.apart_s <= self.rules.pair_days * DAY_S
-        return np.where(near & self.clear, self.apart_s / DAY_S + CLOUD_DAYS * cloud, np.inf)
+        cost = np.where(near & self.clear, self.apart_s / DAY_S + CLOUD_DAYS * cloud, np.inf)
+        undated = np.isnan(self.optical.time_s[self.optical_order])
+        return np.where(undated, np.nextafter(cost, np.inf), cost)
 
     def best(self, sar: IntArray, optical: IntArray) -> list[tuple[int, int]]:
         """SAR scenes and partners (-1 for none) of a cell that the given scenes serve."""
@@ -363,7 +366,9 @@ class _CostTable:
 
 
 def _in_time(name: Sequence[str], time_s: FloatArray) -> IntArray:
-    keys = sorted(range(len(name)), key=lambda number: (time_s[number], name[number]))
+    """Undated ones last, so that of two equal costs the dated one's comes first."""
+    sortable = np.where(np.isnan(time_s), np.inf, time_s)
+    keys = sorted(range(len(name)), key=lambda number: (sortable[number], name[number]))
     return np.asarray(keys, dtype=np.int64)
 
 

@@ -27,12 +27,13 @@ from sar1m.core.pairing import (
 )
 from sar1m.core.utm import FloatArray, IntArray
 from sar1m.errors import ConfigError, RegionError, SourceError
-from sar1m.records import BlockPixels, Candidate
-from sar1m.sources.area_plan import AreaPlan, PlanDraft
+from sar1m.records import BlockPixels, Candidate, RasterGrid
+from sar1m.sources.area_plan import AreaPlan, PlanDraft, time_s
 from sar1m.sources.folder_read import OpticalPixels, block_pixels
 from sar1m.sources.placement import grid_with_halo
+from sar1m.sources.pricing import Pace, price_rows, require_within, total
 from sar1m.sources.region import Region, cell_indices
-from sar1m.sources.scene import Query, Scene, Service, scene_from_text
+from sar1m.sources.scene import NO_PICTURE, Query, Scene, Service, land_cover_of, scene_from_text
 
 BOX_DEG: Final = 5.0  # side of a box that is searched at once
 MAX_BOX_LON_DEG: Final = 60.0
@@ -61,9 +62,16 @@ class AreaSource:
         return self.candidates_of(self.plan(config), config)
 
     def candidates_of(self, plan: AreaPlan, config: BuildConfig) -> Iterator[Candidate]:
-        """Work items of a plan that was made before."""
-        self.remarks[:] = plan.remarks(config.area.scenes_per_cell)
+        """Work items of a plan that was made before. Raises ConfigError where they cost more than the budgets of
+        [download] allow."""
+        self.remarks[:] = [*plan.remarks(config.area.scenes_per_cell), *self._service_remarks()]
+        require_within(total(plan, price_rows(plan, self.sar, self.optical, config), config, Pace()), config.download)
         return plan.candidates(config)
+
+    def _service_remarks(self) -> list[str]:
+        """What the services left out while they were searched."""
+        told = (line for service in (self.sar, self.optical) for line in getattr(service, "remarks", ()))
+        return list(dict.fromkeys(told))  # both may be one service
 
     def plan(self, config: BuildConfig) -> AreaPlan:
         """Searches the services and chooses scenes for every cell; no pixel is read.
@@ -109,14 +117,29 @@ class AreaSource:
         with other services."""
         grid, handle = grid_with_halo(candidate), dict(candidate.handle)
         sar_scene = self._scene(handle["sar"], candidate.item_id, self.sar)
-        partner = NO_PARTNER
+        partner = NO_PICTURE
         if handle["optical"]:
             if self.optical is None:
                 raise SourceError(f"{candidate.item_id}: planned with an optical partner, but area.optical is none.")
             scene = self._scene(handle["optical"], candidate.item_id, self.optical)
             partner = self.optical.read_optical(scene, grid, config)
         sar_side = self.sar.read_sar(sar_scene, grid, config)
+        if config.area.land_cover:
+            partner = self._with_land_cover(partner, grid)
         return block_pixels(partner, **vars(sar_side))
+
+    def _with_land_cover(self, partner: OpticalPixels, grid: RasterGrid) -> OpticalPixels:
+        reader = land_cover_of((self.sar, self.optical))
+        if reader is None:
+            raise _no_land_cover(self.sar, self.optical)
+        cover = reader.read(grid)
+        return replace(
+            partner,
+            land_cover=cover.land_cover,
+            land_cover_names=cover.land_cover_names,
+            water=cover.water,
+            flags=partner.flags | cover.flags,
+        )
 
     def _scene(self, text: str, item_id: str, service: Service) -> Scene:
         scene = scene_from_text(text, item_id)
@@ -126,20 +149,6 @@ class AreaSource:
                 "the services of the plan, or plan again."
             )
         return scene
-
-
-NO_PARTNER: Final = OpticalPixels(
-    optical=None,
-    registration_optical=None,
-    swir=None,
-    cloud=None,
-    cloud_source=None,
-    snow=None,
-    water=None,
-    land_cover=None,
-    land_cover_names=(),
-    flags=frozenset(),
-)
 
 
 def rules(area: AreaConfig) -> PairingRules:
@@ -199,6 +208,15 @@ def _require_usable(config: BuildConfig, sar: Service, optical: Service | None) 
     for key, service, kind in (("sar", sar, "sar"), ("optical", optical, "optical")):
         if service is not None and kind not in service.kinds:
             raise ConfigError(f"area.{key} = {service.name}: offers {', '.join(sorted(service.kinds))} scenes only.")
+    if area.land_cover and land_cover_of((sar, optical)) is None:
+        raise _no_land_cover(sar, optical)
+
+
+def _no_land_cover(sar: Service, optical: Service | None) -> ConfigError:
+    return ConfigError(
+        f"area.land_cover: neither {sar.name} nor {optical.name if optical else 'none'} has land cover. Set area.sar "
+        "or area.optical to planetary-computer, or area.land_cover to false."
+    )
 
 
 def _midnight(day: date) -> datetime:
@@ -230,6 +248,6 @@ def _optical_passes(scenes: list[Scene]) -> OpticalPasses:
     cloud = [np.nan if scene.cloud_frac is None else scene.cloud_frac for scene in scenes]
     return OpticalPasses(
         name=[scene.scene_id for scene in scenes],
-        time_s=np.asarray([scene.acquired.timestamp() for scene in scenes], dtype=np.float64),
+        time_s=np.asarray([time_s(scene) for scene in scenes], dtype=np.float64),
         cloud_frac=np.asarray(cloud, dtype=np.float64),
     )

@@ -24,7 +24,8 @@ from sar1m.core.utm import IntArray
 from sar1m.errors import SourceError
 from sar1m.records import Candidate, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.natural_earth import country_of
-from sar1m.sources.scene import Asset, Scene, scene_to_text
+from sar1m.sources.scene import LAND_COVER_ATTRIBUTION, UNDATED, Asset, Scene, scene_to_text
+from sar1m.sources.sentinel_names import radiometric_offset_dn
 
 PLAN_VERSION: Final = 1  # raise it when choosing or the table changes: plans of other versions are refused
 CELLS_AT_ONCE: Final = 4096
@@ -81,9 +82,9 @@ class AreaPlan:
 
     @cached_property
     def dt_hours(self) -> npt.NDArray[np.float64]:
-        """Optical minus SAR (K,), NaN without a partner."""
-        time_s = np.asarray([scene.acquired.timestamp() for scene in self.scenes] + [np.nan])
-        apart: npt.NDArray[np.float64] = (time_s[self.optical] - time_s[self.sar]) / 3600
+        """Optical minus SAR (K,), NaN without a partner and for an undated one."""
+        times_s = np.asarray([time_s(scene) for scene in self.scenes] + [np.nan])
+        apart: npt.NDArray[np.float64] = (times_s[self.optical] - times_s[self.sar]) / 3600
         return apart
 
     def remarks(self, wanted_per_cell: int) -> list[str]:
@@ -122,7 +123,7 @@ class AreaPlan:
                     patches=block_patches(place.cell, config.grid),
                     sar=sar_of(sar),
                     optical=None if partner is None else optical_of(optical),
-                    attribution=_attribution(self.scenes[sar], partner),
+                    attribution=_attribution(self.scenes[sar], partner, config.area.land_cover),
                     country=place.country,
                     handle=(("sar", text_of(sar)), ("optical", "" if partner is None else text_of(optical))),
                 )
@@ -239,6 +240,11 @@ def scene_digest(scene: Scene) -> str:
     return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
 
+def time_s(scene: Scene) -> float:
+    """UNIX time of a scene in seconds, NaN where it is undated."""
+    return float("nan") if scene.acquired == UNDATED else scene.acquired.timestamp()
+
+
 def _asset_facts(asset: Asset) -> tuple[str, str]:
     known = [str(fact) for fact in (asset.size_bytes, asset.checksum) if fact is not None]
     return asset.name, " ".join(known) or urlsplit(asset.href)._replace(query="", fragment="").geturl()
@@ -277,11 +283,19 @@ def optical_product(scene: Scene, config: BuildConfig) -> OpticalProduct:
         bands=config.pixels.optical_bands,
         provider=scene.provider,
         licence=scene.licence,
-        acquired=scene.acquired,
+        acquired=None if scene.acquired == UNDATED else scene.acquired,
         processing_baseline=scene.processing_baseline,
-        offset_applied=scene.offset_dn,
+        offset_applied=_offset_applied(scene),
     )
 
 
-def _attribution(sar: Scene, optical: Scene | None) -> str:
-    return "; ".join(dict.fromkeys(scene.attribution for scene in (sar, optical) if scene and scene.attribution))
+def _offset_applied(scene: Scene) -> int | None:
+    """The radiometric offset in the pixels that are read, whether the service has added it or we do."""
+    if scene.optical_quantity != "reflectance" or scene.processing_baseline is None:
+        return scene.offset_dn
+    return radiometric_offset_dn(scene.processing_baseline)
+
+
+def _attribution(sar: Scene, optical: Scene | None, land_cover: bool) -> str:
+    told = [scene.attribution for scene in (sar, optical) if scene and scene.attribution]
+    return "; ".join(dict.fromkeys([*told, LAND_COVER_ATTRIBUTION] if land_cover else told))

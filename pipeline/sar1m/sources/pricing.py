@@ -15,7 +15,7 @@ from sar1m.core.utm import FloatArray, IntArray
 from sar1m.errors import ConfigError
 from sar1m.records import RasterGrid
 from sar1m.sources.area_plan import AreaPlan
-from sar1m.sources.scene import Price, Service
+from sar1m.sources.scene import LandCoverReader, Price, Service, land_cover_of
 
 PRICE_COLUMNS: Final = ("requests", "bytes", "shared_bytes", "units")
 GB: Final = 1e9
@@ -120,7 +120,20 @@ def price_rows(plan: AreaPlan, sar: Service, optical: Service | None, config: Bu
         columns["shared_bytes"][first] += shared
         columns["requests"][first] += shared > 0
         whole_products |= numbers is plan.sar and bool(shared.any())
+    _add_land_cover(columns, plan, land_cover_of((sar, optical)), config)
     return RowPrices(columns=columns, whole_products=whole_products)
+
+
+def _add_land_cover(
+    columns: dict[str, FloatArray], plan: AreaPlan, reader: LandCoverReader | None, config: BuildConfig
+) -> None:
+    """The same for every work item: all blocks have one size."""
+    if not config.area.land_cover or reader is None or not plan.cell.size:
+        return
+    (grid,) = block_grids(make_cells(plan.row[plan.cell[:1]], plan.column[plan.cell[:1]]), config.grid)
+    price = reader.price(_with_halo(grid, config.grid.halo_px))
+    columns["requests"] += price.requests
+    columns["bytes"] += price.bytes
 
 
 def _scene_prices(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from typing import Final, Literal, Protocol
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +20,24 @@ from sar1m.sources.folder_read import OpticalPixels
 from sar1m.sources.safe_read import SarSide
 
 SCENE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+UNDATED: Final = datetime(1, 1, 1, tzinfo=UTC)  # the time of an optical scene that nobody knows
+
+LAND_COVER_ATTRIBUTION: Final = (
+    "(c) ESA WorldCover project 2021 / contains modified Copernicus Sentinel data (2021) processed by ESA WorldCover "
+    "consortium (CC-BY-4.0)"
+)
+NO_PICTURE: Final = OpticalPixels(
+    optical=None,
+    registration_optical=None,
+    swir=None,
+    cloud=None,
+    cloud_source=None,
+    snow=None,
+    water=None,
+    land_cover=None,
+    land_cover_names=(),
+    flags=frozenset(),
+)
 
 Kind = Literal["sar", "optical"]
 Ring = tuple[tuple[float, float], ...]
@@ -39,6 +58,8 @@ class Asset:
 class Scene:
     """One scene as a catalogue tells it. Holds no secret: it travels in plans, graphs and handles.
 
+    acquired: start of the acquisition, UTC; UNDATED where it is not known, which only an optical scene may be: it goes
+    beside any SAR scene where no dated one is better, and no time between the two is told.
     footprint: ring of lon, lat in degrees, closed, longitudes running on (they may pass +-180). cloud_frac: 0..1 over
     the whole scene, None where unknown. sar_quantity and optical_quantity: what its pixels are, None for the other
     kind. offset_dn: radiometric offset still to be added to optical DN. online: False where it must be ordered first.
@@ -89,10 +110,15 @@ def scene_to_text(scene: Scene) -> str:
     return json.dumps(asdict(scene), default=datetime.isoformat, separators=(",", ":"))
 
 
+@cache
+def _adapter() -> TypeAdapter[Scene]:
+    return TypeAdapter(Scene)  # a millisecond to make, and a plan holds a million scenes
+
+
 def scene_from_text(text: str, item_id: str) -> Scene:
     """What scene_to_text told. Raises SourceError where the text is none."""
     try:
-        return TypeAdapter(Scene).validate_json(text)
+        return _adapter().validate_json(text)
     except ValidationError as error:
         raise SourceError(f"{item_id}: not planned by this version of sar1m. Plan the build again.") from error
 
@@ -129,6 +155,24 @@ class Price:
             shared_bytes=self.shared_bytes + other.shared_bytes,
             units=self.units + other.units,
         )
+
+
+class LandCoverReader(Protocol):
+    """What a service may have beside its scenes, as its property land_cover."""
+
+    def read(self, grid: RasterGrid) -> OpticalPixels:
+        """Land cover, water and flags under a block, whatever its scenes; no picture. Raises SourceError."""
+        ...
+
+    def price(self, grid: RasterGrid) -> Price:
+        """Of reading one block; no request is made."""
+        ...
+
+
+def land_cover_of(services: Iterable[Service | None]) -> LandCoverReader | None:
+    """The reader of the first service that has one."""
+    readers = (getattr(service, "land_cover", None) for service in services)
+    return next((reader for reader in readers if reader is not None), None)
 
 
 class Service(Protocol):

@@ -254,6 +254,22 @@ def test_four_processes_that_want_one_file_fetch_it_once(fetcher, process):
         assert len(server.asked) == 1
 
 
+def test_a_file_made_whole_between_look_and_lock_is_not_claimed(tmp_path, monkeypatch):
+    """Another process is done just after this one saw that it was not."""
+    partial, final = tmp_path / "p.part", tmp_path / "whole"
+    locked = cache_module._locked
+
+    def late(path):
+        final.write_bytes(b"whole")
+        return locked(path)
+
+    monkeypatch.setattr(cache_module, "_locked", late)
+    with cache_module.claimed(partial, final) as stream:
+        assert stream is None
+    assert not partial.exists()
+    assert final.read_bytes() == b"whole"
+
+
 # ---- room ----
 
 

@@ -117,6 +117,10 @@ def claimed(partial: Path, final: Path) -> Iterator[IO[bytes] | None]:
         yield None
         return
     with stream:
+        if final.exists():  # made whole between the look and the lock: what is locked is a new, empty file
+            partial.unlink()
+            yield None
+            return
         try:
             yield stream
         finally:

@@ -36,7 +36,7 @@ from sar1m.sources.services.product_names import (
     product_name,
     version,
 )
-from sar1m.sources.services.products import Box, ProductService
+from sar1m.sources.services.products import Box, ProductService, address_from, host_of
 
 NAME: Final = "asf"
 PAGE: Final = 1000
@@ -47,11 +47,24 @@ _TOKENS: dict[tuple[str, str], str] = {}  # of this process, by endpoint and use
 
 @dataclass(frozen=True, kw_only=True)
 class AsfEndpoints:
-    """Where the service is. pool: host[:port] of all that get the token, and no other. login: Earthdata's own."""
+    """Where the service is, or a mirror with the same interface. pool: host[:port] of all that get the token, and no
+    other. login: Earthdata's own."""
 
     search: str = "https://api.daac.asf.alaska.edu/services/search/param"
     login: str = "https://urs.earthdata.nasa.gov"
     pool: tuple[str, ...] = ("datapool.asf.alaska.edu", "sentinel1.asf.alaska.edu", "cumulus.asf.alaska.edu")
+
+    @staticmethod
+    def from_environment() -> AsfEndpoints:
+        """The service itself but for what SAR1M_ASF_SEARCH_URL, SAR1M_ASF_LOGIN_URL and SAR1M_ASF_POOL_URL name. A pool
+        that is named gets the token, and no other host does. Raises ConfigError as address_from does."""
+        usual = AsfEndpoints()
+        named = host_of(address_from("SAR1M_ASF_POOL_URL", f"https://{usual.pool[0]}"))
+        return AsfEndpoints(
+            search=address_from("SAR1M_ASF_SEARCH_URL", usual.search),
+            login=address_from("SAR1M_ASF_LOGIN_URL", usual.login),
+            pool=usual.pool if named == usual.pool[0] else (named,),
+        )
 
     @property
     def login_host(self) -> str:
@@ -96,7 +109,7 @@ class AsfAuth:
                 "POST", login, auth=_OneHost(login, f"Basic {basic}"), max_bytes=MAX_ANSWER_BYTES
             )
         except StatusError as error:
-            raise SourceError(f"asf: no Earthdata token: {error}. Check user and password of the account.") from None
+            raise SourceError(f"asf: no Earthdata token: {error} Check user and password of the account.") from None
         return parsed(_Token, answer.content, NAME).access_token
 
 

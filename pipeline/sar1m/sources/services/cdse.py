@@ -29,7 +29,7 @@ from sar1m.sources.services.product_names import (
     product_name,
     version,
 )
-from sar1m.sources.services.products import Box, ProductService
+from sar1m.sources.services.products import Box, ProductService, address_from, host_of
 
 NAME: Final = "cdse"
 PAGE: Final = 500  # of 1,000 that are allowed: with attributes an answer takes 3 MB
@@ -41,7 +41,8 @@ DOWNLOADS_AT_ONCE: Final = 4  # of a general user's account
 
 @dataclass(frozen=True, kw_only=True)
 class CdseEndpoints:
-    """Where the service is. download_hosts: host[:port] that get the access token, and no other."""
+    """Where the service is, or a mirror with the same interface. download_hosts: host[:port] that get the access token,
+    and no other."""
 
     catalogue: str = "https://catalogue.dataspace.copernicus.eu/odata/v1"
     download: str = "https://download.dataspace.copernicus.eu/odata/v1"
@@ -51,6 +52,22 @@ class CdseEndpoints:
         "zipper.dataspace.copernicus.eu",
         "catalogue.dataspace.copernicus.eu",
     )
+
+    @staticmethod
+    def from_environment() -> CdseEndpoints:
+        """The service itself but for what SAR1M_CDSE_CATALOGUE_URL, SAR1M_CDSE_DOWNLOAD_URL and
+        SAR1M_CDSE_IDENTITY_URL name. A download address that is named gets the access token, and no other host does.
+
+        Raises ConfigError as address_from does.
+        """
+        usual = CdseEndpoints()
+        download = address_from("SAR1M_CDSE_DOWNLOAD_URL", usual.download)
+        return CdseEndpoints(
+            catalogue=address_from("SAR1M_CDSE_CATALOGUE_URL", usual.catalogue),
+            download=download,
+            identity=address_from("SAR1M_CDSE_IDENTITY_URL", usual.identity),
+            download_hosts=usual.download_hosts if download == usual.download else (host_of(download),),
+        )
 
 
 @dataclass(frozen=True)

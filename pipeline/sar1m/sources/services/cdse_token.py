@@ -120,8 +120,8 @@ def credentials() -> tuple[str, str]:
 
 def _refused(found: str) -> SourceError:
     return SourceError(
-        f"cdse: no access token: {found}. Check CDSE_USERNAME and CDSE_PASSWORD, and set CDSE_TOTP to a fresh code "
-        "where the account has a second factor."
+        f"cdse: no access token: {found.removesuffix('.')}. Check CDSE_USERNAME and CDSE_PASSWORD, and set CDSE_TOTP "
+        "to a fresh code where the account has a second factor."
     )
 
 

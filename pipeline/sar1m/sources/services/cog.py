@@ -61,7 +61,7 @@ class CogReader:
         bands = tuple(self._band(name) for name in config.area.polarisations)
         layer = SarLayer(product_id=scene.scene_id, bands=bands, unit="linear", quantity=scene.sar_quantity)
         reader = BandReader(grid, self._raster)
-        pixels = self._with_fresh_token(lambda: read_sar(reader, layer))
+        pixels = with_fresh_token(self.sign, lambda: read_sar(reader, layer))
         return SarSide(
             sar=pixels,
             layover_shadow=None,
@@ -90,7 +90,7 @@ class CogReader:
         )
         classes = (ClassLayer(kind="scl", band=self._band("SCL")),) if _has(scene, "SCL") else ()
         reader = BandReader(grid, self._raster)
-        return self._with_fresh_token(lambda: read_optical(reader, layer, classes, wanted))
+        return with_fresh_token(self.sign, lambda: read_optical(reader, layer, classes, wanted))
 
     def _band(self, name: str) -> BandFile:
         return BandFile(name=name, path=self.scene.asset(name).href, number=1)
@@ -98,15 +98,16 @@ class CogReader:
     def _raster(self, band: BandFile) -> RangedTiff:
         return RangedTiff(name=band.path, open=lambda: self.fetcher.ranged(band.path, auth=self.sign))
 
-    def _with_fresh_token(self, read: Callable[[], _Pixels]) -> _Pixels:
-        """Reads once more where a store refuses a token before its time: clocks differ, tokens are withdrawn."""
-        try:
-            return read()
-        except StatusError as refusal:
-            if self.sign is None or refusal.status not in _REFUSED:
-                raise
-            forget_tokens()
-            return read()
+
+def with_fresh_token(sign: SasAuth | None, read: Callable[[], _Pixels]) -> _Pixels:
+    """Reads once more where a store refuses a token before its time: clocks differ, tokens are withdrawn."""
+    try:
+        return read()
+    except StatusError as refusal:
+        if sign is None or refusal.status not in _REFUSED:
+            raise
+        forget_tokens()
+        return read()
 
 
 def optical_assets(scene: Scene, bands: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,11 +147,15 @@ def price_windows(scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
     names = config.area.polarisations if scene.kind == "sar" else optical_assets(scene, config.pixels.optical_bands)
     total = Price(requests=0.0, bytes=0.0)
     for name in names:
-        shape = assumed_shape(scene, name)
-        down, across = (_tiles_met(pixels * grid.gsd_m, shape) for pixels in (grid.rows, grid.cols))
-        content = down * across * shape.tile_px**2 * shape.bytes_per_px
-        total += Price(requests=1 + down * across, bytes=content + BLOCK_BYTES * (1 + down))
+        total += price_raster(assumed_shape(scene, name), grid)
     return total
+
+
+def price_raster(shape: CogShape, grid: RasterGrid) -> Price:
+    """Of one of them; see price_windows."""
+    down, across = (_tiles_met(pixels * grid.gsd_m, shape) for pixels in (grid.rows, grid.cols))
+    content = down * across * shape.tile_px**2 * shape.bytes_per_px
+    return Price(requests=1 + down * across, bytes=content + BLOCK_BYTES * (1 + down))
 
 
 def assumed_shape(scene: Scene, asset: str) -> CogShape:

@@ -8,6 +8,7 @@ it), and whether a block needs a DEM.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from sar1m.config import BuildConfig, SafeConfig
-from sar1m.errors import SourceError
+from sar1m.errors import ConfigError, SourceError
 from sar1m.io.net.exchange import Auth
 from sar1m.io.net.fetch import Fetcher
 from sar1m.io.safe.archive import MAX_MEASUREMENT_BYTES, open_archive
@@ -240,6 +242,24 @@ def check_product(path: Path, *, product_id: str) -> None:
                 if next(pieces, b"")[:4] not in _TIFF:
                     raise SourceError(f"{archive.label(channel.measurement)}: is empty or no TIFF. {_FETCH}")
                 deque(pieces, maxlen=0)
+
+
+def address_from(variable: str, usual: str) -> str:
+    """Where a service is: what an environment variable says, else the usual address; no slash at its end.
+
+    Raises ConfigError where it holds a user name or a query: it goes into plans. Whether it may be asked at all (https,
+    public host) the downloader decides.
+    """
+    told = os.environ.get(variable) or usual
+    parts = urlsplit(told)
+    if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(f"{variable}: expected an address without user name and query, such as {usual}.")
+    return told.rstrip("/")
+
+
+def host_of(address: str) -> str:
+    """host[:port] as requests name it: lower case, without the usual port."""
+    return urlsplit(address).netloc.lower().removesuffix(":443")
 
 
 def _within_the_world(box: Box) -> list[Box]:

@@ -80,7 +80,12 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
         gives="every Sentinel-1 GRD product, downloaded whole",
         account="Copernicus Data Space",
         secrets=("CDSE_PASSWORD", "CDSE_TOTP"),
-        settings=("CDSE_USERNAME",),
+        settings=(
+            "CDSE_USERNAME",
+            "SAR1M_CDSE_CATALOGUE_URL",
+            "SAR1M_CDSE_DOWNLOAD_URL",
+            "SAR1M_CDSE_IDENTITY_URL",
+        ),
         public_page="https://catalogue.dataspace.copernicus.eu/odata/v1/Products?$top=1",
     ),
     ServiceFacts(
@@ -89,7 +94,13 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
         gives="Sentinel-1 GRD products, downloaded whole",
         account="NASA Earthdata",
         secrets=("EARTHDATA_TOKEN", "EARTHDATA_PASSWORD"),
-        settings=("EARTHDATA_USERNAME", "~/.netrc"),
+        settings=(
+            "EARTHDATA_USERNAME",
+            "~/.netrc",
+            "SAR1M_ASF_SEARCH_URL",
+            "SAR1M_ASF_LOGIN_URL",
+            "SAR1M_ASF_POOL_URL",
+        ),
         public_page="https://api.daac.asf.alaska.edu/health",
     ),
     ServiceFacts(
@@ -148,15 +159,15 @@ def _stac(name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
 
 
 def _cdse(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
-    from sar1m.sources.services.cdse import Cdse  # noqa: PLC0415
+    from sar1m.sources.services.cdse import Cdse, CdseEndpoints  # noqa: PLC0415
 
-    return Cdse(fetcher=fetcher, safe=config.safe)
+    return Cdse(fetcher=fetcher, safe=config.safe, endpoints=CdseEndpoints.from_environment())
 
 
 def _asf(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
-    from sar1m.sources.services.asf import Asf  # noqa: PLC0415
+    from sar1m.sources.services.asf import Asf, AsfEndpoints  # noqa: PLC0415
 
-    return Asf(fetcher=fetcher, safe=config.safe)
+    return Asf(fetcher=fetcher, safe=config.safe, endpoints=AsfEndpoints.from_environment())
 
 
 def _dhus(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:

@@ -7,11 +7,12 @@ Four uses: planetary-computer (gamma0 RTC of Sentinel-1, Sentinel-2 L2A; address
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,12 +29,16 @@ from sar1m.sources.scene import Kind, Price, Query, Scene
 from sar1m.sources.services.cog import CogReader, price_windows
 from sar1m.sources.services.signing import SasAuth, has_subscription_key
 from sar1m.sources.services.stac_api import ItemQuestion, StacApi
-from sar1m.sources.services.stac_items import Found, ItemRule, found_in
+from sar1m.sources.services.stac_items import Found, ItemRule
+from sar1m.sources.services.stac_sieve import LeftOut, Sieve, remarks_on
 from sar1m.sources.services.stac_static import static_items
+from sar1m.sources.services.worldcover import HOST as LAND_COVER_HOST
+from sar1m.sources.services.worldcover import WorldCover
 
 COPERNICUS: Final = "Copernicus Sentinel data legal notice"
 ATTRIBUTION: Final = "Contains modified Copernicus Sentinel data"
 MAX_PROBES: Final = 24  # collections that are looked into to see what they hold
+_PROBE_ITEMS: Final = 4  # of each
 _SLACK: Final = timedelta(minutes=5)  # a catalogue may tell the middle of an acquisition where we ask for its start
 _WORLD: Final = (-180.0, -90.0, 180.0, 90.0)
 
@@ -56,6 +61,7 @@ class StacProfile:
     sar_processing: str | None = None
     filters: bool = False
     signed: bool = False
+    has_land_cover: bool = False
     static: bool = False
 
 
@@ -72,6 +78,7 @@ PROFILES: Final = {
         sar_processing="RTC by CATALYST for Microsoft Planetary Computer",
         filters=True,
         signed=True,
+        has_land_cover=True,
     ),
     "earth-search": StacProfile(
         url="https://earth-search.aws.element84.com/v1",
@@ -92,7 +99,8 @@ PROFILES: Final = {
 @dataclass(frozen=True, kw_only=True)
 class StacService:
     """A Service over STAC. url: of the catalogue, for stac and stac-static. Rasters of planetary-computer and
-    earth-search may stand on the host of a mirror too, where the environment names one.
+    earth-search may stand on the host of a mirror too, where the environment names one. left_out: items that searches
+    could not use, so far.
 
     Raises ConfigError for an unknown name and where an address is missing or not https (a file will do for
     stac-static).
@@ -101,6 +109,11 @@ class StacService:
     fetcher: Fetcher
     name: str = "planetary-computer"
     url: str | None = None
+    left_out: list[LeftOut] = field(default_factory=list, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[partial[StacService], tuple[()]]:
+        """Workers read, they do not search: what searches left out stays behind."""
+        return partial(StacService, fetcher=self.fetcher, name=self.name, url=self.url), ()
 
     def __post_init__(self) -> None:
         """A missing address is found before anything is asked."""
@@ -138,23 +151,44 @@ class StacService:
         )
 
     @property
+    def land_cover(self) -> WorldCover | None:
+        """Where it has land cover beside its scenes: what reads it."""
+        if not self._profile.has_land_cover:
+            return None
+        rule = self._rule
+        hosts = (rule.hosts - set(self._profile.hosts)) | {LAND_COVER_HOST}
+        return WorldCover(fetcher=self.fetcher, api_url=self._url, rule=replace(rule, hosts=hosts))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What searches left out so far, a line each kind and cause, with the first items named."""
+        return remarks_on(self.name, self.left_out)
+
+    @property
     def kinds(self) -> frozenset[Kind]:
         """What it has."""
         return self._profile.kinds
 
     def search(self, query: Query) -> Iterator[Scene]:
         """Scenes in the order of acquisition, then of id, each acquisition once: of optical scenes that were processed
-        again the newest baseline. Raises SourceError where the catalogue fails or tells what cannot be used."""
+        again the newest baseline. An item that cannot be used is left out, and told in remarks.
+
+        Raises SourceError where the catalogue fails or more than half of the items that it tells cannot be used; the
+        latter at the end of the search."""
         if query.kind not in self.kinds:
             raise SourceError(f"{self.name}: has no {query.kind} scenes. Choose another service for area.{query.kind}.")
+        sieve = Sieve(rule=self._rule, kind=query.kind, left_out=self.left_out)
         if self._profile.static:
-            yield from self._chosen(static_items(self.fetcher, self._url), query, query.first, query.last)
+            found = sieve.found(static_items(self.fetcher, self._url))
+            yield from _chosen(found, query, query.first, query.last)
+            sieve.require_mostly_usable()
             return
         api = StacApi(self.fetcher, self._url, self.name)
         collections = self._collections(api, query)
         for first, last in pairwise(_months(query.first, query.last)):
             items = self._asked(api, collections, query, (first - _SLACK, last + _SLACK)) if collections else iter(())
-            yield from self._chosen(items, query, first, last)
+            yield from _chosen(sieve.found(items), query, first, last)
+        sieve.require_mostly_usable()
 
     def _asked(
         self, api: StacApi, collections: tuple[str, ...], query: Query, span: tuple[datetime, datetime]
@@ -177,25 +211,18 @@ class StacService:
 
     def _holds(self, api: StacApi, collection: str, query: Query) -> bool:
         question = ItemQuestion(
-            collections=(collection,), box=_WORLD, first=query.first, last=query.last, filters={}, page_items=1
+            collections=(collection,),
+            box=_WORLD,
+            first=query.first,
+            last=query.last,
+            filters={},
+            page_items=_PROBE_ITEMS,
         )
-        item = next(api.items(question), None)
-        return item is not None and found_in(item, self._rule, query.kind) is not None
-
-    def _chosen(self, items: Iterator[object], query: Query, first: datetime, last: datetime) -> list[Scene]:
-        """Scenes of items that answer a query and begin in first <= t < last, in order."""
-        known: dict[str, Found] = {}
-        rule = self._rule
-        area = shapely.box(*query.box)
-        for item in items:
-            found = found_in(item, rule, query.kind)
-            if found is not None and first <= found.scene.acquired < last and _answers(found.scene, query, area):
-                known.setdefault(found.scene.scene_id, found)
-        newest: dict[str, Scene] = {}
-        for found in known.values():
-            key = found.twin or found.scene.scene_id
-            newest[key] = max((found.scene, newest.get(key, found.scene)), key=_age)
-        return sorted(newest.values(), key=lambda scene: (scene.acquired, scene.scene_id))
+        sieve = Sieve(rule=self._rule, kind=query.kind, left_out=[])
+        holds = any(True for _ in sieve.found(islice(api.items(question), _PROBE_ITEMS)))
+        if not holds:
+            sieve.require_mostly_usable()
+        return holds
 
     def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
         """Of one block; see cog.py for what is assumed."""
@@ -225,6 +252,20 @@ class StacService:
         if has_subscription_key():
             return True, "with the subscription key of PC_SDK_SUBSCRIPTION_KEY"
         return True, "no account needed (PC_SDK_SUBSCRIPTION_KEY raises the limits of its token service)"
+
+
+def _chosen(told: Iterable[Found], query: Query, first: datetime, last: datetime) -> list[Scene]:
+    """Scenes that answer a query and begin in first <= t < last, in order."""
+    known: dict[str, Found] = {}
+    area = shapely.box(*query.box)
+    for found in told:
+        if first <= found.scene.acquired < last and _answers(found.scene, query, area):
+            known.setdefault(found.scene.scene_id, found)
+    newest: dict[str, Scene] = {}
+    for found in known.values():
+        key = found.twin or found.scene.scene_id
+        newest[key] = max((found.scene, newest.get(key, found.scene)), key=_age)
+    return sorted(newest.values(), key=lambda scene: (scene.acquired, scene.scene_id))
 
 
 def _answers(scene: Scene, query: Query, area: shapely.Polygon) -> bool:

@@ -70,6 +70,10 @@ class ItemRule:
     sar_processing: str | None = None
 
 
+class AddressError(SourceError):
+    """An asset stands where nothing is fetched from: another host, a file, or no plain address."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """A scene of a catalogue. twin: the same for one acquisition, however often it was processed; empty if unknown."""
@@ -133,6 +137,7 @@ def _open(item: object, rule: ItemRule) -> _Item:
         not isinstance(item, dict)
         or not isinstance(item.get("id"), str)
         or not isinstance(item.get("properties"), dict)
+        or not isinstance(item.get("assets"), dict)
     ):
         raise SourceError(f"{rule.service}: answers what is no STAC item. Check the address of the catalogue.")
     name = str(item["id"])
@@ -253,7 +258,10 @@ def _acquired(item: _Item) -> datetime:
     told = item.text(field)
     if told is None:
         raise item.wrong(field, told, "a date and time")
-    acquired = parse_datetime(told, item.where)
+    try:
+        acquired = parse_datetime(told, item.where)
+    except OverflowError:  # the first and the last day there are, in another zone
+        raise item.wrong(field, told, "a time of this age") from None
     if acquired.year not in YEARS:
         raise item.wrong(field, told, f"a year from {YEARS.start} to {YEARS.stop - 1}")
     return acquired
@@ -335,7 +343,7 @@ def _size(about: Mapping[str, Any]) -> int | None:
 
 def checked_href(href: object, rule: ItemRule, where: str) -> str:
     """An address on one of the service's hosts: https, no user, query or fragment, no step upwards. Plain http is for
-    the loopback alone, and only where the service itself was put there. Raises SourceError."""
+    the loopback alone, and only where the service itself was put there. Raises AddressError."""
     told = href if isinstance(href, str) else ""
     try:
         parts = urlsplit(told)
@@ -348,7 +356,7 @@ def checked_href(href: object, rule: ItemRule, where: str) -> str:
     steps = ".." in parts.path.split("/")
     if not (host and plain and fits) or steps or (rule.hosts and host not in rule.hosts):
         allowed = ", ".join(sorted(rule.hosts)) or "a public host"
-        raise SourceError(
+        raise AddressError(
             f"{where}: an asset stands at {told.partition('?')[0][:_SHOWN]!r}; expected a plain https address on "
             f"{allowed}. It is not fetched."
         )

@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import product
 from typing import Final
 
@@ -28,7 +27,7 @@ from sar1m.io.net.fetch import Fetcher
 from sar1m.records import F32, U8, Bool, RasterGrid
 from sar1m.sources.folder_read import OpticalPixels
 from sar1m.sources.safe_read import SarSide
-from sar1m.sources.scene import Asset, Kind, Price, Query, Scene
+from sar1m.sources.scene import UNDATED, Asset, Kind, Price, Query, Scene
 from sar1m.sources.services.tile_template import (
     EXAMPLE,
     KEY_VARIABLE,
@@ -38,7 +37,6 @@ from sar1m.sources.services.tile_template import (
     with_key,
 )
 
-UNDATED: Final = datetime(1, 1, 1, tzinfo=UTC)  # a scene must have a time; this one means that it is not known
 BANDS: Final = ("B04", "B03", "B02")
 UNDATED_OPTICAL: Final = "undated_optical"  # flag: nobody knows how far in time the partner lies
 TILES_MISSING: Final = "tiles_missing"  # flag: the service has no picture of a part of the block

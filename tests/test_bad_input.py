@@ -103,7 +103,7 @@ def facts_of(out):
         ("10,50,11,40", "south (50) is not below north (40). Swap them."),
         ("folder:/no/such/place", "/no/such/place is not an existing folder. Expected folder:<path>"),
         ("simulated:many", "expected simulated:<cells> with 1 to 5061519 cells"),
-        ("portugal", "this version builds from local scenes only"),
+        ("85,-89,86,-85", "reaches from latitude -89 to -85, but the samples are in UTM"),
     ],
 )
 def test_a_wrong_region_exits_2_says_why_and_writes_nothing(build, tmp_path, region, found):

@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from crash_runner import SMALL_BUILD, Silence, run_build, tree_digest
 from sar1m import build as building
 from sar1m.build import BuildRequest, build, refilter
 from sar1m.config import parse_config
-from sar1m.errors import ConfigError, LockedError, OutputError, RegionError, SourceError, StoreError
+from sar1m.errors import ConfigError, LockedError, OutputError, SourceError, StoreError
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.io.lock import output_lock
 from sar1m.io.manifest import payload_files, verify
@@ -166,9 +167,11 @@ def test_second_build_on_the_same_output_is_refused(built):
         build(request(built), Silence())
 
 
-def test_region_without_a_source_writes_nothing(tmp_path):
-    with pytest.raises(RegionError, match="builds from local scenes only"):
-        build(request(tmp_path / "out", region="portugal"), Silence())
+def test_region_of_an_unknown_service_writes_nothing(tmp_path):
+    asked = request(tmp_path / "out", region="portugal")
+    config = asked.config.model_copy(update={"area": asked.config.area.model_copy(update={"sar": "cdsee"})})
+    with pytest.raises(ConfigError, match="cdse"):
+        build(replace(asked, config=config), Silence())
     assert not (tmp_path / "out").exists()
 
 

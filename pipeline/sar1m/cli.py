@@ -29,7 +29,7 @@ from sar1m.io.manifest import verify as find_faults
 from sar1m.io.staging import staged_path
 from sar1m.report.page import render_report
 from sar1m.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
-from sar1m.sources.region import Region, parse_region
+from sar1m.sources.region import Region, cells_of, parse_region
 from sar1m.sources.registry import open_area, open_fetcher, open_source
 from sar1m.stages.plan import make_plan, read_plan
 from sar1m.terminal import TerminalWatch, count_table, print_summary, program
@@ -122,6 +122,9 @@ def _plan_area(place: Region, settings: BuildConfig, out: Path, to: Path | None,
     from sar1m.sources.area_table import write_plan_table  # noqa: PLC0415
     from sar1m.sources.pricing import Pace, price_rows, require_within, summary, total  # noqa: PLC0415
 
+    cells = len(cells_of(place))
+    most = cells * settings.grid.patches_per_side**2
+    _print_lines([f"{place.label}: {cells:,} cells of 10 km, up to {most:,} patches per date."])
     source = open_area(place, settings, out)
     found = source.plan(settings)
     prices = price_rows(found, source.sar, source.optical, settings)

@@ -134,7 +134,8 @@ def cut_off(monkeypatch, tmp_path):
     """A service that refuses connections at once; arguments that ask it once."""
     monkeypatch.setenv("SAR1M_PLANETARY_COMPUTER_URL", "http://127.0.0.1:9/stac")
     monkeypatch.setenv("SAR1M_ALLOW_LOOPBACK", "1")
-    return "--set", "download.attempts=1", "--set", "area.optical=none", "--out", tmp_path / "out"
+    alone = ("--set", "area.optical=none", "--set", "balance.max_unpaired_share=1")
+    return *alone, "--set", "download.attempts=1", "--out", tmp_path / "out"
 
 
 def test_plan_counts_the_cells_of_a_country_before_it_asks_anyone(sar1m, cut_off):

@@ -104,9 +104,16 @@ def test_the_direction_asked_for_is_kept(orbit):
     assert {one.sar.orbit_state for one in found} == {orbit}
 
 
+def alone(config):
+    """A configuration that keeps samples without a partner."""
+    return config.model_copy(update={"balance": config.balance.model_copy(update={"max_unpaired_share": 1.0})})
+
+
 def test_sar_alone_is_kept_and_counted():
     area = source(optical=None)
-    found = list(area.candidates(CONFIG))
+    with pytest.raises(ConfigError, match=r"Set balance\.max_unpaired_share = 1"):
+        next(area.candidates(CONFIG))
+    found = list(area.candidates(alone(CONFIG)))
     assert found
     assert all(one.optical is None for one in found)
     why = "no optical service was asked (area.optical = none)"
@@ -192,8 +199,8 @@ def test_pixels_are_read_on_the_grid_with_its_halo():
     assert pixels.optical.shape == (3, 96, 96)
     assert pixels.cloud_source == "scl"
     assert pixels.incidence_deg == 38.0
-    alone = source("-9,38,-8.9,38.1", optical=None)
-    lonely = alone.read(next(iter(alone.candidates(small))), small)
+    single = source("-9,38,-8.9,38.1", optical=None)
+    lonely = single.read(next(iter(single.candidates(alone(small)))), small)
     assert lonely.optical is None
     assert lonely.sar.shape == pixels.sar.shape
 

@@ -74,6 +74,11 @@ class SafeSource:
         scenes, remarks = survey(self.base, paths, config.safe, self.place("orbits", config.safe))
         self.remarks[:] = remarks
         partners = self._partners(config)
+        if not partners and config.balance.max_unpaired_share < 1:
+            self.remarks.append(
+                f"No optical scene beside the products: balance.max_unpaired_share = "
+                f"{config.balance.max_unpaired_share:g} rejects samples without a partner. Set it to 1 to keep them."
+            )
         terrain = open_terrain(self.place("dem", config.safe), self.place("geoid", config.safe), config.safe)
         for scene in scenes:
             for cell, grid in _blocks(scene, config.grid):

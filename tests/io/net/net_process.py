@@ -16,7 +16,11 @@ def main():
     settings = FetchSettings(
         Path(job["root"]), DownloadConfig(**job["limits"]), allow_loopback=True, first_delay_s=0.02
     )
-    fetcher, happened = Fetcher(settings), Counter()
+    fetcher, happened, counting = Fetcher(settings), Counter(), threading.Lock()
+
+    def count(what):
+        with counting:
+            happened[what] += 1
 
     def work():
         for _ in range(job.get("times", 1)):
@@ -27,9 +31,9 @@ def main():
                     fetcher.download(job["url"], name="item.bin", size=job["size"], checksum=job["checksum"])
                 else:
                     fetcher.ranged(job["url"]).readall()
-                happened["done"] += 1
+                count("done")
             except Sar1mError as error:
-                happened[type(error).__name__] += 1
+                count(type(error).__name__)
 
     threads = [threading.Thread(target=work) for _ in range(job.get("threads", 1))]
     for thread in threads:

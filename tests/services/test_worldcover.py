@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from sar1m.config import AreaConfig, BuildConfig, GridConfig
+from sar1m.config import AreaConfig, BalanceConfig, BuildConfig, GridConfig
 from sar1m.core.grid import bounds_lonlat
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.errors import ConfigError, SourceError
@@ -99,7 +99,8 @@ def test_an_address_elsewhere_is_not_asked(server, fetcher, href):
 
 def area_config(**area):
     given = {"first": JUNE.date(), "last": JULY.date(), "land_cover": True} | area
-    return BuildConfig(grid=GridConfig(patch_px=64, patches_per_side=2), area=AreaConfig(**given))
+    alone = BalanceConfig(max_unpaired_share=1.0)
+    return BuildConfig(grid=GridConfig(patch_px=64, patches_per_side=2), area=AreaConfig(**given), balance=alone)
 
 
 def area_source(service, optical):

@@ -205,16 +205,16 @@ def _require_usable(config: BuildConfig, sar: Service, optical: Service | None) 
         raise ConfigError("grid.layout = chips: an area is cut by cells. Set grid.layout = majortom.")
     if area.first >= area.last:
         raise ConfigError(f"area.first = {area.first} is not before area.last = {area.last}, which is not included.")
-    if optical is None and config.balance.max_unpaired_share < 1:
-        raise ConfigError(
-            f"area.optical = none leaves every sample unpaired, and balance.max_unpaired_share = "
-            f"{config.balance.max_unpaired_share:g} rejects them all. Set balance.max_unpaired_share = 1."
-        )
     for key, service, kind in (("sar", sar, "sar"), ("optical", optical, "optical")):
         if service is not None and kind not in service.kinds:
             raise ConfigError(f"area.{key} = {service.name}: offers {', '.join(sorted(service.kinds))} scenes only.")
     if area.land_cover and land_cover_of((sar, optical)) is None:
         raise _no_land_cover(sar, optical)
+    if optical is None and config.balance.max_unpaired_share < 1:
+        raise ConfigError(
+            f"area.optical = none leaves every sample unpaired, and balance.max_unpaired_share = "
+            f"{config.balance.max_unpaired_share:g} rejects them all. Set balance.max_unpaired_share = 1."
+        )
 
 
 def _no_land_cover(sar: Service, optical: Service | None) -> ConfigError:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import shapely
 from measure import MIB, Section, run_command, run_with_one_thread, write_results
+from plan_routes import Route, price_route, route_table
 
 sys.path.append(str(Path(__file__).parents[1] / "sources"))
 
@@ -32,7 +33,7 @@ from sar1m.sources.area import AreaSource
 from sar1m.sources.area_plan import AreaPlan
 from sar1m.sources.area_table import read_plan_table, write_plan_table
 from sar1m.sources.natural_earth import countries
-from sar1m.sources.pricing import Pace, Route, price_route, price_rows, route_table
+from sar1m.sources.pricing import Pace, price_rows
 from sar1m.sources.region import Region, parse_region
 from sar1m.sources.scene import Asset, Query, Scene
 from sar1m.sources.services.registry import open_service

@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 from fake_service import FakeService
 
+from benchmarks.plan_routes import Route, price_route, route_table
 from sar1m.config import AreaConfig, BuildConfig, DownloadConfig, PixelsConfig
 from sar1m.errors import ConfigError
 from sar1m.sources.area import AreaSource
 from sar1m.sources.pricing import (
     Pace,
-    Route,
     chunk_bytes,
     duration,
-    price_route,
     price_rows,
     require_within,
-    route_table,
     summary,
     total,
 )

@@ -27,6 +27,21 @@ ClassKind = Literal["scl", "cloudmask", "land_cover"]
 
 SAR_BANDS: Final = ("VV", "VH", "HH", "HV")
 OPTICAL_BANDS: Final = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+STAC_OPTICAL_KEYS: Final = {  # asset keys, in lower case: Sentinel-2's names and the common names of the eo extension
+    **{name.lower(): name for name in OPTICAL_BANDS},
+    "coastal": "B01",
+    "blue": "B02",
+    "green": "B03",
+    "red": "B04",
+    "nir": "B08",
+    "nir08": "B8A",
+    "nir09": "B09",
+    "rededge1": "B05",
+    "rededge2": "B06",
+    "rededge3": "B07",
+    "swir16": "B11",
+    "swir22": "B12",
+}
 RGB_BANDS: Final = ("B04", "B03", "B02")
 REFLECTANCE_PER_DN: Final = 1e-4  # Sentinel-2's quantification value 10000
 NOT_STATED: Final = "not stated"

@@ -29,6 +29,7 @@ from sar1m.sources.folder_layers import (
     REFLECTANCE_PER_DN,
     RGB_BANDS,
     SAR_BANDS,
+    STAC_OPTICAL_KEYS,
     BandFile,
     ClassKind,
     ClassLayer,
@@ -47,22 +48,6 @@ from sar1m.sources.sentinel_names import parse_s1_name, radiometric_offset_dn
 MIN_OVERLAP: Final = 0.5  # share of the SAR footprint that an optical partner must cover
 _MAX_ITEM_BYTES: Final = 2**24
 _SAR_KEYS: Final = {key: name for name in SAR_BANDS for key in (name.lower(), f"{name.lower()}-rtc")}
-_OPTICAL_KEYS: Final = {
-    **{f"b{number:02d}": f"B{number:02d}" for number in range(1, 13)},
-    "b8a": "B8A",
-    "coastal": "B01",
-    "blue": "B02",
-    "green": "B03",
-    "red": "B04",
-    "nir": "B08",
-    "rededge1": "B05",
-    "rededge2": "B06",
-    "rededge3": "B07",
-    "nir08": "B8A",
-    "nir09": "B09",
-    "swir16": "B11",
-    "swir22": "B12",
-}
 _CLASS_KEYS: Final[Mapping[str, ClassKind]] = {
     "scl": "scl",
     "cloudmask": "cloudmask",
@@ -125,7 +110,7 @@ def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]]) -> list[
     """
     items = [item for path, feature in features for item in _item(root, path, feature)]
     sar = sorted((item for item in items if _SAR_KEYS.keys() & item.assets.keys()), key=lambda item: item.name)
-    optical = [item for item in items if {*_OPTICAL_KEYS, "visual"} & item.assets.keys() and item not in sar]
+    optical = [item for item in items if {*STAC_OPTICAL_KEYS, "visual"} & item.assets.keys() and item not in sar]
     if not sar:
         raise SourceError(f"{root}: none of its STAC items has an asset vv, vh, hh or hv. Name the SAR assets so.")
     return [_pair(item, _partner(item, optical)) for item in sar]
@@ -135,7 +120,7 @@ def stac_optical(root: Path) -> list[OpticalScene]:
     """Optical items below root, sorted by id, each with its own masks and land cover. Raises SourceError as stac_pairs
     does."""
     items = [item for path, feature in stac_features(root) for item in _item(root, path, feature)]
-    optical = [item for item in items if {*_OPTICAL_KEYS, "visual"} & item.assets.keys()]
+    optical = [item for item in items if {*STAC_OPTICAL_KEYS, "visual"} & item.assets.keys()]
     return [
         OpticalScene(
             name=item.name,
@@ -171,7 +156,7 @@ def _item(root: Path, path: Path, feature: Mapping[str, Any]) -> Iterator[_Item]
     properties, assets = feature.get("properties"), feature["assets"]
     if not isinstance(properties, dict) or not isinstance(assets, dict):
         raise SourceError(f"{origin}: properties and assets must be objects. Write the item as STAC 1.0 describes.")
-    known = {*_SAR_KEYS, *_OPTICAL_KEYS, *_CLASS_KEYS, "visual"}
+    known = {*_SAR_KEYS, *STAC_OPTICAL_KEYS, *_CLASS_KEYS, "visual"}
     found = {
         key.lower(): _asset(root, path, key, about, origin)
         for key, about in sorted(assets.items())
@@ -288,7 +273,7 @@ def _sar_quantity(item: _Item) -> SarQuantity:
 
 
 def _optical_layer(item: _Item) -> OpticalLayer:
-    assets = {name: asset for key, asset in item.assets.items() if (name := _OPTICAL_KEYS.get(key))}
+    assets = {name: asset for key, asset in item.assets.items() if (name := STAC_OPTICAL_KEYS.get(key))}
     if not assets:
         return _display_layer(item)
     first = assets[min(assets)]

@@ -66,7 +66,7 @@ def test_golden_coordinates_in_every_convention(suffix):
     }
     for name, (values, tolerance) in found.items():
         np.testing.assert_allclose(values, wanted[name + suffix], rtol=0, atol=tolerance, err_msg=name)
-    assert plain.unsolved == 0
+    assert np.isfinite(plain.azimuth_time_s).all()
 
 
 @needs_products

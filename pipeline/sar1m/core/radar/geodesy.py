@@ -49,13 +49,6 @@ def geodetic_from_ecef(points_m: F64) -> tuple[F64, F64, F64]:
     return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(sin_lat, cos_lat)), height
 
 
-def ellipsoid_normal(lon_deg: npt.ArrayLike, lat_deg: npt.ArrayLike) -> F64:
-    """Outward unit vectors (..., 3) normal to the ellipsoid at points in degrees; arguments broadcast."""
-    lon, lat = np.radians(np.asarray(lon_deg, dtype=np.float64)), np.radians(np.asarray(lat_deg, dtype=np.float64))
-    x, y, z = np.broadcast_arrays(np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
-    return np.stack((x, y, z), axis=-1)
-
-
 def normal_from_ecef(points_m: F64) -> F64:
     """Outward unit vectors (..., 3) normal to the ellipsoid below points (..., 3) in Earth-fixed metres.
 

@@ -31,7 +31,7 @@ class ImagePoints:
     may lie outside the image. incidence_deg: between the line of sight and the normal of the ellipsoid.
 
     All is NaN for a point that is not finite or has no zero-Doppler time within reach of the orbit on the right-hand
-    side; sample alone is NaN outside the slant-to-ground polynomials. unsolved: how many finite points have no time.
+    side; sample alone is NaN outside the slant-to-ground polynomials.
     """
 
     line: F64
@@ -39,7 +39,6 @@ class ImagePoints:
     azimuth_time_s: F64
     slant_range_m: F64
     incidence_deg: F64
-    unsolved: int
 
 
 def zero_doppler(orbit: Orbit, points_m: F64, guess_s: npt.ArrayLike) -> tuple[F64, F64]:
@@ -80,7 +79,6 @@ def image_coordinates(geometry: GrdGeometry, points_m: F64, convention: Conventi
         azimuth_time_s=time_s.reshape(shape),
         slant_range_m=range_m.reshape(shape),
         incidence_deg=incidence_deg.reshape(shape),
-        unsolved=int(np.count_nonzero(np.isnan(time_s) & np.isfinite(points).all(axis=1))),
     )
 
 

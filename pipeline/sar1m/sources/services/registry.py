@@ -1,5 +1,7 @@
-"""The services by name: what each gives and asks for, and how it is opened. A service's module, and with it the client
-library of somebody else, is imported only when that service is opened."""
+"""The services by name: what kinds of scenes each has, what it reads from the environment, and how it is opened.
+
+A service's module, and with it the client library of somebody else, is imported only when that service is opened.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,12 @@ _BOTH: Final[tuple[Kind, ...]] = ("sar", "optical")
 class ServiceFacts:
     """What a person must know of a service before it is opened.
 
-    install: the extra of sar1m that brings its client, "" where none is needed. secrets: environment variables that
-    hold a secret, settings: those that do not, and files; not all of them are needed. public_page: an address that
-    answers without an account, "" where there is none or it is the user's own.
+    secrets: environment variables that hold a secret, settings: those that do not, and files; not all of them are
+    needed. public_page: an address that answers without an account, "" where there is none or it is the user's own.
     """
 
     name: str
     kinds: tuple[Kind, ...]
-    gives: str
-    account: str
-    install: str = ""
     secrets: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     public_page: str = ""
@@ -45,9 +43,6 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
     ServiceFacts(
         name="planetary-computer",
         kinds=_BOTH,
-        gives="Sentinel-1 RTC (gamma0), Sentinel-2 L2A; windows of COGs",
-        account="none; a subscription key raises limits",
-        install="stac",
         secrets=("PC_SDK_SUBSCRIPTION_KEY",),
         settings=("PC_SDK_SAS_URL", "SAR1M_PLANETARY_COMPUTER_URL"),
         public_page="https://planetarycomputer.microsoft.com/api/stac/v1/",
@@ -55,30 +50,20 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
     ServiceFacts(
         name="earth-search",
         kinds=("optical",),
-        gives="Sentinel-2 L2A; windows of COGs",
-        account="none",
-        install="stac",
         settings=("SAR1M_EARTH_SEARCH_URL",),
         public_page="https://earth-search.aws.element84.com/v1",
     ),
     ServiceFacts(
         name="stac",
         kinds=_BOTH,
-        gives="COGs of any STAC API: set area.stac_url",
-        account="the catalogue's",
-        install="stac",
     ),
     ServiceFacts(
         name="stac-static",
         kinds=_BOTH,
-        gives="COGs of a static STAC catalogue: set area.stac_url",
-        account="the catalogue's",
     ),
     ServiceFacts(
         name="cdse",
         kinds=("sar",),
-        gives="every Sentinel-1 GRD product, downloaded whole",
-        account="Copernicus Data Space",
         secrets=("CDSE_PASSWORD", "CDSE_TOTP"),
         settings=(
             "CDSE_USERNAME",
@@ -91,8 +76,6 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
     ServiceFacts(
         name="asf",
         kinds=("sar",),
-        gives="Sentinel-1 GRD products, downloaded whole",
-        account="NASA Earthdata",
         secrets=("EARTHDATA_TOKEN", "EARTHDATA_PASSWORD"),
         settings=(
             "EARTHDATA_USERNAME",
@@ -106,18 +89,12 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
     ServiceFacts(
         name="dhus",
         kinds=("sar",),
-        gives="Sentinel-1 GRD products of a national or private DHuS mirror (ESA's closed in 2023): set area.dhus_url",
-        account="the mirror's",
-        install="dhus",
         secrets=("DHUS_PASSWORD",),
         settings=("DHUS_USER",),
     ),
     ServiceFacts(
         name="earthengine",
         kinds=_BOTH,
-        gives="Sentinel-1 GRD (sigma0), Sentinel-2 L2A with Cloud Score+; a request a block",
-        account="Google, and a project registered for Earth Engine",
-        install="earthengine",
         settings=(
             "EARTHENGINE_PROJECT",
             "EARTHENGINE_SERVICE_ACCOUNT_KEY",
@@ -130,8 +107,6 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
     ServiceFacts(
         name="tiles",
         kinds=("optical",),
-        gives="your own high-resolution pictures by XYZ or WMTS address: set area.tiles_url",
-        account="yours",
         secrets=("SAR1M_TILES_KEY",),
         settings=("SAR1M_TILES_ACCEPT_TERMS",),
     ),

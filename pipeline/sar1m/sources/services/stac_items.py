@@ -19,7 +19,7 @@ import shapely
 
 from sar1m.errors import SourceError
 from sar1m.records import SarQuantity
-from sar1m.sources.folder_layers import NOT_STATED, OPTICAL_BANDS, SAR_BANDS, parse_datetime
+from sar1m.sources.folder_layers import NOT_STATED, SAR_BANDS, STAC_OPTICAL_KEYS, parse_datetime
 from sar1m.sources.scene import Asset, Kind, Ring, Scene
 from sar1m.sources.sentinel_names import S1Name, parse_s1_name, parse_s2_name, radiometric_offset_dn
 
@@ -32,24 +32,7 @@ _SHOWN: Final = 140  # characters of a stranger's text that a message repeats
 _SAR_KEYS: Final[Mapping[str, str]] = {
     form.format(name.lower()): name for name in SAR_BANDS for form in ("{}", "{}-rtc", "gamma0_{}")
 }
-_COMMON_NAMES: Final[Mapping[str, str]] = {
-    "coastal": "B01",
-    "blue": "B02",
-    "green": "B03",
-    "red": "B04",
-    "rededge1": "B05",
-    "rededge2": "B06",
-    "rededge3": "B07",
-    "nir": "B08",
-    "nir08": "B8A",
-    "nir09": "B09",
-    "swir16": "B11",
-    "swir22": "B12",
-}
-_OPTICAL_KEYS: Final[Mapping[str, str]] = {
-    **{name.lower(): name for name in (*OPTICAL_BANDS, "SCL")},
-    **_COMMON_NAMES,
-}
+_OPTICAL_KEYS: Final[Mapping[str, str]] = {**STAC_OPTICAL_KEYS, "scl": "SCL"}
 _PLATFORM: Final = re.compile(r"sentinel-([12])[a-d]")
 _BASELINE: Final = re.compile(r"\d{2}\.\d{2}")
 _DATASTRIP_START: Final = re.compile(r"_S(\d{8}T\d{6})_")

@@ -267,6 +267,23 @@ def test_bad_products_are_not_believed_whatever_their_checksum(stand_in, deliver
         service.product(only(service))
 
 
+def test_another_dem_gives_another_work_item_and_is_not_read_under_the_old_one(stand_in, delivered, tmp_path):
+    service = service_of(stand_in, delivered, tmp_path / "net")
+    before = only(service)
+    dem = Path(delivered.config.safe.dem)
+    (raster,) = [dem] if dem.is_file() else dem.glob("*.tif")
+    kept = raster.read_bytes()
+    try:
+        raster.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        after = only(service)
+        assert after.processing != before.processing
+        with pytest.raises(SourceError, match=r"are not those that the build was planned with"):
+            service.read_sar(before, None, delivered.config)
+    finally:
+        raster.write_bytes(kept)
+    assert only(service).processing == before.processing
+
+
 def test_older_processings_and_known_bad_acquisitions_are_left_out(stand_in, delivered, tmp_path):
     again = delivered.product_id[:-4] + "FFFF"
     stand_in.rows.append(row_of(delivered.renamed(product_id=again), attributes={"processorVersion": "003.71"}))

@@ -8,6 +8,7 @@ it), and whether a block needs a DEM.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import deque
@@ -19,7 +20,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from sar1m.config import BuildConfig, SafeConfig
+from sar1m.core.utm import utm_epsg, utm_from_lonlat
 from sar1m.errors import ConfigError, SourceError
 from sar1m.io.net.exchange import Auth
 from sar1m.io.net.fetch import Fetcher
@@ -33,13 +37,14 @@ from sar1m.sources.safe import LICENCE, processing_steps
 from sar1m.sources.safe_read import SafeBlock, SarSide, read_block
 from sar1m.sources.safe_scenes import choose, scene_digest
 from sar1m.sources.safe_terrain import Terrain, named_place, open_terrain_once
-from sar1m.sources.scene import Asset, Kind, Price, Query, Scene
+from sar1m.sources.scene import Asset, Kind, Price, Query, Ring, Scene
 from sar1m.sources.services.product_names import Listed, Page, channels_of
 
 PRODUCT: Final = "product"  # name of the one asset
 USUAL_BYTES: Final = 1.0e9  # of a zip of an IW GRDH product in two polarisations, where the catalogue tells no size
 MOST_DOWNLOADS: Final = 256
 MIN_WINDOW: Final = timedelta(minutes=1)  # a satellite starts two slices in it
+COARSE_M: Final = 1000.0
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FETCH: Final = "Fetch the product again."
 
@@ -199,7 +204,9 @@ class ProductService(ABC):
     def _processing(self, one: Listed, terrain: Terrain | None) -> str:
         orbits = named_place("orbits", self.safe)
         orbit = "orbit annotated" if orbits is None else f"orbit of {orbits.name} where it has one, else annotated"
-        return processing_steps(f"IW GRD, IPF {one.ipf or 'not told'}", orbit, terrain, self.safe)
+        steps = processing_steps(f"IW GRD, IPF {one.ipf or 'not told'}", orbit, terrain, self.safe)
+        beside = _files_beside(one.footprint, terrain, orbits)
+        return f"{steps}; {beside}" if beside else steps
 
     def _check_plan(self, scene: Scene, config: BuildConfig) -> None:
         missing = [name for name in config.area.polarisations if name not in scene.polarisations]
@@ -208,6 +215,37 @@ class ProductService(ABC):
                 f"{self.name} {scene.scene_id}: planned as {scene.sar_quantity} of {', '.join(scene.polarisations)}, "
                 f"asked for {config.safe.quantity} of {', '.join(config.area.polarisations)}. Plan the build again."
             )
+        beside = _files_beside(scene.footprint, terrain_of(config.safe), named_place("orbits", config.safe))
+        if not scene.processing.endswith(beside):
+            raise SourceError(
+                f"{self.name} {scene.scene_id}: the DEM, the geoid grid or the orbit files are not those that the "
+                "build was planned with. Plan it again; workers on other machines need the same files."
+            )
+
+
+def _files_beside(footprint: Ring, terrain: Terrain | None, orbits: Path | None) -> str:
+    """What the files that go with a scene say in its processing, so that other files give other work items: a digest of
+    the heights over the footprint and of the names of orbit files, which tell their contents. Empty without any."""
+    if terrain is None and orbits is None:
+        return ""
+    parts = [] if terrain is None else [terrain.digest(_grid_around(footprint))]
+    parts += [] if orbits is None else sorted(path.name for path in orbits.iterdir())
+    return f"heights and orbits {hashlib.blake2b(' '.join(parts).encode(), digest_size=8).hexdigest()}"
+
+
+def _grid_around(footprint: Ring) -> RasterGrid:
+    """A raster of 1 km pixels that holds a footprint."""
+    lon, lat = np.asarray(footprint, dtype=np.float64).T
+    epsg = int(utm_epsg(lon[0], lat[0]))
+    x_m, y_m = utm_from_lonlat(lon, lat, epsg)
+    return RasterGrid(
+        epsg=epsg,
+        left_m=float(x_m.min()),
+        top_m=float(y_m.max()),
+        gsd_m=COARSE_M,
+        rows=int(np.ptp(y_m) / COARSE_M) + 1,
+        cols=int(np.ptp(x_m) / COARSE_M) + 1,
+    )
 
 
 @lru_cache(maxsize=8)

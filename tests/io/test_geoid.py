@@ -58,10 +58,9 @@ def test_egm96_agrees_with_proj_everywhere():
     not (DEBIAN.is_file() and GOLDEN.is_file()), reason="no golden arrays beside the checkout, or no grid"
 )
 def test_egm96_agrees_with_the_golden_undulations_at_rome():
-    golden = np.load(GOLDEN)
-    np.testing.assert_allclose(
-        read_geoid(DEBIAN).undulation_m(golden["lon"], golden["lat"]), golden["geoid_N"], atol=1e-9
-    )
+    with np.load(GOLDEN) as golden:
+        undulation_m = read_geoid(DEBIAN).undulation_m(golden["lon"], golden["lat"])
+        np.testing.assert_allclose(undulation_m, golden["geoid_N"], atol=1e-9)
 
 
 @given(lon=st.floats(-180, 180), lat=st.floats(-90, 90), turns=st.integers(-2, 2))

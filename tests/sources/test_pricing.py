@@ -73,7 +73,7 @@ def test_sar_products_cost_calibration_and_windows_do_not(priced):
     plan, prices = priced
     windows = total(plan, prices, CONFIG, Pace()).stages[2]
     products = total(plan, replace(prices, whole_products=True), CONFIG, Pace()).stages[2]
-    assert products.seconds == pytest.approx(windows.seconds * (31.7 + 6.1) / (2 * 6.1))
+    assert products.seconds == pytest.approx(windows.seconds * (12.1 + 6.1) / (2 * 6.1))
 
 
 def test_chunks_grow_with_pixels_channels_and_depth():
@@ -122,7 +122,7 @@ def test_a_route_by_hand():
     row = price_route(route, 100, CONFIG, Pace(mbit=100, workers=1))
     assert (row.requests, row.down_bytes, row.units) == (1003, 3.2e9, 50)
     assert row.stages[0].seconds == pytest.approx(3.2e9 * 8 / 100e6)
-    assert row.stages[1].seconds == pytest.approx(1.6 * (31.7 + 6.1))
+    assert row.stages[1].seconds == pytest.approx(1.6 * (12.1 + 6.1))
     assert row.arithmetic[1] == "down: 100 x 2.00 MB + 3 x 1,000 MB = 3.2 GB"
     table = route_table([row])
     assert "| products | 1,003 | 3.20 | 0.50 | 50 | 4.27 min | " in table

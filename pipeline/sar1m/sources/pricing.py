@@ -28,7 +28,7 @@ _MEASURED_PX: Final = 256
 
 # CPU seconds for 1,000 pairs of 256 px, one core. In tests/benchmarks/results: safe.md for the first two,
 # pipeline-stages-speedup-pack-dask.md for the others.
-SAFE_CPU_S: Final = 31.7  # a SAFE product to backscatter on the grid, whole swath
+SAFE_CPU_S: Final = 12.1  # a SAFE product to backscatter on the grid, whole swath
 WINDOW_CPU_S: Final = 6.1  # five Sentinel-2 bands of GeoTIFFs on the grid; taken for SAR windows and blocks too
 PREPARE_CPU_S: Final = 10.6 + 0.7  # registration, metrics, encoding, staging
 PACK_CPU_S: Final = 1.0  # reading records, tables, packing, sealing

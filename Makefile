@@ -1,4 +1,4 @@
-# SAR-1M. Every target sets up .venv by itself, with what it needs and no more.
+# SAR-1M and SARMAE. Every target sets up .venv by itself, with what it needs and no more.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -13,7 +13,7 @@ CONFIG ?=
 SCHEDULER ?=
 SET ?=
 
-.PHONY: help build-sar1m test test-long test-lowest check bench constraints clean
+.PHONY: help build-sar1m test test-long test-lowest check bench bench-loader constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,12 +44,18 @@ bench: $(VENV)/.dev  ## benchmarks: registration, radar geometry, radiometry, ge
 	for name in registration geometry radiometry geocoding truth safe pipeline; do \
 		$(BIN)/python tests/benchmarks/bench_$$name.py || exit 1; done
 
+bench-loader: $(VENV)/.dev  ## streaming against other loaders, warm and cold (their packages go to .venv-peers); some 20 minutes
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--requirement tests/benchmarks/requirements-peers.txt --editable '.[pipeline,training]'
+	.venv-peers/bin/python tests/benchmarks/bench_loader.py
+
 constraints: $(VENV)/.dev  ## writes constraints.txt anew from what .venv holds
-	$(BIN)/python -m pip freeze --exclude-editable --exclude sar1m > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable --exclude sar1m | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
 
 clean:  ## removes .venv and caches; builds stay
-	rm -rf $(VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) .venv-lowest .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find pipeline training tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
@@ -63,5 +69,5 @@ $(VENV)/.pipeline: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) with the development tools (once, about a minute) ..."
-	@$(PIP) --editable '.[pipeline,sample,services,dev]'
+	@$(PIP) --editable '.[pipeline,sample,services,training,teacher,dev]'
 	@touch $@ $(VENV)/.pipeline

@@ -21,7 +21,7 @@ from sar1m.sources.region import parse_region
 from sar1m.sources.registry import open_source
 from sar1m.sources.services import asf, cdse_token, dhus
 from sar1m.stages.plan import make_plan
-from servers.asf import AsfStandIn
+from servers.asf import TOKEN, AsfStandIn
 from servers.cdse import CdseStandIn
 from servers.delivered import Delivered, deliver, everything_below
 from servers.dhus import DhusStandIn
@@ -153,6 +153,29 @@ def test_a_store_of_a_service_is_that_of_the_product_on_disk(service, delivered,
     assert_no_canary(out, text, err)
     again, text, _ = sar1m("build", "--region", REGION, "--out", out, "--workers", 0, *wanted)
     assert (again, "Nothing to do" in text) == (0, True)
+
+
+def test_alaska_by_a_token_of_the_environment(delivered, clean, sar1m, tmp_path, monkeypatch):
+    """The third slot of Earthdata: nobody logs in, the token goes to the pool alone and is nowhere afterwards."""
+    with AsfStandIn().serving() as served:
+        served.add(delivered)
+        for name, value in served.environment.items():
+            monkeypatch.setenv(name, value)
+        for name in ("EARTHDATA_USERNAME", "EARTHDATA_PASSWORD"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("EARTHDATA_TOKEN", TOKEN)
+        wanted = settings_of("asf", served, delivered)
+        out = tmp_path / "out"
+        code, text, err = sar1m("build", "--region", REGION, "--out", out, "--workers", 2, *wanted)
+        assert (code, err) == (0, ""), text
+        assert served.login.asked == []
+        assert {asked.headers["authorization"] for asked in served.pool.asked} == {f"Bearer {TOKEN}"}
+        assert not any(TOKEN in str(asked.headers) for end in (served.catalogue, served.store) for asked in end.asked)
+        assert_no_canary(out, text, err)
+        served.taken = ()
+        code, text, err = sar1m("build", "--region", REGION, "--out", tmp_path / "no", "--workers", 0, *wanted)
+        assert code != 0
+        assert_no_canary(tmp_path / "no", text, err)
 
 
 def test_with_partners_of_another_service(delivered, clean, sar1m, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 
 import numpy as np
 import pyarrow.parquet
@@ -11,10 +12,13 @@ import xarray
 
 from sar1m.config import GridConfig
 from sar1m.core.grid import block_grids, bounds_lonlat, cells_at, make_cells
+from sar1m.core.utm import lonlat_from_utm
 from sar1m.records import RasterGrid
+from sar1m.sources.scene import LAND_COVER_ATTRIBUTION
+from sar1m.sources.services.worldcover import NAMES, tiles_under
 from servers.earthengine import EarthEngine, Ground, optical_scene, sar_scene
 from servers.earthengine_account import set_account
-from servers.stac import KEY_CANARY, TOKEN_CANARY, Place, StacServer
+from servers.stac import KEY_CANARY, TOKEN_CANARY, Place, StacServer, land_cover_at
 
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 SETTINGS = (
@@ -82,6 +86,40 @@ def test_planetary_computer(planetary, sar1m, tmp_path):
             content = path.read_bytes()
             assert TOKEN_CANARY.partition("=")[2].encode() not in content
             assert KEY_CANARY.encode() not in content
+    assert sar1m("verify", out)[0] == 0
+
+
+def land_cover_truth(transform, side):
+    """Fractions by class name of the patch that stands there."""
+    x, y = (transform[axis] + sign * (np.arange(side) + 0.5) * 10 for axis, sign in ((2, 1), (5, -1)))
+    numbers = land_cover_at(*lonlat_from_utm(*np.meshgrid(x, y), BLOCK.epsg))
+    counts = np.unique_counts(numbers)
+    return {dict(NAMES)[int(n)]: c / side**2 for n, c in zip(counts.values, counts.counts, strict=True)}
+
+
+def test_land_cover_is_told_and_balanced(planetary, sar1m, tmp_path):
+    """WorldCover under the block, its fractions in the table, and no class over its share of the store."""
+    around = bounds_lonlat([scene_grid()])[0].tolist()
+    for tile in tiles_under(scene_grid()):
+        planetary.add_land_cover(*tile, around)
+    out = tmp_path / "covered"
+    odd = ("--set", "grid.patch_px=48", "--set", "grid.patches_per_side=3")  # nine patches share in two unequally
+    wanted = ("--set", "area.land_cover=true", "--set", "balance.max_class_share=0.5", *odd)
+    code, text, err = sar1m("build", "--region", region(), "--out", out, "--workers", 0, *SETTINGS, *wanted)
+    assert (code, err) == (0, ""), text
+    _, kept = opened(out)
+    rejected = pyarrow.parquet.read_table(out / "rejected.parquet").to_pandas()
+    for row in chain(kept.itertuples(), rejected.itertuples()):
+        truth = land_cover_truth(row.transform, 48)
+        told = dict(row.land_cover)
+        assert max(abs(told.get(name, 0) - truth.get(name, 0)) for name in told | truth) < 0.005, row.patch
+        assert LAND_COVER_ATTRIBUTION in row.attribution
+        assert row.water_frac == pytest.approx(told.get("Permanent water bodies", 0))
+    dominant = [[max(dict(cover), key=dict(cover).get) for cover in table["land_cover"]] for table in (kept, rejected)]
+    assert sorted(dominant[0]) == ["Bare / sparse vegetation"] * 3 + ["Built-up"] * 3
+    assert dominant[1] == ["Built-up"] * 3
+    assert (rejected["reason"] == "class_share").all()
+    assert (rejected["measured"] > rejected["limit"]).all()
     assert sar1m("verify", out)[0] == 0
 
 

@@ -252,7 +252,7 @@ def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch:
             known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
         seal(packed, known, assembly.facts)
     install(packed, out)
-    write_durably(out / CONFIG_FILE, [config.to_toml().encode()])
+    write_durably(out / CONFIG_FILE, [config.beside(Path.cwd()).to_toml().encode()])
     facts = read_marker(out)
     if facts is None:
         raise StoreError(f"{out}: the completion marker vanished while the store was installed. Run the build again.")

@@ -6,30 +6,21 @@ Sections that shape pixels (grid, pixels, registration) enter the content key of
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, model_validator
 
-from sar1m.errors import ConfigError
+from sar1m import settings
 from sar1m.schema import SCHEMA_VERSION, Profile
+from sar1m.settings import Section
 
 # In a wheel the configurations lie in the package, in a checkout beside it.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 Fraction = float  # between 0 and 1; the bounds stand at each field
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)  # JSON and digests know no NaN
 
 
 class GridConfig(Section):
@@ -77,12 +68,19 @@ class ScreeningConfig(Section):
 
 
 class BalanceConfig(Section):
-    """Shares that hold over the whole dataset."""
+    """Shares that hold over the whole dataset.
+
+    ecoregions: a file of polygons, of which the attribute ecoregion_name gives names (ECO_NAME in RESOLVE Ecoregions
+    2017 and WWF TEOW): every sample is told its own, and max_ecoregion_share goes by it.
+    """
 
     max_unpaired_share: Fraction = Field(default=0.25, ge=0, le=1)
     max_water_patch_share: Fraction = Field(default=0.05, ge=0, le=1)
     water_patch_frac: Fraction = Field(default=0.5, ge=0, le=1)
     max_class_share: Fraction = Field(default=1.0, gt=0, le=1)
+    ecoregions: str | None = None
+    ecoregion_name: str = "ECO_NAME"
+    max_ecoregion_share: Fraction = Field(default=1.0, gt=0, le=1)
     duplicate_hamming: int = Field(default=4, ge=0, le=12)
     duplicate_days: float = Field(default=12.0, ge=0)
 
@@ -180,6 +178,8 @@ class AreaConfig(Section):
     tiles_url: str | None = None  # of licensed tiles: https://.../{z}/{x}/{y}.png
     tiles_licence: str = "recipe-only"
     stac_url: str | None = None  # of the services stac and stac-static
+    cdse_search: Literal["odata", "stac"] = "odata"  # of the service cdse; stac and s3 take the products' COG editions
+    cdse_access: Literal["zipper", "s3"] = "zipper"  # whole zips, or the files that are needed from the object store
     dhus_url: str | None = None
 
 
@@ -226,7 +226,7 @@ class BuildConfig(Section):
 
     def digest(self) -> str:
         """blake2b-128 of the whole configuration, hexadecimal."""
-        return _digest(self.model_dump(mode="json"))
+        return settings.digest_of(self.model_dump(mode="json"))
 
     def pixel_digest(self) -> str:
         """blake2b-128 of the parameters that shape pixels or measurements, hexadecimal."""
@@ -234,54 +234,44 @@ class BuildConfig(Section):
         told = self.model_dump(mode="json", include=set(shaping))
         for place in SAFE_PLACES:  # where inputs stand shapes nothing; their bytes enter through the candidates
             del told["safe"][place]
-        return _digest({"schema": SCHEMA_VERSION, **told})
+        return settings.digest_of({"schema": SCHEMA_VERSION, **told})
 
     def portable(self) -> BuildConfig:
-        """The same without this machine's folders: what a store may say of itself. The footprints to leave out keep
-        their file's name; a copy as GeoJSON stands beside the configuration."""
-        footprints = self.split.exclude_footprints
+        """The same without this machine's folders: what a store may say of itself. The footprints to leave out and the
+        ecoregions keep their file's name; a copy of the footprints as GeoJSON stands beside the configuration."""
+        footprints, ecoregions = self.split.exclude_footprints, self.balance.ecoregions
         named = None if footprints is None else f"{Path(footprints).stem}.geojson"
-        nowhere = dict.fromkeys(SAFE_PLACES)
+        named_regions = None if ecoregions is None else Path(ecoregions).name
+        return self._with_places(named, named_regions, dict.fromkeys(SAFE_PLACES))
+
+    def beside(self, folder: Path) -> BuildConfig:
+        """The same with the files that it names relative to a folder."""
+        footprints, ecoregions = self.split.exclude_footprints, self.balance.ecoregions
+        return self._with_places(
+            None if footprints is None else str(folder / footprints),
+            None if ecoregions is None else str(folder / ecoregions),
+            {key: str(folder / place) for key, place in self.safe.places.items()},
+        )
+
+    def _with_places(
+        self, footprints: str | None, ecoregions: str | None, inputs: Mapping[str, str | None]
+    ) -> BuildConfig:
         return self.model_copy(
             update={
-                "split": self.split.model_copy(update={"exclude_footprints": named}),
-                "safe": self.safe.model_copy(update=nowhere),
+                "balance": self.balance.model_copy(update={"ecoregions": ecoregions}),
+                "split": self.split.model_copy(update={"exclude_footprints": footprints}),
+                "safe": self.safe.model_copy(update=inputs),
             }
         )
 
     def to_toml(self) -> str:
         """The configuration as TOML, every key written out, keys in the order of the models."""
-        top, tables = [], []
-        for key, value in self.model_dump(mode="json", exclude_none=True).items():
-            if isinstance(value, dict):
-                lines = [f"{k} = {_toml_value(v)}" for k, v in value.items()]
-                tables.append("\n".join([f"[{key}]", *lines]))
-            else:
-                top.append(f"{key} = {_toml_value(value)}")
-        return "\n\n".join(["\n".join(top), *tables]) + "\n"
-
-
-def _toml_value(value: object) -> str:
-    """JSON is TOML but for two things: TOML knows no surrogate pairs, and wants DEL escaped."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _digest(value: dict[str, Any]) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return settings.to_toml(self)
 
 
 def parse_config(text: str, *, origin: str) -> BuildConfig:
-    """BuildConfig from TOML text. origin names the text in errors.
-
-    Raises ConfigError that names the key, what was found, and for an unknown key the valid ones.
-    """
-    try:
-        return BuildConfig.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin}: not valid TOML: {error}") from error
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {_explain(item)}" for item in error.errors())) from error
+    """BuildConfig from TOML text. origin names the text in errors. Raises ConfigError, see sar1m.settings."""
+    return settings.parse(BuildConfig, text, origin=origin)
 
 
 def load_config(path: Path) -> BuildConfig:
@@ -289,77 +279,12 @@ def load_config(path: Path) -> BuildConfig:
 
     Raises ConfigError where the file is missing, unreadable or wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}. Give an existing TOML file to --config."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a UTF-8 text file. A configuration is a TOML file.") from error
-    config = parse_config(text, origin=str(path))
-    footprints = config.split.exclude_footprints
-    found = None if footprints is None else str(path.parent / footprints)
-    places = {key: str(path.parent / place) for key, place in config.safe.places.items()}
-    return config.model_copy(
-        update={
-            "split": config.split.model_copy(update={"exclude_footprints": found}),
-            "safe": config.safe.model_copy(update=places),
-        }
-    )
+    return parse_config(settings.read_text(path), origin=str(path)).beside(path.parent)
 
 
 def resolve_config(name: str, overrides: Sequence[str]) -> BuildConfig:
     """A configuration by file or by the name of one that comes with sar1m, with overrides such as grid.patch_px=192.
 
-    The value of an override is TOML; what is no TOML value is taken as text. Raises ConfigError.
+    Raises ConfigError.
     """
-    path = Path(name)
-    if not path.suffix:
-        folder = next((folder for folder in CONFIG_FOLDERS if folder.is_dir()), CONFIG_FOLDERS[0])
-        path = folder / f"{name}.toml"
-        if not path.is_file():
-            known = ", ".join(sorted(entry.stem for entry in folder.glob("*.toml")))
-            raise ConfigError(f"--config {name}: no configuration of that name. Known: {known}; or give a TOML file.")
-    config = load_config(path)
-    if not overrides:
-        return config
-    changed = config.model_dump(mode="json", exclude_none=True)
-    for override in overrides:
-        _override(changed, override)
-    try:
-        return BuildConfig.model_validate(changed)
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"--set: {_explain(item)}" for item in error.errors())) from error
-
-
-def _override(changed: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted.strip():
-        raise ConfigError(f"--set {override}: expected section.key=value, such as grid.patch_px=192.")
-    *sections, key = dotted.strip().split(".")
-    table = changed
-    for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {override}: {section} is a value, not a section.")
-    try:
-        table[key] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[key] = text
-
-
-def _explain(item: ErrorDetails) -> str:
-    location = ".".join(str(part) for part in item["loc"]) or "(whole file)"
-    if item["type"] == "tuple_type":
-        return f'{location}: expected a list such as ["VV", "VH"] (found {item["input"]!r})'
-    if item["type"] == "model_type":
-        return f"{location}: is a section of keys, found the value {item['input']!r}. Set one of its keys instead."
-    if item["type"] != "extra_forbidden":
-        return f"{location}: {item['msg']} (found {item['input']!r})"
-    parent: type[BaseModel] = BuildConfig
-    for part in item["loc"][:-1]:
-        annotation = parent.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            parent = annotation
-    return f"{location}: unknown key. Valid keys here: {', '.join(sorted(parent.model_fields))}"
+    return settings.override(load_config(settings.find_file(name, CONFIG_FOLDERS)), overrides)

@@ -41,3 +41,8 @@ class LockedError(Sar1mError):
 
 class BudgetError(Sar1mError):
     """The next request would exceed a budget of [download]. Stops the build: every further item would meet it too."""
+
+
+def printable(text: str) -> str:
+    """A stranger's text, fit for a message: what would steer a terminal is written out, as \\x1b."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -277,6 +277,13 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
     _c("land_cover", "map<float32>", "1", "fractions by class name; empty where unknown"),
     _c("labels", "list<string>", "", "scene labels the source gives; empty where none"),
     _c("country", "string", "", "ISO 3166-1 alpha-3 of the patch centre; empty at sea", nullable=True),
+    _c(
+        "ecoregion",
+        "string",
+        "",
+        "ecoregion of the patch centre by the file of balance.ecoregions; empty outside all and without a file",
+        nullable=True,
+    ),
     _c("licence_sar", "string", "", "SPDX identifier or name of the SAR licence"),
     _c("licence_optical", "string", "", "SPDX identifier or name of the optical licence", nullable=True),
     _c("attribution", "string", "", "text that must accompany a redistribution"),

@@ -37,6 +37,7 @@ FIXED = {
     "dynamic_range_db": 12.0,
     "noise_floor_frac": 0.0,
     "country": "NLD",
+    "ecoregion": None,
     "licence_sar": "CC-BY-4.0",
     "licence_optical": "CC-BY-4.0",
     "attribution": "contains modified Copernicus Sentinel data",

@@ -1,4 +1,4 @@
-"""The Copernicus Data Space on loopback: catalogue, identity and download, each on a port of its own."""
+"""The Copernicus Data Space on loopback: catalogues, identity, download and object store, each on a port of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from uuid import UUID, uuid5
 
 from sar1m.sources.services.cdse import CdseEndpoints
 from servers.base import Asked, Reply, Server, file_reply, reply_json
+from servers.cdse_cog import FOLDER, cog_edition, item_of, item_page, members_of
+from servers.cdse_store import S3_ACCESS, S3_SECRET, ObjectStore
 from servers.delivered import Delivered
+from servers.stac import CONFORMS
 
 USER, PASSWORD = "canary-user-81", "canary-password-82"
 ACCESS, REFRESH = "canary-access-83", "canary-refresh-84"
@@ -70,6 +73,9 @@ class CdseStandIn:
     redirect_to: str = ""
     sessions: int = 0
     refreshes: int = 0
+    items: list = field(default_factory=list)
+    page_items: int = 2
+    store: ObjectStore = field(default_factory=ObjectStore)
     _valid: dict = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -79,6 +85,8 @@ class CdseStandIn:
             self.catalogue = stack.enter_context(Server({"/odata/v1/Products": self.search}, max_requests=200))
             self.identity = stack.enter_context(Server({("POST", "/token"): self.token}, max_requests=200))
             self.zipper = stack.enter_context(Server({"/odata/v1/Products*": self.product}, max_requests=200))
+            self.objects = stack.enter_context(Server({"/*": self.store}, max_requests=2000))
+            self.stac = stack.enter_context(Server({"/v1*": self.stac_api}, max_requests=200))
             self.stranger = stack.enter_context(Server({"/*": self.elsewhere}, max_requests=200))
             yield self
 
@@ -87,6 +95,8 @@ class CdseStandIn:
         return CdseEndpoints(
             catalogue=f"{self.catalogue.url}/odata/v1",
             download=f"{self.zipper.url}/odata/v1",
+            stac=f"{self.stac.url}/v1",
+            s3=self.objects.url,
             identity=f"{self.identity.url}/token",
             download_hosts=(f"127.0.0.1:{self.zipper.port}",),
         )
@@ -99,21 +109,51 @@ class CdseStandIn:
             "SAR1M_CDSE_CATALOGUE_URL": self.endpoints.catalogue,
             "SAR1M_CDSE_DOWNLOAD_URL": self.endpoints.download,
             "SAR1M_CDSE_IDENTITY_URL": self.endpoints.identity,
+            "SAR1M_CDSE_STAC_URL": self.endpoints.stac,
+            "SAR1M_CDSE_S3_URL": self.endpoints.s3,
             "CDSE_USERNAME": USER,
             "CDSE_PASSWORD": PASSWORD,
+            "CDSE_S3_ACCESS_KEY": S3_ACCESS,
+            "CDSE_S3_SECRET_KEY": S3_SECRET,
         }
 
     def add(self, product: Delivered, **changes):
         self.rows.append(row_of(product, **changes))
         self.contents[product.product_id] = product.content
 
+    def add_cog(self, product: Delivered) -> Delivered:
+        """The COG edition of a product, in both catalogues, behind the zipper and in the object store."""
+        made = cog_edition(product)
+        path = f"{FOLDER}/{made.product_id}.SAFE"
+        kind = {"productType": "IW_GRDH_1S-COG", "processorVersion": "01.00"}
+        self.add(made, attributes=kind, S3Path=f"/eodata/{path}")
+        self.items.append(item_of(made, product_uuid(made.product_id)))
+        self.store.objects |= {f"{path}/{name}": content for name, content in members_of(made).items()}
+        self.store.objects |= {f"{path}/": b"", f"{path}/preview/quick-look.png": b"not wanted"}
+        return made
+
+    def revoke(self):
+        """Access tokens end before their time; refresh tokens hold."""
+        self._valid.clear()
+
+    def stac_api(self, asked: Asked) -> Reply:
+        root = self.endpoints.stac
+        if asked.path == "/v1/search":
+            return item_page(asked, self.items, root, self.page_items)
+        link = {"rel": "search", "href": f"{root}/search", "type": "application/geo+json", "method": "POST"}
+        kinds = {"type": "Catalog", "id": "cdse-stac", "description": "x", "stac_version": "1.1.0"}
+        return reply_json(kinds | {"conformsTo": CONFORMS[:-1], "links": [{"rel": "root", "href": root}, link]})
+
     def search(self, asked: Asked) -> Reply:
         condition = asked.query["$filter"][0]
         first = _instant(re.search(r"ContentDate/Start ge (\S+)", condition)[1])
         last = _instant(re.search(r"ContentDate/Start lt (\S+)", condition)[1])
         assert "OData.CSC.Intersects(area=geography'SRID=4326;POLYGON((" in condition
-        assert "Value eq 'IW_GRDH_1S'" in condition
+        kind = re.search(r"Value eq '(IW_GRDH_1S(?:-COG)?)'", condition)[1]
         found = [row for row in self.rows if first <= _instant(row["ContentDate"]["Start"]) < last]
+        found = [
+            row for row in found if {"Name": "productType", "Value": kind, "ValueType": "String"} in row["Attributes"]
+        ]
         top = int(asked.query["$top"][0])
         body = {"@odata.context": "$metadata#Products(Attributes())", "value": found[:top]}
         if len(found) > top:

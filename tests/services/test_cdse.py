@@ -1,73 +1,40 @@
 """The Copernicus Data Space: what a search tells, who gets the token, and that a block from it is one from disk."""
 
+# ruff: noqa: F811 - fixtures are imported from cdse_world
+
 from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 import random
-import stat
 import threading
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sar1m.errors import SourceError
 from sar1m.sources.scene import scene_from_text, scene_to_text
-from sar1m.sources.services import cdse, cdse_token
-from sar1m.sources.services.cdse import Cdse, CdseAuth
+from sar1m.sources.services import cdse
+from sar1m.sources.services.cdse_route import zipper_address
 from servers.base import reply_json
-from servers.cdse import ACCESS, PASSWORD, REFRESH, USER, CdseStandIn, product_uuid, row_of
+from servers.cdse import ACCESS, PASSWORD, REFRESH, USER, product_uuid, row_of
 from servers.delivered import (
     QUERY,
     corrupted,
-    deliver,
     everything_below,
-    make_fetcher,
     read_from_disk,
     same_pixels,
     without_member,
 )
 from servers.faults import once
+from services.cdse_world import account, delivered, only, service_of, stand_in  # noqa: F401  fixtures
 
 RECORDED = Path(__file__).parents[2] / "../shared/data/api_responses/cdse_odata/cop_dataspace_search.json"
-
-
-@pytest.fixture(scope="module")
-def delivered(tmp_path_factory):
-    return deliver(tmp_path_factory.mktemp("cdse"))
-
-
-@pytest.fixture
-def account(monkeypatch, tmp_path):
-    """Credentials, and a runtime folder of its own."""
-    runtime = tmp_path / "runtime"
-    runtime.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setenv("CDSE_USERNAME", USER)
-    monkeypatch.setenv("CDSE_PASSWORD", PASSWORD)
-    monkeypatch.setattr(cdse_token, "_REFUSED", set())
-    return runtime
-
-
-@pytest.fixture
-def stand_in(delivered, account):
-    with CdseStandIn().serving() as served:
-        served.add(delivered)
-        yield served
-
-
-def service_of(stand_in, delivered, root, **limits) -> Cdse:
-    return Cdse(fetcher=make_fetcher(root, **limits), safe=delivered.config.safe, endpoints=stand_in.endpoints)
-
-
-def only(service):
-    (scene,) = service.search(QUERY)
-    return scene
 
 
 def test_a_search_tells_what_the_catalogue_tells(stand_in, delivered, tmp_path):
@@ -95,14 +62,15 @@ def test_the_recorded_answer_is_understood(delivered):
     if not RECORDED.is_file():
         pytest.skip("the recorded answers are not beside this checkout")
     body = RECORDED.read_bytes()
+    place = partial(zipper_address, download="https://download/odata/v1")
     assert set(row_of(delivered)) == set(json.loads(body)["value"][0])
     with pytest.raises(SourceError, match=r"lists a product named 'S2A_MSIL1C.*expected a Sentinel-1 name"):
-        cdse.read_answer(body, "https://download")
+        cdse.read_answer(body, place, cog=False)
     told = json.loads(body)
     for number, row in enumerate(told["value"]):
         stamp = row["ContentDate"]["Start"][:19].replace("-", "").replace(":", "")
         row["Name"] = f"S1A_IW_GRDH_1SDV_{stamp}_{stamp}_034000_03F000_{number:04X}.SAFE"
-    page = cdse.read_answer(json.dumps(told).encode(), "https://download/odata/v1")
+    page = cdse.read_answer(json.dumps(told).encode(), place, cog=False)
     assert len(page.products) == len(told["value"])
     first = page.products[0]
     assert first.checksum == "md5:923ac4992d90b57d41e7ace4d9d90757"
@@ -132,75 +100,6 @@ def test_a_block_is_the_one_from_disk_and_the_product_comes_once(stand_in, deliv
     changed = delivered.config.safe.model_copy(update={"quantity": "sigma0"})
     with pytest.raises(SourceError, match=r"planned as gamma0 of VV, VH, asked for sigma0.*Plan the build again"):
         service.read_sar(scene, grid, delivered.config.model_copy(update={"safe": changed}))
-
-
-def test_an_old_token_is_refreshed_not_logged_in_again(stand_in, delivered, account, tmp_path):
-    stand_in.lifetime_s = cdse_token.MARGIN_S - 1  # old as soon as it comes
-    service = service_of(stand_in, delivered, tmp_path / "net")
-    url = f"{stand_in.zipper.url}/odata/v1/x"
-    auth = service.auth()
-    tokens = [auth(url)["Authorization"] for _ in range(3)]
-    assert len(set(tokens)) == 3
-    assert (stand_in.sessions, stand_in.refreshes) == (1, 2)
-    (kept,) = account.rglob("*.json")
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
-    stand_in.refresh_works = False  # the session was closed
-    assert auth(url)["Authorization"] not in tokens
-    assert stand_in.sessions == 2
-    kept.write_bytes(kept.read_bytes()[:20])  # a write that was cut short
-    auth(url)
-    assert stand_in.sessions == 3
-
-
-def test_a_wrong_password_is_asked_for_once(stand_in, delivered, monkeypatch, tmp_path):
-    wrong = "canary-wrong-password-85"
-    monkeypatch.setenv("CDSE_PASSWORD", wrong)
-    service = service_of(stand_in, delivered, tmp_path / "net")
-    scene = only(service)
-    for _ in range(3):
-        with pytest.raises(SourceError, match=r"no access token.*Check CDSE_USERNAME and CDSE_PASSWORD") as caught:
-            service.product(scene)
-        assert wrong not in "".join(traceback.format_exception(caught.value))
-    assert len(stand_in.identity.asked) == 1
-    monkeypatch.delenv("CDSE_PASSWORD")
-    with pytest.raises(SourceError, match=r"Set CDSE_USERNAME and CDSE_PASSWORD") as caught:
-        service.auth()
-    assert service.usable() == (False, str(caught.value))
-
-
-def test_a_runtime_folder_that_others_can_read_is_refused(stand_in, delivered, account, tmp_path):
-    (account / f"sar1m-{os.getuid()}").mkdir(mode=0o755)
-    service = service_of(stand_in, delivered, tmp_path / "net")
-    with pytest.raises(SourceError, match=r"tokens cannot be kept there: mode 755"):
-        service.product(only(service))
-    assert stand_in.sessions == 0
-
-
-def test_the_token_goes_to_its_own_hosts_alone(stand_in, delivered, tmp_path):
-    stand_in.redirect_to = stand_in.stranger.url
-    service = service_of(stand_in, delivered, tmp_path / "net")
-    scene = only(service)
-    service.product(scene)  # its bytes are right, so they may come from there
-    (asked,) = stand_in.stranger.asked
-    assert ACCESS not in repr(asked)
-    assert "authorization" not in asked.headers
-    assert f"Bearer {ACCESS}" in stand_in.zipper.asked[0].headers["authorization"]
-    assert CdseAuth(cdse_token.Identity(service.fetcher, stand_in.endpoints.identity), ("a",))("https://b/c") == {}
-    elsewhere = replace(scene, assets=(replace(scene.assets[0], href=f"{stand_in.stranger.url}/Products(x)"),))
-    stand_in.stranger.routes = {"/*": lambda asked: reply_json({}, status=404)}
-    with pytest.raises(SourceError):
-        service.product(elsewhere)  # a plan file that was tampered with
-    assert all("authorization" not in asked.headers for asked in stand_in.stranger.asked)
-
-
-def test_the_token_goes_along_to_another_host_of_the_service(stand_in, delivered, tmp_path):
-    stand_in.redirect_to = stand_in.stranger.url
-    hosts = (*stand_in.endpoints.download_hosts, f"127.0.0.1:{stand_in.stranger.port}")
-    service = service_of(stand_in, delivered, tmp_path / "net")
-    service = replace(service, endpoints=replace(stand_in.endpoints, download_hosts=hosts))
-    service.product(only(service))
-    assert ACCESS in stand_in.stranger.asked[0].headers["authorization"]
 
 
 @pytest.mark.parametrize("kind", ["too_many", "server_error", "cut_with_length", "html_with_200", "reset"])
@@ -336,6 +235,7 @@ def test_the_antimeridian_is_two_boxes_and_one_footprint(stand_in, delivered, tm
 def test_malformed_answers_are_typed_errors(delivered):
     rng = random.Random(5)
     body = json.dumps({"value": [row_of(delivered)]})
+    where = partial(zipper_address, download="https://download")
     strange = [None, [], {}, "", -1, 1e400, "../../etc/passwd", "S1A_IW_GRDH_../..", True, [[]], "9999-99-99", 10**30]
     refused = []
     for _ in range(400):
@@ -347,7 +247,7 @@ def test_malformed_answers_are_typed_errors(delivered):
             )
         place[rng.choice(sorted(place))] = rng.choice(strange)
         try:
-            page = cdse.read_answer(json.dumps(told).encode(), "https://download")
+            page = cdse.read_answer(json.dumps(told).encode(), where, cog=False)
             assert {one.product_id for one in page.products} <= {delivered.product_id}
         except SourceError as error:
             refused.append(str(error))
@@ -355,9 +255,9 @@ def test_malformed_answers_are_typed_errors(delivered):
     assert all(text.startswith("cdse") for text in refused)
     for cut in range(0, len(body) - 1, 97):
         with pytest.raises(SourceError, match=r"the catalogue's answer is not as its interface describes"):
-            cdse.read_answer(body[:cut].encode(), "https://download")
+            cdse.read_answer(body[:cut].encode(), where, cog=False)
     with pytest.raises(SourceError):
-        cdse.read_answer(b"[" * 100_000, "https://download")
+        cdse.read_answer(b"[" * 100_000, where, cog=False)
 
 
 def test_no_secret_is_anywhere(stand_in, delivered, account, tmp_path, caplog):

@@ -177,6 +177,35 @@ def test_a_silent_service_is_given_up(monkeypatch, fetcher, tmp_path):
     assert "stopped sending" in row.line
 
 
+MIRRORS = [(facts.name, facts.mirror[0]) for facts in SERVICES if facts.mirror[0]]
+
+
+@pytest.mark.parametrize(("name", "variable"), [*MIRRORS, ("cdse", "SAR1M_CDSE_STAC_URL")])
+def test_a_mirror_is_asked_in_the_place_of_the_service(name, variable, monkeypatch, fetcher, tmp_path):
+    """Services that are named by the environment are those that a build asks."""
+    (facts,) = (facts for facts in SERVICES if facts.name == name)
+    monkeypatch.setattr(doctor, "SERVICES", [replace(facts, public_page="https://official.invalid/")])
+    for slot in ("CDSE_USERNAME", "CDSE_PASSWORD", "EARTHDATA_TOKEN"):
+        monkeypatch.setenv(slot, "somebody")
+    if name == "earthengine":
+        monkeypatch.setattr(doctor, "open_service", lambda *given: Ready())
+    area = {"cdse_search": "stac"} if variable == "SAR1M_CDSE_STAC_URL" else {}
+    with Server({"/*": lambda asked: reply_json({})}, max_requests=20) as server:
+        monkeypatch.setenv(variable, f"{server.url}/base")
+        row = report(BuildConfig.model_validate({"area": area}), fetcher, tmp_path, online=True)[0]
+        assert (row.usable, row.line.endswith("answers just now")) == ("yes", True), row.line
+        assert [asked.path.startswith("/base") for asked in server.asked] == [True]
+
+
+class Ready:
+    def usable(self):
+        return True, "with an account"
+
+
+def test_every_variable_that_names_a_place_is_listed():
+    assert {variable for _, variable in MIRRORS} <= set(SETTINGS)
+
+
 def test_every_public_page_is_https_and_holds_no_place():
     pages = [facts.page(BuildConfig()) for facts in registry.SERVICES]
     assert all(page is None or page.startswith("https://") for page in pages)

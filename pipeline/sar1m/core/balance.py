@@ -1,4 +1,4 @@
-"""Shares that hold over the whole dataset: unpaired samples, water, and any one land-cover class."""
+"""Shares that hold over the whole dataset: unpaired samples, water, any one land-cover class or ecoregion."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def balance_rejections(table: pd.DataFrame, paired: Bool, draw: U64, config: Bal
     """Rows left out so that the shares hold in what remains.
 
     draw: a random number a row; of the rows in excess those with the highest go. Rules: class_share (dominant
-    land-cover class; rows without land cover belong to none), water_patch_share, unpaired_share, in turn until all
-    three hold at once. measured: the share when the row went. A share that must hold in what remains can leave
-    nothing: where no sample is paired and not all may be unpaired, none is left.
+    land-cover class; rows without land cover belong to none), ecoregion_share (rows without one likewise),
+    water_patch_share, unpaired_share, in turn until all hold at once. measured: the share when the row went. A share
+    that must hold in what remains can leave nothing: where no sample is paired and not all may be unpaired, none is
+    left.
     """
     alive = np.ones(len(table), dtype=np.bool_)
     groups = _Groups(
         dominant=dominant_class(table) if config.max_class_share < 1 else np.full(len(table), "", dtype=object),
+        ecoregion=np.array([name if isinstance(name, str) else "" for name in table["ecoregion"]], dtype=object),
         water=floats(table, "water_frac").astype(np.float32) >= np.float32(config.water_patch_frac),
         unpaired=~paired,
     )
@@ -75,23 +77,32 @@ def class_cap(counts: Sequence[int], without_class: int, share: float) -> int:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Groups:
     dominant: Strings
+    ecoregion: Strings
     water: Bool
     unpaired: Bool
 
     def quotas(self, alive: Bool, config: BalanceConfig) -> Iterator[Quota]:
         """What each group may keep; alive is read anew for every group."""
-        counts = Counter(self.dominant[alive].tolist())
-        without_class = counts.pop("", 0)
-        if counts:
-            share = max(config.max_class_share, 1 / len(counts))  # no choice puts every class under 1 / classes
-            cap = class_cap(list(counts.values()), without_class, share)
-            for name in sorted(counts):
-                yield Quota(reason="class_share", members=self.dominant == name, allowed=cap, share=share)
+        if config.max_class_share < 1:
+            yield from _by_name("class_share", self.dominant, alive, config.max_class_share)
+        if config.max_ecoregion_share < 1:
+            yield from _by_name("ecoregion_share", self.ecoregion, alive, config.max_ecoregion_share)
         for reason, members, share in (
             ("water_patch_share", self.water, config.max_water_patch_share),
             ("unpaired_share", self.unpaired, config.max_unpaired_share),
         ):
             yield Quota(reason=reason, members=members, allowed=_allowed(members, alive, share), share=share)
+
+
+def _by_name(reason: str, names: Strings, alive: Bool, wanted: float) -> Iterator[Quota]:
+    """What each name may keep; "" is none and keeps all."""
+    counts = Counter(names[alive].tolist())
+    unnamed = counts.pop("", 0)
+    if counts:
+        share = max(wanted, 1 / len(counts))  # no choice puts every name under 1 / names
+        cap = class_cap(list(counts.values()), unnamed, share)
+        for name in sorted(counts):
+            yield Quota(reason=reason, members=names == name, allowed=cap, share=share)
 
 
 def _allowed(members: Bool, alive: Bool, share: float) -> int:

@@ -38,7 +38,7 @@ def shard_path(group: Path, array: str, shard: int) -> Path:
 
 def group_files(images: list[ImageArray], samples: pd.DataFrame, attributes: Mapping[str, Any]) -> dict[str, bytes]:
     """A split's group without the shards, as file contents by relative name: zarr.json of every array, coordinates,
-    and the per-sample arrays paired, sample_key, sample_id, lon, lat. samples: this split's rows in store order."""
+    and the per-sample arrays paired, sample_key, sample_id, enl, lon, lat. samples: this split's rows in store order."""
     files: dict[str, Buffer] = {}
     root = zarr.create_group(MemoryStore(files), zarr_format=3, attributes=dict(attributes))
     for image in images:
@@ -71,6 +71,7 @@ def _write_columns(root: zarr.Group, samples: pd.DataFrame) -> None:
     columns: dict[str, tuple[np.ndarray, str, str]] = {
         "paired": (samples["paired"].to_numpy(dtype=np.uint8), "1", "1 where the sample has an optical partner"),
         "sample_key": (np.array([sample_key(name) for name in ids], dtype=np.int64), "1", "63-bit hash of sample_id"),
+        "enl": (samples["enl"].to_numpy(dtype=np.float32), "1", "equivalent number of looks; NaN where unmeasured"),
         "lon": (samples["lon"].to_numpy(dtype=np.float64), "degrees_east", "longitude of the patch centre"),
         "lat": (samples["lat"].to_numpy(dtype=np.float64), "degrees_north", "latitude of the patch centre"),
     }

@@ -22,6 +22,7 @@ REASON_WORDS: Final = MappingProxyType(
         "duplicate_orbit": "same place and orbit again within days",
         "duplicate_hash": "looks like another sample",
         "class_share": "more of a class than its quota",
+        "ecoregion_share": "more of an ecoregion than its quota",
         "water_patch_share": "more water patches than their quota",
         "unpaired_share": "more patches without partner than their quota",
         "split_buffer": "in the gap between splits",

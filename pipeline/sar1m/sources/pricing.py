@@ -37,7 +37,7 @@ ANSWER_S: Final = 0.3  # from asking to the first byte: assumed
 
 TOKEN_LIFETIMES: Final[Mapping[str, str]] = {
     "planetary-computer": "signed addresses hold for some 45 minutes and are signed again as they run out",
-    "cdse": "a token is refreshed for 60 minutes, then asked for anew; four downloads at once",
+    "cdse": "a token is refreshed for 60 minutes, then asked for anew; keys of S3 last for months; 4 downloads at once",
     "earthengine": "a token holds for 60 minutes and is renewed by the client",
     "asf": "an Earthdata token holds for 60 days; a password asks for none",
 }
@@ -102,7 +102,7 @@ class Totals:
 
 def price_rows(plan: AreaPlan, sar: Service, optical: Service | None, config: BuildConfig) -> RowPrices:
     """What each work item adds. A scene is priced once, by its first block: all blocks have one size. What it costs
-    whatever the number of blocks, and the request that brings it, stand with the first work item that uses it."""
+    whatever the number of blocks, and the requests that bring it, stand with the first work item that uses it."""
     columns = {name: np.zeros(plan.cell.size) for name in PRICE_COLUMNS}
     whole_products = False
     for service, numbers in ((sar, plan.sar), (optical, plan.optical)):
@@ -117,7 +117,7 @@ def price_rows(plan: AreaPlan, sar: Service, optical: Service | None, config: Bu
             columns[name] += by_scene[numbers]
         shared = np.asarray([price.shared_bytes for price in prices], dtype=np.float64)
         columns["shared_bytes"][first] += shared
-        columns["requests"][first] += shared > 0
+        columns["requests"][first] += (shared > 0) * float(getattr(service, "requests_a_product", 1))
         whole_products |= numbers is plan.sar and bool(shared.any())
     _add_land_cover(columns, plan, land_cover_of((sar, optical)), config)
     return RowPrices(columns=columns, whole_products=whole_products)

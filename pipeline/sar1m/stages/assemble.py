@@ -38,6 +38,7 @@ from sar1m.schema import (
     STATS_DIR,
 )
 from sar1m.sources.area_file import read_polygons
+from sar1m.sources.ecoregions import open_ecoregions
 from sar1m.stages.plan import Plan
 from sar1m.stages.select_pack import (
     ShardTask,
@@ -79,7 +80,7 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Assembly:
     failed_ids = {item.item_id for item in plan.failed}
     recoveries: list[Row] = []
     keys = (item.key for item in plan.items if item.item_id not in failed_ids)
-    candidates = candidate_frame(list(_batches(staging, keys, recoveries)))
+    candidates = _with_ecoregions(candidate_frame(list(_batches(staging, keys, recoveries))), config)
     selection = _select(candidates, config)
     samples = number_samples(selection.samples, config.pack.shard_samples)
     failed = sum(item.patches for item in plan.failed)
@@ -175,9 +176,21 @@ def excluded_boxes(config: BuildConfig) -> npt.NDArray[np.float64]:
 
 
 def choice_digest(config: BuildConfig) -> str:
-    """Of all that decides the choice beside the staged blocks: the configuration and the footprints left out."""
-    footprints = hashlib.blake2b(excluded_boxes(config).tobytes(), digest_size=8).hexdigest()
-    return f"{config.portable().digest()}-{footprints}"
+    """Of all that decides the choice beside the staged blocks: the configuration, the footprints left out and the
+    ecoregions. Raises RegionError or ConfigError where their files cannot be used."""
+    polygons = hashlib.blake2b(excluded_boxes(config).tobytes(), digest_size=8)
+    ecoregions = open_ecoregions(config.balance)
+    if ecoregions is not None:
+        polygons.update(ecoregions.digest.encode())
+    return f"{config.portable().digest()}-{polygons.hexdigest()}"
+
+
+def _with_ecoregions(candidates: pd.DataFrame, config: BuildConfig) -> pd.DataFrame:
+    """No block's pixels depend on ecoregions: they are looked up when samples are chosen, and refilter changes them."""
+    ecoregions = open_ecoregions(config.balance)
+    if ecoregions is None:
+        return candidates
+    return candidates.assign(ecoregion=ecoregions.at(candidates["lon"], candidates["lat"]))
 
 
 def _select(candidates: pd.DataFrame, config: BuildConfig) -> Selection:

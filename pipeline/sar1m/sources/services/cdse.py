@@ -1,23 +1,46 @@
-"""Copernicus Data Space (`cdse`): every Sentinel-1 product, found by OData, downloaded whole with an account.
+"""Copernicus Data Space (`cdse`): every Sentinel-1 product, found by OData or STAC, downloaded with an account: zipped
+by its zipper, or file by file from its object store, which gives the files of the asked polarisations alone.
 
-Interfaces: documentation.dataspace.copernicus.eu, APIs, OData and Token. Searching needs no account.
+Interfaces: documentation.dataspace.copernicus.eu, APIs, OData, STAC, S3 and Token. Searching needs no account. Images
+come whole: a block of one needs its calibration, noise and border too, and is checked against the product's manifest.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
+from sar1m.config import BuildConfig
 from sar1m.errors import SourceError
+from sar1m.io.net.faults import StatusError
 from sar1m.io.net.fetch import Auth, AuthAcross
+from sar1m.records import RasterGrid
+from sar1m.sources.scene import Price, Scene
+from sar1m.sources.services.cdse_folder import ObjectFolder, safe_folder
+from sar1m.sources.services.cdse_route import (
+    BUCKET,
+    CdseRoute,
+    Place,
+    Told,
+    ipf_of,
+    prefix_of,
+    s3_address,
+    zipper_address,
+)
+from sar1m.sources.services.cdse_s3 import S3Auth, s3_keys, s3_usable
+from sar1m.sources.services.cdse_stac import stac_products
 from sar1m.sources.services.cdse_token import Identity, credentials
 from sar1m.sources.services.product_names import (
+    COG,
     Listed,
     MultiPolygon,
     Page,
@@ -27,16 +50,13 @@ from sar1m.sources.services.product_names import (
     one_ring,
     parsed,
     product_name,
-    version,
 )
-from sar1m.sources.services.products import Box, ProductService, address_from, host_of
+from sar1m.sources.services.products import PRODUCT, USUAL_BYTES, Box, ProductService, address_from, host_of
 
 NAME: Final = "cdse"
 PAGE: Final = 500  # of 1,000 that are allowed: with attributes an answer takes 3 MB
-_IS_PRODUCT_TYPE: Final = (
-    "att:att/Name eq 'productType' and att/OData.CSC.StringAttribute/Value eq 'IW_GRDH_1S'"  # not IW_GRDH_1S-COG
-)
-DOWNLOADS_AT_ONCE: Final = 4  # of a general user's account
+FILES_A_POLARISATION: Final = 4  # annotation, calibration, noise, image
+DOWNLOADS_AT_ONCE: Final = 4  # of a general user's account, S3 included
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +66,8 @@ class CdseEndpoints:
 
     catalogue: str = "https://catalogue.dataspace.copernicus.eu/odata/v1"
     download: str = "https://download.dataspace.copernicus.eu/odata/v1"
+    stac: str = "https://stac.dataspace.copernicus.eu/v1"
+    s3: str = "https://eodata.dataspace.copernicus.eu"
     identity: str = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
     download_hosts: tuple[str, ...] = (
         "download.dataspace.copernicus.eu",
@@ -55,8 +77,9 @@ class CdseEndpoints:
 
     @staticmethod
     def from_environment() -> CdseEndpoints:
-        """The service itself but for what SAR1M_CDSE_CATALOGUE_URL, SAR1M_CDSE_DOWNLOAD_URL and
-        SAR1M_CDSE_IDENTITY_URL name. A download address that is named gets the access token, and no other host does.
+        """The service itself but for what SAR1M_CDSE_CATALOGUE_URL, SAR1M_CDSE_DOWNLOAD_URL, SAR1M_CDSE_STAC_URL,
+        SAR1M_CDSE_S3_URL and SAR1M_CDSE_IDENTITY_URL name. A download address that is named gets the access token, and
+        no other host does.
 
         Raises ConfigError as address_from does.
         """
@@ -65,6 +88,8 @@ class CdseEndpoints:
         return CdseEndpoints(
             catalogue=address_from("SAR1M_CDSE_CATALOGUE_URL", usual.catalogue),
             download=download,
+            stac=address_from("SAR1M_CDSE_STAC_URL", usual.stac),
+            s3=address_from("SAR1M_CDSE_S3_URL", usual.s3),
             identity=address_from("SAR1M_CDSE_IDENTITY_URL", usual.identity),
             download_hosts=usual.download_hosts if download == usual.download else (host_of(download),),
         )
@@ -89,6 +114,7 @@ class Cdse(ProductService):
     """See the module."""
 
     endpoints: CdseEndpoints = CdseEndpoints()
+    route: CdseRoute = field(default_factory=CdseRoute)
 
     @property
     def name(self) -> str:
@@ -100,8 +126,20 @@ class Cdse(ProductService):
         """4."""
         return DOWNLOADS_AT_ONCE
 
+    @property
+    def requests_a_product(self) -> int:
+        """What fetching one takes: by S3 a listing, the manifest and four files a polarisation."""
+        if self.route.access == "zipper":
+            return 1
+        return 2 + FILES_A_POLARISATION * len(self.route.polarisations)
+
     def usable(self) -> tuple[bool, str]:
         """See Service."""
+        if self.route.search == "stac" and find_spec("pystac_client") is None:
+            return False, "the client of STAC is not installed: pip install 'sar1m[stac]'"
+        if self.route.access == "s3":
+            usable, line = s3_usable()
+            return usable, f"{line}; 4 downloads at once" if usable else line
         try:
             credentials()
         except SourceError as error:
@@ -110,32 +148,88 @@ class Cdse(ProductService):
 
     def auth(self) -> Auth:
         """See ProductService."""
+        if self.route.access == "s3":
+            return self._s3_auth()
         credentials()
-        identity = Identity(self.fetcher, self.endpoints.identity)
-        return AuthAcross(CdseAuth(identity, self.endpoints.download_hosts), frozenset(self.endpoints.download_hosts))
+        hosts = self.endpoints.download_hosts
+        return AuthAcross(CdseAuth(self._identity(), hosts), frozenset(hosts))
 
     def page(self, box: Box, first: datetime, last: datetime) -> Page:
         """See ProductService."""
+        if self.route.search == "stac":
+            found = stac_products(self.fetcher, self.endpoints.stac, box, (first, last), self._place)
+            return Page(products=found, full=False)
         query = {
-            "$filter": odata_filter(box, first, last),
+            "$filter": odata_filter(box, first, last, cog=self.route.cog),
             "$expand": "Attributes",
             "$orderby": "ContentDate/Start asc",
             "$top": str(PAGE),
         }
         text = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
         answer = self.fetcher.request("GET", f"{self.endpoints.catalogue}/Products?{text}")
-        return read_answer(answer.content, self.endpoints.download)
+        return read_answer(answer.content, self._place, cog=self.route.cog)
+
+    def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
+        """See ProductService. By S3 the share of the polarisations that are fetched: the files of each are as large,
+        and hardly shrink in a zip."""
+        whole = super().price(scene, grid, config)
+        if self.route.access == "zipper":
+            return whole
+        size = float(scene.asset(PRODUCT).size_bytes or USUAL_BYTES)
+        share = len(self.route.fetched(scene.polarisations)) / len(scene.polarisations)
+        return Price(requests=whole.requests, bytes=whole.bytes, shared_bytes=size * share)
+
+    def product(self, scene: Scene) -> Path:
+        """See ProductService; by S3 a folder NAME.SAFE. A token that is refused although its time is not over was
+        revoked: it is asked for anew, once."""
+        if self.route.access == "s3":
+            return self._folder(scene)
+        began_s = time.time()
+        try:
+            return super().product(scene)
+        except StatusError as error:
+            if error.status != 401:
+                raise
+        self._identity().discard(began_s)
+        return super().product(scene)
+
+    def _folder(self, scene: Scene) -> Path:
+        if not scene.online:
+            raise self.offline(scene)
+        found = ObjectFolder(
+            product_id=scene.scene_id,
+            endpoint=self.endpoints.s3,
+            bucket=BUCKET,
+            prefix=prefix_of(scene.asset(PRODUCT).href, self.endpoints.s3, scene.scene_id),
+            polarisations=self.route.fetched(scene.polarisations),
+        )
+        return safe_folder(self._few_at_once(), found, self._s3_auth())
+
+    def _s3_auth(self) -> S3Auth:
+        s3_keys()
+        return S3Auth(host_of(self.endpoints.s3))
+
+    def _identity(self) -> Identity:
+        return Identity(self.fetcher, self.endpoints.identity)
+
+    def _place(self, told: Told) -> str:
+        """Where a product that a catalogue lists is fetched."""
+        if self.route.access == "zipper":
+            return zipper_address(told, self.endpoints.download)
+        return s3_address(told, self.endpoints.s3)
 
 
-def odata_filter(box: Box, first: datetime, last: datetime) -> str:
-    """IW GRDH products, not their COG editions, that meet a box and start in first <= t < last."""
+def odata_filter(box: Box, first: datetime, last: datetime, *, cog: bool) -> str:
+    """IW GRDH products, or their COG editions, that meet a box and start in first <= t < last."""
     west, south, east, north = (f"{edge:.6f}" for edge in box)
     corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
     ring = ",".join(f"{lon} {lat}" for lon, lat in corners)
+    kind = "IW_GRDH_1S-COG" if cog else "IW_GRDH_1S"
+    is_kind = f"att:att/Name eq 'productType' and att/OData.CSC.StringAttribute/Value eq '{kind}'"
     return " and ".join(
         [
             "Collection/Name eq 'SENTINEL-1'",
-            f"Attributes/OData.CSC.StringAttribute/any({_IS_PRODUCT_TYPE})",
+            f"Attributes/OData.CSC.StringAttribute/any({is_kind})",
             f"ContentDate/Start ge {_instant(first)}",
             f"ContentDate/Start lt {_instant(last)}",
             f"OData.CSC.Intersects(area=geography'SRID=4326;POLYGON(({ring}))')",
@@ -143,11 +237,12 @@ def odata_filter(box: Box, first: datetime, last: datetime) -> str:
     )
 
 
-def read_answer(body: bytes, download: str) -> Page:
-    """Products of an answer to a search; those that are no IW GRDH products are passed over. download: address below
-    which products are. Raises SourceError where the answer is not what the interface describes."""
+def read_answer(body: bytes, place: Place, *, cog: bool) -> Page:
+    """Products of an answer to a search; those that are no IW GRDH products, or of the other edition, are passed over:
+    both would make each scene appear twice. place: where a product is fetched. Raises SourceError where the answer is
+    not what the interface describes."""
     rows = parsed(_Answer, body, NAME).value
-    products = tuple(listed for row in rows if (listed := _listed(row, download)) is not None)
+    products = tuple(listed for row in rows if (listed := _listed(row, place, cog)) is not None)
     return Page(products=products, full=len(rows) >= PAGE)
 
 
@@ -178,6 +273,7 @@ class _Product(_Row):
     name: str
     content_length: int = Field(default=0, ge=0)
     online: bool = True
+    s3_path: str = Field(default="", alias="S3Path")
     content_date: _Span
     geo_footprint: Polygon | MultiPolygon = Field(discriminator="type")
     checksum: list[_Checksum] = []
@@ -188,10 +284,10 @@ class _Answer(BaseModel):
     value: list[_Product]
 
 
-def _listed(row: _Product, download: str) -> Listed | None:
+def _listed(row: _Product, place: Place, cog: bool) -> Listed | None:
     product_id = row.name.removesuffix(".SAFE")
-    name = product_name(product_id, NAME)
-    if name is None:
+    name = product_name(product_id.removesuffix(COG), NAME)
+    if name is None or product_id.endswith(COG) != cog:
         return None
     told = {attribute.name: attribute.value for attribute in row.attributes}
     track = told.get("relativeOrbitNumber")
@@ -200,10 +296,10 @@ def _listed(row: _Product, download: str) -> Listed | None:
         product_id=product_id,
         start=checked_start(row.content_date.start, name, product_id, NAME),
         footprint=one_ring(row.geo_footprint.rings, product_id, NAME),
-        href=f"{download}/Products({row.id})/$value",
+        href=place(Told(product_id=product_id, uuid=row.id, s3_path=row.s3_path)),
         orbit_state=direction(told.get("orbitDirection")),
         relative_orbit=track if isinstance(track, int) else name.relative_orbit,
-        ipf=version(told.get("processorVersion")),
+        ipf=ipf_of(told.get("processorVersion"), product_id),
         size_bytes=row.content_length or None,
         checksum=None if md5 is None else f"md5:{md5}",
         online=row.online,

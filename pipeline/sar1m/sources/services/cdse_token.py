@@ -54,6 +54,7 @@ class _Kept(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     access: str = ""
+    granted_s: float = 0.0
     access_until_s: float = 0.0
     refresh: str = ""
     refresh_until_s: float = 0.0
@@ -76,6 +77,15 @@ class Identity:
             granted = self._renewed(kept, now_s) or self._login(user, password)
             _write(descriptor, granted, now_s)
             return granted.access_token
+
+    def discard(self, before_s: float) -> None:
+        """Forgets the access token if it was granted before a time: the service has revoked it. One that another
+        process has had renewed since then stays, and so does the refresh token."""
+        user, _ = credentials()
+        with _locked(_file(self.url, user)) as descriptor:
+            kept = _read(descriptor)
+            if kept.granted_s <= before_s:
+                _keep(descriptor, kept.model_copy(update={"access": "", "access_until_s": 0.0}))
 
     def _renewed(self, kept: _Kept, now_s: float) -> _Granted | None:
         """By the refresh token; None where there is none, it is old, or the service has closed the session."""
@@ -174,9 +184,14 @@ def _read(descriptor: int) -> _Kept:
 def _write(descriptor: int, granted: _Granted, now_s: float) -> None:
     kept = _Kept(
         access=granted.access_token,
+        granted_s=now_s,
         access_until_s=now_s + granted.expires_in,
         refresh=granted.refresh_token,
         refresh_until_s=now_s + granted.refresh_expires_in,
     )
+    _keep(descriptor, kept)
+
+
+def _keep(descriptor: int, kept: _Kept) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(kept.model_dump()).encode(), 0)

@@ -35,7 +35,8 @@ NAME: Final = "dhus"
 PAGE: Final = 500  # sentinelsat asks for a hundred at a time
 ORDER_HOLDS_S: Final = 86_400.0  # before what still is offline is ordered again
 _UNITS: Final = {"KB": 1e3, "MB": 1e6, "GB": 1e9}
-_MISFORMED: Final = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # of answers sentinelsat cannot take
+# Of answers that sentinelsat cannot take.
+_MISFORMED: Final = (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError)
 _FACTS: dict[tuple[str, str], _Facts] = {}  # of this process: what a worker asks once of a product
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 from pydantic import BaseModel, ValidationError
 
-from sar1m.errors import SourceError
+from sar1m.errors import SourceError, printable
 from sar1m.sources.scene import Ring
 from sar1m.sources.sentinel_names import S1Name, parse_s1_name
 
@@ -22,6 +22,7 @@ from sar1m.sources.sentinel_names import S1Name, parse_s1_name
 _IW_GRDH: Final = re.compile(
     r"(?P<platform>S1[A-D])_IW_GRDH_1S(?P<polarisation>S[HV]|D[HV])_\d{8}T\d{6}_\d{8}T\d{6}_\d{6}_[0-9A-F]{6}_[0-9A-F]{4}"
 )
+COG: Final = "_COG"
 _CHANNELS: Final = {"SV": ("VV",), "SH": ("HH",), "DV": ("VV", "VH"), "DH": ("HH", "HV")}
 _NAME_S: Final = timedelta(seconds=2)  # a name tells whole seconds, and processings differ by fractions of one
 _HALF_TURN_DEG: Final = 180.0
@@ -102,7 +103,8 @@ def parsed(model: type[M], body: bytes, service: str) -> M:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part)[:60] for part in first["loc"]) or "the whole answer"
         raise SourceError(
-            f"{service}: the catalogue's answer is not as its interface describes: {place}: {first['msg'][:200]}. Try "
+            f"{service}: the catalogue's answer is not as its interface describes: {printable(place)}: "
+            f"{printable(first['msg'][:200])}. Try "
             "again later; where it stays so, the service has changed."
         ) from None  # the cause would print what the server sent
 
@@ -122,8 +124,8 @@ def product_name(told: str, service: str) -> S1Name | None:
 
 
 def channels_of(product_id: str) -> tuple[str, ...]:
-    """Polarisations of an IW GRDH product by its name; empty for another name."""
-    matched = _IW_GRDH.fullmatch(product_id)
+    """Polarisations of an IW GRDH product or its COG edition by its name; empty for another name."""
+    matched = _IW_GRDH.fullmatch(product_id.removesuffix(COG))
     return () if matched is None else _CHANNELS[matched["polarisation"]]
 
 
@@ -140,7 +142,10 @@ def direction(told: object) -> str | None:
 
 def checked_start(told: datetime, name: S1Name, product_id: str, service: str) -> datetime:
     """The catalogue's time of the first line, UTC. Raises SourceError where it is not the one in the name."""
-    start = told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+    try:
+        start = told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+    except OverflowError:  # the first and the last day there are, in another zone
+        start = told.replace(tzinfo=UTC)
     if abs(start - name.acquired) > _NAME_S:
         raise SourceError(
             f"{service} {product_id}: the catalogue says it starts at {start.isoformat()}, its name says "

@@ -25,6 +25,7 @@ class ServiceFacts:
 
     secrets: environment variables that hold a secret, settings: those that do not, and files; not all of them are
     needed. public_page: an address that answers without an account, "" where there is none or it is the user's own.
+    mirror: variable that names another address for the service, and what there answers without an account.
     """
 
     name: str
@@ -32,11 +33,17 @@ class ServiceFacts:
     secrets: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     public_page: str = ""
+    mirror: tuple[str, str] = ("", "")
 
     def page(self, config: BuildConfig) -> str | None:
-        """What to ask to see whether the service answers; None where nothing can be asked without an account."""
+        """What to ask to see whether the service answers, of the mirror where the environment names one; None where
+        nothing can be asked without an account."""
         own = {"stac": config.area.stac_url, "stac-static": config.area.stac_url, "dhus": config.area.dhus_url}
-        return own.get(self.name) or self.public_page or None
+        (variable, rest), usual = self.mirror, self.public_page
+        if self.name == "cdse" and config.area.cdse_search == "stac":
+            variable, rest, usual = "SAR1M_CDSE_STAC_URL", "", "https://stac.dataspace.copernicus.eu/v1"
+        named = os.environ.get(variable, "") if variable else ""
+        return own.get(self.name) or (named and named.rstrip("/") + rest) or usual or None
 
 
 SERVICES: Final[tuple[ServiceFacts, ...]] = (
@@ -46,12 +53,14 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
         secrets=("PC_SDK_SUBSCRIPTION_KEY",),
         settings=("PC_SDK_SAS_URL", "SAR1M_PLANETARY_COMPUTER_URL"),
         public_page="https://planetarycomputer.microsoft.com/api/stac/v1/",
+        mirror=("SAR1M_PLANETARY_COMPUTER_URL", ""),
     ),
     ServiceFacts(
         name="earth-search",
         kinds=("optical",),
         settings=("SAR1M_EARTH_SEARCH_URL",),
         public_page="https://earth-search.aws.element84.com/v1",
+        mirror=("SAR1M_EARTH_SEARCH_URL", ""),
     ),
     ServiceFacts(
         name="stac",
@@ -64,14 +73,17 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
     ServiceFacts(
         name="cdse",
         kinds=("sar",),
-        secrets=("CDSE_PASSWORD", "CDSE_TOTP"),
+        secrets=("CDSE_PASSWORD", "CDSE_TOTP", "CDSE_S3_ACCESS_KEY", "CDSE_S3_SECRET_KEY"),
         settings=(
             "CDSE_USERNAME",
             "SAR1M_CDSE_CATALOGUE_URL",
             "SAR1M_CDSE_DOWNLOAD_URL",
             "SAR1M_CDSE_IDENTITY_URL",
+            "SAR1M_CDSE_STAC_URL",
+            "SAR1M_CDSE_S3_URL",
         ),
         public_page="https://catalogue.dataspace.copernicus.eu/odata/v1/Products?$top=1",
+        mirror=("SAR1M_CDSE_CATALOGUE_URL", "/Products?$top=1"),
     ),
     ServiceFacts(
         name="asf",
@@ -85,6 +97,7 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
             "SAR1M_ASF_POOL_URL",
         ),
         public_page="https://api.daac.asf.alaska.edu/health",
+        mirror=("SAR1M_ASF_SEARCH_URL", "?platform=SENTINEL-1&maxResults=1&output=geojson"),
     ),
     ServiceFacts(
         name="dhus",
@@ -96,6 +109,7 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
         name="earthengine",
         kinds=_BOTH,
         settings=(
+            "SAR1M_EARTHENGINE_URL",
             "EARTHENGINE_PROJECT",
             "EARTHENGINE_SERVICE_ACCOUNT_KEY",
             "GOOGLE_APPLICATION_CREDENTIALS",
@@ -103,6 +117,7 @@ SERVICES: Final[tuple[ServiceFacts, ...]] = (
             "~/.config/earthengine/credentials",
         ),
         public_page="https://earthengine.googleapis.com/$discovery/rest?version=v1",
+        mirror=("SAR1M_EARTHENGINE_URL", "/$discovery/rest?version=v1"),
     ),
     ServiceFacts(
         name="tiles",
@@ -128,15 +143,23 @@ def open_service(name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
 def _stac(name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
     from sar1m.sources.services.stac import StacService  # noqa: PLC0415  each only where it is used
 
-    variable = _MIRRORS.get(name)
-    url = config.area.stac_url if variable is None else os.environ.get(variable) or None
+    variable, _ = next(facts.mirror for facts in SERVICES if facts.name == name)
+    url = (os.environ.get(variable) or None) if variable else config.area.stac_url
     return StacService(fetcher=fetcher, name=name, url=url)
 
 
 def _cdse(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
     from sar1m.sources.services.cdse import Cdse, CdseEndpoints  # noqa: PLC0415
+    from sar1m.sources.services.cdse_route import CdseRoute  # noqa: PLC0415
 
-    return Cdse(fetcher=fetcher, safe=config.safe, endpoints=CdseEndpoints.from_environment())
+    area = config.area
+    route = CdseRoute(
+        search=area.cdse_search,
+        access=area.cdse_access,
+        polarisations=area.polarisations,
+        mask_border=config.safe.mask_border_noise,
+    )
+    return Cdse(fetcher=fetcher, safe=config.safe, endpoints=CdseEndpoints.from_environment(), route=route)
 
 
 def _asf(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
@@ -163,10 +186,6 @@ def _tiles(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
     return open_tiles(config.area, fetcher)
 
 
-_MIRRORS: Final[Mapping[str, str]] = {
-    "planetary-computer": "SAR1M_PLANETARY_COMPUTER_URL",
-    "earth-search": "SAR1M_EARTH_SEARCH_URL",
-}
 _OPENERS: Final[Mapping[str, Callable[[str, BuildConfig, Fetcher], Service]]] = {
     "planetary-computer": _stac,
     "earth-search": _stac,

@@ -75,7 +75,10 @@ class StacApi:
         """Collections as the API tells them. Raises SourceError as items does."""
         count = 0
         for page in self._bounded(self._io.get_pages(f"{self._url}/collections")):
-            for told in page.get("collections") or ():
+            listed = page.get("collections")
+            if not isinstance(listed, list):
+                raise self._unfit(f"collections that are {type(listed).__name__}")
+            for told in listed:
                 count += 1
                 if count > MAX_COLLECTIONS:
                     raise self._unfit(f"more than {MAX_COLLECTIONS} collections")

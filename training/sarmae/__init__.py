@@ -1,0 +1,1 @@
+"""SARMAE: a masked autoencoder for SAR, pretrained by streaming the shards that `sar1m` writes."""

@@ -1,0 +1,156 @@
+"""A pretraining run's configuration: TOML in, frozen and validated models out.
+
+Each section fixes one thing: what is read ([data]), what is built ([model]), what happens to the input ([sare]), what
+the features are pulled towards ([sarc]), and how it is trained ([train]). `training/configs` holds configurations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sar1m import settings
+from sar1m.settings import Section
+
+# In a wheel the configurations lie in the package, in a checkout beside it.
+CONFIG_FOLDERS: Final = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+
+
+class DataConfig(Section):
+    """The stream. stores: folders or URLs of finished stores (the command's --data goes first). cache: folder of the
+    disk cache for remote stores, by default beside the run. Other keys: sarmae.data.stream.LoaderSettings."""
+
+    stores: tuple[str, ...] = ()
+    crop_px: int = Field(default=224, ge=32, le=2048, multiple_of=16)
+    align: bool = True
+    flips: bool = True
+    threads: int = Field(default=2, ge=0, le=256)
+    prefetch: int = Field(default=4, ge=1, le=64)
+    order: Literal["auto", "full", "lanes"] = "auto"
+    weights: tuple[float, ...] | None = None
+    unpaired_share: float | None = Field(default=None, ge=0, le=1)
+    max_faults: int = Field(default=0, ge=0)
+    published_px: int = Field(default=256, ge=32, le=4096)
+    cache: str | None = None
+    cache_gb: float = Field(default=50.0, gt=0)
+
+
+class ModelConfig(Section):
+    """The masked autoencoder. size names a ViT; width, depth and heads, all three, stand in its stead. polarisations:
+    by default those of the stores. decode_share: of the masked patches, how many are decoded and enter the loss."""
+
+    size: Literal["tiny", "small", "base", "large", "huge"] = "base"
+    width: int | None = Field(default=None, ge=4)
+    depth: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
+    patch_px: int = Field(default=16, ge=2, le=64)
+    decoder_width: int = Field(default=512, ge=4)
+    decoder_depth: int = Field(default=8, ge=1)
+    decoder_heads: int = Field(default=16, ge=1)
+    mask_ratio: float = Field(default=0.75, gt=0, lt=1)
+    decode_share: float = Field(default=1.0, gt=0, le=1)
+    norm_pix: bool = True
+
+    @model_validator(mode="after")
+    def _all_three_or_none(self) -> Self:
+        given = [value is not None for value in (self.width, self.depth, self.heads)]
+        if any(given) and not all(given):
+            raise ValueError("width, depth and heads go together: give all three, or size alone")
+        return self
+
+
+class SareConfig(Section):
+    """Extra speckle on the input. speckle: the model, `none` switches it off. probability: of a sample to get any.
+    min_looks, max_looks: drawn log-uniformly per sample: looks of the factor (gamma, correlated), or looks that are
+    kept of the scene's own (thinning); lognormal looks at sigma_max instead, uniform from 0. enl: looks of the
+    scenes; None takes the store's, and default_enl where it has none. correlation_px: 1/e length of the correlated
+    field. target: of thinning, `complement` is the independent other part of the thinned pair, `clean` the scene as
+    it is."""
+
+    speckle: Literal["gamma", "thinning", "correlated", "lognormal", "none"] = "gamma"
+    probability: float = Field(default=1.0, ge=0, le=1)
+    min_looks: float = Field(default=1.0, gt=0)
+    max_looks: float = Field(default=16.0, gt=0)
+    sigma_max: float = Field(default=0.7, gt=0)
+    enl: float | None = Field(default=None, gt=0)
+    default_enl: float = Field(default=4.4, gt=0)
+    correlation_px: float = Field(default=1.0, gt=0)
+    target: Literal["clean", "complement"] = "clean"
+
+    @model_validator(mode="after")
+    def _looks_in_order(self) -> Self:
+        if self.min_looks > self.max_looks:
+            raise ValueError(f"min_looks {self.min_looks} is above max_looks {self.max_looks}")
+        return self
+
+
+class SarcConfig(Section):
+    """The pull towards a frozen optical encoder. teacher: `none`, `linear_patch` (control), `efficientnet_lite0`,
+    `dinov3_small`, `dinov3_base`, `dinov3_large`, `dinov3_large_sat493m`, or any timm model as timm:<name>.
+    weights: a file of the teacher's weights; None asks timm's hub. cache: folder of features that `sarmae cache-
+    teacher` wrote, used instead of the live teacher. weight: lambda of the loss. hidden: width of the projector."""
+
+    teacher: str = "none"
+    weights: str | None = None
+    cache: str | None = None
+    weight: float = Field(default=0.1, ge=0)
+    hidden: int = Field(default=1024, ge=8)
+
+
+class TrainConfig(Section):
+    """How it is trained. lr is per 256 samples of the global batch and scaled by it. precision `auto`: bfloat16
+    where the device has it, else float32. micro_batch: samples of one forward pass on one rank; None: the rank's
+    whole share."""
+
+    seed: int = Field(default=20251216, ge=0)
+    steps: int = Field(default=1000, ge=1)
+    global_batch: int = Field(default=64, ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
+    lr: float = Field(default=1.5e-4, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    min_lr_share: float = Field(default=0.0, ge=0, le=1)
+    weight_decay: float = Field(default=0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float | None = Field(default=None, gt=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    device: str = "auto"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    log_every: int = Field(default=10, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    keep: int = Field(default=3, ge=1)
+    probe_every: int = Field(default=0, ge=0)
+    panel_every: int = Field(default=0, ge=0)
+    max_bad_steps: int = Field(default=5, ge=1)
+
+
+class PretrainConfig(Section):
+    """All sections of a pretraining run."""
+
+    name: str = Field(default="sarmae", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    sare: SareConfig = SareConfig()
+    sarc: SarcConfig = SarcConfig()
+    train: TrainConfig = TrainConfig()
+
+    def digest(self) -> str:
+        """blake2b-128 of the whole configuration, hexadecimal."""
+        return settings.digest_of(self.model_dump(mode="json"))
+
+    def to_toml(self) -> str:
+        """The configuration as TOML, every key written out."""
+        return settings.to_toml(self)
+
+
+def resolve_config(name: str, overrides: Sequence[str]) -> PretrainConfig:
+    """A configuration by file or by the name of one that comes with sarmae, with overrides such as train.steps=100.
+
+    Raises ConfigError that names the key, what was found, and for an unknown key the valid ones.
+    """
+    path = settings.find_file(name, CONFIG_FOLDERS)
+    return settings.override(settings.parse(PretrainConfig, settings.read_text(path), origin=str(path)), overrides)

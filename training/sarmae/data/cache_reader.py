@@ -1,0 +1,275 @@
+"""A remote store read through the disk cache (see cache.py for how the cache is built)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import operator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from sar1m.errors import ConfigError, StoreError
+from sar1m.schema import MARKER_FILE
+from sarmae.data.cache import CacheConfig, CacheFolder, writing_to_cache
+from sarmae.data.cache_handles import Handles
+from sarmae.data.cache_remote import Origin, checked_location
+from sarmae.data.cache_segment import HEAD_BYTES, PAGE_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX, Place, Segment
+from sarmae.data.objects import ByteRange, Objects, checked_name, too_short
+
+_MAX_MARKER_BYTES = 256 * 2**20
+_ATTEMPTS = 3  # of a read whose bytes other processes evict before they are read
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Pages of one segment, held open and pinned."""
+
+    place: Place
+    segment: Segment
+    pages: range
+
+
+class CachedObjects:
+    """See Objects: the files of a finished remote store, kept on disk as they are read."""
+
+    def __init__(self, origin: Origin, config: CacheConfig) -> None:
+        self._origin = origin
+        self._config = config
+        self._folder = CacheFolder(config)
+        trusted: dict[bytes, int] = {}
+        self._handles = Handles(partial(Segment, trusted=trusted))
+        self._stamps: dict[str, int] = {}
+        self._known_places: dict[tuple[str, int], Place] = {}
+        self._marker: bytes | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"CachedObjects({self.location!r})"
+
+    def __reduce__(self) -> tuple[object, tuple[str, CacheConfig]]:
+        return (open_remote, (self.location, self._config))
+
+    @property
+    def location(self) -> str:
+        """See Objects."""
+        return self._origin.location
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """See Objects. The marker as first read says which version of the store all ranges are of."""
+        content = self._origin.read(checked_name(name), max_bytes=max_bytes)
+        if name == MARKER_FILE:
+            with self._lock:
+                self._marker = self._marker or content
+        return content
+
+    def size(self, name: str) -> int | None:
+        """See Objects."""
+        return self._origin.size(checked_name(name))
+
+    def local_path(self, name: str) -> Path | None:
+        """See Objects: none, what is cached has holes."""
+        checked_name(name)
+        return None
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """See Objects."""
+        content = bytearray(stop - start)
+        self.read_into(name, start, memoryview(content))
+        return bytes(content)
+
+    def read_into(self, name: str, start: int, buffer: memoryview) -> None:
+        """See Objects."""
+        stop = start + len(buffer)
+        for place in self._places(ByteRange(name=name, start=start, stop=stop)):
+            first, last = max(start, place.first_byte), min(stop, place.first_byte + place.length)
+            self._read_part(name, place, first, buffer[first - start : last - start])
+
+    def prefetch(self, ranges: Sequence[ByteRange]) -> None:
+        """See Objects. Raises the first failure, when the requests that run have ended; what came is kept."""
+        with contextlib.ExitStack() as pins:
+            requests = []
+            for piece in self._pieces(ranges):
+                parts = [pins.enter_context(self._pinned(piece, place)) for place in self._places(piece)]
+                if not all(part.segment.trusts(part.pages) for part in parts):
+                    requests.append((piece.name, parts))
+            running = [self._running_pool().submit(self._bring, *request) for request in requests]
+            try:
+                for future in running:
+                    future.result()
+            finally:
+                for future in running:
+                    future.cancel()
+                wait(running)
+
+    def close(self) -> None:
+        """See Objects."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+        self._handles.clear()
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        marker = self._marker or self.read(MARKER_FILE, max_bytes=_MAX_MARKER_BYTES)
+        try:
+            files = json.loads(marker)["files"]
+            return {checked_name(name): int(size) for name, size in files.items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise StoreError(
+                f"{self.location}/{MARKER_FILE}: not the marker of a finished store; its list of files cannot be read."
+            ) from None
+
+    @cached_property
+    def _store_folder(self) -> Path:
+        _ = self._sizes
+        known_by = self.location.encode() + b"\0" + (self._marker or b"")
+        return self._folder.path / hashlib.blake2b(known_by, digest_size=16).hexdigest()
+
+    def _file_folder(self, name: str) -> Path:
+        return self._store_folder / hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+    def _places(self, wanted: ByteRange) -> list[Place]:
+        """The segments that hold a range, in order."""
+        size = self._listed_size(wanted)
+        numbers = range(wanted.start // SEGMENT_BYTES, -(-wanted.stop // SEGMENT_BYTES))
+        return [self._place(wanted.name, number, size) for number in numbers]
+
+    def _place(self, name: str, number: int, size: int) -> Place:
+        place = self._known_places.get((name, number))
+        if place is None:
+            place = self._known_places[name, number] = Place(
+                path=self._file_folder(name) / f"{number:08d}{SEGMENT_SUFFIX}",
+                first_byte=number * SEGMENT_BYTES,
+                length=min(SEGMENT_BYTES, size - number * SEGMENT_BYTES),
+            )
+        return place
+
+    def _listed_size(self, wanted: ByteRange) -> int:
+        """Size of the file by the store's list. StoreError where the list has no such file or range."""
+        size = self._sizes.get(wanted.name)
+        if size is None:
+            raise StoreError(f"{self.location}/{wanted.name}: the store's list ({MARKER_FILE}) has no such file.")
+        if wanted.stop > size:
+            raise too_short(f"{self.location}/{wanted.name}", wanted, size)
+        return size
+
+    def _read_part(self, name: str, place: Place, start: int, buffer: memoryview) -> None:
+        stop = start + len(buffer)
+        pages = place.pages(start, stop)
+        for _ in range(_ATTEMPTS):
+            segment = self._opened(place)
+            if segment.trusts(pages) and segment.read_into(start - place.first_byte, buffer):
+                return
+            self.prefetch([ByteRange(name=name, start=start, stop=stop)])
+        raise ConfigError(
+            f"cache {self._folder.path}: {name} is evicted before it can be read. Raise cache.max_bytes, and state the "
+            "same in all processes."
+        )
+
+    def _opened(self, place: Place) -> Segment:
+        with writing_to_cache(self._folder.path):
+            return self._handles.get(place.path)
+
+    @contextlib.contextmanager
+    def _pinned(self, piece: ByteRange, place: Place) -> Iterator[_Part]:
+        for _ in range(_ATTEMPTS):
+            segment = self._opened(place)
+            with segment.pinned():
+                if not segment.evicted:
+                    yield _Part(place=place, segment=segment, pages=place.pages(piece.start, piece.stop))
+                    return
+            self._handles.forget(partial(operator.is_, segment))
+        raise ConfigError(f"cache {self._folder.path}: segments vanish while in use; does another program clean it?")
+
+    def _pieces(self, ranges: Sequence[ByteRange]) -> list[ByteRange]:
+        """The ranges in pages, overlaps joined, in pieces of one request each that end where segments do."""
+        pieces: list[ByteRange] = []
+        for joined in _joined(ranges, self._listed_size):
+            at = joined.start
+            while at < joined.stop:
+                end = at + self._config.request_bytes
+                end = joined.stop if end >= joined.stop else end // SEGMENT_BYTES * SEGMENT_BYTES
+                pieces.append(ByteRange(name=joined.name, start=at, stop=end))
+                at = end
+        return pieces
+
+    def _bring(self, name: str, parts: list[_Part]) -> None:
+        """Makes the parts, adjacent segments of one file, present and trusted."""
+        lacking = [part for part in parts if self._missing(name, part)]
+        with contextlib.ExitStack() as locks:
+            for part in lacking:
+                locks.enter_context(part.segment.fetching(self._config.timeout_s))
+            runs = [(part, run) for part in lacking for run in self._missing(name, part)]
+            while runs:
+                count = 1
+                while count < len(runs) and _bytes(*runs[count - 1])[1] == _bytes(*runs[count])[0]:
+                    count += 1
+                self._fetch(name, runs[:count])
+                runs = runs[count:]
+
+    def _missing(self, name: str, part: _Part) -> list[range]:
+        if part.segment.trusts(part.pages):
+            return []
+        if name not in self._stamps and (stamp := part.segment.stamp()) is not None:
+            self._stamps.setdefault(name, stamp)
+        return part.segment.missing(part.place, part.pages, self._stamps.get(name))
+
+    def _fetch(self, name: str, runs: list[tuple[_Part, range]]) -> None:
+        """One GET of adjacent pages, and their way onto the disk."""
+        self._handles.forget(lambda segment: segment.evicted)  # an open file keeps its bytes on the disk
+        for part, run in runs:
+            self._folder.reserve(len(run) * PAGE_BYTES + HEAD_BYTES, partial(part.segment.allocate, run))
+        start, stop = _bytes(*runs[0])[0], _bytes(*runs[-1])[1]
+        fetched = self._origin.fetch(ByteRange(name=name, start=start, stop=stop), self._sizes[name])
+        if self._stamps.setdefault(name, fetched.stamp) != fetched.stamp:
+            self._forget(name)
+        with writing_to_cache(self._folder.path):
+            for part, run in runs:
+                first, last = _bytes(part, run)
+                part.segment.write(run, fetched.content[first - start : last - start], fetched.stamp)
+
+    def _forget(self, name: str) -> None:
+        for path in self._file_folder(name).glob(f"*{SEGMENT_SUFFIX}"):
+            path.unlink(missing_ok=True)
+        raise StoreError(
+            f"{self.location}/{name}: is not the file it was when its first bytes were read (its ETag, date or size "
+            "changed), so what was cached of it is thrown away. Start again when nobody changes the store."
+        )
+
+    def _running_pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._config.in_flight, thread_name_prefix="sarmae-fetch")
+            return self._pool
+
+
+def open_remote(location: str, config: CacheConfig | None) -> Objects:
+    """See objects.open_objects."""
+    location = checked_location(location)
+    if config is None:
+        raise ConfigError(f"{location}: a remote store is read through a disk cache; name its folder and its size.")
+    return CachedObjects(Origin(location, config), config)
+
+
+def _joined(ranges: Sequence[ByteRange], size_of: Callable[[ByteRange], int]) -> list[ByteRange]:
+    """Ranges widened to pages, by name and start; those that touch are one."""
+    joined: list[ByteRange] = []
+    for wanted in sorted(ranges, key=lambda wanted: (wanted.name, wanted.start)):
+        start = wanted.start // PAGE_BYTES * PAGE_BYTES
+        stop = min(-(-wanted.stop // PAGE_BYTES) * PAGE_BYTES, size_of(wanted))
+        if joined and joined[-1].name == wanted.name and joined[-1].stop >= start:
+            former = joined.pop()
+            start, stop = former.start, max(stop, former.stop)
+        joined.append(ByteRange(name=wanted.name, start=start, stop=stop))
+    return joined
+
+
+def _bytes(part: _Part, pages: range) -> tuple[int, int]:
+    return part.place.page_bytes(pages)

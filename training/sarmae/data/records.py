@@ -1,0 +1,104 @@
+"""Frozen values that pass between the parts of the stream, and the batch that comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+Codec = Literal["blosc-lz4", "none", "zarr"]  # zarr: anything else, read through zarr-python
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """One image array of a split: how a sample is shaped, encoded and stored.
+
+    labels: of the first axis of a sample (polarisations or bands), in order. Physical value = add_offset +
+    scale_factor * DN; DN 0 means no data. slots: chunks (samples) a shard holds.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    sample_shape: tuple[int, int, int]
+    dtype: Literal["uint8", "uint16"]
+    scale_factor: float
+    add_offset: float
+    units: str
+    slots: int
+    codec: Codec
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one decoded sample."""
+        return int(np.prod(self.sample_shape)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SplitIndex:
+    """What a reader knows of one split of one store before it reads pixels. S samples.
+
+    location: path or URL of the store. digest: of the store's manifest; two stores with the same digest hold the same
+    bytes. files: size of every file of the split by name relative to the store, from the manifest's marker.
+    paired: (S,) bool. keys: (S,) int64, 63-bit hash of the sample_id. enl: (S,) float32, NaN where unmeasured.
+    """
+
+    location: str
+    split: str
+    digest: str
+    files: dict[str, int]
+    sar: ImageSpec
+    optical: ImageSpec | None
+    paired: np.ndarray
+    keys: np.ndarray
+    enl: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """B samples, owned by whoever holds them: nothing is reused under their feet.
+
+    sar: (B, P, H, W), optical: (B, C, H, W) or None where no optical was asked for. Out of the reader both hold digital
+    numbers (uint16, uint8); after `transforms` float32, normalised. paired: (B,) bool; an unpaired sample's optical is
+    all 0 digital numbers, and after `transforms` all 0.0, and must not be looked at. id: (B,) int64, sample_key of the
+    store. enl: (B,) float32, NaN where unmeasured. epoch: the epoch these samples were drawn in, step: the batch's
+    number in it; both are part of the key of every random draw.
+    """
+
+    sar: torch.Tensor
+    optical: torch.Tensor | None
+    paired: torch.Tensor
+    id: torch.Tensor
+    enl: torch.Tensor
+    epoch: int
+    step: int
+
+    def __len__(self) -> int:
+        return self.sar.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> Batch:
+        """The same batch on a device; non_blocking copies overlap with work where the memory is pinned."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def select(self, rows: torch.Tensor) -> Batch:
+        """The samples of a (B,) mask or of a (K,) index, copied."""
+        return self._mapped(lambda tensor: tensor[rows])
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory. Lightning and torch's own loaders call this by its name."""
+        return self._mapped(torch.Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return replace(
+            self,
+            sar=change(self.sar),
+            optical=None if self.optical is None else change(self.optical),
+            paired=change(self.paired),
+            id=change(self.id),
+            enl=change(self.enl),
+        )

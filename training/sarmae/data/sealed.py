@@ -1,0 +1,119 @@
+"""The metadata files of a finished store, each read whole and believed only where its digest holds.
+
+BUILD_COMPLETE.json carries a digest of itself, the digest of manifest-sha256.txt and every file's size; the manifest
+carries every file's sha256. So one flipped bit in a zarr.json or a small array is found before anything is made of it.
+Shards are too large for that: each of their chunks has its own checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sar1m.errors import StoreError
+from sar1m.schema import MANIFEST_FILE, MARKER_FILE, SCHEMA_VERSION
+from sarmae.data.objects import Objects
+
+MAX_MARKER_BYTES = 64 * 2**20  # some 600,000 files: 150 million samples
+MAX_MANIFEST_BYTES = 2 * MAX_MARKER_BYTES
+MAX_JSON_BYTES = 2**20
+REMEDY = "Verify the store (sar1m verify) and copy or build it again."
+
+_LINE = re.compile(r"([0-9a-f]{64})  (\S[^\0\n]*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sealed:
+    """Files of a store with the sizes and digests its maker sealed. digest: of the manifest that holds them."""
+
+    objects: Objects
+    digest: str
+    sizes: Mapping[str, int]
+    sha256: Mapping[str, str]
+
+    def place(self, name: str) -> str:
+        """A file as messages name it."""
+        return f"{self.objects.location}/{name}"
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """A whole file. StoreError where the store has none, it is larger than max_bytes, or it was changed."""
+        size = self.sizes.get(name)
+        if size is None or name not in self.sha256:
+            raise StoreError(f"{self.place(name)}: no such file in the store's manifest. {REMEDY}")
+        if size > max_bytes:
+            raise StoreError(f"{self.place(name)}: {size} bytes, at most {max_bytes} expected of such a file. {REMEDY}")
+        content = self.objects.read(name, max_bytes=size)
+        if hashlib.sha256(content).hexdigest() != self.sha256[name]:
+            raise StoreError(f"{self.place(name)}: damaged: its content differs from its sha256. {REMEDY}")
+        return content
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A file that holds one JSON object, of at most 1 MiB. StoreError as `read`, and for other content."""
+        return parsed_object(self.read(name, max_bytes=MAX_JSON_BYTES), self.place(name))
+
+
+def open_sealed(objects: Objects) -> Sealed:
+    """The seal of a store. StoreError where the location holds no finished store or its marker was damaged."""
+    place = f"{objects.location}/{MARKER_FILE}"
+    marker = parsed_object(_unsealed(objects, MARKER_FILE, MAX_MARKER_BYTES), place)
+    sizes, digest = marker.get("files"), marker.get("manifest_sha256")
+    if marker.get("marker_sha256") != _marker_digest(marker) or not isinstance(digest, str):
+        raise StoreError(f"{place}: damaged: its digest of itself does not hold. {REMEDY}")
+    version = str(marker.get("schema_version"))
+    if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+        raise StoreError(f"{place}: layout version {version}, but {SCHEMA_VERSION} is what this version reads.")
+    if not isinstance(sizes, dict) or not all(type(size) is int and size >= 0 for size in sizes.values()):
+        raise StoreError(f"{place}: `files` is no table of names and sizes. {REMEDY}")
+    return Sealed(objects=objects, digest=digest, sizes=sizes, sha256=manifest_digests(objects, digest))
+
+
+def manifest_digests(objects: Objects, digest: str) -> dict[str, str]:
+    """sha256 by file name. StoreError where the manifest is missing, malformed, or not the one of this digest."""
+    place = f"{objects.location}/{MANIFEST_FILE}"
+    content = _unsealed(objects, MANIFEST_FILE, MAX_MANIFEST_BYTES)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise StoreError(f"{place}: differs from the digest in {MARKER_FILE}. {REMEDY}")
+    entries: dict[str, str] = {}
+    for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
+        match = _LINE.fullmatch(line)
+        if match is None or match[2] in entries:
+            raise StoreError(f"{place}, line {number}: not `sha256  relative/name`: {line[:120]!r}")
+        entries[match[2]] = match[1]
+    return entries
+
+
+def _unsealed(objects: Objects, name: str, max_bytes: int) -> bytes:
+    """One of the two files that no manifest covers."""
+    size = objects.size(name)
+    if size is None:
+        raise StoreError(
+            f"{objects.location}: no {name} here: no finished store. Give the folder or URL in which "
+            "`sar1m build` ended; an interrupted build is finished by running it again."
+        )
+    if size > max_bytes:
+        raise StoreError(f"{objects.location}/{name}: {size} bytes, at most {max_bytes} expected of such a file.")
+    return objects.read(name, max_bytes=size)
+
+
+def parsed_object(content: bytes, place: str) -> dict[str, Any]:
+    """One JSON object. StoreError where the bytes are no JSON, nest too deeply, or hold another type."""
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{place}: no JSON that can be read ({error}). {REMEDY}") from error
+    if not isinstance(parsed, dict):
+        raise StoreError(f"{place}: a JSON object was expected, found {type(parsed).__name__}. {REMEDY}")
+    return parsed
+
+
+def _marker_digest(marker: Mapping[str, Any]) -> str | None:
+    """Of everything in the marker but the digest itself, as the pipeline computes it; None of what has none."""
+    told = {key: value for key, value in marker.items() if key != "marker_sha256"}
+    try:
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    except (ValueError, RecursionError):  # lone surrogates, nesting
+        return None

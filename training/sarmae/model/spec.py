@@ -1,0 +1,103 @@
+"""What a model is, in one frozen record: enough to build it anew and to say what a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sar1m.errors import ConfigError
+
+# width, depth, heads. Sources: Dosovitskiy et al. 2021, table 1 (base, large, huge); Touvron et al. 2021, table 1.
+ENCODER_SIZES: Final = {
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+}
+
+
+def encoder_size(name: str) -> tuple[int, int, int]:
+    """Width, depth and heads of a ViT by its usual name. ConfigError for a name not in ENCODER_SIZES."""
+    if name not in ENCODER_SIZES:
+        known = ", ".join(ENCODER_SIZES)
+        raise ConfigError(f"encoder size '{name}' is not known; give one of {known}, or width, depth and heads")
+    return ENCODER_SIZES[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Shape of a model and what its training step computes. ConfigError where the numbers do not fit together.
+
+    image_px: side of the square input; patch_px divides it. polarisations: names of the input channels, in order.
+    mask_ratio: share of the patches hidden from the encoder. decode_share: share of the hidden patches that is decoded
+    and enters the loss (1: all of them, as in MAE). norm_pix: targets standardised patch by patch. Defaults: ViT-B and
+    MAE's decoder (He et al. 2021).
+    """
+
+    image_px: int = 224
+    patch_px: int = 16
+    polarisations: tuple[str, ...] = ("VV", "VH")
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    mask_ratio: float = 0.75
+    decode_share: float = 1.0
+    norm_pix: bool = True
+
+    def __post_init__(self) -> None:
+        if self.patch_px < 1 or self.image_px < self.patch_px or self.image_px % self.patch_px:
+            raise ConfigError(
+                f"image_px = {self.image_px} is not a multiple of patch_px = {self.patch_px}; "
+                f"the nearest below is {self.image_px // max(self.patch_px, 1) * self.patch_px}"
+            )
+        if not self.polarisations or len(set(self.polarisations)) < len(self.polarisations):
+            raise ConfigError(f"polarisations = {list(self.polarisations)}: expected at least one name, none twice")
+        self._check_transformer("", self.width, self.depth, self.heads)
+        self._check_transformer("decoder_", self.decoder_width, self.decoder_depth, self.decoder_heads)
+        self._check_shares()
+
+    @staticmethod
+    def _check_transformer(prefix: str, width: int, depth: int, heads: int) -> None:
+        if depth < 1 or heads < 1 or width < 4 or width % heads or width % 4:
+            raise ConfigError(
+                f"{prefix}width = {width}, {prefix}depth = {depth}, {prefix}heads = {heads}: expected at least one "
+                "block and one head, and a width that is a multiple of the heads and of 4 (sine and cosine, two axes)"
+            )
+
+    def _check_shares(self) -> None:
+        if not 0 < self.mask_ratio < 1 or not 0 < self.kept < self.patches:
+            raise ConfigError(
+                f"mask_ratio = {self.mask_ratio} of {self.patches} patches leaves {self.kept} visible and "
+                f"{self.patches - self.kept} masked; at least one of each is needed"
+            )
+        if not 0 < self.decode_share <= 1:
+            raise ConfigError(f"decode_share = {self.decode_share}; expected a share above 0 and up to 1")
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_px // self.patch_px
+
+    @property
+    def patches(self) -> int:
+        """N: patches of an image."""
+        return self.grid**2
+
+    @property
+    def kept(self) -> int:
+        """K: patches the encoder sees."""
+        return self.patches - round(self.patches * self.mask_ratio)
+
+    @property
+    def decoded(self) -> int:
+        """M: masked patches that are decoded, at least one."""
+        return max(1, round((self.patches - self.kept) * self.decode_share))
+
+    @property
+    def patch_values(self) -> int:
+        """Pixel values of one patch, all polarisations."""
+        return self.patch_px**2 * len(self.polarisations)

@@ -1,0 +1,1 @@
+"""The pretraining loop: schedule, step, checkpoints, metrics, probes. `loop.py` reads from top to bottom."""

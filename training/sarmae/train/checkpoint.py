@@ -1,0 +1,182 @@
+"""Checkpoints of a run: whole or absent.
+
+    runs/x/checkpoints/
+      step-00000500/
+        model.safetensors          weights of the model, the projector and their moving average
+        optimiser.safetensors      moments of every parameter
+        state.json                 step, position in the stream, configuration, random state, sha256 of the two
+      LATEST                       name of the newest whole one
+
+A checkpoint is written aside, flushed to the disk, renamed, and only then named in LATEST; a kill at any moment leaves
+either the former or the new one. Loading checks the digests and goes back to the newest whole one where LATEST's is
+damaged. Nothing is unpickled: tensors are safetensors, the rest is JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sarmae.errors import CheckpointError
+
+FOLDER: Final = "checkpoints"
+LATEST: Final = "LATEST"
+MODEL_FILE: Final = "model.safetensors"
+OPTIMISER_FILE: Final = "optimiser.safetensors"
+STATE_FILE: Final = "state.json"
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a run needs to go on exactly. model, optimiser: flat names to tensors on the CPU. facts: JSON values (the
+    step done, the stream's position, the configuration, random states)."""
+
+    step: int
+    model: Mapping[str, torch.Tensor]
+    optimiser: Mapping[str, torch.Tensor]
+    facts: Mapping[str, Any]
+
+
+def save(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Writes a checkpoint and names it the latest, then removes all but the `keep` newest. Returns its folder.
+
+    Raises CheckpointError where it cannot be written (a full disk); former checkpoints stay as they are.
+    """
+    folder = run / FOLDER
+    name = f"step-{checkpoint.step:08d}"
+    aside = folder / f".{name}.tmp"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        _write_parts(aside, checkpoint)
+        _replace_folder(aside, folder / name)
+        _write_durably(folder / f".{LATEST}.tmp", name.encode())
+        (folder / f".{LATEST}.tmp").rename(folder / LATEST)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / name}: cannot be written: {error}. Free space or choose another run folder, then start the "
+            "same command again: it goes on from the latest checkpoint."
+        ) from error
+    _prune(folder, keep)
+    return folder / name
+
+
+def load_latest(run: Path) -> Checkpoint | None:
+    """The checkpoint that LATEST names, or else the newest whole one of a run; None where it has none at all.
+
+    Raises CheckpointError where there are checkpoints, but none is whole.
+    """
+    latest = run / FOLDER / LATEST
+    named = latest.read_text(encoding="utf-8", errors="replace") if latest.is_file() else ""
+    refused: list[str] = []
+    for folder in sorted((run / FOLDER).glob("step-*"), key=lambda path: (path.name == named, path.name), reverse=True):
+        try:
+            return load(folder)
+        except CheckpointError as error:
+            refused.append(str(error))
+    if refused:
+        raise CheckpointError("No checkpoint of this run is whole:\n" + "\n".join(refused))
+    return None
+
+
+def load(folder: Path) -> Checkpoint:
+    """One checkpoint, its digests checked. Raises CheckpointError naming the file that is missing or damaged."""
+    facts = _read_facts(folder)
+    tensors = {}
+    for name in (MODEL_FILE, OPTIMISER_FILE):
+        path = folder / name
+        try:
+            if _digest(path) != facts["sha256"][name]:
+                raise CheckpointError(f"{path}: damaged: its sha256 is not the one in {STATE_FILE}. {_REMEDY}")
+            tensors[name] = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}. {_REMEDY}") from error
+    return Checkpoint(
+        step=facts["step"], model=tensors[MODEL_FILE], optimiser=tensors[OPTIMISER_FILE], facts=facts["facts"]
+    )
+
+
+_REMEDY: Final = "Remove this checkpoint's folder to go on from the one before, or fetch it again."
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / STATE_FILE
+    try:
+        text = path.read_bytes()
+        facts = json.loads(text)
+        known = facts["format"]
+        complete = isinstance(facts["step"], int) and isinstance(facts["facts"], dict) and len(facts["sha256"]) == 2
+        own = facts.pop("own_sha256")
+        if own != _facts_digest(facts) or not complete:
+            raise ValueError("its digest of itself does not hold")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}. {_REMEDY}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}). {_REMEDY}") from error
+    if known != FORMAT:
+        raise CheckpointError(f"{path}: format {known}, this version reads {FORMAT}. Use the version that wrote it.")
+    return dict(facts)
+
+
+def _write_parts(folder: Path, checkpoint: Checkpoint) -> None:
+    sha256 = {}
+    for name, tensors in ((MODEL_FILE, checkpoint.model), (OPTIMISER_FILE, checkpoint.optimiser)):
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / name)
+        sha256[name] = _digest(folder / name)
+        _sync(folder / name)
+    facts = {"format": FORMAT, "step": checkpoint.step, "sha256": sha256, "facts": checkpoint.facts}
+    told = json.dumps({**facts, "own_sha256": _facts_digest(facts)}, sort_keys=True, indent=1)
+    _write_durably(folder / STATE_FILE, told.encode())
+    _sync(folder)
+
+
+def _facts_digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _replace_folder(aside: Path, final: Path) -> None:
+    """The same step may be written again after a resume from an older checkpoint."""
+    former = final.with_name(f".{final.name}.old")
+    shutil.rmtree(former, ignore_errors=True)
+    if final.exists():
+        final.rename(former)
+    aside.rename(final)
+    _sync(final.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _prune(folder: Path, keep: int) -> None:
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

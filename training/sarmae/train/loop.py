@@ -1,0 +1,194 @@
+"""The loop: batches in, steps taken, told and saved, until the last step or until the batch system asks to stop.
+
+    with world(...) as here:
+        run = set_up(config, folder, here)      # goes on from the latest checkpoint by itself
+        train(run, ...)
+
+After a kill at any moment the same command goes on from the latest checkpoint; on a CPU with the same number of
+processes, every loss is then bit for bit what it would have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from sarmae.config import PretrainConfig
+from sarmae.data.records import Batch
+from sarmae.train.guard import Guard
+from sarmae.train.metrics import Metrics, Stopwatch, matmul_ceiling
+from sarmae.train.panels import panel
+from sarmae.train.parallel import world
+from sarmae.train.preemption import Preemption
+from sarmae.train.probe import probe
+from sarmae.train.setup import Run, set_up
+from sarmae.train.step import StepResult
+
+CONFIG_FILE = "config.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a log step tells: means over the steps since the last one. utilisation: model FLOPs over the measured matmul
+    ceiling of all ranks; data_wait: share of the time spent waiting for samples; bad_steps: so far, without effect."""
+
+    step: int
+    steps: int
+    loss: float
+    mae: float
+    sarc: float
+    gradient_norm: float
+    lr: float
+    images_per_s: float
+    utilisation: float
+    data_wait: float
+    seconds_left: float
+    bad_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended. exit_code: 0 after the last step, else what the batch system shall see."""
+
+    step: int
+    exit_code: int
+    last: Progress | None
+
+
+class Watch(Protocol):
+    """Who is told while a run goes on, on rank 0 alone."""
+
+    def note(self, text: str) -> None:
+        """A line worth reading."""
+
+    def progress(self, progress: Progress) -> None:
+        """A log step."""
+
+
+def pretrain(config: PretrainConfig, folder: Path, watch: Watch) -> Outcome:
+    """Trains in a folder, made if need be; goes on there where a former run of the same configuration stopped.
+
+    Raises ConfigError, StoreError, CheckpointError or NonFiniteError; what was saved before stays whole.
+    """
+    with world(config.train.device) as here, Preemption() as preemption:
+        folder.mkdir(parents=True, exist_ok=True)
+        run = set_up(config, folder, here)
+        if not here.leads:
+            return _train(run, preemption, Ledger(run, None, None))
+        (folder / CONFIG_FILE).write_text(config.to_toml(), encoding="utf-8")
+        _introduce(run, watch)
+        with Metrics(folder, resumed_at=run.step) as metrics:
+            outcome = _train(run, preemption, Ledger(run, metrics, watch))
+        if outcome.exit_code:
+            watch.note(f"Stopped at step {outcome.step}, saved. The same command goes on from there.")
+        return outcome
+
+
+def _introduce(run: Run, watch: Watch) -> None:
+    weights = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
+    watch.note(
+        f"{len(run.loader)} batches of {run.config.train.global_batch} an epoch; {weights / 1e6:.1f} M weights; "
+        f"{run.here.size} x {run.here.device} in {'bfloat16' if run.autocast else 'float32'}"
+    )
+    if run.step:
+        watch.note(f"Going on from the checkpoint of step {run.step}.")
+
+
+def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:
+    train, guard = run.config.train, Guard(run.config.train.max_bad_steps)
+    last: Progress | None = None
+    stop = run.step >= train.steps
+    for batch in _batches(run, ledger.stopwatch) if not stop else ():
+        result = run.stepper(run.step, run.make_views(batch), run.average)
+        run.step += 1
+        guard.note(run.step, result, batch.id)
+        ledger.add(result)
+        closing = run.step % train.log_every == 0 or run.here.size == 1
+        stop = run.step == train.steps or (closing and run.here.any(preemption.asked))
+        if stop or run.step % train.log_every == 0:
+            guard.check()
+            last = ledger.close(guard.total)
+        if stop or run.step % train.checkpoint_every == 0:
+            run.save()
+        _look(run, ledger)
+        if stop:
+            break
+    return Outcome(step=run.step, exit_code=preemption.exit_code if preemption.asked else 0, last=last)
+
+
+def _batches(run: Run, stopwatch: Stopwatch) -> Iterator[Batch]:
+    """Batches without end, epoch after epoch; the wait for each is measured."""
+    while True:
+        stopwatch.waiting()
+        for batch in run.loader:
+            stopwatch.got()
+            yield batch
+            stopwatch.waiting()
+
+
+def _look(run: Run, ledger: Ledger) -> None:
+    """Now and then: what a linear probe makes of the features, and a picture of what is reconstructed."""
+    train = run.config.train
+    if train.probe_every and run.step % train.probe_every == 0:
+        ledger.tell(probe(run))
+    if train.panel_every and run.step % train.panel_every == 0:
+        ledger.show("reconstruction", panel(run))
+
+
+class Ledger:
+    """Sums up steps between two log steps, over all ranks, and tells the user and the files on rank 0."""
+
+    def __init__(self, run: Run, metrics: Metrics | None, watch: Watch | None) -> None:
+        self.stopwatch = Stopwatch()
+        self._run, self._metrics, self._watch = run, metrics, watch
+        self._ceiling = matmul_ceiling(run.here.device, bf16=run.autocast)
+        self._results: list[StepResult] = []
+        self.stopwatch.lap()  # what came before was setting up
+
+    def add(self, result: StepResult) -> None:
+        """A step, not waited for."""
+        self._results.append(result)
+
+    def close(self, bad_steps: int) -> Progress:
+        """Waits for the device, sums up the steps since the last log step, and tells. Every rank must call it."""
+        run, steps = self._run, len(self._results)
+        sums = torch.stack([torch.stack([r.mae, r.sarc, r.gradient_norm]) for r in self._results]).double().sum(dim=0)
+        mae, sarc, norm = (run.here.sum(sums) / (steps * run.here.size)).tolist()
+        self._results.clear()
+        seconds, waited = self.stopwatch.lap()
+        rate = steps * run.config.train.global_batch / seconds
+        progress = Progress(
+            step=run.step,
+            steps=run.config.train.steps,
+            loss=mae + run.config.sarc.weight * sarc,
+            mae=mae,
+            sarc=sarc,
+            gradient_norm=norm,
+            lr=run.stepper.schedule(run.step - 1),
+            images_per_s=rate,
+            utilisation=rate * run.flops_per_sample / (self._ceiling * run.here.size),
+            data_wait=waited / seconds,
+            seconds_left=(run.config.train.steps - run.step) * seconds / steps,
+            bad_steps=bad_steps,
+        )
+        if self._watch:
+            self._watch.progress(progress)
+        self.tell({name: value for name, value in asdict(progress).items() if name not in _NOT_SCALARS})
+        return progress
+
+    def tell(self, values: Mapping[str, float]) -> None:
+        """Scalars of the present step."""
+        if self._metrics:
+            self._metrics.write(self._run.step, values)
+
+    def show(self, name: str, picture: torch.Tensor) -> None:
+        """A picture of the present step, (3, H, W) uint8: into TensorBoard and as a PNG beside the metrics."""
+        if self._metrics:
+            self._metrics.picture(self._run.step, name, picture)
+
+
+_NOT_SCALARS = ("step", "steps", "seconds_left")

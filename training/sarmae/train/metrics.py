@@ -1,0 +1,103 @@
+"""What a run tells: a JSON line and TensorBoard scalars a log step, and the figures of speed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+_MATMUL_SIZES = {"cpu": 1024, "cuda": 8192}
+_MATMUL_REPEATS = 5
+
+
+class Metrics:
+    """Writes metrics.jsonl and TensorBoard files into a run's folder. A context; lines are flushed as they come.
+
+    Lines after step `resumed_at` are dropped first: they tell of steps that will be taken again.
+    """
+
+    def __init__(self, run: Path, *, resumed_at: int) -> None:
+        self._path = run / METRICS_FILE
+        kept = [line for line in _lines(self._path) if line["step"] <= resumed_at]
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self._board = SummaryWriter(run / "tensorboard", purge_step=resumed_at + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._board.close()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Scalars of a step, by name; one that is not finite is null, as JSON has it."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **finite}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: torch.Tensor) -> None:
+        """An RGB picture, (3, H, W) uint8."""
+        self._board.add_image(name, image, step)
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    """The whole lines of a metrics file; a line that a kill cut short is none."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+class Stopwatch:
+    """Seconds since the last lap, and of these the seconds waited for samples."""
+
+    def __init__(self) -> None:
+        self._lap = self._since = time.perf_counter()
+        self._waited = 0.0
+
+    def waiting(self) -> None:
+        """The wait for a batch begins."""
+        self._since = time.perf_counter()
+
+    def got(self) -> None:
+        """It is over."""
+        self._waited += time.perf_counter() - self._since
+
+    def lap(self) -> tuple[float, float]:
+        """(seconds, seconds waited) since the last lap."""
+        now = time.perf_counter()
+        seconds, waited = now - self._lap, self._waited
+        self._lap, self._waited = now, 0.0
+        return seconds, waited
+
+
+def matmul_ceiling(device: torch.device, *, bf16: bool) -> float:
+    """Operations a second that this device reaches in plain square matrix products of the run's precision: the measured
+    ceiling against which utilisation is stated. Some tenths of a second."""
+    size = _MATMUL_SIZES.get(device.type, 4096)
+    one = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
+    best = float("inf")
+    for _ in range(_MATMUL_REPEATS):
+        _synchronise(device)
+        started = time.perf_counter()
+        one @ one
+        _synchronise(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

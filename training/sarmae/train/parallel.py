@@ -1,0 +1,99 @@
+"""One process or many: what torchrun sets up, DDP and FSDP2, and sums over the ranks.
+
+`torchrun --nproc-per-node N -m sarmae pretrain ...` starts N ranks; without it there is one. The gradient of the
+global batch is the same either way: DDP averages over ranks, each of which holds an equal share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import distributed, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from sar1m.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among all. device: what it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Rank 0 writes logs and checkpoints."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over the ranks, in place."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so: signals reach ranks at different moments, the stop must be common."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`: the local rank's GPU where there is one, else the CPU. Raises ConfigError for a device not here."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if name == "auto":
+        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"train.device: {name!r} cannot be used here: {error}. Set train.device=auto.") from error
+    return device
+
+
+@contextmanager
+def world(device_name: str) -> Iterator[World]:
+    """This process's place; joins the other ranks where torchrun started them, and leaves them in the end."""
+    device = pick_device(device_name)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(rank=0, size=1, device=device)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(rank=distributed.get_rank(), size=distributed.get_world_size(), device=device)
+    finally:
+        distributed.destroy_process_group()
+
+
+def spread(
+    model: nn.Module, blocks: list[nn.Module], here: World, how: Literal["ddp", "fsdp"], *, bf16: bool
+) -> nn.Module:
+    """The model over all ranks. ddp: a copy each, gradients averaged while they are computed. fsdp: parameters,
+    gradients and moments of every block in `blocks` and of the rest are sharded (FSDP2), computed in bfloat16 if asked,
+    reduced in float32."""
+    if here.size == 1:
+        return model
+    if how == "ddp":
+        return DistributedDataParallel(model, device_ids=[here.device] if here.device.type == "cuda" else None)
+    policy = (
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bf16 else MixedPrecisionPolicy()
+    )
+    for block in blocks:
+        fully_shard(block, mp_policy=policy)
+    fully_shard(model, mp_policy=policy)
+    return model

@@ -1,0 +1,217 @@
+"""From a configuration to a run that is ready to take steps: stream, model, teacher, optimiser, and where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sar1m.errors import ConfigError
+from sarmae.config import DataConfig, ModelConfig, PretrainConfig
+from sarmae.data.objects import CacheConfig
+from sarmae.data.records import ImageSpec
+from sarmae.data.stream import LoaderSettings, ShardLoader
+from sarmae.model.flops import step_flops
+from sarmae.model.sarmae import SarMae, build_model
+from sarmae.model.spec import ModelSpec, encoder_size
+from sarmae.teachers import Anchors, open_anchors
+from sarmae.train import checkpoint
+from sarmae.train.ema import MovingAverage
+from sarmae.train.objective import Objective, Projector
+from sarmae.train.parallel import World, spread
+from sarmae.train.schedule import Schedule, scaled_rate
+from sarmae.train.state import gather, restore
+from sarmae.train.step import Stepper, StepSettings
+from sarmae.train.views import MakeViews
+
+GB = 10**9
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A run under way. step: steps taken so far; everything else is fixed once it is set up."""
+
+    config: PretrainConfig
+    folder: Path
+    here: World
+    loader: ShardLoader
+    make_views: MakeViews
+    model: SarMae
+    stepper: Stepper
+    average: MovingAverage | None
+    autocast: bool
+    step: int = 0
+
+    @property
+    def flops_per_sample(self) -> int:
+        """Operations of one training step a sample, teacher and projector left out."""
+        return step_flops(self.model.spec).step
+
+    def save(self) -> None:
+        """Writes a checkpoint; every rank must call it."""
+        weights, moments = gather(self.stepper.objective, self.stepper.optimiser, self.average)
+        if self.here.leads:
+            facts = {"stream": self.loader.state_dict(), "config": self.config.model_dump(mode="json")}
+            whole = checkpoint.Checkpoint(step=self.step, model=weights, optimiser=moments, facts=facts)
+            checkpoint.save(self.folder, whole, keep=self.config.train.keep)
+        self.here.wait()
+
+    def resume(self) -> None:
+        """Goes on from the latest whole checkpoint of the folder, if there is one.
+
+        Raises CheckpointError where none is whole or the model is another, ConfigError where the stream is."""
+        saved = checkpoint.load_latest(self.folder)
+        if saved is None:
+            return
+        _check_same_run(saved.facts["config"], self.config, self.folder)
+        restore(self.stepper.objective, self.stepper.optimiser, self.average, (saved.model, saved.optimiser))
+        self.loader.load_state_dict(saved.facts["stream"])
+        self.step = saved.step
+
+
+def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
+    """A run at its first step, or at its latest checkpoint. Raises ConfigError, StoreError or CheckpointError."""
+    anchors = open_anchors(config, here.device)
+    loader = _open_loader(config, folder, optical=anchors is not None and anchors.needs_optical)
+    spec = model_spec(config.model, config.data, loader.sar)
+    model = build_model(spec, loader.statistics, seed=config.train.seed)
+    objective = Objective(model, _projector(config, spec, anchors)).to(here.device)
+    autocast = _computes_in_bf16(config, here.device)
+    average = None if config.train.ema is None else MovingAverage(objective, config.train.ema)
+    run = Run(
+        config=config,
+        folder=folder,
+        here=here,
+        loader=loader,
+        make_views=MakeViews(config, (loader.sar, loader.optical), anchors, patches=spec.patches, device=here.device),
+        model=model,
+        stepper=_stepper(config, objective, here, autocast=autocast),
+        average=average,
+        autocast=autocast,
+    )
+    run.resume()
+    return run
+
+
+def model_spec(model: ModelConfig, data: DataConfig, sar: ImageSpec) -> ModelSpec:
+    """The model for a stream's SAR array. Raises ConfigError where the numbers do not fit together."""
+    width, depth, heads = encoder_size(model.size)
+    if model.width is not None and model.depth is not None and model.heads is not None:
+        width, depth, heads = model.width, model.depth, model.heads
+    return ModelSpec(
+        image_px=data.crop_px,
+        patch_px=model.patch_px,
+        polarisations=sar.labels,
+        width=width,
+        depth=depth,
+        heads=heads,
+        **model.model_dump(include={"decoder_width", "decoder_depth", "decoder_heads"}),
+        **model.model_dump(include={"mask_ratio", "decode_share", "norm_pix"}),
+    )
+
+
+def _open_loader(config: PretrainConfig, folder: Path, *, optical: bool) -> ShardLoader:
+    if not config.data.stores:
+        raise ConfigError("data.stores: no store to train on. Give --data FOLDER (make pretrain DATA=build/sample).")
+    data = config.data
+    settings = LoaderSettings(
+        global_batch=config.train.global_batch,
+        seed=config.train.seed,
+        threads=data.threads,
+        prefetch=data.prefetch,
+        optical=optical,
+        order=data.order,
+        weights=data.weights,
+        unpaired_share=data.unpaired_share,
+        max_faults=data.max_faults,
+        published_px=data.published_px,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return ShardLoader(data.stores, settings, cache=_cache(data, folder))
+
+
+def _cache(data: DataConfig, folder: Path) -> CacheConfig:
+    root = folder / "cache" if data.cache is None else Path(data.cache)
+    return CacheConfig(root=root, max_bytes=round(data.cache_gb * GB))
+
+
+def _projector(config: PretrainConfig, spec: ModelSpec, anchors: Anchors | None) -> Projector | None:
+    if anchors is None:
+        return None
+    return Projector(spec.width, config.sarc.hidden, anchors.width, seed=config.train.seed)
+
+
+def _computes_in_bf16(config: PretrainConfig, device: torch.device) -> bool:
+    if config.train.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return config.train.precision == "bf16"
+
+
+def _stepper(config: PretrainConfig, objective: Objective, here: World, *, autocast: bool) -> Stepper:
+    train = config.train
+    if train.global_batch % here.size:
+        raise ConfigError(
+            f"train.global_batch: {train.global_batch} cannot be shared by {here.size} processes equally."
+        )
+    blocks: list[nn.Module] = [*objective.model.encoder.blocks, *objective.model.decoder.blocks]
+    spread_out = spread(objective, blocks, here, train.parallel, bf16=autocast)
+    if train.compile:
+        spread_out.compile()
+    schedule = Schedule(
+        peak=(peak := scaled_rate(train.lr, train.global_batch)),
+        floor=peak * train.min_lr_share,
+        warmup_steps=train.warmup_steps,
+        steps=train.steps,
+    )
+    how = StepSettings(
+        micro_batch=train.micro_batch or train.global_batch // here.size,
+        weight=config.sarc.weight,
+        clip=train.clip,
+        autocast=autocast,
+    )
+    return Stepper(spread_out, _optimiser(spread_out, config), schedule, how, here)
+
+
+def _optimiser(objective: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:
+    """Fused AdamW; no decay of biases, norms and tokens (He et al. 2021, appendix A: all that has one axis)."""
+    trained = [weight for weight in objective.parameters() if weight.requires_grad]
+    flat = [weight for weight in trained if weight.squeeze().ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": [weight for weight in trained if weight.squeeze().ndim > 1]},
+            {"params": flat, "weight_decay": 0.0},
+        ],
+        lr=config.train.lr,
+        betas=config.train.betas,
+        weight_decay=config.train.weight_decay,
+        fused=True,
+    )
+
+
+_MAY_CHANGE = {
+    "data": {"threads", "prefetch", "cache", "cache_gb", "max_faults"},
+    "train": {
+        *("micro_batch", "device", "parallel", "compile", "log_every", "checkpoint_every", "keep"),
+        *("probe_every", "panel_every", "max_bad_steps"),
+    },
+    "sarc": {"cache", "weights"},
+}
+
+
+def _check_same_run(saved: dict[str, Any], config: PretrainConfig, folder: Path) -> None:
+    """Raises ConfigError where a key that shapes the result is not what it was when the run began."""
+    present = config.model_dump(mode="json")
+    changed = [
+        f"{section}.{key}: {saved[section].get(key)!r} in the run, {value!r} now"
+        for section in ("data", "model", "sare", "sarc", "train")
+        for key, value in present[section].items()
+        if key not in _MAY_CHANGE.get(section, ()) and key != "stores" and saved[section].get(key) != value
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a run of another configuration:\n  " + "\n  ".join(changed) + "\nGive its own "
+            f"(--config {folder / 'config.toml'}), or another OUT for a new run."
+        )

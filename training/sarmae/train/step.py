@@ -1,0 +1,134 @@
+"""One optimisation step: micro-batches, gradients, clipping, the guard against non-finite values, the update."""
+
+# B batch, N patches, T teacher width
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from sarmae.train.ema import MovingAverage
+from sarmae.train.objective import Losses, paired_shares
+from sarmae.train.parallel import World
+from sarmae.train.schedule import Schedule
+
+
+class Views(NamedTuple):
+    """What a step looks at, on the device. input_db, target_db: (B, P, S, S) dB, NaN: no data. noise: (B, N). anchors:
+    (B, N, T) or None. paired: (B,) bool."""
+
+    input_db: Tensor
+    target_db: Tensor
+    noise: Tensor
+    anchors: Tensor | None
+    paired: Tensor
+
+
+class StepResult(NamedTuple):
+    """Tensors on the device, not yet waited for. mae, sarc: of the rank's whole batch, to be averaged over the
+    ranks; gradient_norm: over all ranks,
+    before clipping; bad: whether it was not finite, so that nothing was updated; per_sample: (B,) reconstruction errors
+    of the rank's samples."""
+
+    mae: Tensor
+    sarc: Tensor
+    gradient_norm: Tensor
+    bad: Tensor
+    per_sample: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """micro_batch: samples a forward pass. weight: lambda of the anchors. clip: largest gradient norm, None for none.
+    autocast: computes matrix products in bfloat16."""
+
+    micro_batch: int
+    weight: float
+    clip: float | None
+    autocast: bool
+
+
+class Stepper:
+    """Takes steps on an objective, which may be wrapped for many ranks. Never waits for the device."""
+
+    def __init__(
+        self, objective: nn.Module, optimiser: torch.optim.Optimizer, schedule: Schedule, how: StepSettings, here: World
+    ) -> None:
+        self.objective, self.optimiser, self.schedule, self.how, self.here = objective, optimiser, schedule, how, here
+        self._trained = [weight for weight in objective.parameters() if weight.requires_grad]
+
+    def __call__(self, step: int, views: Views, average: MovingAverage | None) -> StepResult:
+        """Step number `step`, from 0."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule(step)
+        mae, sarc, per_sample = self._accumulate(views)
+        norm = self._gradient_norm()
+        bad = ~torch.isfinite(norm)
+        if self.how.clip is not None:
+            scale = (self.how.clip / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_([weight.grad for weight in self._trained if weight.grad is not None], scale)
+        self._update(bad)
+        if average is not None:
+            average.update(self.objective)
+        return StepResult(mae, sarc, norm, bad, per_sample)
+
+    def _accumulate(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of the whole batch, from equal passes over its micro-batches."""
+        total = self.here.sum(views.paired.sum().float())
+        share = paired_shares(views.paired, total, self.here.size)
+        self.optimiser.zero_grad(set_to_none=True)
+        samples = len(views.paired)
+        mae, sarc = torch.zeros((), device=share.device), torch.zeros((), device=share.device)
+        errors = []
+        for part in _parts(samples, self.how.micro_batch):
+            weight = (part.stop - part.start) / samples
+            with self._without_reduction(last=part.stop == samples):
+                losses = self._forward(views, share, part)
+                (losses.mae * weight + losses.sarc * self.how.weight).backward()
+            mae += losses.mae.detach() * weight
+            sarc += losses.sarc.detach()
+            errors.append(losses.per_sample)
+        return mae, sarc, torch.cat(errors)
+
+    def _forward(self, views: Views, share: Tensor, part: slice) -> Losses:
+        anchors = None if views.anchors is None else views.anchors[part]
+        with torch.autocast(self.here.device.type, dtype=torch.bfloat16, enabled=self.how.autocast):
+            losses: Losses = self.objective(
+                views.input_db[part], views.target_db[part], views.noise[part], anchors, share[part]
+            )
+        return losses
+
+    def _without_reduction(self, *, last: bool) -> AbstractContextManager[None]:
+        """DDP sums over ranks in the last pass alone."""
+        if isinstance(self.objective, DistributedDataParallel) and not last:
+            return self.objective.no_sync()
+        return nullcontext()
+
+    def _gradient_norm(self) -> Tensor:
+        gradients = [weight.grad for weight in self._trained if weight.grad is not None]
+        norms = torch.stack([_whole(part) for part in torch._foreach_norm(gradients)])
+        norm: Tensor = torch.linalg.vector_norm(norms)
+        return norm
+
+    def _update(self, bad: Tensor) -> None:
+        """The fused optimiser leaves everything as it was where found_inf is 1, without asking the host."""
+        self.optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
+        self.optimiser.grad_scale = None  # type: ignore[attr-defined]
+        self.optimiser.step()
+
+
+def _whole(norm: Tensor) -> Tensor:
+    """The norm of a sharded gradient over all its shards."""
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def _parts(samples: int, micro_batch: int) -> Iterator[slice]:
+    for start in range(0, samples, micro_batch):
+        yield slice(start, min(start + micro_batch, samples))

@@ -1,0 +1,54 @@
+"""From a batch of digital numbers to what a step looks at: crop and flips, decibels, speckle, mask, anchors.
+
+Every draw is keyed by (seed, epoch, sample id): a sample meets the same fate at any world size, in any batch, after any
+resume. All of it happens on the batch's device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from sarmae.config import PretrainConfig
+from sarmae.data.draws import DrawKey, uniform
+from sarmae.data.records import Batch, ImageSpec
+from sarmae.data.transforms import CropFlip, Dequantise, crop_flip
+from sarmae.speckle import Sare
+from sarmae.teachers import Anchors
+from sarmae.train.step import Views
+
+MASK_STREAM = "mask"
+
+
+class MakeViews:
+    """Batches to views. patches: N of the model."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        images: tuple[ImageSpec, ImageSpec | None],
+        anchors: Anchors | None,
+        *,
+        patches: int,
+        device: torch.device,
+    ) -> None:
+        self._seed, self._patches, self._device = config.train.seed, patches, device
+        flips = config.data.flips
+        self._crop = CropFlip(size_px=config.data.crop_px, align=config.data.align, flip_rows=flips, flip_cols=flips)
+        self._dequantise = Dequantise(*images)
+        self._sare = Sare(config.sare, seed=config.train.seed)
+        self._anchors = anchors
+        height_px, width_px = images[0].sample_shape[-2:]
+        self._crop.check(height_px, width_px)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Views:
+        """Views on the device of the run. An unpaired sample's anchors are not to be looked at."""
+        cut = crop_flip(batch.to(self._device), self._crop, self._seed)
+        values = self._dequantise(cut.batch)
+        input_db, target_db = self._sare(values)
+        key = DrawKey(seed=self._seed, epoch=values.epoch, stream=MASK_STREAM)
+        noise = uniform(key, values.id, self._patches)
+        anchors = None if self._anchors is None else self._anchors(replace(cut, batch=values))
+        return Views(input_db, target_db, noise, anchors, values.paired)

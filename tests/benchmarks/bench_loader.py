@@ -5,7 +5,8 @@
 8,192 samples of 256 px, written once for every contender (`loader_store`, `loader_peers`; some 25 GB of scratch space,
 kept for the next run; --clean removes it at the end). Every figure comes from a process of its own; rounds take the
 contenders in turn, each round in another order. --python: an interpreter with torch and requirements-peers.txt, this
-one by default. Writes results/loader.{json,md}. About 20 minutes, of which five for the data; --quick some four.
+one by default. Writes results/loader.{json,md}. About 25 minutes on two quiet cores, of which five for the
+data; --quick some six.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Size:
     seconds: float  # a window
 
 
-FULL = Size(samples=8192, peer_samples=4096, rounds=3, seconds=3.0)
+FULL = Size(samples=8192, peer_samples=4096, rounds=3, seconds=2.0)
 QUICK = Size(samples=2048, peer_samples=2048, rounds=1, seconds=1.5)
 
 
@@ -98,11 +99,13 @@ def run_round(launch: Launcher, entries: Sequence[Entry], seconds: float, ledger
         try:
             if not entry.label.startswith("limit"):
                 page_cache.evict(entry.folder)
-                ledger.cold[entry.label, workers[-1]].append(_run(launch, entry, workers[-1], seconds, "cold"))
+                result = _run(launch, entry, workers[-1], seconds, "cold")
+                ledger.cold[entry.label, workers[-1]].append(result)
             if not entry.facts["once_only"]:
                 page_cache.warm(entry.folder)
                 for number in workers:
-                    ledger.warm[entry.label, number].append(_run(launch, entry, number, seconds, "warm"))
+                    result = _run(launch, entry, number, seconds, "warm")
+                    ledger.warm[entry.label, number].append(result)
         except RunError as error:
             ledger.failed[entry.label] = str(error)
             print(f"failed {entry.label}: {error}", flush=True)

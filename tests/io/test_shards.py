@@ -36,6 +36,8 @@ def write_split(group, images, pixels, paired):
         {
             "sample_id": [f"s{i}" for i in range(len(paired))],
             "paired": paired,
+            "enl": 4.4,
+            "land_cover": [{"Cropland": 0.6, "Tree cover": 0.4}] * len(paired),
             "lon": np.linspace(0, 1, len(paired)),
             "lat": np.linspace(5, 6, len(paired)),
         }

@@ -78,6 +78,8 @@ def test_time_and_place_are_asked_for(both, delivered, tmp_path):
     day = replace(QUERY, first=delivered.start, last=delivered.start + timedelta(hours=1))
     assert len(list(service.search(day))) == 1
     assert list(service.search(replace(day, first=delivered.start + timedelta(seconds=0.1)))) == []
+    just = replace(day, first=delivered.start - timedelta(hours=1), last=delivered.start + timedelta(seconds=0.1))
+    assert len(list(service.search(just))) == 1  # the interface takes whole seconds
     assert list(service.search(replace(QUERY, box=(-20.0, 1.0, -19.0, 2.0)))) == []
     assert list(service.search(replace(QUERY, polarisations=("HH",)))) == []
 

@@ -30,6 +30,8 @@ class DataConfig(Section):
     threads: int = Field(default=2, ge=0, le=256)
     prefetch: int = Field(default=4, ge=1, le=64)
     order: Literal["auto", "full", "lanes"] = "auto"
+    lanes: int | None = Field(default=None, ge=1)
+    window: int | None = Field(default=None, ge=1)
     weights: tuple[float, ...] | None = None
     unpaired_share: float | None = Field(default=None, ge=0, le=1)
     max_faults: int = Field(default=0, ge=0)
@@ -63,27 +65,34 @@ class ModelConfig(Section):
 
 
 class SareConfig(Section):
-    """Extra speckle on the input. speckle: the model, `none` switches it off. probability: of a sample to get any.
-    min_looks, max_looks: drawn log-uniformly per sample: looks of the factor (gamma, correlated), or looks that are
-    kept of the scene's own (thinning); lognormal looks at sigma_max instead, uniform from 0. enl: looks of the
-    scenes; None takes the store's, and default_enl where it has none. correlation_px: 1/e length of the correlated
-    field. target: of thinning, `complement` is the independent other part of the thinned pair, `clean` the scene as
-    it is."""
+    """Extra speckle on the input. speckle: the model (sarmae.speckle.Sare says what each does), `none` switches it off.
+    probability: of a sample to get any. min_looks, max_looks: drawn log-uniformly per sample: looks of the factor
+    (gamma, correlated), or looks that are kept of the scene's own (both thinnings), at most 0.9 of them. sigma_max:
+    lognormal's sigma is uniform from 0 to it. enl: looks of the scenes, for thinning; None takes the store's, and
+    default_enl where it has none. correlation_px: lag at which intensities of the correlated models correlate by 1/e;
+    1.4 is a GRD image on its 10 m grid. target: of thinning, `complement` is the independent other part of the thinned
+    pair, `clean` the scene as it is."""
 
-    speckle: Literal["gamma", "thinning", "correlated", "lognormal", "none"] = "gamma"
+    speckle: Literal["gamma", "correlated", "thinning", "correlated_thinning", "lognormal", "none"] = "gamma"
     probability: float = Field(default=1.0, ge=0, le=1)
-    min_looks: float = Field(default=1.0, gt=0)
+    min_looks: float = Field(default=1.0, ge=0.5)
     max_looks: float = Field(default=16.0, gt=0)
     sigma_max: float = Field(default=0.7, gt=0)
     enl: float | None = Field(default=None, gt=0)
     default_enl: float = Field(default=4.4, gt=0)
-    correlation_px: float = Field(default=1.0, gt=0)
+    correlation_px: float = Field(default=1.4, gt=0, le=32)
     target: Literal["clean", "complement"] = "clean"
 
     @model_validator(mode="after")
     def _looks_in_order(self) -> Self:
         if self.min_looks > self.max_looks:
             raise ValueError(f"min_looks {self.min_looks} is above max_looks {self.max_looks}")
+        return self
+
+    @model_validator(mode="after")
+    def _complement_of_thinning(self) -> Self:
+        if self.target == "complement" and not self.speckle.endswith("thinning"):
+            raise ValueError(f"target 'complement' goes with a thinning model, speckle is {self.speckle!r}")
         return self
 
 

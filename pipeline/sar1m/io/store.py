@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ def shard_path(group: Path, array: str, shard: int) -> Path:
 
 def group_files(images: list[ImageArray], samples: pd.DataFrame, attributes: Mapping[str, Any]) -> dict[str, bytes]:
     """A split's group without the shards, as file contents by relative name: zarr.json of every array, coordinates,
-    and the per-sample arrays paired, sample_key, sample_id, enl, lon, lat. samples: this split's rows in store order."""
+    and the per-sample arrays paired, sample_key, sample_id, enl, land_cover, lon, lat. samples: this split's rows in
+    store order."""
     files: dict[str, Buffer] = {}
     root = zarr.create_group(MemoryStore(files), zarr_format=3, attributes=dict(attributes))
     for image in images:
@@ -84,7 +86,28 @@ def _write_columns(root: zarr.Group, samples: pd.DataFrame) -> None:
             dimension_names=("sample",),
             attributes={"units": units, "long_name": long_name},
         )
+    _write_land_cover(root, samples)
     array = root.create_array(
         "sample_id", shape=ids.shape, chunks=(max(len(ids), 1),), dtype="str", dimension_names=("sample",)
     )
     array[:] = ids
+
+
+def _write_land_cover(root: zarr.Group, samples: pd.DataFrame) -> None:
+    """The class that covers most of each sample, as CF flags: 0 is unknown, the others are counted by name."""
+    covers: list[dict[str, float]] = [dict(row or {}) for row in samples["land_cover"]]
+    largest = [max(cover, key=lambda name: cover[name]) if cover else None for cover in covers]
+    names = sorted({name for name in largest if name is not None})
+    root.create_array(
+        "land_cover",
+        data=np.array([0 if name is None else names.index(name) + 1 for name in largest], dtype=np.uint8),
+        chunks=(max(len(largest), 1),),
+        compressors=[Crc32cCodec()],
+        dimension_names=("sample",),
+        attributes={
+            "units": "1",
+            "long_name": "land cover that takes most of the sample",
+            "flag_values": list(range(len(names) + 1)),
+            "flag_meanings": " ".join(["unknown", *(re.sub(r"[^A-Za-z0-9_.@+-]+", "_", name) for name in names)]),
+        },
+    )

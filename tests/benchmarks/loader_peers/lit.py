@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import litdata
+import torch
 from loader_peers.common import (
     BATCH,
     DOCUMENTED_SAMPLES,
@@ -29,7 +30,8 @@ def _rows(_number: int, *, root: str, samples: int) -> Iterator[Any]:
 
 
 def _arrays(_number: int, *, root: str, samples: int) -> Iterator[Any]:
-    yield from Store.open(Path(root), samples).arrays()
+    for row in Store.open(Path(root), samples).arrays():
+        yield row | {name: torch.from_numpy(row[name]) for name in ("sar", "optical")}
 
 
 def write(store: Store, folder: Path) -> None:
@@ -38,12 +40,12 @@ def write(store: Store, folder: Path) -> None:
 
 
 def write_arrays(store: Store, folder: Path) -> None:
-    """Dicts of arrays."""
+    """Dicts of tensors: of numpy arrays it decodes whole windows for a shuffled sample, at nine times the price."""
     _optimize(partial(_arrays, root=str(store.root), samples=DOCUMENTED_SAMPLES), folder)
 
 
 def write_zstd(store: Store, folder: Path) -> None:
-    """Dicts of arrays, each sample compressed by LitData itself; rows of bytes it leaves uncompressed."""
+    """Dicts of tensors, each sample compressed by LitData itself; rows of bytes it leaves uncompressed."""
     rows = partial(_arrays, root=str(store.root), samples=DOCUMENTED_SAMPLES)
     _optimize(rows, folder, compression="zstd:1", compression_level="sample")
 
@@ -132,7 +134,7 @@ CONTENDERS = (
     Contender(
         name="LitData",
         variant="none as documented",
-        settings=f"{DOCUMENTED_SAMPLES} samples, dicts of arrays, StreamingDataLoader with its collate and defaults",
+        settings=f"{DOCUMENTED_SAMPLES} samples, dicts of tensors, StreamingDataLoader with its collate and defaults",
         write=write_arrays,
         load=load_arrays,
         streaming=True,

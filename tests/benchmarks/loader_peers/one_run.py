@@ -32,7 +32,7 @@ from loader_peers.roster import contenders
 from numcodecs import blosc
 
 WARM_UP_BATCHES = 12  # more than workers hold ahead
-WARM_UP_S = 1.5
+WARM_UP_S = 1.0
 PAGE = 4096
 PACKAGES = ("torch", "numpy", "numcodecs", "mosaicml-streaming", "litdata", "webdataset", "zarr", "h5py", "hdf5plugin")
 

@@ -16,21 +16,23 @@ GOAL_RATIO, GOAL_LIMIT, GOAL_FIRST_S = 3.0, 0.8, 0.5
 BATCH_MIB = 64 * (2 * 2 + 3) * 256**2 / MIB
 BOUND_MIB = 8 * BATCH_MIB  # (prefetch 4 + 2) batches, and two more for read buffers and the allocator
 
-HOW = """A run is a process of its own. Samples a second and CPU-seconds for 1,000 samples (user and system time of the
-process and all below it) come from a window of {seconds:g} s in the steady state (warm) or from the second batch to the end of
-the epoch or of the window (cold: pages dropped with posix_fadvise after sync; the share left, by mincore, is at
-most 2 %). Batches of 64: SAR uint16 (2, 256, 256), optical uint8 (3, 256, 256), paired, id, owned by the caller; one
-byte of every page is read; each run's last batch is compared with the store byte for byte (the lossy pictures:
-shapes and pairs only). Medians of the rounds, quartiles in brackets. Workers: processes of torch's DataLoader; of ours
-and of the limits: threads beside the caller's own, 0 for none. First batch: from constructing the loader, imports left
-out. Memory: peak of anonymous and shared pages of the whole process tree less what the process held after its imports;
-in brackets with mapped files, which the system may take back. {samples:,} samples, a quarter of them unpaired (no bytes
-in any format)."""
+HOW = """A run is a process of its own. Samples a second and CPU-seconds for 1,000 samples (user and system time of
+the process and all below it) come from a window of {seconds:g} s in the steady state (warm) or from the second batch
+to the end of the epoch or of the window (cold: pages dropped with posix_fadvise after sync; the share left, by
+mincore, is at most 2 %). Batches of 64: SAR uint16 (2, 256, 256), optical uint8 (3, 256, 256), paired, id, owned by
+the caller; one byte of every page is read; each run's last batch is compared with the store byte for byte (the lossy
+pictures: shapes and pairs only). Medians of the rounds, quartiles in brackets. Workers: processes of torch's
+DataLoader; of ours and of the limits: threads beside the caller's own, 0 for none. First batch: from constructing the
+loader, imports left out. Memory: peak of anonymous and shared pages of the whole process tree less what the process
+held after its imports; in brackets with mapped files, which the system may take back. {samples:,} samples, a quarter
+of them unpaired (no bytes in any format)."""
 
 OBJECTIONS = """What a fair reader may object to:
 - The peers' figures are not their defaults. All get bytes fields or whole-batch fetches, decode straight into the
   batch (in workers: into shared memory), persistent workers, four batches ahead, and our own codec where they take
-  bytes. With their defaults (one array a sample, torch's collate) they are slower; somebody may know faster settings still.
+  bytes. The rows `as documented` show their own way of storing arrays; somebody may know faster settings still.
+- Where a peer stores pixels uncompressed it decodes nothing: no compressed loader on this machine can take less
+  CPU time than the row `limit, lz4`. What compression buys stands under MB on disk and in the cold rows.
 - MosaicML Streaming, LitData and WebDataset are made for remote shards and many nodes; here all read a local disk.
 - The `lz4 samples` rows are our own addition to them. MosaicML Streaming itself compresses whole shards, unpacked to
   disk at their first use: its cold row shows that first epoch; from the second on it reads what the uncompressed row
@@ -127,12 +129,14 @@ def _goals(ledger: Ledger, facts: Facts) -> list[dict[str, str]]:
 
 def _peer_goals(ledger: Ledger, facts: Facts) -> list[dict[str, str]]:
     streaming = [mode for mode in ledger.warm if facts[mode[0]]["streaming"]]
-    packed = [mode for mode in streaming if facts[mode[0]]["reads_compressed"]]
+    groups = {
+        "best streaming peer, any variant": streaming,
+        "best with our codec in it": [mode for mode in streaming if facts[mode[0]]["reads_compressed"]],
+        "best as documented": [mode for mode in streaming if "documented" in mode[0]],
+        "best with its own compression": [mode for mode in streaming if "zstd" in mode[0]],
+    }
     rows = []
-    for heading, peers in (
-        ("best streaming peer, any variant", streaming),
-        ("of those with compressed samples", packed),
-    ):
+    for heading, peers in groups.items():
         if peers:
             ratio, told = _against(ledger, OURS, peers, _rate, largest=True)
             rows.append(_goal(f"samples/s, {heading}: {told}", f"{ratio:.2f}", ratio >= GOAL_RATIO, ">= 3"))
@@ -142,13 +146,16 @@ def _peer_goals(ledger: Ledger, facts: Facts) -> list[dict[str, str]]:
 
 
 def _limit_goals(ledger: Ledger) -> list[dict[str, str]]:
+    """Threads of ours beside threads of the limit; ours with 0 decodes in the caller's own thread, as the limit's 1."""
     rows = []
-    for threads in (1, 2):
+    for threads, decoding in ((0, 1), (1, 1), (2, 2)):
         for limit in (LIMIT, f"{LIMIT}-and-crc32c"):
-            if (limit, threads) in ledger.warm and (OURS, threads) in ledger.warm:
-                share = ledger.ratio((OURS, threads), (limit, threads), _rate)
-                heading = f"share of {limit}, {threads} thread{'s' if threads > 1 else ''}"
-                rows.append(_goal(heading, f"{share:.0%}", share >= GOAL_LIMIT, ">= 80 %"))
+            mine, bound = (OURS, threads), (limit, decoding)
+            if mine in ledger.warm and bound in ledger.warm:
+                rate, cpu = ledger.ratio(mine, bound, _rate), ledger.ratio(bound, mine, _cpu)
+                heading = f"ours ({threads}) of {limit} ({decoding})"
+                rows.append(_goal(f"samples/s, {heading}", f"{rate:.0%}", rate >= GOAL_LIMIT, ">= 80 %"))
+                rows.append(_goal(f"CPU-seconds, {heading}", f"{cpu:.0%}", cpu >= GOAL_LIMIT, ">= 80 %"))
     return rows
 
 

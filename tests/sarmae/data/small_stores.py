@@ -58,6 +58,8 @@ def small_store(root, *, samples=11, slots=4, compression="blosc-lz4", side=24, 
             "sample_id": names,
             "paired": paired,
             "enl": np.where(np.arange(samples) % 3 == 0, np.nan, np.arange(samples) + 0.5).astype(np.float32),
+            "land_cover": [{"Cropland": 0.6, "Tree cover": 0.4} if number % 2 else {} for number in range(samples)],
+            "land_cover": [{"water": 0.3, "forest": 0.7}] * samples,
             "lon": np.linspace(0, 1, samples),
             "lat": np.linspace(5, 6, samples),
         }

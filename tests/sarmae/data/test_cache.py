@@ -173,12 +173,15 @@ def test_another_version_of_the_store_shares_nothing(tmp_path, config):
 
 
 def test_the_bound_holds_and_the_least_recently_used_goes_first(tmp_path, store):
-    config = CacheConfig(root=tmp_path / "cache", max_bytes=2**24 + 2**13, request_bytes=SEGMENT_BYTES, in_flight=1)
+    config = CacheConfig(root=tmp_path / "cache", max_bytes=2**24 + 2**18, request_bytes=SEGMENT_BYTES, in_flight=1)
     with folder_server(store) as server:
         objects = opened(server, config)
         first, second = (ByteRange(name=BIG, start=n * SEGMENT_BYTES, stop=(n + 1) * SEGMENT_BYTES) for n in range(2))
         last = ByteRange(name=BIG, start=2 * SEGMENT_BYTES, stop=SIZES[BIG])
-        for wanted in (first, second, first, last):
+        objects.prefetch([first])
+        objects.prefetch([second])
+        assert len(segment_files(config)) == 2
+        for wanted in (first, last):
             objects.prefetch([wanted])
             assert allocated_bytes(config) <= config.max_bytes
         assert [path.name[:8] for path in segment_files(config)] == ["00000000", "00000002"]
@@ -218,7 +221,7 @@ def test_a_full_disk_is_named_and_nothing_wrong_is_kept(store, served, config, m
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OutputError, match=f"{FOLDER}: cannot be written: No space left"):
+    with pytest.raises(OutputError, match=f"{FOLDER}: cannot be used: No space left"):
         objects.prefetch([whole(BIG)])
     monkeypatch.undo()
     assert objects.read_range(BIG, 0, SIZES[BIG]) == (store / BIG).read_bytes()
@@ -228,7 +231,7 @@ def test_a_full_disk_is_named_and_nothing_wrong_is_kept(store, served, config, m
 def test_a_cache_folder_that_cannot_be_is_named(tmp_path, served, root):
     (tmp_path / "file").write_text("")
     objects = opened(served, CacheConfig(root=tmp_path / root, max_bytes=10**9))
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be used"):
         objects.prefetch([whole(SMALL)])
 
 

@@ -124,6 +124,19 @@ def test_a_file_changed_between_runs_is_found_when_more_of_it_is_fetched(tmp_pat
         assert segment_files(config) == []
 
 
+def test_segments_of_two_versions_of_a_file_are_not_mixed(tmp_path, config):
+    """Two runs that knew nothing of each other cached different segments, before and after a change."""
+    root = write_store(tmp_path / "store", seed=1)
+    with folder_server(root) as server:
+        opened(server, config).prefetch([ByteRange(name=BIG, start=0, stop=SEGMENT_BYTES)])
+        (root / BIG).write_bytes(np.random.default_rng(7).bytes(SIZES[BIG]))
+        server.fault = lambda asked, right: replace(right, headers=right.headers | {"ETag": '"v2"'})
+        opened(server, config).prefetch([ByteRange(name=BIG, start=SEGMENT_BYTES, stop=SIZES[BIG])])
+        with pytest.raises(StoreError, match="is not the file it was"):
+            opened(server, config).read_range(BIG, 0, SIZES[BIG])
+        assert opened(server, config).read_range(BIG, 0, SIZES[BIG]) == (root / BIG).read_bytes()
+
+
 @pytest.fixture(scope="session")
 def bucket(store):
     """The store in a bucket of moto's S3, and its endpoint."""

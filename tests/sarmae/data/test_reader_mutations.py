@@ -19,7 +19,7 @@ from sarmae.data.reader import SplitReader
 
 SLOTS = 4
 INDEX = 16 * SLOTS + 4
-UNREAD = ("lon/", "lat/", "sample_id/")  # nothing of theirs reaches a trainer
+UNREAD = ("land_cover/", "lon/", "lat/", "sample_id/")  # nothing of theirs reaches a trainer
 
 
 @dataclass(frozen=True)

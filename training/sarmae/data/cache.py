@@ -68,13 +68,13 @@ class CacheConfig:
 
 
 @contextlib.contextmanager
-def writing_to_cache(folder: Path) -> Iterator[None]:
-    """Turns the system's refusal (disk full, read-only, quota) into an OutputError that names the cache folder."""
+def using_cache(folder: Path) -> Iterator[None]:
+    """Turns the system's refusal (disk full, read-only, bad block) into an OutputError that names the cache folder."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"cache {folder}: cannot be written: {error.strerror or error}. Free space, lower cache.max_bytes or give "
+            f"cache {folder}: cannot be used: {error.strerror or error}. Free space, lower cache.max_bytes or give "
             "another folder, then run again: what is cached stays good."
         ) from error
 
@@ -96,7 +96,7 @@ class CacheFolder:
         """
         deadline = time.monotonic() + self._patience_s
         while True:
-            with writing_to_cache(self.path), self._locked() as usage:
+            with using_cache(self.path), self._locked() as usage:
                 used = _read_usage(usage)
                 if used is None or used + size > self._max_bytes:
                     used = self._evict(size)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sar1m.errors import ConfigError, StoreError
 from sar1m.schema import MARKER_FILE
-from sarmae.data.cache import CacheConfig, CacheFolder, writing_to_cache
+from sarmae.data.cache import CacheConfig, CacheFolder, using_cache
 from sarmae.data.cache_handles import Handles
 from sarmae.data.cache_remote import Origin, checked_location
 from sarmae.data.cache_segment import HEAD_BYTES, PAGE_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX, Place, Segment
@@ -164,23 +164,21 @@ class CachedObjects:
         stop = start + len(buffer)
         pages = place.pages(start, stop)
         for _ in range(_ATTEMPTS):
-            segment = self._opened(place)
-            if segment.trusts(pages) and segment.read_into(start - place.first_byte, buffer):
-                return
+            with using_cache(self._folder.path):
+                segment = self._handles.get(place.path)
+                if segment.trusts(pages) and segment.read_into(start - place.first_byte, buffer):
+                    return
             self.prefetch([ByteRange(name=name, start=start, stop=stop)])
         raise ConfigError(
             f"cache {self._folder.path}: {name} is evicted before it can be read. Raise cache.max_bytes, and state the "
             "same in all processes."
         )
 
-    def _opened(self, place: Place) -> Segment:
-        with writing_to_cache(self._folder.path):
-            return self._handles.get(place.path)
-
     @contextlib.contextmanager
     def _pinned(self, piece: ByteRange, place: Place) -> Iterator[_Part]:
         for _ in range(_ATTEMPTS):
-            segment = self._opened(place)
+            with using_cache(self._folder.path):
+                segment = self._handles.get(place.path)
             with segment.pinned():
                 if not segment.evicted:
                     yield _Part(place=place, segment=segment, pages=place.pages(piece.start, piece.stop))
@@ -219,7 +217,8 @@ class CachedObjects:
             return []
         if name not in self._stamps and (stamp := part.segment.stamp()) is not None:
             self._stamps.setdefault(name, stamp)
-        return part.segment.missing(part.place, part.pages, self._stamps.get(name))
+        with using_cache(self._folder.path):
+            return part.segment.missing(part.place, part.pages, self._stamps.get(name))
 
     def _fetch(self, name: str, runs: list[tuple[_Part, range]]) -> None:
         """One GET of adjacent pages, and their way onto the disk."""
@@ -230,7 +229,7 @@ class CachedObjects:
         fetched = self._origin.fetch(ByteRange(name=name, start=start, stop=stop), self._sizes[name])
         if self._stamps.setdefault(name, fetched.stamp) != fetched.stamp:
             self._forget(name)
-        with writing_to_cache(self._folder.path):
+        with using_cache(self._folder.path):
             for part, run in runs:
                 first, last = _bytes(part, run)
                 part.segment.write(run, fetched.content[first - start : last - start], fetched.stamp)

@@ -54,7 +54,7 @@ class Objects(Protocol):
         """A whole small file. StoreError where it is absent or larger than max_bytes; nothing is cached."""
 
     def size(self, name: str) -> int | None:
-        """The file's size in bytes, None where there is no such file. Remote: one request a name, then remembered."""
+        """The file's size in bytes, None where there is no such file. Remote: one request each time."""
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of a file. StoreError where the file is absent or shorter."""

@@ -30,7 +30,7 @@ from sar1m.errors import ConfigError, StoreError
 from sarmae.data.objects import CacheConfig
 from sarmae.data.opening import Opening, Store, open_store
 from sarmae.data.order import BlockRange, Order
-from sarmae.data.order_spec import OrderSpec, StoreShare
+from sarmae.data.order_spec import OrderSpec, StoreShare, divisors
 from sarmae.data.published_index import LeftOut
 from sarmae.data.reading import Draw, Fault, ReadAhead, Reading
 from sarmae.data.records import Batch, ImageSpec
@@ -39,13 +39,18 @@ from sarmae.errors import ChunkError
 
 NAMED_FAULTS = 5
 
+# Order "lanes" as stores of ours want it, whose samples were shuffled when they were packed: 32 samples are a range of
+# some 10 MB, and a first batch touches 16 lanes of few blocks. For stores in scene order see the shuffle benchmark.
+BLOCK, MOST_LANES, WINDOW = 32, 16, 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderSettings:
     """How to stream. global_batch is over all ranks; each rank gets its equal share.
 
     threads: that decode; 0 reads in the caller's own thread, nothing ahead. prefetch: batches ahead. optical: read the
-    optical partners too. order: `auto` is `full` where every store is on a local disk, else `lanes`. weights: of the
+    optical partners too. order: `auto` is `full` where every store is on a local disk, else `lanes`, of which lanes (a
+    divisor of global_batch that the world size divides) and window (samples of a lane) may be set. weights: of the
     stores, in their order; None: by their sizes. unpaired_share: of the samples drawn; None: as the stores have it.
     tail: `drop` leaves out the last, smaller batch of an epoch, `keep` (for evaluation) hands it out. max_faults:
     samples that may be missing or damaged before the stream stops: they are left out of their batch, counted, and
@@ -59,6 +64,8 @@ class LoaderSettings:
     prefetch: int = 4
     optical: bool = True
     order: Literal["auto", "full", "lanes"] = "auto"
+    lanes: int | None = None
+    window: int | None = None
     weights: tuple[float, ...] | None = None
     unpaired_share: float | None = None
     tail: Literal["drop", "keep"] = "drop"
@@ -216,6 +223,9 @@ class ShardLoader(IterableDataset[Batch]):
             unpaired_share=how.unpaired_share,
             keep_tail=how.tail == "keep",
             mode=("full" if local else "lanes") if how.order == "auto" else how.order,
+            block=BLOCK,
+            lanes=how.lanes or max(number for number in divisors(how.global_batch) if number <= MOST_LANES),
+            window=how.window or WINDOW,
         )
         order = Order(spec, [store.index.paired for store in self._stores])
         order.check_world(self._rank, self._world)

@@ -23,4 +23,4 @@ def choose_attention(model: SarMae, device_type: str, *, bf16: bool) -> None:
     for blocks, tokens in ((model.encoder.blocks, seen), (model.decoder.blocks, seen + model.spec.decoded)):
         plain = device_type == "cpu" and (bf16 or tokens <= LONGEST_PLAIN_FLOAT32)
         for block in blocks:
-            block.attn.fused_attn = not plain
+            block.attn.fused_attn = not plain  # type: ignore[union-attr]  # timm's Block has an Attention there

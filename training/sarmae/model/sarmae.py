@@ -70,8 +70,9 @@ class SarMae(nn.Module):
         if spec.norm_pix:
             target = standardised(target, valid)
         loss, per_sample = mean_squared_error(prediction, target, valid)
-        visible = tokens[:, 1:].clone()  # FSDP2 puts a hook on what leaves here, which a view may lose
-        return MaeOutput(loss, per_sample, visible, masking.ids_keep, prediction, masking.ids_decode, masking.mask)
+        return MaeOutput(
+            loss, per_sample, tokens[:, 1:], masking.ids_keep, prediction, masking.ids_decode, masking.mask
+        )
 
     def tokens(self, input_db: Tensor) -> Tensor:
         """(B, 1 + N, D), class token first, after the norm: the encoder over all patches of (B, P, H, W) dB."""

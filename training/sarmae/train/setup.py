@@ -124,6 +124,8 @@ def _open_loader(config: PretrainConfig, folder: Path, *, optical: bool) -> Shar
         prefetch=data.prefetch,
         optical=optical,
         order=data.order,
+        lanes=data.lanes,
+        window=data.window,
         weights=data.weights,
         unpaired_share=data.unpaired_share,
         max_faults=data.max_faults,

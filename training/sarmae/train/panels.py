@@ -1,0 +1,56 @@
+"""A picture of what a model reconstructs: a row a sample; what it saw, what was left of it, its answer, the target."""
+
+# B samples, P polarisations, S side of the crop
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sarmae.model.sarmae import SarMae
+from sarmae.train.step import Views
+
+SAMPLES = 4
+GAP_PX = 4
+MASKED_GREY = 0.5
+SPAN_STD = 2.5  # grey runs over mean -+ this many standard deviations of the band
+
+
+def panel(model: SarMae, views: Views) -> Tensor:
+    """(3, B S + gaps, 4 S + gaps) uint8 of the first SAMPLES samples: input, visible part, reconstruction, target.
+
+    First polarisation, decibels as grey by the model's own statistics. With norm_pix the reconstruction carries each
+    patch's own mean and contrast, as in the figures of He et al. 2021.
+    """
+    few = Views(*(None if part is None else part[:SAMPLES] for part in views))
+    with torch.no_grad():
+        answer = model.reconstruct(few.input_db, few.target_db, few.noise)
+    seen = _visible(few, model)
+    grey = [_grey(images, model) for images in (few.input_db, answer, few.target_db)]
+    shown = torch.where(seen, grey[0], torch.full_like(grey[0], MASKED_GREY))
+    rows = [torch.cat(_spaced(list(row), axis=1), dim=1) for row in zip(grey[0], shown, grey[1], grey[2], strict=True)]
+    picture = torch.cat(_spaced(rows, axis=0), dim=0)
+    return (picture * 255).round().to(torch.uint8).cpu().expand(3, -1, -1)
+
+
+def _visible(views: Views, model: SarMae) -> Tensor:
+    """(B, S, S) bool: pixels of patches that the encoder saw."""
+    spec = model.spec
+    ranks = views.noise.argsort(dim=1).argsort(dim=1)
+    kept = (ranks < spec.kept).view(-1, spec.grid, spec.grid)
+    return kept.repeat_interleave(spec.patch_px, dim=1).repeat_interleave(spec.patch_px, dim=2)
+
+
+def _grey(images_db: Tensor, model: SarMae) -> Tensor:
+    """(B, S, S) in 0..1 of the first polarisation; no data is black."""
+    normalised = model.normalise(images_db)[:, 0]
+    grey = (normalised / (2 * SPAN_STD) + 0.5).clamp(0, 1)
+    return torch.where(images_db[:, 0].isnan(), 0.0, grey)
+
+
+def _spaced(images: list[Tensor], *, axis: int) -> list[Tensor]:
+    """Images with white gaps between them along an axis."""
+    shape = list(images[0].shape)
+    shape[axis] = GAP_PX
+    gap = images[0].new_ones(shape)
+    return [part for image in images for part in (gap, image)][1:]

@@ -1,0 +1,141 @@
+"""What the features are worth while they are learned: land cover by k nearest neighbours and by a linear classifier.
+
+Samples of the train split teach, samples of the val split (of train, where val is too small) are asked. Features are
+the mean of the encoder's patch tokens over the whole centre crop, without mask and without extra speckle. Both figures
+are balanced accuracies: the mean over classes of the share that is right.
+"""
+
+# B batch, S samples, D width of the features, K classes
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sarmae.model.sarmae import SarMae
+
+NEIGHBOURS = 10
+RIDGE = 1e-2  # of the linear classifier, relative to the mean feature variance
+LEAST_SAMPLES = 32  # asked; fewer tell nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSet:
+    """Samples with a known land cover on the CPU: sar_db (S, P, H, W), labels (S,) int64, and which of them teach."""
+
+    sar_db: Tensor
+    labels: Tensor
+    teaches: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeScores:
+    """Balanced accuracies on the asked samples; chance is one over the number of classes."""
+
+    knn: float
+    linear: float
+    classes: int
+
+
+def score(features: Tensor, probe: ProbeSet) -> ProbeScores:
+    """Scores of features (S, D) of the probe's samples, float32 on any device."""
+    known, asked = features[probe.teaches], features[~probe.teaches]
+    labels = probe.labels.to(features.device)
+    truth, answers = labels[probe.teaches], labels[~probe.teaches]
+    classes = len(probe.names)
+    mean, std = known.mean(dim=0), known.std(dim=0) + 1e-6
+    known, asked = (known - mean) / std, (asked - mean) / std
+    return ProbeScores(
+        knn=_balanced(_neighbours(known, truth, asked, classes), answers, classes),
+        linear=_balanced(_linear(known, truth, asked, classes), answers, classes),
+        classes=classes,
+    )
+
+
+@torch.no_grad()
+def encode(model: SarMae, sar_db: Tensor, *, batch: int = 64) -> Tensor:
+    """(S, D) float32: the mean patch token of each sample (S, P, H, W) dB, on the model's device."""
+    device = next(model.parameters()).device
+    parts = [model.tokens(part.to(device))[:, 1:].float().mean(dim=1) for part in sar_db.split(batch)]
+    return torch.cat(parts)
+
+
+def _neighbours(known: Tensor, truth: Tensor, asked: Tensor, classes: int) -> Tensor:
+    """The class most of the nearest neighbours by cosine have, weighted by their similarity."""
+    unit_known, unit_asked = (torch.nn.functional.normalize(part, dim=1) for part in (known, asked))
+    similarity, nearest = (unit_asked @ unit_known.T).topk(min(NEIGHBOURS, len(known)), dim=1)
+    votes = torch.zeros(len(asked), classes, device=asked.device)
+    return votes.scatter_add_(1, truth[nearest], similarity.clamp(min=0)).argmax(dim=1)
+
+
+def _linear(known: Tensor, truth: Tensor, asked: Tensor, classes: int) -> Tensor:
+    """Ridge regression onto class indicators, each class with the same total weight; solved exactly, in float64."""
+    ones = known.new_ones(len(known), 1)
+    inputs = torch.cat([known, ones], dim=1).double()
+    targets = torch.nn.functional.one_hot(truth, classes).double()
+    weight = (1.0 / targets.sum(dim=0).clamp(min=1))[truth][:, None]
+    normal = inputs.T @ (inputs * weight)
+    normal += RIDGE * torch.eye(len(normal), dtype=normal.dtype, device=normal.device) * normal.diagonal().mean()
+    solution = torch.linalg.solve(normal, inputs.T @ (targets * weight))
+    return (torch.cat([asked, asked.new_ones(len(asked), 1)], dim=1).double() @ solution).argmax(dim=1)
+
+
+def _balanced(found: Tensor, truth: Tensor, classes: int) -> float:
+    shares = [
+        float((found[truth == label] == label).float().mean()) for label in range(classes) if (truth == label).any()
+    ]
+    return float(np.mean(shares))
+
+
+def open_probe(locations: Sequence[str], crop: CropFlip, cache: CacheConfig | None) -> ProbeSet | None:
+    """The probe's samples out of the stores; None where too few samples have a known land cover.
+
+    The val split is asked; where it has under LEAST_SAMPLES of them, every fourth teaching sample is asked instead.
+    """
+    teaching = [_read(location, "train", MOST_TEACHING, crop, cache) for location in locations]
+    asked = [_read(location, "val", MOST_ASKED, crop, cache) for location in locations]
+    known = [part for part in teaching if part is not None]
+    held_out = [part for part in asked if part is not None]
+    if not known:
+        return None
+    held = sum(len(names) for _, names in held_out)
+    parts = [*known, *held_out] if held >= LEAST_SAMPLES else known
+    labels = [name for _, names in parts for name in names]
+    taught = sum(len(names) for _, names in known)
+    teaches = torch.arange(len(labels)) < taught if held >= LEAST_SAMPLES else torch.arange(len(labels)) % 4 != 0
+    if int((~teaches).sum()) < LEAST_SAMPLES:
+        return None
+    return _common_classes(torch.cat([pixels for pixels, _ in parts]), labels, teaches)
+
+
+def _common_classes(sar_db: Tensor, labels: list[str], teaches: Tensor) -> ProbeSet | None:
+    """Leaves out classes with few teaching samples: what was hardly ever shown is not asked."""
+    shown = Counter(name for name, teaching in zip(labels, teaches.tolist(), strict=True) if teaching)
+    names = tuple(sorted(name for name, count in shown.items() if count >= LEAST_SHOWN))
+    kept = torch.tensor([name in names for name in labels])
+    numbers = torch.tensor([names.index(name) for name in labels if name in names], dtype=torch.int64)
+    if len(names) < 2:
+        return None
+    return ProbeSet(sar_db=sar_db[kept], labels=numbers, teaches=teaches[kept], names=names)
+
+
+def _read(
+    location: str, split: str, most: int, crop: CropFlip, cache: CacheConfig | None
+) -> tuple[Tensor, list[str]] | None:
+    """Centre crops (S, P, H, W) in dB of samples with a known land cover, and its names; None for a split without."""
+    try:
+        store = open_store(location, Opening(split=split, optical=False, cache=cache))
+    except SplitAbsentError:
+        return None
+    index = store.index
+    known = np.flatnonzero(index.land_cover > 0)
+    chosen = known[np.argsort(index.keys[known], kind="stable")][:most]  # keys are hashes: a fixed random choice
+    if not len(chosen):
+        return None
+    batch = read_samples(store, chosen)
+    sar_db = Dequantise(index.sar, None)(centre_crop(batch, crop).batch).sar
+    return sar_db, [index.land_cover_names[number] for number in index.land_cover[chosen]]

@@ -31,6 +31,7 @@ from sar1m.io.tables import candidate_batch, candidate_frame, parquet_bytes
 from sar1m.records import StoreKind
 from sar1m.schema import DATA_DIR, SAMPLE_COLUMNS, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
 from sar1m.sources.simulated import SimulatedSource
+from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
 from sar1m.stages.select_pack import image_arrays, install, number_samples, seal, write_groups
 from sar1m.stages.statistics import Normalisation
@@ -122,18 +123,17 @@ def simulate_base(patch_px: int, codec: Compression, seed: int) -> Base:
         simulated=SimulatedConfig(cloudy_share=0, unpaired_share=0),
     )
     plain = config.model_copy(update={"pixels": PixelsConfig(compression="none")})
-    source, rows, chunks, statistics = SimulatedSource(BASE_BLOCKS), [], [], []
-    for candidate in source.candidates(plain):
+    source = SimulatedSource(BASE_BLOCKS)
+    rows: list[Row] = []
+    statistics: list[Row] = []
+    chunks: list[dict[str, bytes]] = []
+    candidates = list(source.candidates(plain))
+    for candidate in candidates:
         record, encoded = prepare_block(candidate, source.read(candidate, plain), plain)
         rows += [{**row, "key": f"{0:032x}/{row['patch']}"} for row in record.rows]
         statistics += record.statistics
         chunks += [{name: encoded[f"{row['patch']}/{name}"] for name in ("sar", "optical")} for row in record.rows]
-    kind = StoreKind(
-        quantity=candidate.sar.quantity,
-        optical_quantity=candidate.optical.quantity,
-        polarisations=candidate.sar.polarisations,
-        bands=candidate.optical.bands,
-    )
+    kind = make_plan("simulated", candidates, config)[0].kind
     images = image_arrays(config, kind)
     dn = {image.layout.name: np.stack([_pixels(one, image) for one in chunks]) for image in images}
     return Base(config=config, kind=kind, rows=rows, dn=dn, normalisation=_normalisation(images, statistics))

@@ -116,6 +116,18 @@ def test_another_layout_version_is_refused(tmp_path):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["zarr.json", "sar/zarr.json", "optical/zarr.json", "enl/c/0", "pol/c/0", "band/c/0"])
+def test_metadata_that_was_changed_since_it_was_sealed(tmp_path, name):
+    """A digit of an offset, a letter of a polarisation: all would read well."""
+    store = small_stores.small_store(tmp_path)
+    path = store.group / name
+    content = path.read_bytes()
+    changed = content.replace(b"-60.0", b"-61.0").replace(b"VH", b"VV").replace(b"B02", b"B08")
+    path.write_bytes(changed if changed != content else content[:-1] + b"\n")
+    with pytest.raises(StoreError, match=f"{name}: damaged: its content differs from its sha256"):
+        opened(tmp_path)
+
+
 def grid(meta):
     return meta["chunk_grid"]["configuration"]
 

@@ -162,6 +162,33 @@ def test_a_damaged_index_costs_the_samples_of_its_shard(tmp_path, position):
     assert not optical[4:8].any()
 
 
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        ([(0, 50), (50, 50)], None),
+        ([(0, 50), (2**64 - 1, 2**64 - 1), (50, 50)], None),
+        ([(0, 99), (99, 1)], "chunks of 1 to 99 bytes"),
+        ([(0, 100)], "chunks of 100 to 100 bytes, at most 99"),
+        ([(0, 2**63), (2**63, 2**63), (0, 50), (50, 50)], "chunks of"),
+        ([(50, 50), (0, 50)], "do not follow one another"),
+        ([(0, 50), (40, 60)], "do not follow one another"),
+        ([(0, 50), (60, 40)], "do not follow one another"),
+        ([(0, 50)], "do not follow one another"),
+        ([(0, 50), (2**64 - 1, 50)], "do not follow one another"),
+        ([], "do not follow one another"),
+    ],
+)
+def test_the_chunks_of_an_index_tile_its_shard(table, found):
+    """100 bytes of chunks, none over 99."""
+    entries = np.array(table, dtype="<u8").tobytes()
+    raw = entries + crc32c(entries)
+    if found is None:
+        assert shards.checked_index(raw, file_bytes=100 + len(raw), longest=99) == entries
+    else:
+        with pytest.raises(ValueError, match=found):
+            shards.checked_index(raw, file_bytes=100 + len(raw), longest=99)
+
+
 @pytest.mark.parametrize(("array", "sample"), [("sar", 5), ("optical", 5)])
 def test_a_sample_without_its_chunk_is_a_fault(tmp_path, array, sample):
     store = small_stores.small_store(tmp_path)

@@ -30,7 +30,7 @@ DB_PER_NEPER: Final = 10 / math.log(10)  # decibels of a power e times as large
 
 def normal_positions() -> F64:
     """(Z,) normal variates at the middles of the table's intervals."""
-    return (np.arange(POSITIONS) + 0.5) / _SCALE - LIMIT
+    return (np.arange(POSITIONS, dtype=np.float64) + 0.5) / _SCALE - LIMIT
 
 
 def positions_of(normal: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ evenly spread in the logarithm (sigma: evenly), and for thinning once more for e
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -74,7 +75,10 @@ def make_tables(config: SareConfig) -> SpeckleTables:
 
 def _thinning_tables(config: SareConfig) -> SpeckleTables:
     scene_looks = _scene_classes(config)
-    inputs, targets, taps, first_rows = [], [], [], []
+    inputs: list[F64] = []
+    targets: list[F64] = []
+    taps: list[F64] = []
+    first_rows: list[int] = []
     for looks in scene_looks:
         most_kept = min(config.max_looks, MOST_KEPT * looks)
         first_rows.append(1 + len(inputs) if most_kept >= config.min_looks else 0)
@@ -86,10 +90,10 @@ def _thinning_tables(config: SareConfig) -> SpeckleTables:
                 taps.append(_thinning_taps(config.correlation_px, looks, kept_db))
     if not inputs:
         raise ConfigError(
-            f"sare: scenes of {scene_looks[-1]:.3g} looks cannot be thinned to min_looks = {config.min_looks:.3g}, since "
+            f"sare: scenes of {scene_looks[-1]:.3g} looks cannot be thinned to min_looks = {config.min_looks:.3g}: "
             f"at most {MOST_KEPT} of them are kept. Lower sare.min_looks, or use another speckle model."
         )
-    edges = [(low * high) ** 0.5 for low, high in zip(scene_looks[:-1], scene_looks[1:], strict=True)]
+    edges = [(low * high) ** 0.5 for low, high in pairwise(scene_looks)]
     return SpeckleTables(
         on_input=_with_silence(inputs, POSITIONS),
         on_target=_with_silence(targets, POSITIONS) if config.target == "complement" else None,

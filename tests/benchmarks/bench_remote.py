@@ -211,8 +211,8 @@ def main() -> None:
     title = f"Over the network: {given.samples:,} samples of {_sample_bytes(store) / 1e3:.0f} kB"
     widening = "What rounding a block's ranges to a unit costs where its neighbours are not wanted yet, or evicted."
     sections = [
-        Section(title, NOTE, rows),
-        Section("Unit of presence", widening, widening_rows(store)),
+        Section(title=title, note=NOTE, rows=rows),
+        Section(title="Unit of presence", note=widening, rows=widening_rows(store)),
     ]
     print(
         write_results("remote", "Remote stores and the disk cache", "python tests/benchmarks/bench_remote.py", sections)

@@ -21,6 +21,9 @@ from sar1m.schema import (
     optical_encoding,
     sar_encoding,
 )
+from sarmae.data.layout import open_split
+from sarmae.data.objects import LocalObjects
+from sarmae.data.reader import SplitReader
 
 POLS, BANDS = ("VV", "VH"), ("B04", "B03", "B02")
 
@@ -59,7 +62,6 @@ def small_store(root, *, samples=11, slots=4, compression="blosc-lz4", side=24, 
             "paired": paired,
             "enl": np.where(np.arange(samples) % 3 == 0, np.nan, np.arange(samples) + 0.5).astype(np.float32),
             "land_cover": [{"Cropland": 0.6, "Tree cover": 0.4} if number % 2 else {} for number in range(samples)],
-            "land_cover": [{"water": 0.3, "forest": 0.7}] * samples,
             "lon": np.linspace(0, 1, samples),
             "lat": np.linspace(5, 6, samples),
         }
@@ -142,3 +144,27 @@ def edit_json(path, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+def read_all(store, objects=None, order=None):
+    """Everything in the given order into rows that held other pixels before: index, sar, optical, faults by row."""
+    objects = objects or LocalObjects(store.root)
+    index = open_split(objects, "train")
+    order = np.arange(len(index)) if order is None else order
+    sar = np.full((len(order), *index.sar.sample_shape), 999, dtype=index.sar.dtype)
+    optical = np.full((len(order), *index.optical.sample_shape), 99, dtype=index.optical.dtype)
+    faults = SplitReader(index, objects).read_into(order, np.arange(len(order)), sar, optical)
+    return index, sar, optical, faults
+
+
+def damage(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+
+
+def opened(store, objects=LocalObjects, **options):
+    index = open_split(objects(store.root), "train")
+    sar = np.full_like(store.sar, 999)
+    optical = np.full_like(store.optical, 99)
+    return SplitReader(index, objects(store.root), **options), np.arange(len(index)), sar, optical

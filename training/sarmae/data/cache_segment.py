@@ -86,16 +86,17 @@ class Segment:
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:
-        """Not evicted by any process as long as the context; and marked as used now."""
+        """Not evicted by any process as long as the context, whose end is the time of last use."""
         with self._lock:
             self._pins += 1
             if self._pins == 1:
                 fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-            os.utime(self._descriptor)
         try:
             yield
         finally:
             with self._lock:
+                now_ns = time.time_ns()  # the kernel's own stamps stand still for some milliseconds
+                os.utime(self._descriptor, ns=(now_ns, now_ns))
                 self._pins -= 1
                 if self._pins == 0:
                     fcntl.flock(self._descriptor, fcntl.LOCK_UN)

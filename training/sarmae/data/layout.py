@@ -29,6 +29,7 @@ def open_split(objects: Objects, split: str) -> SplitIndex:
     sar, samples = read_image(sealed, group, SAR_RULES)
     optical = _optical(sealed, group, sar, samples)
     keys = read_column(sealed, group, "sample_key", "int64", samples)
+    land_cover, land_cover_names = _land_cover(sealed, group, samples)
     paired = _paired(sealed, group, samples)
     if optical is None and paired.any():
         raise StoreError(f"{sealed.place(group)}: has paired samples, but no optical array. {REMEDY}")
@@ -42,6 +43,8 @@ def open_split(objects: Objects, split: str) -> SplitIndex:
         paired=paired,
         keys=keys,
         enl=_enl(sealed, group, samples),
+        land_cover=land_cover,
+        land_cover_names=land_cover_names,
     )
     _check_shards(objects, index, sar, np.arange(samples))
     if optical is not None:
@@ -64,8 +67,17 @@ def index_bytes(spec: ImageSpec) -> int:
     return spec.slots * INDEX_ENTRY_BYTES + CRC_BYTES
 
 
+def splits_of(objects: Objects) -> list[str]:
+    """The splits that have samples. StoreError where there is no finished store."""
+    return _splits(open_sealed(objects))
+
+
+def _splits(sealed: Sealed) -> list[str]:
+    return [name for name in SPLITS if f"{group_of(name)}/zarr.json" in sealed.sizes]
+
+
 def _check_split(sealed: Sealed, split: str) -> None:
-    there = [name for name in SPLITS if f"{group_of(name)}/zarr.json" in sealed.sizes]
+    there = _splits(sealed)
     if split in there:
         return
     what = "has no samples in" if split in SPLITS else "knows no"
@@ -90,6 +102,20 @@ def _paired(sealed: Sealed, group: str, samples: int) -> np.ndarray:
     if flags.max() > 1:
         raise StoreError(f"{sealed.place(group)}/paired: holds {flags.max()}, expected 0 and 1 alone. {REMEDY}")
     return flags.astype(bool)
+
+
+def _land_cover(sealed: Sealed, group: str, samples: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The column and its names; all unknown for a store without it. CF flags: names parted by blanks, in order."""
+    name = f"{group}/land_cover/zarr.json"
+    if name not in sealed.sizes:
+        return np.zeros(samples, dtype=np.uint8), ("unknown",)
+    numbers = read_column(sealed, group, "land_cover", "uint8", samples, zeros_are_absent=True)
+    attributes = sealed.read_json(name).get("attributes")
+    meanings = attributes.get("flag_meanings") if isinstance(attributes, dict) else None
+    names = tuple(meanings.split()) if isinstance(meanings, str) else ()
+    if not names or (samples and numbers.max() >= len(names)):
+        raise StoreError(f"{sealed.place(name)}: flag_meanings does not name every class of the column. {REMEDY}")
+    return numbers, names
 
 
 def _enl(sealed: Sealed, group: str, samples: int) -> np.ndarray:

@@ -37,12 +37,15 @@ class Reader(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Store:
     """One store of a mixture, open. remote: the reader again where there are ranges to prefetch, None on a local disk.
-    left_out: of published pictures, what could not be used; None for a store of ours."""
+
+    optical: whether partners are read. left_out: of published pictures, what could not be used; None for a store of
+    ours."""
 
     index: SplitIndex
     objects: Objects
     reader: Reader
     remote: SplitReader | None
+    optical: bool
     left_out: tuple[LeftOut, ...] | None = None
 
     def statistics(self) -> SarStatistics:
@@ -69,7 +72,9 @@ def open_store(location: str, how: Opening) -> Store:
     objects = open_objects(location, how.cache)
     index = open_split(objects, how.split)
     reader = SplitReader(index, objects, optical=how.optical)
-    return Store(index=index, objects=objects, reader=reader, remote=reader if is_remote(location) else None)
+    return Store(
+        index=index, objects=objects, reader=reader, remote=reader if is_remote(location) else None, optical=how.optical
+    )
 
 
 def _open_published(folder: Path, how: Opening) -> Store:
@@ -83,5 +88,6 @@ def _open_published(folder: Path, how: Opening) -> Store:
         objects=LocalObjects(folder),
         reader=PublishedReader(published),
         remote=None,
+        optical=how.optical,
         left_out=published.left_out,
     )

@@ -186,6 +186,8 @@ def _split_index(folder: Path, usable: Sequence[_Usable], patch_px: int) -> Spli
         paired=np.array([one.listed.optical is not None for one in usable]),
         keys=np.array([_key(one.listed.sar) for one in usable], dtype=np.int64),
         enl=np.full(len(usable), np.nan, dtype=np.float32),
+        land_cover=np.zeros(len(usable), dtype=np.uint8),
+        land_cover_names=("unknown",),
     )
 
 

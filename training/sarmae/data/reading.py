@@ -162,3 +162,17 @@ def _gather(columns: Sequence[np.ndarray], draw: Draw) -> np.ndarray:
 def _finish(pending: _Pending) -> tuple[Batch, list[Fault]]:
     faults = [fault for piece in pending.pieces for fault in piece.result()]
     return pending.batch, faults
+
+
+def read_samples(store: Store, samples: np.ndarray) -> Batch:
+    """Samples of a store by number, in the order given, with optical where the store was opened with it.
+
+    Raises the first ChunkError where one is missing or damaged: for evaluation nothing is left out.
+    """
+    images = (store.index.sar, store.index.optical if store.optical else None)
+    draw = Draw(epoch=0, step=0, store=np.zeros(len(samples), dtype=np.int64), sample=samples)
+    with Reading([store], images, ReadAhead(threads=0, depth=1, pin=False)) as reading:
+        batch, faults = next(reading.batches([draw]))
+    if faults:
+        raise faults[0].error
+    return batch

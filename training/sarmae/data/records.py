@@ -43,6 +43,7 @@ class SplitIndex:
     location: path or URL of the store. digest: of the store's manifest; two stores with the same digest hold the same
     bytes. files: size of every file of the split by name relative to the store, from the manifest's marker.
     paired: (S,) bool. keys: (S,) int64, 63-bit hash of the sample_id. enl: (S,) float32, NaN where unmeasured.
+    land_cover: (S,) uint8, the class that takes most of the sample, a position in land_cover_names; 0 is unknown.
     """
 
     location: str
@@ -54,6 +55,8 @@ class SplitIndex:
     paired: np.ndarray
     keys: np.ndarray
     enl: np.ndarray
+    land_cover: np.ndarray
+    land_cover_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -22,11 +22,11 @@ from sarmae.data.records import Batch
 from sarmae.train.guard import Guard
 from sarmae.train.metrics import Metrics, Stopwatch, matmul_ceiling
 from sarmae.train.panels import panel
-from sarmae.train.parallel import world
+from sarmae.train.parallel import gathered, world
 from sarmae.train.preemption import Preemption
-from sarmae.train.probe import probe
+from sarmae.train.probe import encode, score
 from sarmae.train.setup import Run, set_up
-from sarmae.train.step import StepResult
+from sarmae.train.step import StepResult, Views
 
 CONFIG_FILE = "config.toml"
 
@@ -103,7 +103,8 @@ def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:
     last: Progress | None = None
     stop = run.step >= train.steps
     for batch in _batches(run, ledger.stopwatch) if not stop else ():
-        result = run.stepper(run.step, run.make_views(batch), run.average)
+        views = run.make_views(batch)
+        result = run.stepper(run.step, views, run.average)
         run.step += 1
         guard.note(run.step, result, batch.id)
         ledger.add(result)
@@ -114,7 +115,7 @@ def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:
             last = ledger.close(guard.total)
         if stop or run.step % train.checkpoint_every == 0:
             run.save()
-        _look(run, ledger)
+        _look(run, ledger, views)
         if stop:
             break
     return Outcome(step=run.step, exit_code=preemption.exit_code if preemption.asked else 0, last=last)
@@ -130,13 +131,17 @@ def _batches(run: Run, stopwatch: Stopwatch) -> Iterator[Batch]:
             stopwatch.waiting()
 
 
-def _look(run: Run, ledger: Ledger) -> None:
-    """Now and then: what a linear probe makes of the features, and a picture of what is reconstructed."""
+def _look(run: Run, ledger: Ledger, views: Views) -> None:
+    """Now and then: what probes make of the features, and a picture of what is reconstructed. Every rank takes part."""
     train = run.config.train
-    if train.probe_every and run.step % train.probe_every == 0:
-        ledger.tell(probe(run))
+    probing = run.probe if train.probe_every and run.step % train.probe_every == 0 else None
+    if probing is not None:
+        with gathered(run.stepper.objective):
+            scores = score(encode(run.model, probing.sar_db), probing)
+        ledger.tell({f"probe/{name}": value for name, value in asdict(scores).items()})
     if train.panel_every and run.step % train.panel_every == 0:
-        ledger.show("reconstruction", panel(run))
+        with gathered(run.stepper.objective):
+            ledger.show("reconstruction", panel(run.model, views))
 
 
 class Ledger:

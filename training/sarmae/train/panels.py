@@ -22,21 +22,20 @@ def panel(model: SarMae, views: Views) -> Tensor:
     First polarisation, decibels as grey by the model's own statistics. With norm_pix the reconstruction carries each
     patch's own mean and contrast, as in the figures of He et al. 2021.
     """
-    few = Views(*(None if part is None else part[:SAMPLES] for part in views))
-    with torch.no_grad():
-        answer = model.reconstruct(few.input_db, few.target_db, few.noise)
-    seen = _visible(few, model)
-    grey = [_grey(images, model) for images in (few.input_db, answer, few.target_db)]
+    input_db, target_db, noise = (part[:SAMPLES] for part in (views.input_db, views.target_db, views.noise))
+    answer = model.reconstruct(input_db, target_db, noise)
+    seen = _visible(noise, model)
+    grey = [_grey(images, model) for images in (input_db, answer, target_db)]
     shown = torch.where(seen, grey[0], torch.full_like(grey[0], MASKED_GREY))
     rows = [torch.cat(_spaced(list(row), axis=1), dim=1) for row in zip(grey[0], shown, grey[1], grey[2], strict=True)]
     picture = torch.cat(_spaced(rows, axis=0), dim=0)
     return (picture * 255).round().to(torch.uint8).cpu().expand(3, -1, -1)
 
 
-def _visible(views: Views, model: SarMae) -> Tensor:
+def _visible(noise: Tensor, model: SarMae) -> Tensor:
     """(B, S, S) bool: pixels of patches that the encoder saw."""
     spec = model.spec
-    ranks = views.noise.argsort(dim=1).argsort(dim=1)
+    ranks = noise.argsort(dim=1).argsort(dim=1)
     kept = (ranks < spec.kept).view(-1, spec.grid, spec.grid)
     return kept.repeat_interleave(spec.patch_px, dim=1).repeat_interleave(spec.patch_px, dim=2)
 

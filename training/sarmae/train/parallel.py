@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from torch import distributed, nn
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from sar1m.errors import ConfigError
@@ -90,10 +90,22 @@ def spread(
         return model
     if how == "ddp":
         return DistributedDataParallel(model, device_ids=[here.device] if here.device.type == "cuda" else None)
-    policy = (
-        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bf16 else MixedPrecisionPolicy()
-    )
+    # inputs stay float32: targets would lose precision, and the noise that orders patches would get ties
+    kinds = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if bf16 else {}
+    policy = MixedPrecisionPolicy(**kinds, cast_forward_inputs=False)
     for block in blocks:
         fully_shard(block, mp_policy=policy)
     fully_shard(model, mp_policy=policy)
     return model
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Whole weights on every rank for as long as parts of the model are used by themselves; every rank must enter."""
+    if isinstance(model, FSDPModule):
+        model.unshard()
+    try:
+        yield
+    finally:
+        if isinstance(model, FSDPModule):
+            model.reshard()

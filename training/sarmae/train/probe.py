@@ -9,17 +9,28 @@ are balanced accuracies: the mean over classes of the share that is right.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sarmae.data.layout import splits_of
+from sarmae.data.objects import CacheConfig, open_objects
+from sarmae.data.opening import PUBLISHED, Opening, open_store
+from sarmae.data.reading import read_samples
+from sarmae.data.transforms import CropFlip, Dequantise, centre_crop
 from sarmae.model.sarmae import SarMae
 
 NEIGHBOURS = 10
 RIDGE = 1e-2  # of the linear classifier, relative to the mean feature variance
-LEAST_SAMPLES = 32  # asked; fewer tell nothing
+LEAST_ASKED = 32  # fewer tell nothing
+LEAST_SHOWN = 8  # teaching samples of a class
+MOST_TEACHING, MOST_ASKED = 1024, 512  # at 224 px and two polarisations 0.6 GB
+PIECE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +71,7 @@ def score(features: Tensor, probe: ProbeSet) -> ProbeScores:
 def encode(model: SarMae, sar_db: Tensor, *, batch: int = 64) -> Tensor:
     """(S, D) float32: the mean patch token of each sample (S, P, H, W) dB, on the model's device."""
     device = next(model.parameters()).device
-    parts = [model.tokens(part.to(device))[:, 1:].float().mean(dim=1) for part in sar_db.split(batch)]
+    parts = [model.tokens(part.to(device))[:, 1:].float().mean(dim=1) for part in torch.split(sar_db, batch)]
     return torch.cat(parts)
 
 
@@ -80,7 +91,7 @@ def _linear(known: Tensor, truth: Tensor, asked: Tensor, classes: int) -> Tensor
     weight = (1.0 / targets.sum(dim=0).clamp(min=1))[truth][:, None]
     normal = inputs.T @ (inputs * weight)
     normal += RIDGE * torch.eye(len(normal), dtype=normal.dtype, device=normal.device) * normal.diagonal().mean()
-    solution = torch.linalg.solve(normal, inputs.T @ (targets * weight))
+    solution: Tensor = torch.linalg.solve(normal, inputs.T @ (targets * weight))
     return (torch.cat([asked, asked.new_ones(len(asked), 1)], dim=1).double() @ solution).argmax(dim=1)
 
 
@@ -94,22 +105,19 @@ def _balanced(found: Tensor, truth: Tensor, classes: int) -> float:
 def open_probe(locations: Sequence[str], crop: CropFlip, cache: CacheConfig | None) -> ProbeSet | None:
     """The probe's samples out of the stores; None where too few samples have a known land cover.
 
-    The val split is asked; where it has under LEAST_SAMPLES of them, every fourth teaching sample is asked instead.
+    The val split is asked; where it has under LEAST_ASKED of them, every fourth teaching sample is asked instead.
     """
-    teaching = [_read(location, "train", MOST_TEACHING, crop, cache) for location in locations]
-    asked = [_read(location, "val", MOST_ASKED, crop, cache) for location in locations]
-    known = [part for part in teaching if part is not None]
-    held_out = [part for part in asked if part is not None]
-    if not known:
+    teaching = [part for place in locations for part in _read(place, "train", MOST_TEACHING, crop, cache)]
+    held_out = [part for place in locations for part in _read(place, "val", MOST_ASKED, crop, cache)]
+    taught = sum(len(part.labels) for part in teaching)
+    asked = sum(len(part.labels) for part in held_out)
+    parts = [*teaching, *held_out] if asked >= LEAST_ASKED else teaching
+    labels = [name for part in parts for name in part.labels]
+    numbers = torch.arange(len(labels))
+    teaches = numbers < taught if asked >= LEAST_ASKED else numbers % 4 != 0
+    if not labels:
         return None
-    held = sum(len(names) for _, names in held_out)
-    parts = [*known, *held_out] if held >= LEAST_SAMPLES else known
-    labels = [name for _, names in parts for name in names]
-    taught = sum(len(names) for _, names in known)
-    teaches = torch.arange(len(labels)) < taught if held >= LEAST_SAMPLES else torch.arange(len(labels)) % 4 != 0
-    if int((~teaches).sum()) < LEAST_SAMPLES:
-        return None
-    return _common_classes(torch.cat([pixels for pixels, _ in parts]), labels, teaches)
+    return _common_classes(torch.cat([part.sar_db for part in parts]), labels, teaches)
 
 
 def _common_classes(sar_db: Tensor, labels: list[str], teaches: Tensor) -> ProbeSet | None:
@@ -117,25 +125,31 @@ def _common_classes(sar_db: Tensor, labels: list[str], teaches: Tensor) -> Probe
     shown = Counter(name for name, teaching in zip(labels, teaches.tolist(), strict=True) if teaching)
     names = tuple(sorted(name for name, count in shown.items() if count >= LEAST_SHOWN))
     kept = torch.tensor([name in names for name in labels])
-    numbers = torch.tensor([names.index(name) for name in labels if name in names], dtype=torch.int64)
-    if len(names) < 2:
+    if len(names) < 2 or int((kept & ~teaches).sum()) < LEAST_ASKED:
         return None
+    numbers = torch.tensor([names.index(name) for name in labels if name in names], dtype=torch.int64)
     return ProbeSet(sar_db=sar_db[kept], labels=numbers, teaches=teaches[kept], names=names)
 
 
-def _read(
-    location: str, split: str, most: int, crop: CropFlip, cache: CacheConfig | None
-) -> tuple[Tensor, list[str]] | None:
-    """Centre crops (S, P, H, W) in dB of samples with a known land cover, and its names; None for a split without."""
-    try:
-        store = open_store(location, Opening(split=split, optical=False, cache=cache))
-    except SplitAbsentError:
-        return None
+class _Part(NamedTuple):
+    sar_db: Tensor
+    labels: list[str]
+
+
+def _read(location: str, split: str, most: int, crop: CropFlip, cache: CacheConfig | None) -> Iterator[_Part]:
+    """Centre crops in dB of samples with a known land cover, and its names; nothing for a split that is empty."""
+    if location.startswith(PUBLISHED):
+        return
+    objects = open_objects(location, cache)
+    if split not in splits_of(objects):
+        return
+    store = open_store(location, Opening(split=split, optical=False, cache=cache))
     index = store.index
     known = np.flatnonzero(index.land_cover > 0)
     chosen = known[np.argsort(index.keys[known], kind="stable")][:most]  # keys are hashes: a fixed random choice
-    if not len(chosen):
-        return None
-    batch = read_samples(store, chosen)
-    sar_db = Dequantise(index.sar, None)(centre_crop(batch, crop).batch).sar
-    return sar_db, [index.land_cover_names[number] for number in index.land_cover[chosen]]
+    dequantise = Dequantise(index.sar, None)
+    pieces = [read_samples(store, piece) for piece in np.array_split(chosen, max(len(chosen) // PIECE, 1))]
+    yield _Part(
+        torch.cat([dequantise(centre_crop(piece, crop).batch).sar for piece in pieces]),
+        [index.land_cover_names[number] for number in index.land_cover[chosen]],
+    )

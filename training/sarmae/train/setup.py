@@ -14,6 +14,8 @@ from sarmae.config import DataConfig, ModelConfig, PretrainConfig
 from sarmae.data.objects import CacheConfig
 from sarmae.data.records import ImageSpec
 from sarmae.data.stream import LoaderSettings, ShardLoader
+from sarmae.data.transforms import CropFlip
+from sarmae.model.attention import choose_attention
 from sarmae.model.flops import step_flops
 from sarmae.model.sarmae import SarMae, build_model
 from sarmae.model.spec import ModelSpec, encoder_size
@@ -22,6 +24,7 @@ from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage
 from sarmae.train.objective import Objective, Projector
 from sarmae.train.parallel import World, spread
+from sarmae.train.probe import ProbeSet, open_probe
 from sarmae.train.schedule import Schedule, scaled_rate
 from sarmae.train.state import gather, restore
 from sarmae.train.step import Stepper, StepSettings
@@ -43,6 +46,7 @@ class Run:
     stepper: Stepper
     average: MovingAverage | None
     autocast: bool
+    probe: ProbeSet | None
     step: int = 0
 
     @property
@@ -80,6 +84,7 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
     model = build_model(spec, loader.statistics, seed=config.train.seed)
     objective = Objective(model, _projector(config, spec, anchors)).to(here.device)
     autocast = _computes_in_bf16(config, here.device)
+    choose_attention(model, here.device.type, bf16=autocast)
     average = None if config.train.ema is None else MovingAverage(objective, config.train.ema)
     run = Run(
         config=config,
@@ -91,6 +96,7 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
         stepper=_stepper(config, objective, here, autocast=autocast),
         average=average,
         autocast=autocast,
+        probe=_open_probe(config, folder),
     )
     run.resume()
     return run
@@ -133,6 +139,13 @@ def _open_loader(config: PretrainConfig, folder: Path, *, optical: bool) -> Shar
         pin_memory=torch.cuda.is_available(),
     )
     return ShardLoader(data.stores, settings, cache=_cache(data, folder))
+
+
+def _open_probe(config: PretrainConfig, folder: Path) -> ProbeSet | None:
+    if not config.train.probe_every:
+        return None
+    crop = CropFlip(size_px=config.data.crop_px, align=config.data.align, flip_rows=False, flip_cols=False)
+    return open_probe(config.data.stores, crop, _cache(config.data, folder))
 
 
 def _cache(data: DataConfig, folder: Path) -> CacheConfig:
@@ -181,11 +194,12 @@ def _optimiser(objective: nn.Module, config: PretrainConfig) -> torch.optim.Opti
     """Fused AdamW; no decay of biases, norms and tokens (He et al. 2021, appendix A: all that has one axis)."""
     trained = [weight for weight in objective.parameters() if weight.requires_grad]
     flat = [weight for weight in trained if weight.squeeze().ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in trained if weight.squeeze().ndim > 1]},
+        {"params": flat, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(
-        [
-            {"params": [weight for weight in trained if weight.squeeze().ndim > 1]},
-            {"params": flat, "weight_decay": 0.0},
-        ],
+        groups,
         lr=config.train.lr,
         betas=config.train.betas,
         weight_decay=config.train.weight_decay,

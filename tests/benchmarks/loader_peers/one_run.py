@@ -5,7 +5,7 @@
     python one_run.py run FAMILY LABEL FOLDER STORE WORKERS SECONDS warm|cold
 
 Warm: batches are taken epoch after epoch; after WARM_UP_BATCHES (or WARM_UP_S) the window opens. Cold: the window opens
-after the first batch and closes with the first epoch at the latest. In the window, batches, CPU time of the process and
+before the loader is made and closes with the first epoch at the latest. In the window, batches, CPU time of the process and
 of all below it, and bytes read from disk are counted. One byte a page of each batch is read, so that memory that is
 only promised is there. Afterwards the last batch is compared with the store byte for byte.
 """
@@ -28,6 +28,7 @@ import numpy as np
 import psutil
 import torch
 from loader_peers.common import Batch, Contender, Store, decode_into
+from loader_peers.memory import own_bytes
 from loader_peers.roster import contenders
 from numcodecs import blosc
 
@@ -70,6 +71,29 @@ class Tree:
         return [child for child in self.me.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Where the clocks stand: one end of a window."""
+
+    at_s: float
+    cpu_s: float
+    read_bytes: int
+
+    @staticmethod
+    def now(tree: Tree) -> Mark:
+        """Reads them all."""
+        return Mark(at_s=time.perf_counter(), cpu_s=tree.cpu_s(), read_bytes=tree.read_bytes())
+
+
+def warm_up(batches: Iterator[Batch]) -> None:
+    """Takes batches until those that come were read at the pace of the window."""
+    until = time.perf_counter() + WARM_UP_S
+    for _ in range(WARM_UP_BATCHES):
+        touch(next(batches))
+        if time.perf_counter() > until:
+            return
+
+
 def epochs(loader: Iterable[Batch], *, once: bool) -> Iterator[Batch]:
     """Batches of one epoch, or without end."""
     for _epoch in count():
@@ -85,33 +109,31 @@ def touch(batch: Batch) -> int:
 
 def measure(contender: Contender, folder: Path, store: Path, workers: int, seconds: float, cold: bool) -> Figures:
     """Runs the window and checks the last batch."""
-    tree, unique = Tree(), psutil.Process().memory_full_info().uss
-    start = time.perf_counter()
-    loader = contender.load(folder, workers)
-    batches = epochs(loader, once=cold)
+    tree, after_imports_bytes = Tree(), own_bytes(os.getpid())
+    mark, samples = Mark.now(tree), 0
+    begun = mark.at_s
+    batches = epochs(contender.load(folder, workers), once=cold)
     batch = next(batches)
     touch(batch)
-    first_batch_s = time.perf_counter() - start
-    warm_until = time.perf_counter() + WARM_UP_S
-    for _ in range(0 if cold else WARM_UP_BATCHES):
-        touch(next(batches))
-        if time.perf_counter() > warm_until:
-            break
-    cpu_s, read_bytes, opened, samples = tree.cpu_s(), tree.read_bytes(), time.perf_counter(), 0
+    first_batch_s = time.perf_counter() - begun
+    if cold:
+        samples = len(batch[3])
+    else:
+        warm_up(batches)
+        mark = Mark.now(tree)
     for batch in batches:
         touch(batch)
         samples += len(batch[3])
-        if time.perf_counter() - opened >= seconds:
+        if time.perf_counter() - mark.at_s >= seconds:
             break
-    wall_s = time.perf_counter() - opened
-    cpu_s, read_bytes = tree.cpu_s() - cpu_s, tree.read_bytes() - read_bytes
+    end = Mark.now(tree)
     return Figures(
         first_batch_s=first_batch_s,
-        wall_s=wall_s,
-        cpu_s=cpu_s,
+        wall_s=end.at_s - mark.at_s,
+        cpu_s=end.cpu_s - mark.cpu_s,
         samples=samples,
-        read_bytes=read_bytes,
-        after_imports_bytes=unique,
+        read_bytes=end.read_bytes - mark.read_bytes,
+        after_imports_bytes=after_imports_bytes,
         checked=check(batch, Store.open(store), exact=contender.exact),
     )
 

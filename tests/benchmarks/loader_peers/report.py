@@ -17,15 +17,16 @@ BATCH_MIB = 64 * (2 * 2 + 3) * 256**2 / MIB
 BOUND_MIB = 8 * BATCH_MIB  # (prefetch 4 + 2) batches, and two more for read buffers and the allocator
 
 HOW = """A run is a process of its own. Samples a second and CPU-seconds for 1,000 samples (user and system time of
-the process and all below it) come from a window of {seconds:g} s in the steady state (warm) or from the second batch
-to the end of the epoch or of the window (cold: pages dropped with posix_fadvise after sync; the share left, by
-mincore, is at most 2 %). Batches of 64: SAR uint16 (2, 256, 256), optical uint8 (3, 256, 256), paired, id, owned by
-the caller; one byte of every page is read; each run's last batch is compared with the store byte for byte (the lossy
-pictures: shapes and pairs only). Medians of the rounds, quartiles in brackets. Workers: processes of torch's
-DataLoader; of ours and of the limits: threads beside the caller's own, 0 for none. First batch: from constructing the
-loader, imports left out. Memory: peak of anonymous and shared pages of the whole process tree less what the process
-held after its imports; in brackets with mapped files, which the system may take back. {samples:,} samples, a quarter
-of them unpaired (no bytes in any format)."""
+the process and all below it) come from a window of {seconds:g} s in the steady state (warm) or from before the loader
+is made to the end of the first epoch or of as many seconds, first batch included (cold: pages dropped with
+posix_fadvise after sync; the share left, by mincore, is at most 2 %). Batches of 64: SAR uint16 (2, 256, 256),
+optical uint8 (3, 256, 256), paired, id, owned by the caller; one byte of every page is read; each run's last batch is
+compared with the store byte for byte (the lossy pictures: shapes and pairs only). Memory is looked at twice a second.
+Medians of the rounds, quartiles in brackets. Workers: processes of torch's DataLoader; of ours and of the limits:
+threads beside the caller's own, 0 for none. First batch: from constructing the loader, imports left out. Memory: peak
+of anonymous and shared pages of the whole process tree less what the process held after its imports; in brackets with
+mapped files, which the system may take back. {samples:,} samples, a quarter of them unpaired (no bytes in any
+format)."""
 
 OBJECTIONS = """What a fair reader may object to:
 - The peers' figures are not their defaults. All get bytes fields or whole-batch fetches, decode straight into the

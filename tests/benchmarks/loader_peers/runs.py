@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import psutil
+from loader_peers.memory import mapped_bytes, own_bytes
 from measure import ONE_THREAD
 
 HERE = Path(__file__).resolve().parent
@@ -99,18 +100,9 @@ class MemoryWatch(threading.Thread):
                 tree = [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
             except psutil.NoSuchProcess:
                 return
-            sizes = [_proportional(pid) for pid in tree]
-            self.own = max(self.own, sum(size.get("Pss_Anon", 0) + size.get("Pss_Shmem", 0) for size in sizes))
-            self.mapped = max(self.mapped, sum(size.get("Pss", 0) for size in sizes))
+            self.own = max(self.own, sum(map(own_bytes, tree)))
+            self.mapped = max(self.mapped, sum(map(mapped_bytes, tree)))
             time.sleep(LOOK_S)
-
-
-def _proportional(pid: int) -> dict[str, int]:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
-    except OSError:
-        return {}
-    return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Speckle by Monte Carlo against what the theory says of it. Tolerances are five standard errors of 6.4 million pixels,
+"""Speckle by Monte Carlo against what the theory says of it. Tolerances are five standard errors of 3.2 million pixels,
 plus 5e-4 for the tables where they show."""
 
 import math
@@ -12,20 +12,20 @@ from sarmae.config import SareConfig
 from sarmae.data.records import Batch
 from sarmae.speckle import Sare
 
-BATCH, POLS, SIDE = 64, 2, 224
+BATCH, POLS, SIDE = 32, 2, 224
 PIXELS = BATCH * POLS * SIDE * SIDE
-SCENE_DB = -12.0
+SCENE_DB = 20.0  # as far from the floor as a city
 TABLE = 5e-4
 
 
-def batch_of(sar_db, enl=4.4):
+def batch_of(sar_db):
     count = len(sar_db)
     return Batch(
         sar=sar_db,
         optical=None,
         paired=torch.ones(count, dtype=torch.bool),
         id=torch.arange(count) * 7919 + 3,
-        enl=torch.full((count,), enl),
+        enl=torch.full((count,), float("nan")),
         epoch=0,
         step=0,
     )
@@ -46,8 +46,8 @@ def factors(decibels):
     return 10 ** ((decibels.double() - SCENE_DB) / 10)
 
 
-def run(sar_db, *, enl=4.4, **config):
-    return Sare(SareConfig(**config), seed=11)(batch_of(sar_db, enl))
+def run(sar_db, **config):
+    return Sare(SareConfig(**config), seed=11)(batch_of(sar_db))
 
 
 def same_looks(looks):
@@ -75,9 +75,9 @@ def test_gamma_has_the_moments_and_the_law_of_its_looks(looks):
         18.86 * float(special.polygamma(1, looks)), rel=3e-3
     )
     law = stats.gamma(looks, scale=1 / looks)
-    assert stats.kstest(factor.reshape(-1)[::13].numpy(), law.cdf).pvalue > 1e-5
-    share = float((factor > law.isf(1e-4)).double().mean())  # 640 of the brightest pixels
-    assert share == pytest.approx(1e-4, rel=0.2)
+    assert stats.kstest(factor.reshape(-1)[::41].numpy(), law.cdf).pvalue > 1e-5
+    share = float((factor > law.isf(1e-4)).double().mean())  # the brightest 320 pixels
+    assert share == pytest.approx(1e-4, rel=0.28)
 
 
 def test_polarisations_and_neighbours_have_their_own_speckle():
@@ -97,7 +97,7 @@ def test_extra_looks_give_k_distributed_power(extra):
     assert 1 / cv2 == pytest.approx(own * extra / (own + extra + 1), rel=0.005)
     # K-distributed: E[I^3] is the product of both Gammas' third moments, which no Gamma of that variance has
     third = np.prod([(1 + 1 / looks) * (1 + 2 / looks) for looks in (own, extra)])
-    assert float((factor**3).mean()) == pytest.approx(third, rel=0.03)
+    assert float((factor**3).mean()) == pytest.approx(third, rel=0.05)
     neper = speckled.double() * math.log(10) / 10
     added = special.polygamma(1, own) + special.polygamma(1, extra)
     assert float(neper.var()) == pytest.approx(added, rel=0.004)
@@ -116,9 +116,9 @@ def test_thinning_gives_exactly_the_kept_and_the_left_looks(own, kept):
     for part, looks in zip(map(factors, parts), (kept, own - kept), strict=True):
         check_moments(part, looks)
         law = stats.gamma(looks, scale=1 / looks)
-        assert stats.kstest(part.reshape(-1)[::13].numpy(), law.cdf).pvalue > 1e-5
+        assert stats.kstest(part.reshape(-1)[::41].numpy(), law.cdf).pvalue > 1e-5
     kept_part, left_part = map(factors, parts)
-    assert abs(correlation(kept_part, left_part)) < 5 / math.sqrt(PIXELS)  # 0.002
+    assert abs(correlation(kept_part, left_part)) < 5 / math.sqrt(PIXELS)  # 0.0028
     assert abs(correlation(kept_part.log(), left_part.log())) < 5 / math.sqrt(PIXELS)
     mended = (kept * kept_part + (own - kept) * left_part) / own
     assert torch.allclose(mended, factors(scene), rtol=0.01)  # nothing is lost, to the tables' steps
@@ -133,11 +133,7 @@ def test_thinning_with_too_many_looks_leaks():
 
 def test_thinning_keeps_at_most_nine_tenths_log_uniformly():
     speckled, target = run(flat(count=2000, side=32), speckle="thinning", target="complement", enl=4.4)
-    kept_looks = 4.4 * (
-        share := 1 / (1 + factors(target).flatten(1).var(dim=1) / factors(speckled).flatten(1).var(dim=1))
-    )
     # of a flat scene the factors' variances are (L-l)/(l (L+1)) and l/((L-l)(L+1)): their ratio is ((L-l)/l)^2
-    assert share.numel() == 2000
     ratio = (factors(speckled).flatten(1).var(dim=1) / factors(target).flatten(1).var(dim=1)).sqrt()
     kept_looks = (4.4 / (1 + ratio)).numpy()
     spread = np.log(kept_looks) / np.log(0.9 * 4.4)
@@ -145,10 +141,10 @@ def test_thinning_keeps_at_most_nine_tenths_log_uniformly():
     assert kept_looks.max() < 0.9 * 4.4 * 1.03
 
 
-def kept_and_left(enl, **config):
+def kept_and_left(scene_enl, **config):
     """Looks that samples of these ENL were thinned by, told by the factors' variances on a flat scene."""
-    batch = batch_of(flat(count=len(enl)))
-    batch.enl = torch.tensor(enl)
+    batch = batch_of(flat(count=len(scene_enl)))
+    batch.enl = torch.tensor(scene_enl)
     settings = {"speckle": "thinning", "target": "complement", **same_looks(2), **config}
     kept, left = Sare(SareConfig(**settings), seed=3)(batch)
     ratio = (factors(kept).flatten(1).var(dim=1) / factors(left).flatten(1).var(dim=1)).sqrt()

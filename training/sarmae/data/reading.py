@@ -18,6 +18,7 @@ from sarmae.data.order import BlockRange
 from sarmae.data.records import Batch, ImageSpec
 from sarmae.errors import ChunkError
 
+FETCHERS = 8  # blocks of remote stores under way at once, two ranges each
 PIECE = 32  # samples a task of the pool reads: some 10 ms of work, so that the pool's own cost does not show
 
 
@@ -25,7 +26,8 @@ PIECE = 32  # samples a task of the pool reads: some 10 ms of work, so that the 
 class Draw:
     """The samples of one batch: their store's number (B,) and their number in that store's split (B,).
 
-    blocks: runs of samples that later batches will want too, to be fetched in one go where the store is remote.
+    Of remote stores, blocks: the runs of samples that must be at hand, each fetched in one go; ahead: these and those
+    that the next batches want, to be begun now.
     """
 
     epoch: int
@@ -33,6 +35,7 @@ class Draw:
     store: np.ndarray
     sample: np.ndarray
     blocks: tuple[BlockRange, ...] = ()
+    ahead: tuple[BlockRange, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +68,14 @@ class Reading:
         self._stores, self._images, self._ahead = stores, images, ahead
         self._buffers = BufferPool(keep=2 * (ahead.depth + 2))
         self._decoders = ThreadPoolExecutor(max(ahead.threads, 1), thread_name_prefix="decode")
-        self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._fetched: set[tuple[int, int]] = set()  # blocks of this pass, by store and first sample
+        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._fetched: dict[tuple[int, int], Future[None]] = {}  # of this pass, by store and first sample
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for pool in (self._fetcher, self._decoders):
+        for pool in (self._fetchers, self._decoders):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def batches(self, draws: Iterable[Draw]) -> Iterator[tuple[Batch, list[Fault]]]:
@@ -96,25 +99,25 @@ class Reading:
         ]
         return _Pending(batch=batch, pieces=pieces)
 
-    def _prefetch(self, draw: Draw) -> Future[None] | None:
-        """Brings blocks of remote stores into reach, one batch after another, while former ones are decoded."""
-        new = [block for block in draw.blocks if (block.store, block.start) not in self._fetched]
-        self._fetched.update((block.store, block.start) for block in new)
-        return self._fetcher.submit(self._fetch, new) if new else None
+    def _prefetch(self, draw: Draw) -> list[Future[None]]:
+        """Begins to bring blocks of remote stores into reach; what is given back is what this draw must wait for."""
+        for block in draw.ahead:
+            key = (block.store, block.start)
+            if key not in self._fetched:
+                self._fetched[key] = self._fetchers.submit(self._fetch, block)
+        return [self._fetched[block.store, block.start] for block in draw.blocks]
 
-    def _fetch(self, blocks: Sequence[BlockRange]) -> None:
-        for number in sorted({block.store for block in blocks}):
-            store = self._stores[number]
-            samples = [np.arange(block.start, block.stop) for block in blocks if block.store == number]
-            if store.remote is not None:
-                store.objects.prefetch(store.remote.ranges(np.concatenate(samples)))
+    def _fetch(self, block: BlockRange) -> None:
+        store = self._stores[block.store]
+        if store.remote is not None:
+            store.objects.prefetch(store.remote.ranges(np.arange(block.start, block.stop)))
 
     def _submit(
-        self, store: Store, rows: np.ndarray, draw: Draw, batch: Batch, fetched: Future[None] | None
+        self, store: Store, rows: np.ndarray, draw: Draw, batch: Batch, fetched: list[Future[None]]
     ) -> Future[list[Fault]]:
         def read() -> list[Fault]:
-            if fetched is not None:
-                fetched.result()
+            for block in fetched:
+                block.result()
             optical = None if batch.optical is None else batch.optical.numpy()
             samples = draw.sample[rows]
             errors = store.reader.read_into(samples, rows, batch.sar.numpy(), optical)

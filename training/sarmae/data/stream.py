@@ -42,6 +42,7 @@ NAMED_FAULTS = 5
 # Order "lanes" as stores of ours want it, whose samples were shuffled when they were packed: 32 samples are a range of
 # some 10 MB, and a first batch touches 16 lanes of few blocks. For stores in scene order see the shuffle benchmark.
 BLOCK, MOST_LANES, WINDOW = 32, 16, 64
+BLOCKS_AHEAD = 16  # fetched while others are decoded: 16 x 10 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,12 +171,18 @@ class ShardLoader(IterableDataset[Batch]):
         for step in range(self.step + turn, self.order.steps, turns):
             numbers = self.order.rank_batch(epoch, step, self._rank, self._world)
             store, sample = self.order.locate(numbers)
-            yield Draw(epoch=epoch, step=step, store=store, sample=sample, blocks=self._remote_blocks(epoch, step))
+            blocks, ahead = self._remote_blocks(epoch, step, 1), self._remote_blocks(epoch, step, self._steps_ahead)
+            yield Draw(epoch=epoch, step=step, store=store, sample=sample, blocks=blocks, ahead=ahead)
 
-    def _remote_blocks(self, epoch: int, step: int) -> tuple[BlockRange, ...]:
+    @property
+    def _steps_ahead(self) -> int:
+        """Steps whose blocks are fetched before they are wanted: some BLOCKS_AHEAD blocks of this rank."""
+        return self.settings.prefetch + BLOCKS_AHEAD * BLOCK * self._world // self.settings.global_batch
+
+    def _remote_blocks(self, epoch: int, step: int, steps: int) -> tuple[BlockRange, ...]:
         if all(store.remote is None for store in self._stores):
             return ()
-        blocks = self.order.upcoming(epoch, step, 1, self._rank, self._world)
+        blocks = self.order.upcoming(epoch, step, steps, self._rank, self._world)
         return tuple(block for block in blocks if self._stores[block.store].remote is not None)
 
     def _without(self, batch: Batch, faults: list[Fault]) -> Batch:

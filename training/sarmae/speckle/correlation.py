@@ -20,13 +20,14 @@ _ORDERS: Final = 40  # of Mehler's expansion
 
 
 def filter_radius(correlation_px: float) -> int:
-    """R, pixels: taps beyond it would change no correlation by more than 0.002."""
-    return max(2, math.ceil(2 * correlation_px))
+    """R, pixels: taps beyond it would change no correlation by more than 0.008 (at 1.6 px: 0.002)."""
+    return max(2, round(2 * correlation_px))
 
 
 def gaussian_correlation(correlation_px: float) -> F64:
-    """exp(-(lag / correlation_px)^2) at lags 0 to 128 pixels. 1.4 px gives 0.60 and 0.13 at lags 1 and 2, as a GRD
-    image on its 10 m grid has."""
+    """exp(-(lag / correlation_px)^2) at lags 0 to 128 pixels. 1.6 px gives 0.68 and 0.21 at lags 1 and 2:
+    homogeneous areas of real Sentinel-1 chips of 10 m have 0.65 to 0.71 and 0.17 to 0.28; 1.4 px gives 0.60 and 0.13.
+    """
     return np.exp(-((np.arange(_LAGS // 2 + 1) / correlation_px) ** 2))
 
 

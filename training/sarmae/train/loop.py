@@ -191,7 +191,7 @@ class Ledger:
             self._metrics.write(self._run.step, values)
 
     def show(self, name: str, picture: torch.Tensor) -> None:
-        """A picture of the present step, (3, H, W) uint8: into TensorBoard and as a PNG beside the metrics."""
+        """A picture of the present step, (3, H, W) uint8."""
         if self._metrics:
             self._metrics.picture(self._run.step, name, picture)
 

@@ -11,9 +11,11 @@ from types import TracebackType
 from typing import Self
 
 import torch
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
+PICTURES_FOLDER = "pictures"
 _MATMUL_SIZES = {"cpu": 1024, "cuda": 8192}
 _MATMUL_REPEATS = 5
 
@@ -45,8 +47,11 @@ class Metrics:
             self._board.add_scalar(name, value, step)
 
     def picture(self, step: int, name: str, image: torch.Tensor) -> None:
-        """An RGB picture, (3, H, W) uint8."""
+        """An RGB picture, (3, H, W) uint8: into TensorBoard, and as pictures/<name>-<step>.png into the run."""
         self._board.add_image(name, image, step)
+        folder = self._path.parent / PICTURES_FOLDER
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(folder / f"{name}-{step:08d}.png")
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

@@ -80,6 +80,8 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
     """A run at its first step, or at its latest checkpoint. Raises ConfigError, StoreError or CheckpointError."""
     anchors = open_anchors(config, here.device)
     loader = _open_loader(config, folder, optical=anchors is not None and anchors.needs_optical)
+    if anchors is not None:
+        anchors.prepare(loader.optical, loader.order.spec.stores)
     spec = model_spec(config.model, config.data, loader.sar)
     model = build_model(spec, loader.statistics, seed=config.train.seed)
     objective = Objective(model, _projector(config, spec, anchors)).to(here.device)

@@ -1,0 +1,256 @@
+"""Whole runs: the loss falls, a killed run goes on bit for bit, bad input is told, and nothing hides a NaN."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from sar1m.errors import ConfigError, StoreError
+from sarmae.errors import CheckpointError, NonFiniteError
+from sarmae.train import checkpoint
+from sarmae.train.loop import pretrain
+from small_runs import Notes, child, losses, small_config, train, training_store, weights
+
+KILLS = 10
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tiny products: more threads wait for each other longer than they compute."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(former)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return training_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = child(train, small_config(store), folder)
+    process.join()
+    assert process.exitcode == 0
+    return folder
+
+
+def test_the_loss_falls(undisturbed):
+    told = losses(undisturbed)
+    assert sorted(told) == list(range(1, 25))
+    first, last = (sum(told[step][0] for step in steps) / 5 for steps in (range(1, 6), range(20, 25)))
+    assert last < 0.97 * first
+
+
+def pretrain_until(config, folder, step):
+    """Trains, and is gone at once after a step was told; no step: trains to the end."""
+
+    class Killed(Notes):
+        def progress(self, progress):
+            if progress.step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    pretrain(config, folder, Killed())
+
+
+def test_a_run_killed_ten_times_is_bit_for_bit_the_undisturbed_one(store, undisturbed, tmp_path):
+    """R9: by SIGKILL right after a random step, before or after its checkpoint; the tables and weights are the same."""
+    rng = random.Random(4)
+    for _ in range(KILLS):
+        process = child(pretrain_until, small_config(store), tmp_path, rng.randint(1, 24))
+        process.join()
+        assert process.exitcode in {-signal.SIGKILL, 0}
+    process = child(pretrain_until, small_config(store), tmp_path, None)
+    process.join()
+    assert process.exitcode == 0
+    assert losses(tmp_path) == losses(undisturbed)
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+def test_a_stop_asked_for_saves_and_says_so(store, undisturbed, tmp_path):
+    class Asked(Notes):
+        def progress(self, progress):
+            super().progress(progress)
+            if progress.step == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    watch = Asked()
+    outcome = pretrain(small_config(store), tmp_path, watch)
+    assert (outcome.step, outcome.exit_code) == (8, 85)  # the signal came after the look for it
+    assert "Stopped at step 8, saved. The same command goes on from there." in watch.notes
+    outcome, watch = train(small_config(store), tmp_path)
+    assert outcome.exit_code == 0
+    assert "Going on from the checkpoint of step 8." in watch.notes
+    assert sorted(losses(tmp_path)) == list(range(1, 25))
+
+
+def test_a_finished_run_started_again_does_nothing(store, undisturbed):
+    before = weights(undisturbed), losses(undisturbed)
+    outcome, _ = train(small_config(store), undisturbed)
+    assert (outcome.step, outcome.exit_code) == (24, 0)
+    assert (weights(undisturbed), losses(undisturbed)) == before
+
+
+@pytest.mark.parametrize("change", [{"threads": 0}, {"threads": 3, "prefetch": 1}])
+def test_threads_change_nothing(store, undisturbed, tmp_path, change):
+    process = child(train, small_config(store, data=change), tmp_path)
+    process.join()
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_micro_batches_change_nothing_but_rounding(store, undisturbed, tmp_path):
+    process = child(train, small_config(store, train={"micro_batch": 2}), tmp_path)
+    process.join()
+    found, expected = losses(tmp_path), losses(undisturbed)
+    assert [value[0] for value in found.values()] == pytest.approx([value[0] for value in expected.values()], rel=1e-4)
+
+
+def test_another_configuration_is_refused_and_named(store, undisturbed):
+    with pytest.raises(ConfigError, match=r"train\.lr: 0\.05 in the run, 0\.1 now"):
+        train(small_config(store, train={"lr": 0.1}), undisturbed)
+
+
+def test_non_finite_steps_change_nothing_and_end_the_run_by_name(store, tmp_path, monkeypatch):
+    """R12: a sample whose error is NaN."""
+    from sarmae.train import setup  # noqa: PLC0415 - patched here alone
+
+    class Poisoned(setup.MakeViews):
+        def __call__(self, batch):
+            views = super().__call__(batch)
+            views.target_db[1] = float("inf")
+            self.poisoned = batch.id[1].item()
+            return views
+
+    monkeypatch.setattr(setup, "MakeViews", Poisoned)
+    with pytest.raises(
+        NonFiniteError, match=r"Step 3: .* 3 steps in a row(?s:.*)whose own error was not finite"
+    ) as found:
+        train(small_config(store, train={"max_bad_steps": 3}), tmp_path)
+    assert any(str(key) in str(found.value) for key in store.keys.tolist())
+    assert checkpoint.load_latest(tmp_path) is None
+
+
+def test_a_single_bad_step_is_borne_without_effect(store, tmp_path, monkeypatch):
+    from sarmae.train import setup  # noqa: PLC0415 - patched here alone
+
+    class Once(setup.MakeViews):
+        steps = 0
+
+        def __call__(self, batch):
+            views = super().__call__(batch)
+            self.steps += 1
+            if self.steps == 4:
+                views.target_db[0] = float("nan")
+                views.input_db[:] = float("inf")
+            return views
+
+    monkeypatch.setattr(setup, "MakeViews", Once)
+    outcome, watch = train(small_config(store), tmp_path)
+    assert outcome.exit_code == 0
+    assert watch.steps[-1].bad_steps == 1
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[3]["gradient_norm"] is None
+    assert all(lines[step]["loss"] is not None for step in (2, 4, 23))
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"data": {"crop_px": 64}}, "larger than the stored patches of 48 x 48 px"),
+        ({"train": {"global_batch": 64}}, "global_batch is 64 and the stores hold 22"),
+        ({"model": {"width": 25}}, "width = 25"),
+        ({"train": {"device": "cuda:7"}}, r"train\.device: 'cuda:7' cannot be used here"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused_before_the_first_step(store, tmp_path, sections, told):
+    with pytest.raises(ConfigError, match=told):
+        train(small_config(store, **sections), tmp_path)
+
+
+def test_a_store_without_statistics_is_refused(tmp_path):
+    bare = training_store(tmp_path / "bare", statistics=False)
+    with pytest.raises(StoreError, match=r"normalisation\.json"):
+        train(small_config(bare), tmp_path / "run")
+
+
+def test_no_store_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.stores: no store to train on"):
+        train(small_config(), tmp_path)
+
+
+def test_a_checkpoint_of_another_shape_is_told(store, undisturbed, tmp_path):
+    saved = checkpoint.load_latest(undisturbed)
+    name = next(name for name in saved.model if name.endswith("decoder.mask_token"))
+    other = {**saved.model, name: torch.zeros(1, 1, 99)}
+    facts = {**saved.facts}
+    whole = checkpoint.Checkpoint(step=24, model=other, optimiser=saved.optimiser, facts=facts)
+    checkpoint.save(tmp_path, whole, keep=2)
+    with pytest.raises(CheckpointError, match=r"mask_token: \(1, 1, 99\) in the checkpoint, \(1, 1, 16\) here"):
+        train(small_config(store), tmp_path)
+
+
+def save_in_a_loop(folder):
+    """Checkpoints of growing steps, until killed."""
+    step = 0
+    while True:
+        step += 1
+        tensors = {"weight": torch.full((200_000,), float(step))}
+        checkpoint.save(
+            folder, checkpoint.Checkpoint(step=step, model=tensors, optimiser=tensors, facts={"step": step}), keep=2
+        )
+
+
+def test_a_kill_during_saving_leaves_a_whole_checkpoint(tmp_path):
+    """R11: at random moments of the writing; the steps never go back."""
+    rng = random.Random(9)
+    newest = 0
+    for _ in range(12):
+        process = child(save_in_a_loop, tmp_path)
+        time.sleep(0.05 + rng.random() * 0.15)
+        process.kill()
+        process.join()
+        found = checkpoint.load_latest(tmp_path)
+        if found is not None:
+            assert torch.equal(found.model["weight"], torch.full((200_000,), float(found.step)))
+            assert found.facts == {"step": found.step}
+            newest = max(newest, found.step)
+    assert newest > 1
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimiser.safetensors", "state.json"])
+@pytest.mark.parametrize("how", ["flip", "cut", "remove"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(store, tmp_path, file, how):
+    tensors = {"weight": torch.arange(500.0)}
+    for step in (5, 10):
+        saved = checkpoint.Checkpoint(step=step, model=tensors, optimiser=tensors, facts={})
+        checkpoint.save(tmp_path, saved, keep=3)
+    path = tmp_path / "checkpoints/step-00000010" / file
+    content = bytearray(path.read_bytes())
+    if how == "flip":
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content[: len(content) // 2] if how == "cut" else content)
+    if how == "remove":
+        path.unlink()
+    assert checkpoint.load_latest(tmp_path).step == 5
+    (tmp_path / "checkpoints/step-00000005/model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="No checkpoint of this run is whole"):
+        checkpoint.load_latest(tmp_path)
+
+
+def test_a_full_disk_is_told_and_leaves_the_former_checkpoint(tmp_path, monkeypatch):
+    tensors = {"weight": torch.arange(500.0)}
+    checkpoint.save(tmp_path, checkpoint.Checkpoint(step=1, model=tensors, optimiser=tensors, facts={}), keep=3)
+
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"step-00000002: cannot be written: .*No space left"):
+        checkpoint.save(tmp_path, checkpoint.Checkpoint(step=2, model=tensors, optimiser=tensors, facts={}), keep=3)
+    assert checkpoint.load_latest(tmp_path).step == 1

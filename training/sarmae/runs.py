@@ -1,0 +1,144 @@
+"""From a run's folder to what leaves it: the encoder of its latest checkpoint, with a card that tells of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from sar1m.errors import ConfigError
+from sarmae.config import PretrainConfig
+from sarmae.data.normalise import Normalise
+from sarmae.errors import CheckpointError
+from sarmae.export import WEIGHTS_FILE, Pool, RunFacts, export_encoder
+from sarmae.model.sarmae import SarMae
+from sarmae.model.spec import ModelSpec
+from sarmae.train.checkpoint import Checkpoint, load_latest
+from sarmae.train.metrics import METRICS_FILE
+from sarmae.train.state import AVERAGE_PREFIX
+
+MODEL_PREFIX: Final = "model."  # of the model inside the objective; its other part is the projector
+UNTOLD_LICENCE: Final = "unknown"  # as model hubs have it
+_TOLD_METRICS: Final = ("loss", "mae", "sarc")
+_PROBES: Final = "probe/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """A model as a checkpoint has it. averaged: its weights are the moving average, not those of the last step."""
+
+    model: SarMae
+    config: PretrainConfig
+    averaged: bool
+
+
+def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNTOLD_LICENCE) -> Path:
+    """Writes the encoder of a run's latest whole checkpoint for plain timm, with its card; returns the weights' path.
+
+    The moving average of the weights is taken where the run kept one. licence: SPDX identifier for the weights, which
+    the data's own licence may limit. Stores stand in the card by name or URL, without local folders, without
+    credentials. Raises CheckpointError where run is no run, no checkpoint is whole, or it is of another model than it
+    says; OutputError where out cannot be written.
+    """
+    saved = load_latest(run) if run.is_dir() else None
+    if saved is None:
+        found = "no checkpoint" if run.is_dir() else "no such folder"
+        raise CheckpointError(
+            f"{run}: {found}; expected the folder of a run, with checkpoints/LATEST in it. Give the --out of "
+            "`sarmae pretrain`, once it has saved (train.checkpoint_every)."
+        )
+    trained = _trained(saved, run)
+    public = _public_config(trained.config)
+    weights = "the moving average of the weights (train.ema)" if trained.averaged else "the weights"
+    facts = RunFacts(
+        name=trained.config.name,
+        licence=licence,
+        config_toml=f"# Exported: {weights} after step {saved.step}.\n{public.to_toml()}",
+        data_location=", ".join(public.data.stores) or "not told",
+        data_digest=", ".join(_digests(saved)) or "not told",
+        steps=saved.step,
+        metrics=_last_metrics(run / METRICS_FILE, saved.step),
+    )
+    export_encoder(trained.model, out, facts, pool=pool)
+    return out / WEIGHTS_FILE
+
+
+def _trained(saved: Checkpoint, run: Path) -> _Trained:
+    weights, averaged = _weights(saved.model)
+    try:
+        config = PretrainConfig.model_validate(saved.facts["config"])
+        told = saved.facts["spec"]
+        spec = ModelSpec(**{**told, "polarisations": tuple(told["polarisations"])})
+        normalise = Normalise(weights["normalise.mean_db"].tolist(), weights["normalise.std_db"].tolist())
+    except (KeyError, TypeError, ValidationError, ConfigError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise CheckpointError(
+            f"{run}: the checkpoint of step {saved.step} does not say which model it holds ({reason}); expected "
+            "config, spec and normalisation. Export it with the version of sarmae that wrote it."
+        ) from error
+    with torch.random.fork_rng(devices=[]):
+        model = SarMae(spec, normalise)
+    _fill(model, weights, f"{run}: the checkpoint of step {saved.step}")
+    return _Trained(model=model, config=config, averaged=averaged)
+
+
+def _weights(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """The model's tensors by its own names, averages in place of weights where there are any; whether there are."""
+    present = {n.removeprefix(MODEL_PREFIX): tensor for n, tensor in tensors.items() if n.startswith(MODEL_PREFIX)}
+    prefix = AVERAGE_PREFIX + MODEL_PREFIX
+    averages = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {**present, **averages}, bool(averages)
+
+
+def _fill(model: SarMae, weights: Mapping[str, Tensor], where: str) -> None:
+    expected = model.state_dict()
+    odd = sorted(expected.keys() ^ weights.keys())
+    odd += [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
+    if odd:
+        raise CheckpointError(
+            f"{where}: {len(odd)} tensors do not fit the model it says it holds, the first of them {odd[0]}. It was "
+            "changed after it was written: export another checkpoint, or train on from an older one."
+        )
+    model.load_state_dict(weights)
+
+
+def _digests(saved: Checkpoint) -> list[str]:
+    """Manifest digests of the stores, from the stream's position."""
+    stream: Mapping[str, Any] = saved.facts.get("stream", {})
+    return [str(digest) for digest in stream.get("stores", ())]
+
+
+def _public_config(config: PretrainConfig) -> PretrainConfig:
+    """The configuration as others may read it: no folders of this machine, no credentials in addresses."""
+    data = config.data.model_copy(update={"stores": tuple(map(_public, config.data.stores)), "cache": None})
+    files = {key: value and _public(value) for key, value in config.sarc.model_dump(include={"weights", "cache"}).items()}
+    return config.model_copy(update={"data": data, "sarc": config.sarc.model_copy(update=files)})
+
+
+def _public(location: str) -> str:
+    """A URL without user, password and query; of a path its last part."""
+    parts = urlsplit(location)
+    if "://" not in location or parts.scheme == "file":
+        return Path(parts.path if "://" in location else location).name
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _last_metrics(path: Path, step: int) -> dict[str, float]:
+    """The newest loss and probe scores up to a step; lines that a kill cut short are passed over."""
+    newest: dict[str, float] = {}
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if line["step"] <= step:
+            told = {name: value for name, value in line.items() if name in _TOLD_METRICS or name.startswith(_PROBES)}
+            newest.update({name: value for name, value in told.items() if value is not None})
+    return newest

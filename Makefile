@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -12,8 +13,9 @@ OUT ?=
 CONFIG ?=
 SCHEDULER ?=
 SET ?=
+DATA ?=
 
-.PHONY: help build-sar1m test test-long test-lowest check bench bench-loader constraints clean
+.PHONY: help build-sar1m test test-long test-lowest check bench bench-loader bench-train pretrain constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,6 +23,10 @@ help:  ## this list
 build-sar1m: $(VENV)/.pipeline  ## REGION=sample|portugal|w,s,e,n|safe:PATH|folder:PATH|simulated:N [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [SET="a.b=c ..."]
 	@$(BIN)/sar1m build --region "$(REGION)" $(if $(OUT),--out "$(OUT)") $(if $(CONFIG),--config "$(CONFIG)") \
 		$(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(foreach pair,$(SET),--set "$(pair)")
+
+pretrain: $(VENV)/.training  ## DATA=build/sample [CONFIG=smoke] [OUT=runs/<name>] [SET="a.b=c ..."]: pretrains, or goes on
+	@$(BIN)/sarmae pretrain $(foreach store,$(DATA),--data "$(store)") $(if $(CONFIG),--config "$(CONFIG)") \
+		$(if $(OUT),--out "$(OUT)") $(foreach pair,$(SET),--set "$(pair)")
 
 test: $(VENV)/.dev  ## the tests, some minutes on two cores
 	$(BIN)/python -m pytest
@@ -44,17 +50,17 @@ bench: $(VENV)/.dev  ## benchmarks: registration, radar geometry, radiometry, ge
 	for name in registration geometry radiometry geocoding truth safe pipeline; do \
 		$(BIN)/python tests/benchmarks/bench_$$name.py || exit 1; done
 
-bench-loader: $(VENV)/.dev  ## streaming against other loaders, warm and cold (their packages go to .venv-peers); some 20 minutes
-	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--requirement tests/benchmarks/requirements-peers.txt --editable '.[pipeline,training]'
-	.venv-peers/bin/python tests/benchmarks/bench_loader.py
+bench-loader: $(VENV)/.dev $(PEERS)/.ready  ## streaming beside seven other loaders, warm and cold: 25 GB under build/bench, half an hour
+	$(BIN)/python tests/benchmarks/bench_loader.py --python $(PEERS)/bin/python
+
+bench-train: $(VENV)/.dev  ## the training step in its arms beside a plain one; --device cuda on a GPU
+	$(BIN)/python tests/benchmarks/bench_train.py
 
 constraints: $(VENV)/.dev  ## writes constraints.txt anew from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable --exclude sar1m | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
 
 clean:  ## removes .venv and caches; builds stay
-	rm -rf $(VENV) .venv-lowest .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-lowest $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find pipeline training tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -67,7 +73,19 @@ $(VENV)/.pipeline: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[pipeline,sample,stac]'
 	@touch $@
 
+$(VENV)/.training: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV) for training (once, some minutes: PyTorch) ..."
+	@$(PIP) --editable '.[training]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) with the development tools (once, about a minute) ..."
 	@$(PIP) --editable '.[pipeline,sample,services,training,teacher,dev]'
-	@touch $@ $(VENV)/.pipeline
+	@touch $@ $(VENV)/.pipeline $(VENV)/.training
+
+# the other loaders want versions of their own; only what decides the reading is pinned alike
+$(PEERS)/.ready: tests/benchmarks/requirements-peers.txt constraints.txt
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< \
+		--constraint <(grep -E '^(google-crc32c|numcodecs|numpy|obstore|pillow|psutil|zarr)==' constraints.txt)
+	@touch $@

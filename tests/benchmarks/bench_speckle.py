@@ -35,7 +35,8 @@ CHIPS_NOTE = (
     "same coefficient of variation. lags: correlation of neighbours along columns, inside windows. ENL x 2 looks: "
     "estimated after gamma speckle of 2 looks, beside L L' / (L + L' + 1). leak: correlation of the two parts after "
     "thinning by half, white and correlated, at lags 0 and 1; what structure is left inside the windows adds "
-    "to it alike. Correlated models at their default of 1.6 px, which is the real chips' (the simulated one has 1.4). Figures of real chips scatter by 0.01 to 0.02."
+    "to it alike. Correlated models at their default of 1.6 px, which is the "
+    "real chips' (the simulated one has 1.4). Figures of real chips scatter by 0.01 to 0.02."
 )
 
 

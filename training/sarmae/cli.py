@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sar1m.errors import Sar1mError
 from sarmae.config import PretrainConfig, resolve_config
-from sarmae.export import export_run
+from sarmae.runs import export_run
 from sarmae.teachers.cache import write_cache
 from sarmae.terminal import TerminalWatch, print_outcome
 from sarmae.train.loop import pretrain as run_pretraining
@@ -47,7 +47,8 @@ def pretrain(
     settings = _config(config, data, overrides)
     folder = Path("runs") / settings.name if out is None else out
     outcome = run_pretraining(settings, folder, TerminalWatch(console))
-    print_outcome(console, folder, outcome)
+    if outcome.leads:
+        print_outcome(console, folder, outcome)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 

@@ -70,8 +70,8 @@ class SareConfig(Section):
     (gamma, correlated), or looks that are kept of the scene's own (both thinnings), at most 0.9 of them. sigma_max:
     lognormal's sigma is uniform from 0 to it. enl: looks of the scenes, for thinning; None takes the store's, and
     default_enl where it has none. correlation_px: lag at which intensities of the correlated models correlate by 1/e;
-    1.6 as measured on seven real Sentinel-1 chips of 10 m. target: of thinning, `complement` is the independent other part of the thinned
-    pair, `clean` the scene as it is."""
+    1.6 as on real Sentinel-1 chips of 10 m. target: of thinning, `complement` is the independent other part of the
+    thinned pair, `clean` the scene as it is."""
 
     speckle: Literal["gamma", "correlated", "thinning", "correlated_thinning", "lognormal", "none"] = "gamma"
     probability: float = Field(default=1.0, ge=0, le=1)
@@ -99,8 +99,9 @@ class SareConfig(Section):
 class SarcConfig(Section):
     """The pull towards a frozen optical encoder. teacher: `none`, `linear_patch` (control), `efficientnet_lite0`,
     `dinov3_small`, `dinov3_base`, `dinov3_large`, `dinov3_large_sat493m`, or any timm model as timm:<name>.
-    weights: a file of the teacher's weights; None asks timm's hub. cache: folder of features that `sarmae cache-
-    teacher` wrote, used instead of the live teacher. weight: lambda of the loss. hidden: width of the projector."""
+    weights: a file of the teacher's weights; None takes those of the package (efficientnet_lite0) or of timm's hub.
+    cache: folder of features that `sarmae cache-teacher` wrote, used instead of the live teacher; needs data.align.
+    weight: lambda of the loss. hidden: width of the projector."""
 
     teacher: str = "none"
     weights: str | None = None

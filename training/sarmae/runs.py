@@ -118,7 +118,9 @@ def _digests(saved: Checkpoint) -> list[str]:
 def _public_config(config: PretrainConfig) -> PretrainConfig:
     """The configuration as others may read it: no folders of this machine, no credentials in addresses."""
     data = config.data.model_copy(update={"stores": tuple(map(_public, config.data.stores)), "cache": None})
-    files = {key: value and _public(value) for key, value in config.sarc.model_dump(include={"weights", "cache"}).items()}
+    files = {
+        key: value and _public(value) for key, value in config.sarc.model_dump(include={"weights", "cache"}).items()
+    }
     return config.model_copy(update={"data": data, "sarc": config.sarc.model_copy(update=files)})
 
 

@@ -14,12 +14,6 @@ def proportional_sizes(pid: int) -> dict[str, int]:
     return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
 
 
-def own_bytes(pid: int) -> int:
+def own_bytes(sizes: dict[str, int]) -> int:
     """Anonymous and shared memory: what the system cannot take back without swapping."""
-    sizes = proportional_sizes(pid)
     return sizes.get("Pss_Anon", 0) + sizes.get("Pss_Shmem", 0)
-
-
-def mapped_bytes(pid: int) -> int:
-    """With files that are mapped."""
-    return proportional_sizes(pid).get("Pss", 0)

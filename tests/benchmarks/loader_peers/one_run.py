@@ -5,8 +5,8 @@
     python one_run.py run FAMILY LABEL FOLDER STORE WORKERS SECONDS warm|cold
 
 Warm: batches are taken epoch after epoch; after WARM_UP_BATCHES (or WARM_UP_S) the window opens. Cold: the window opens
-before the loader is made and closes with the first epoch at the latest. In the window, batches, CPU time of the process and
-of all below it, and bytes read from disk are counted. One byte a page of each batch is read, so that memory that is
+before the loader is made and closes with the first epoch at the latest. In the window, batches, CPU time of the process
+and of all below it, and bytes read from disk are counted. One byte a page of each batch is read, so that memory that is
 only promised is there. Afterwards the last batch is compared with the store byte for byte.
 """
 
@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 import torch
 from loader_peers.common import Batch, Contender, Store, decode_into
-from loader_peers.memory import own_bytes
+from loader_peers.memory import own_bytes, proportional_sizes
 from loader_peers.roster import contenders
 from numcodecs import blosc
 
@@ -109,7 +109,7 @@ def touch(batch: Batch) -> int:
 
 def measure(contender: Contender, folder: Path, store: Path, workers: int, seconds: float, cold: bool) -> Figures:
     """Runs the window and checks the last batch."""
-    tree, after_imports_bytes = Tree(), own_bytes(os.getpid())
+    tree, after_imports_bytes = Tree(), own_bytes(proportional_sizes(os.getpid()))
     mark, samples = Mark.now(tree), 0
     begun = mark.at_s
     batches = epochs(contender.load(folder, workers), once=cold)

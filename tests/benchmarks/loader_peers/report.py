@@ -18,7 +18,7 @@ BOUND_MIB = 8 * BATCH_MIB  # (prefetch 4 + 2) batches, and two more for read buf
 
 HOW = """A run is a process of its own. Samples a second and CPU-seconds for 1,000 samples (user and system time of
 the process and all below it) come from a window of {seconds:g} s in the steady state (warm) or from before the loader
-is made to the end of the first epoch or of as many seconds, first batch included (cold: pages dropped with
+is made to the end of the first epoch or of {cold_seconds:g} s, first batch included (cold: pages dropped with
 posix_fadvise after sync; the share left, by mincore, is at most 2 %). Batches of 64: SAR uint16 (2, 256, 256),
 optical uint8 (3, 256, 256), paired, id, owned by the caller; one byte of every page is read; each run's last batch is
 compared with the store byte for byte (the lossy pictures: shapes and pairs only). Memory is looked at twice a second.
@@ -36,7 +36,7 @@ OBJECTIONS = """What a fair reader may object to:
   CPU time than the row `limit, lz4`. What compression buys stands under MB on disk and in the cold rows.
 - MosaicML Streaming, LitData and WebDataset are made for remote shards and many nodes; here all read a local disk.
 - The `lz4 samples` rows are our own addition to them. MosaicML Streaming itself compresses whole shards, unpacked to
-  disk at their first use: its cold row shows that first epoch; from the second on it reads what the uncompressed row
+  disk at their first use: its cold row is that whole first epoch; from the second on it reads what the uncompressed row
   reads, at that size on disk.
 - The peers' folders hold the first {peer_samples:,} of the samples, to fit on a disk; ours and zarr-python's all.
 - Two cores: two workers and the process that takes the batches share them. With more cores, processes scale further
@@ -52,9 +52,9 @@ OBJECTIONS = """What a fair reader may object to:
 
 
 def sections(ledger: Ledger, facts: Facts, missing: Mapping[str, str], run: Mapping[str, Any]) -> list[Section]:
-    """All of the report. run: samples, peer_samples, seconds, versions of the peers' environment."""
+    """All of the report. run: samples, peer_samples, seconds, cold_seconds, versions of the peers' environment."""
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-    note = HOW.format(seconds=run["seconds"], samples=run["samples"]) + f" Read with {versions}."
+    note = HOW.format(**run) + f" Read with {versions}."
     modes = sorted({*ledger.warm, *ledger.cold}, key=lambda mode: _place(mode, facts))
     found = [Section(title="Figures", note=note, rows=[_figures(mode, ledger, facts) for mode in modes])]
     if any(label == OURS for label, _ in ledger.warm):

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 import psutil
-from loader_peers.memory import mapped_bytes, own_bytes
+from loader_peers.memory import own_bytes, proportional_sizes
 from measure import ONE_THREAD
 
 HERE = Path(__file__).resolve().parent
@@ -100,8 +100,9 @@ class MemoryWatch(threading.Thread):
                 tree = [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
             except psutil.NoSuchProcess:
                 return
-            self.own = max(self.own, sum(map(own_bytes, tree)))
-            self.mapped = max(self.mapped, sum(map(mapped_bytes, tree)))
+            sizes = [proportional_sizes(pid) for pid in tree]
+            self.own = max(self.own, sum(map(own_bytes, sizes)))
+            self.mapped = max(self.mapped, sum(size.get("Pss", 0) for size in sizes))
             time.sleep(LOOK_S)
 
 

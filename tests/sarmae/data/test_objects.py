@@ -78,7 +78,7 @@ def test_more_files_than_may_be_open_are_read(tmp_path):
         (tmp_path / str(number)).write_bytes(b"%03d" % number)
     objects = LocalObjects(tmp_path)
     assert [objects.read_range(str(n), 0, 3) for n in range(300)] == [b"%03d" % n for n in range(300)]
-    assert len(objects._handles._open) == 128
+    assert len(objects._handles._open) == 256
 
 
 def test_locations(folder, tmp_path):

@@ -16,6 +16,7 @@ import zarr
 from sar1m.io.chunks import crc32c, encode_chunk
 from sar1m.io.manifest import verify
 from sarmae.data import shards
+from sarmae.data.handles import Descriptor, Handles
 from sarmae.data.objects import LocalObjects
 from sarmae.errors import ChunkError
 
@@ -162,7 +163,7 @@ def test_a_disk_that_refuses_is_a_fault_of_the_sample(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(shards.os, "preadv", refuse)
+    monkeypatch.setattr(os, "preadv", refuse)
     faults = reader.read_into(samples[:2], samples[:2], sar, optical)
     assert [fault.sample for fault in faults] == [0, 1]
     assert "Input/output error" in str(faults[0])
@@ -213,14 +214,14 @@ def test_few_descriptors_serve_many_threads_and_are_given_back(tmp_path):
     paths = [tmp_path / str(number) for number in range(20)]
     for number, path in enumerate(paths):
         path.write_bytes(bytes([number]) * 64)
-    files = shards.OpenFiles(limit=3)
+    files = Handles(Descriptor, limit=3)
     before = descriptors()
     wrong = []
 
     def read(seed, files):
         for number in np.random.default_rng(seed).integers(0, 20, 400).tolist():
             file = files.get(paths[number])
-            if os.pread(file.descriptor, 64, 0) != bytes([number]) * 64:
+            if os.pread(file.number, 64, 0) != bytes([number]) * 64:
                 wrong.append(number)
 
     threads = [threading.Thread(target=read, args=(seed, files)) for seed in range(6)]

@@ -72,7 +72,6 @@ def test_any_timm_model_with_tokens_or_a_stride_16_map(tmp_path, name, side_px, 
     teacher = open_teacher(SarcConfig(teacher=f"timm:{name}", weights=str(tmp_path / "weights.pth")))
     features = teacher(images(side_px=side_px))
     assert features.shape == (2, (side_px // 16) ** 2, width)
-    assert features.std(dim=1).min() >= 0
     assert features.std() > 0
 
 
@@ -227,13 +226,18 @@ def test_a_weights_file_that_is_missing_or_anothers_is_named(tmp_path, dinov3):
         open_teacher(SarcConfig(teacher="dinov3_small", weights=str(tmp_path / "lacking.pth")))
 
 
-def test_names_that_do_not_exist_are_answered_with_those_that_do(tmp_path):
+def test_names_that_do_not_exist_are_answered_with_those_that_do():
     with pytest.raises(ConfigError, match="found 'dino', expected one of none, linear_patch, efficientnet_lite0, din"):
         open_teacher(SarcConfig(teacher="dino"))
     with pytest.raises(ConfigError, match=r"knows no model 'resnet19'.*resnet18"):
         open_teacher(SarcConfig(teacher="timm:resnet19"))
     with pytest.raises(ConfigError, match="linear_patch is random"):
         open_teacher(SarcConfig(teacher="linear_patch", weights="x.pth"))
-    torch.save(timm.create_model("mixer_s32_224").state_dict(), tmp_path / "mixer.pth")
-    with pytest.raises(ConfigError, match="neither patch tokens nor a map of stride 16"):
-        open_teacher(SarcConfig(teacher="timm:mixer_s32_224", weights=str(tmp_path / "mixer.pth")))
+
+
+def test_a_model_without_tokens_or_such_a_map_is_refused(monkeypatch):
+    blank = nn.Identity()
+    blank.pretrained_cfg = {}
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: blank)
+    with pytest.raises(ConfigError, match=r"neither patch tokens nor a map of stride 16 \(its strides: \[\]\)"):
+        open_teacher(SarcConfig(teacher="timm:resnet18"))

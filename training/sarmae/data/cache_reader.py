@@ -8,7 +8,7 @@ import json
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,9 +16,9 @@ from pathlib import Path
 from sar1m.errors import ConfigError, StoreError
 from sar1m.schema import MARKER_FILE
 from sarmae.data.cache import CacheConfig, CacheFolder, using_cache
-from sarmae.data.cache_handles import Handles
 from sarmae.data.cache_remote import Origin, checked_location
 from sarmae.data.cache_segment import HEAD_BYTES, PAGE_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX, Place, Segment
+from sarmae.data.handles import Handles
 from sarmae.data.objects import ByteRange, Objects, checked_name, too_short
 
 _MAX_MARKER_BYTES = 256 * 2**20
@@ -29,9 +29,12 @@ _ATTEMPTS = 3  # of a read whose bytes other processes evict before they are rea
 class _Part:
     """Pages of one segment, held open and pinned."""
 
-    place: Place
     segment: Segment
     pages: range
+
+    def run_bytes(self, pages: range) -> tuple[int, int]:
+        """Start and stop in the remote file of adjacent pages."""
+        return self.segment.place.page_bytes(pages)
 
 
 class CachedObjects:
@@ -41,12 +44,11 @@ class CachedObjects:
         self._origin = origin
         self._config = config
         self._folder = CacheFolder(config)
-        trusted: dict[bytes, int] = {}
-        self._handles = Handles(partial(Segment, trusted=trusted))
+        self._trusted: dict[bytes, int] = {}
+        self._segments = Handles(self._open_segment)
         self._stamps: dict[str, int] = {}
-        self._known_places: dict[tuple[str, int], Place] = {}
         self._marker: bytes | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._gets = threading.BoundedSemaphore(config.in_flight)
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -62,6 +64,10 @@ class CachedObjects:
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """See Objects. The marker as first read says which version of the store all ranges are of."""
+        if self._marker is not None and (size := self._sizes.get(name)) is not None:
+            if size > max_bytes:
+                raise StoreError(f"{self.location}/{name}: {size} bytes; at most {max_bytes} are expected of it.")
+            return self.read_range(name, 0, size) if size else b""
         content = self._origin.read(checked_name(name), max_bytes=max_bytes)
         if name == MARKER_FILE:
             with self._lock:
@@ -79,41 +85,48 @@ class CachedObjects:
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """See Objects."""
-        content = bytearray(stop - start)
+        content = bytearray(len(ByteRange(name=name, start=start, stop=stop)))
         self.read_into(name, start, memoryview(content))
         return bytes(content)
 
-    def read_into(self, name: str, start: int, buffer: memoryview) -> None:
-        """See Objects."""
-        stop = start + len(buffer)
-        for place in self._places(ByteRange(name=name, start=start, stop=stop)):
-            first, last = max(start, place.first_byte), min(stop, place.first_byte + place.length)
-            self._read_part(name, place, first, buffer[first - start : last - start])
+    def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
+        """See Objects. What lies in one segment, trusted, costs a look into two tables and the read itself."""
+        number, offset = divmod(start, SEGMENT_BYTES)
+        segment = self._segments.known((name, number))
+        if segment is not None:
+            with using_cache(self._folder.path):
+                if segment.read_into(offset, buffers):
+                    return
+        for buffer in buffers:
+            self._read_parts(ByteRange(name=name, start=start, stop=start + len(buffer)), buffer)
+            start += len(buffer)
 
     def prefetch(self, ranges: Sequence[ByteRange]) -> None:
-        """See Objects. Raises the first failure, when the requests that run have ended; what came is kept."""
+        """See Objects. Raises the first failure, when the requests that run have ended; what came is kept.
+
+        Its threads end with it: a thread is nothing beside the wait for a server.
+        """
         with contextlib.ExitStack() as pins:
             requests = []
             for piece in self._pieces(ranges):
-                parts = [pins.enter_context(self._pinned(piece, place)) for place in self._places(piece)]
+                parts = [pins.enter_context(self._pinned(piece, number)) for number in self._numbers(piece)]
                 if not all(part.segment.trusts(part.pages) for part in parts):
                     requests.append((piece.name, parts))
-            running = [self._running_pool().submit(self._bring, *request) for request in requests]
-            try:
-                for future in running:
-                    future.result()
-            finally:
-                for future in running:
-                    future.cancel()
-                wait(running)
+            if len(requests) == 1:
+                self._bring(*requests[0])
+            elif requests:
+                self._bring_all(requests)
+
+    def forget(self, name: str) -> None:
+        """See Objects. Other processes that have it open read on in what they have."""
+        with using_cache(self._folder.path):
+            for path in self._file_folder(name).glob(f"*{SEGMENT_SUFFIX}"):
+                path.unlink(missing_ok=True)
+        self._segments.forget(lambda segment: segment.evicted)
 
     def close(self) -> None:
         """See Objects."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
-        self._handles.clear()
+        self._segments.clear()
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
@@ -135,21 +148,20 @@ class CachedObjects:
     def _file_folder(self, name: str) -> Path:
         return self._store_folder / hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
-    def _places(self, wanted: ByteRange) -> list[Place]:
-        """The segments that hold a range, in order."""
-        size = self._listed_size(wanted)
-        numbers = range(wanted.start // SEGMENT_BYTES, -(-wanted.stop // SEGMENT_BYTES))
-        return [self._place(wanted.name, number, size) for number in numbers]
+    def _numbers(self, wanted: ByteRange) -> range:
+        """The segments that hold a range. StoreError where the store's list has no such range."""
+        self._listed_size(wanted)
+        return range(wanted.start // SEGMENT_BYTES, -(-wanted.stop // SEGMENT_BYTES))
 
-    def _place(self, name: str, number: int, size: int) -> Place:
-        place = self._known_places.get((name, number))
-        if place is None:
-            place = self._known_places[name, number] = Place(
-                path=self._file_folder(name) / f"{number:08d}{SEGMENT_SUFFIX}",
-                first_byte=number * SEGMENT_BYTES,
-                length=min(SEGMENT_BYTES, size - number * SEGMENT_BYTES),
-            )
-        return place
+    def _open_segment(self, key: tuple[str, int]) -> Segment:
+        name, number = key
+        first_byte = number * SEGMENT_BYTES
+        place = Place(
+            path=self._file_folder(name) / f"{number:08d}{SEGMENT_SUFFIX}",
+            first_byte=first_byte,
+            length=min(SEGMENT_BYTES, self._sizes[name] - first_byte),
+        )
+        return Segment(place, self._trusted)
 
     def _listed_size(self, wanted: ByteRange) -> int:
         """Size of the file by the store's list. StoreError where the list has no such file or range."""
@@ -157,33 +169,37 @@ class CachedObjects:
         if size is None:
             raise StoreError(f"{self.location}/{wanted.name}: the store's list ({MARKER_FILE}) has no such file.")
         if wanted.stop > size:
-            raise too_short(f"{self.location}/{wanted.name}", wanted, size)
+            raise too_short(f"{self.location}/{wanted.name}", wanted, size - wanted.start)
         return size
 
-    def _read_part(self, name: str, place: Place, start: int, buffer: memoryview) -> None:
-        stop = start + len(buffer)
-        pages = place.pages(start, stop)
+    def _read_parts(self, wanted: ByteRange, buffer: memoryview) -> None:
+        for number in self._numbers(wanted):
+            first = max(wanted.start, number * SEGMENT_BYTES)
+            last = min(wanted.stop, (number + 1) * SEGMENT_BYTES)
+            part = buffer[first - wanted.start : last - wanted.start]
+            self._read_part(ByteRange(name=wanted.name, start=first, stop=last), number, part)
+
+    def _read_part(self, wanted: ByteRange, number: int, buffer: memoryview) -> None:
         for _ in range(_ATTEMPTS):
             with using_cache(self._folder.path):
-                segment = self._handles.get(place.path)
-                if segment.trusts(pages) and segment.read_into(start - place.first_byte, buffer):
+                if self._segments.get((wanted.name, number)).read_into(wanted.start % SEGMENT_BYTES, [buffer]):
                     return
-            self.prefetch([ByteRange(name=name, start=start, stop=stop)])
+            self.prefetch([wanted])
         raise ConfigError(
-            f"cache {self._folder.path}: {name} is evicted before it can be read. Raise cache.max_bytes, and state the "
-            "same in all processes."
+            f"cache {self._folder.path}: {wanted.name} is evicted before it can be read. Raise "
+            "cache.max_bytes, and state the same in all processes."
         )
 
     @contextlib.contextmanager
-    def _pinned(self, piece: ByteRange, place: Place) -> Iterator[_Part]:
+    def _pinned(self, piece: ByteRange, number: int) -> Iterator[_Part]:
         for _ in range(_ATTEMPTS):
             with using_cache(self._folder.path):
-                segment = self._handles.get(place.path)
+                segment = self._segments.get((piece.name, number))
             with segment.pinned():
                 if not segment.evicted:
-                    yield _Part(place=place, segment=segment, pages=place.pages(piece.start, piece.stop))
+                    yield _Part(segment=segment, pages=segment.place.pages(piece.start, piece.stop))
                     return
-            self._handles.forget(partial(operator.is_, segment))
+            self._segments.forget(partial(operator.is_, segment))
         raise ConfigError(f"cache {self._folder.path}: segments vanish while in use; does another program clean it?")
 
     def _pieces(self, ranges: Sequence[ByteRange]) -> list[ByteRange]:
@@ -198,6 +214,17 @@ class CachedObjects:
                 at = end
         return pieces
 
+    def _bring_all(self, requests: list[tuple[str, list[_Part]]]) -> None:
+        threads = min(len(requests), self._config.in_flight)
+        with ThreadPoolExecutor(threads, thread_name_prefix="sarmae-fetch") as pool:
+            running = [pool.submit(self._bring, *request) for request in requests]
+            try:
+                for future in running:
+                    future.result()
+            finally:
+                for future in running:
+                    future.cancel()
+
     def _bring(self, name: str, parts: list[_Part]) -> None:
         """Makes the parts, adjacent segments of one file, present and trusted."""
         lacking = [part for part in parts if self._missing(name, part)]
@@ -207,7 +234,7 @@ class CachedObjects:
             runs = [(part, run) for part in lacking for run in self._missing(name, part)]
             while runs:
                 count = 1
-                while count < len(runs) and _bytes(*runs[count - 1])[1] == _bytes(*runs[count])[0]:
+                while count < len(runs) and _bytes(runs[count - 1])[1] == _bytes(runs[count])[0]:
                     count += 1
                 self._fetch(name, runs[:count])
                 runs = runs[count:]
@@ -218,35 +245,26 @@ class CachedObjects:
         if name not in self._stamps and (stamp := part.segment.stamp()) is not None:
             self._stamps.setdefault(name, stamp)
         with using_cache(self._folder.path):
-            return part.segment.missing(part.place, part.pages, self._stamps.get(name))
+            return part.segment.missing(part.pages, self._stamps.get(name))
 
     def _fetch(self, name: str, runs: list[tuple[_Part, range]]) -> None:
         """One GET of adjacent pages, and their way onto the disk."""
-        self._handles.forget(lambda segment: segment.evicted)  # an open file keeps its bytes on the disk
+        self._segments.forget(lambda segment: segment.evicted)  # an open file keeps its bytes on the disk
         for part, run in runs:
             self._folder.reserve(len(run) * PAGE_BYTES + HEAD_BYTES, partial(part.segment.allocate, run))
-        start, stop = _bytes(*runs[0])[0], _bytes(*runs[-1])[1]
-        fetched = self._origin.fetch(ByteRange(name=name, start=start, stop=stop), self._sizes[name])
+        start, stop = _bytes(runs[0])[0], _bytes(runs[-1])[1]
+        with self._gets:
+            fetched = self._origin.fetch(ByteRange(name=name, start=start, stop=stop), self._sizes[name])
         if self._stamps.setdefault(name, fetched.stamp) != fetched.stamp:
-            self._forget(name)
+            self.forget(name)
+            raise StoreError(
+                f"{self.location}/{name}: is not the file it was when its first bytes were read (its ETag, date or "
+                "size changed), so what was cached of it is thrown away. Start again when nobody changes the store."
+            )
         with using_cache(self._folder.path):
             for part, run in runs:
-                first, last = _bytes(part, run)
+                first, last = part.run_bytes(run)
                 part.segment.write(run, fetched.content[first - start : last - start], fetched.stamp)
-
-    def _forget(self, name: str) -> None:
-        for path in self._file_folder(name).glob(f"*{SEGMENT_SUFFIX}"):
-            path.unlink(missing_ok=True)
-        raise StoreError(
-            f"{self.location}/{name}: is not the file it was when its first bytes were read (its ETag, date or size "
-            "changed), so what was cached of it is thrown away. Start again when nobody changes the store."
-        )
-
-    def _running_pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._config.in_flight, thread_name_prefix="sarmae-fetch")
-            return self._pool
 
 
 def open_remote(location: str, config: CacheConfig | None) -> Objects:
@@ -270,5 +288,5 @@ def _joined(ranges: Sequence[ByteRange], size_of: Callable[[ByteRange], int]) ->
     return joined
 
 
-def _bytes(part: _Part, pages: range) -> tuple[int, int]:
-    return part.place.page_bytes(pages)
+def _bytes(run: tuple[_Part, range]) -> tuple[int, int]:
+    return run[0].run_bytes(run[1])

@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import google_crc32c
 import numpy as np
 
 from sar1m.errors import OutputError
-from sarmae.data.cache_handles import Descriptor, read_fully
+from sarmae.data.handles import Descriptor
 
 PAGE_BYTES = 128 * 2**10
 SEGMENT_BYTES = 8 * 2**20
@@ -62,8 +62,9 @@ class Segment:
     segments of a process, since a segment is closed and opened again.
     """
 
-    def __init__(self, path: Path, trusted: dict[bytes, int]) -> None:
-        self._file, self._identity = _open_or_create(path)
+    def __init__(self, place: Place, trusted: dict[bytes, int]) -> None:
+        self.place = place
+        self._file, self._identity = _open_or_create(place.path)
         self._descriptor = self._file.number
         self._trusted = trusted
         self._lock = threading.Lock()
@@ -80,9 +81,18 @@ class Segment:
         wanted = _bits(pages)
         return self._trusted.get(self._identity, 0) & wanted == wanted
 
-    def read_into(self, offset: int, buffer: memoryview) -> bool:
-        """Fills buffer from an offset in the segment's content. False where the file is shorter."""
-        return read_fully(self._descriptor, HEAD_BYTES + offset, buffer) == len(buffer)
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        """Fills buffers, one after another, from an offset in the segment's content. False, and nothing certain in the
+        buffers, where they reach beyond the segment or its pages are not all trusted: this is the way of every cache
+        hit, and does no more than it must. Raises OSError."""
+        stop = offset + sum(map(len, buffers))
+        first = offset // PAGE_BYTES
+        wanted = ((1 << -(-stop // PAGE_BYTES) - first) - 1) << first
+        return (
+            stop <= self.place.length
+            and self._trusted.get(self._identity, 0) & wanted == wanted
+            and os.preadv(self._descriptor, buffers, HEAD_BYTES + offset) == stop - offset
+        )
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:
@@ -127,11 +137,11 @@ class Segment:
         """Stamp of the remote object of the first present page, None where there is no page."""
         return next((entry[1] for page in range(_PAGES) if (entry := self._entry(page))), None)
 
-    def missing(self, place: Place, pages: range, stamp: int | None) -> list[range]:
+    def missing(self, pages: range, stamp: int | None) -> list[range]:
         """Runs of pages that are absent, damaged, or of another remote object than stamp says. Checks the others."""
         runs: list[range] = []
         for page in pages:
-            if self.trusts(range(page, page + 1)) or self._check(place, page, stamp):
+            if self.trusts(range(page, page + 1)) or self._check(page, stamp):
                 continue
             if runs and runs[-1].stop == page:
                 runs[-1] = range(runs[-1].start, page + 1)
@@ -153,12 +163,12 @@ class Segment:
         _write_fully(self._descriptor, _entry_offset(pages.start), memoryview(entries))
         self._trust(pages)
 
-    def _check(self, place: Place, page: int, stamp: int | None) -> bool:
+    def _check(self, page: int, stamp: int | None) -> bool:
         entry = self._entry(page)
         if entry is None or (stamp is not None and entry[1] != stamp):
             return False
-        start, stop = place.page_bytes(range(page, page + 1))
-        content = os.pread(self._descriptor, stop - start, HEAD_BYTES + start - place.first_byte)
+        start, stop = self.place.page_bytes(range(page, page + 1))
+        content = os.pread(self._descriptor, stop - start, HEAD_BYTES + start - self.place.first_byte)
         if len(content) != stop - start or google_crc32c.value(content) != entry[0]:
             return False
         self._trust(range(page, page + 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from sar1m.errors import StoreError
@@ -12,6 +14,8 @@ from sarmae.data.records import ImageSpec, SplitIndex
 from sarmae.data.sealed import REMEDY, Sealed, open_sealed
 from sarmae.data.zarr_meta import OPTICAL_RULES, SAR_RULES, read_column, read_group, read_image
 
+# What open_split reads of a group: its own and the images' zarr.json, and whole small arrays.
+_READ = re.compile(r"(?:(?:sar/|optical/)?zarr\.json|(?:pol|band|sample_key|paired|land_cover|enl)/.+)")
 INDEX_ENTRY_BYTES = 16  # offset and length of a slot, uint64 each
 
 
@@ -25,6 +29,7 @@ def open_split(objects: Objects, split: str) -> SplitIndex:
     sealed = open_sealed(objects)
     group = group_of(split)
     _check_split(sealed, split)
+    sealed.prefetch(name for name in sealed.sizes if _READ.fullmatch(name.removeprefix(f"{group}/")))
     read_group(sealed, group, split)
     sar, samples = read_image(sealed, group, SAR_RULES)
     optical = _optical(sealed, group, sar, samples)

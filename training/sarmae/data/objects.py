@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from sar1m.errors import ConfigError, StoreError
 from sarmae.data.cache import CacheConfig
-from sarmae.data.cache_handles import Descriptor, Handles, read_fully
+from sarmae.data.handles import Descriptor, Handles, read_fully
 
 __all__ = ["ByteRange", "CacheConfig", "LocalObjects", "Objects", "is_remote", "open_objects"]
 
@@ -30,6 +30,9 @@ class ByteRange:
     name: str
     start: int
     stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
     def __post_init__(self) -> None:
         checked_name(self.name)
@@ -51,7 +54,8 @@ class Objects(Protocol):
         """Where the store lies, as the user wrote it: a path or URL free of credentials."""
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """A whole small file. StoreError where it is absent or larger than max_bytes; nothing is cached."""
+        """A whole small file. StoreError where it is absent or larger than max_bytes. Remote: files that the store's
+        marker lists are cached once the marker was read; the marker and the manifest themselves never are."""
 
     def size(self, name: str) -> int | None:
         """The file's size in bytes, None where there is no such file. Remote: one request each time."""
@@ -59,8 +63,9 @@ class Objects(Protocol):
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of a file. StoreError where the file is absent or shorter."""
 
-    def read_into(self, name: str, start: int, buffer: memoryview) -> None:
-        """Fills a writable, contiguous buffer of bytes from offset start, without a copy in between; as read_range."""
+    def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
+        """Fills writable, contiguous buffers of bytes from offset start, one after another, without a copy between; as
+        read_range."""
 
     def local_path(self, name: str) -> Path | None:
         """A file another library may open, complete from end to end, or None where there is none such on this disk.
@@ -75,8 +80,11 @@ class Objects(Protocol):
         A hint: reading works without it, one range at a time. Ranges of 4 to 12 MB (32 samples) are the good size.
         """
 
+    def forget(self, name: str) -> None:
+        """Throws away what is cached of a file that turned out damaged, so that it is fetched anew. Local: nothing."""
+
     def close(self) -> None:
-        """Gives up open files and connections. The object works on when asked again."""
+        """Gives up open files. The object works on when asked again."""
 
 
 class LocalObjects:
@@ -84,7 +92,7 @@ class LocalObjects:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._handles = Handles(Descriptor)
+        self._handles = Handles(self._open)
 
     def __repr__(self) -> str:
         return f"LocalObjects({str(self._root)!r})"
@@ -102,7 +110,7 @@ class LocalObjects:
         path = self._path(name)
         try:
             with path.open("rb") as stream:
-                content = stream.read(max_bytes + 1)
+                content = stream.read(min(os.fstat(stream.fileno()).st_size, max_bytes) + 1)
         except OSError as error:
             raise _unreadable(path, error) from error
         if len(content) > max_bytes:
@@ -121,28 +129,20 @@ class LocalObjects:
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """See Objects."""
-        wanted = ByteRange(name=name, start=start, stop=stop)
-        path = self._path(name)
-        try:
-            file = self._handles.get(path)
-            content = os.pread(file.number, stop - start, start)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        if len(content) < stop - start:
-            raise too_short(str(path), wanted, start + len(content))
-        return content
+        content = bytearray(len(ByteRange(name=name, start=start, stop=stop)))
+        self.read_into(name, start, memoryview(content))
+        return bytes(content)
 
-    def read_into(self, name: str, start: int, buffer: memoryview) -> None:
+    def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
         """See Objects."""
-        wanted = ByteRange(name=name, start=start, stop=start + len(buffer))
-        path = self._path(name)
         try:
-            file = self._handles.get(path)
-            filled = read_fully(file.number, start, buffer)
+            file = self._handles.get(name)
+            filled = read_fully(file.number, start, buffers)
         except OSError as error:
-            raise _unreadable(path, error) from error
-        if filled < len(buffer):
-            raise too_short(str(path), wanted, start + filled)
+            raise _unreadable(self._path(name), error) from error
+        wanted = sum(map(len, buffers))
+        if filled < wanted:
+            raise too_short(str(self._path(name)), ByteRange(name=name, start=start, stop=start + wanted), filled)
 
     def local_path(self, name: str) -> Path | None:
         """See Objects: the file itself, whether it exists or not."""
@@ -151,9 +151,15 @@ class LocalObjects:
     def prefetch(self, ranges: Sequence[ByteRange]) -> None:
         """See Objects: nothing to do."""
 
+    def forget(self, name: str) -> None:
+        """See Objects: nothing to do."""
+
     def close(self) -> None:
         """See Objects."""
         self._handles.clear()
+
+    def _open(self, name: str) -> Descriptor:
+        return Descriptor(self._path(name))
 
     def _path(self, name: str) -> Path:
         return self._root / checked_name(name)
@@ -187,11 +193,12 @@ def checked_name(name: str) -> str:
     return name
 
 
-def too_short(place: str, wanted: ByteRange, end: int) -> StoreError:
-    """The error of a file that ends before a range of it does."""
+def too_short(place: str, wanted: ByteRange, found: int) -> StoreError:
+    """The error of a file that ends before a range of it does. found: bytes there were of it, below 0 where the file
+    ends before it begins."""
     return StoreError(
-        f"{place}: ends at byte {end}, but bytes [{wanted.start}, {wanted.stop}) were asked for. The file is truncated "
-        "or not the one its index belongs to: verify the store (sar1m verify) and copy it again."
+        f"{place}: ends at byte {wanted.start + found}, but bytes [{wanted.start}, {wanted.stop}) were asked for. The "
+        "file is truncated or not the one its index belongs to: verify the store (sar1m verify) and copy it again."
     )
 
 

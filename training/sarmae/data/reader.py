@@ -19,7 +19,7 @@ from sarmae.data.layout import group_of
 from sarmae.data.objects import ByteRange, Objects
 from sarmae.data.records import ImageSpec, SplitIndex
 from sarmae.data.sealed import REMEDY, Sealed, manifest_digests
-from sarmae.data.shards import ArrayShards, OpenFiles, Shard
+from sarmae.data.shards import ArrayShards, Shard
 from sarmae.data.zarr_meta import chunk_codecs
 from sarmae.errors import ChunkError
 
@@ -30,17 +30,16 @@ RANGE_BYTES = 8 * 2**20
 class SplitReader:
     """Reads samples of one split by number. optical: False leaves the optical partners alone.
 
-    Holds at most MAX_OPEN_FILES files open, the indices of the shards used so far (16 bytes a sample and array) and,
-    for each thread, one buffer of a chunk. Raises StoreError where codecs need zarr-python and are not as opened.
+    Holds the indices of the shards used so far (16 bytes a sample and array) and, for each thread, one buffer of a
+    chunk. Raises StoreError where codecs need zarr-python and are not as opened.
     """
 
     def __init__(self, index: SplitIndex, objects: Objects, *, optical: bool = True) -> None:
         prepare_blosc()
-        files = OpenFiles()
         self._index = index
         self._paired = index.paired
-        self._sar = _Images(objects, index, index.sar, files)
-        self._optical = _Images(objects, index, index.optical, files) if optical and index.optical else None
+        self._sar = _Images(objects, index, index.sar)
+        self._optical = _Images(objects, index, index.optical) if optical and index.optical else None
 
     def read_into(
         self, samples: np.ndarray, rows: np.ndarray, sar: np.ndarray, optical: np.ndarray | None
@@ -92,10 +91,10 @@ class SplitReader:
 class _Images:
     """The samples of one image array."""
 
-    def __init__(self, objects: Objects, index: SplitIndex, spec: ImageSpec, files: OpenFiles) -> None:
+    def __init__(self, objects: Objects, index: SplitIndex, spec: ImageSpec) -> None:
         self.spec = spec
         self._index = index
-        self._shards = ArrayShards(objects, index, spec, files)
+        self._shards = ArrayShards(objects, index, spec)
         self._own = threading.local()
         self._chain = _stored_chain(objects, index, spec) if spec.codec == "zarr" else []
         self._decode = {"none": self._copy, "blosc-lz4": self._unpack, "zarr": self._fall_back}[spec.codec]

@@ -6,17 +6,13 @@ Source: Zarr v3 sharding_indexed codec, version 1.0: offset and length of every 
 
 from __future__ import annotations
 
-import os
 import struct
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
 from sar1m.errors import StoreError
-from sarmae.data.cache_handles import read_fully
 from sarmae.data.codecs import CRC_BYTES, most_chunk_bytes
 from sarmae.data.layout import INDEX_ENTRY_BYTES, index_bytes, shard_name
 from sarmae.data.objects import Objects
@@ -25,15 +21,13 @@ from sarmae.data.sealed import REMEDY
 
 _ENTRY = struct.Struct("<QQ")
 _ABSENT = 2**64 - 1
-MAX_OPEN_FILES = 256  # of the usual soft limit of 1,024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One shard: its name relative to the store, its file where it is local, and its checked index."""
+    """One shard: its name relative to the store and its checked index."""
 
     name: str
-    path: Path | None
     entries: bytes
 
     def span(self, slot: int) -> tuple[int, int] | None:
@@ -42,49 +36,14 @@ class Shard:
         return None if offset == _ABSENT else (offset, length)
 
 
-class OpenFile:
-    """A descriptor to read from, closed with its last reference: whoever reads from it holds one, so it cannot be
-    closed, and its number given to another file, under a read. Raises OSError as os.open does."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
-
-
-class OpenFiles:
-    """Shards kept open, at most `limit` of them; the one opened first is forgotten first.
-
-    A hit takes no lock: with one, two decoding threads lost a quarter of their speed to handing it over.
-    """
-
-    def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
-        self._limit = limit
-        self._files: dict[Path, OpenFile] = {}
-        self._lock = threading.Lock()
-
-    def get(self, path: Path) -> OpenFile:
-        """The open file; safe for threads."""
-        return self._files.get(path) or self._add(path)
-
-    def _add(self, path: Path) -> OpenFile:
-        opened = OpenFile(path)
-        with self._lock:
-            while len(self._files) >= self._limit:
-                del self._files[next(iter(self._files))]
-            return self._files.setdefault(path, opened)
-
-
 class ArrayShards:
     """The shards of one array of a split. Each index is read at its first use and kept (16 bytes a slot).
 
     Safe for threads; two that ask for a new shard at once may both read its index.
     """
 
-    def __init__(self, objects: Objects, index: SplitIndex, spec: ImageSpec, files: OpenFiles) -> None:
-        self._objects, self._index, self._spec, self._files = objects, index, spec, files
+    def __init__(self, objects: Objects, index: SplitIndex, spec: ImageSpec) -> None:
+        self._objects, self._index, self._spec = objects, index, spec
         self._shards: dict[int, Shard] = {}
 
     def name(self, number: int) -> str:
@@ -110,24 +69,12 @@ class ArrayShards:
             entries = checked_index(raw, file_bytes=size, longest=most_chunk_bytes(self._spec))
         except ValueError as error:
             raise StoreError(f"{place}: {error}. {REMEDY}") from error
-        return Shard(name=name, path=self._objects.local_path(name), entries=entries)
+        return Shard(name=name, entries=entries)
 
     def fill(self, shard: Shard, start: int, *buffers: np.ndarray) -> None:
         """Reads bytes from offset start into buffers (uint8, contiguous), one after another, without a copy between.
-        StoreError or OSError where that cannot be."""
-        if shard.path is None:
-            for buffer in buffers:
-                self._objects.read_into(shard.name, start, buffer.data)
-                start += buffer.nbytes
-            return
-        file = self._files.get(shard.path)
-        wanted = sum(buffer.nbytes for buffer in buffers)
-        if os.preadv(file.descriptor, [buffer.data for buffer in buffers], start) == wanted:
-            return
-        for buffer in buffers:  # a file system that returns less than a whole read, or the end of the file
-            if read_fully(file.descriptor, start, buffer.data) < buffer.nbytes:
-                raise StoreError(f"{shard.path}: shorter than its index tells: truncated. {REMEDY}")
-            start += buffer.nbytes
+        StoreError where that cannot be."""
+        self._objects.read_into(shard.name, start, *(buffer.data for buffer in buffers))
 
 
 def checked_index(raw: bytes, *, file_bytes: int, longest: int) -> bytes:

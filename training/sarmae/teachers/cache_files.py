@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,14 +107,22 @@ class FeatureWriter:
         self._features, self._index = (folder / FEATURES_FILE).open("ab"), (folder / INDEX_FILE).open("ab")
         try:
             fcntl.flock(self._features, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self.done = self._cut_to_whole_samples()
+        except BlockingIOError as error:
+            self.close()
             raise ConfigError(f"{folder}: another process is writing this cache. Wait for it, or end it.") from error
-        self.done = self._cut_to_whole_samples()
+        except StoreError:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets others write."""
         self._features.close()
         self._index.close()
 
@@ -163,8 +172,12 @@ class StoreFeatures:
         told = read_sealed(folder / COMPLETE_FILE)
         self._path, self._facts = folder / FEATURES_FILE, facts
         self.index = _read_index(folder / INDEX_FILE, told)
-        self._file = self._path.open("rb", buffering=0)
-        expected, found = len(self.index) * facts.sample_bytes, os.fstat(self._file.fileno()).st_size
+        try:
+            self._descriptor = os.open(self._path, os.O_RDONLY)
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot be read: {error.strerror}. {REMEDY}") from error
+        weakref.finalize(self, os.close, self._descriptor)
+        expected, found = len(self.index) * facts.sample_bytes, os.fstat(self._descriptor).st_size
         if found != expected:
             raise StoreError(
                 f"{self._path}: {found} bytes, expected {expected} for {len(self.index)} samples. {REMEDY}"
@@ -173,7 +186,7 @@ class StoreFeatures:
     def read_into(self, position: int, slot: np.ndarray) -> None:
         """One sample's codes into a C-contiguous int8 (G * G, D). Raises StoreError naming the sample if damaged."""
         view = slot.reshape(-1).view(np.uint8)
-        length = os.preadv(self._file.fileno(), [view.data], position * self._facts.sample_bytes)
+        length = os.preadv(self._descriptor, [view.data], position * self._facts.sample_bytes)
         if length != self._facts.sample_bytes or google_crc32c.value(view) != self.index["crc32c"][position]:
             key = int(self.index["key"][position])
             raise StoreError(f"{self._path}: the features of sample {key} are damaged: crc32c does not hold. {REMEDY}")

@@ -52,8 +52,9 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a run ended. exit_code: 0 after the last step, else what the batch system shall see."""
+    """How a run ended. exit_code: 0 after the last step, else what the batch system shall see. leads: on rank 0."""
 
+    leads: bool
     step: int
     exit_code: int
     last: Progress | None
@@ -118,7 +119,9 @@ def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:
         _look(run, ledger, views)
         if stop:
             break
-    return Outcome(step=run.step, exit_code=preemption.exit_code if preemption.asked else 0, last=last)
+    return Outcome(
+        leads=run.here.leads, step=run.step, exit_code=preemption.exit_code if preemption.asked else 0, last=last
+    )
 
 
 def _batches(run: Run, stopwatch: Stopwatch) -> Iterator[Batch]:

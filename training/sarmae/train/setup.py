@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,11 @@ class Run:
         """Writes a checkpoint; every rank must call it."""
         weights, moments = gather(self.stepper.objective, self.stepper.optimiser, self.average)
         if self.here.leads:
-            facts = {"stream": self.loader.state_dict(), "config": self.config.model_dump(mode="json")}
+            facts = {
+                "stream": self.loader.state_dict(),
+                "config": self.config.model_dump(mode="json"),
+                "spec": asdict(self.model.spec),
+            }
             whole = checkpoint.Checkpoint(step=self.step, model=weights, optimiser=moments, facts=facts)
             checkpoint.save(self.folder, whole, keep=self.config.train.keep)
         self.here.wait()

@@ -37,8 +37,9 @@ class MakeViews:
         flips = config.data.flips
         self._crop = CropFlip(size_px=config.data.crop_px, align=config.data.align, flip_rows=flips, flip_cols=flips)
         self._dequantise = Dequantise(*images)
-        self._sare = Sare(config.sare, seed=config.train.seed)
+        self._sare = Sare(config.sare, seed=config.train.seed, units=images[0].units)
         self._anchors = anchors
+        self._sare.check(images[0])
         height_px, width_px = images[0].sample_shape[-2:]
         self._crop.check(height_px, width_px)
 
@@ -50,5 +51,5 @@ class MakeViews:
         input_db, target_db = self._sare(values)
         key = DrawKey(seed=self._seed, epoch=values.epoch, stream=MASK_STREAM)
         noise = uniform(key, values.id, self._patches)
-        anchors = None if self._anchors is None else self._anchors(replace(cut, batch=values))
+        anchors = None if self._anchors is None else self._anchors(replace(cut, batch=values), batch)
         return Views(input_db, target_db, noise, anchors, values.paired)

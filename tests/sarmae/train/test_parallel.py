@@ -23,7 +23,7 @@ def one_process(store, tmp_path_factory):
 
 
 SHORT = {
-    "train": {"steps": 6, "checkpoint_every": 3},
+    "train": {"steps": 6, "checkpoint_every": 3, "ema": 0.9},
     "sarc": {"teacher": "linear_patch", "hidden": 16},
     "model": {"patch_px": 16},
 }

@@ -2,7 +2,7 @@
 
 How it is built, and why:
 
-- A store is known by the digest of its completion marker, so two versions of a store never mix, and mirrors share.
+- A store is known by its location and completion marker, so two versions of a store never mix.
   The marker also gives every file's size: no request is spent on asking.
 - A file is kept as segments of 8 MiB, each one sparse file: the unit of eviction, so that the bound is met within a few
   MiB, and unlinking is portable and safe for whoever still reads. A sparse file a shard would have to be evicted

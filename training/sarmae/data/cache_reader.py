@@ -117,11 +117,11 @@ class CachedObjects:
             elif requests:
                 self._bring_all(requests)
 
-    def forget(self, name: str) -> None:
-        """See Objects. Other processes that have it open read on in what they have."""
+    def forget(self, wanted: ByteRange) -> None:
+        """See Objects. Drops whole segments; other processes that have them open read on in what they have."""
         with using_cache(self._folder.path):
-            for path in self._file_folder(name).glob(f"*{SEGMENT_SUFFIX}"):
-                path.unlink(missing_ok=True)
+            for number in self._numbers(wanted):
+                self._place(wanted.name, number).path.unlink(missing_ok=True)
         self._segments.forget(lambda segment: segment.evicted)
 
     def close(self) -> None:
@@ -153,15 +153,16 @@ class CachedObjects:
         self._listed_size(wanted)
         return range(wanted.start // SEGMENT_BYTES, -(-wanted.stop // SEGMENT_BYTES))
 
-    def _open_segment(self, key: tuple[str, int]) -> Segment:
-        name, number = key
+    def _place(self, name: str, number: int) -> Place:
         first_byte = number * SEGMENT_BYTES
-        place = Place(
+        return Place(
             path=self._file_folder(name) / f"{number:08d}{SEGMENT_SUFFIX}",
             first_byte=first_byte,
             length=min(SEGMENT_BYTES, self._sizes[name] - first_byte),
         )
-        return Segment(place, self._trusted)
+
+    def _open_segment(self, key: tuple[str, int]) -> Segment:
+        return Segment(self._place(*key), self._trusted)
 
     def _listed_size(self, wanted: ByteRange) -> int:
         """Size of the file by the store's list. StoreError where the list has no such file or range."""
@@ -256,7 +257,7 @@ class CachedObjects:
         with self._gets:
             fetched = self._origin.fetch(ByteRange(name=name, start=start, stop=stop), self._sizes[name])
         if self._stamps.setdefault(name, fetched.stamp) != fetched.stamp:
-            self.forget(name)
+            self.forget(ByteRange(name=name, start=0, stop=self._sizes[name]))
             raise StoreError(
                 f"{self.location}/{name}: is not the file it was when its first bytes were read (its ETag, date or "
                 "size changed), so what was cached of it is thrown away. Start again when nobody changes the store."

@@ -4,6 +4,11 @@ Attempts, waits and time are bounded (CacheConfig). obstore takes up a broken bo
 it does not read Retry-After, the doubling waits stand in for it. Credentials and endpoint of S3 come from the
 environment alone: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL; public
 buckets want AWS_SKIP_SIGNATURE=true. obstore's own texts hold URLs, so no error of ours quotes or chains them.
+
+Redirects are followed, and obstore has no switch for that (0.12). To another host the client drops Authorization,
+which holds the key's name and the signature, but not x-amz-security-token: an endpoint that redirects elsewhere shows
+the session token there. Alone it signs nothing, for that takes the secret key, which is never sent. Give an
+AWS_ENDPOINT_URL that is trusted, and the bucket's own AWS_REGION, so that there is nothing to redirect.
 """
 
 from __future__ import annotations
@@ -24,12 +29,10 @@ from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, 
 from obstore.store import HTTPStore, S3Store
 
 from sar1m.errors import ConfigError, StoreError
+from sarmae.data.objects import ByteRange, CacheConfig, UnreachableError
 
 if TYPE_CHECKING:
     from obstore.store import BackoffConfig, ClientConfig, RetryConfig
-
-    from sarmae.data.cache import CacheConfig
-    from sarmae.data.objects import ByteRange
 
 _CONNECT_TIMEOUT_S = 10.0
 _FIRST_WAIT_S = 0.2
@@ -132,12 +135,12 @@ class Origin:
                 "complete."
             ) from None
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise StoreError(
+            raise UnreachableError(
                 f"{self._place(name)}: access refused ({_reason(error)}). Credentials come from the environment: "
                 "AWS_ACCESS_KEY_ID and so on, or AWS_SKIP_SIGNATURE=true for a public bucket."
             ) from None
         except (BaseError, OSError, ValueError) as error:
-            raise StoreError(
+            raise UnreachableError(
                 f"{self._place(name)}: cannot be fetched after at most {self._config.retries + 1} attempts: "
                 f"{_reason(error)}. What is cached stays good; start again when the server answers."
             ) from None

@@ -18,9 +18,14 @@ from sar1m.errors import ConfigError, StoreError
 from sarmae.data.cache import CacheConfig
 from sarmae.data.handles import Descriptor, Handles, read_fully
 
-__all__ = ["ByteRange", "CacheConfig", "LocalObjects", "Objects", "is_remote", "open_objects"]
+__all__ = ["ByteRange", "CacheConfig", "LocalObjects", "Objects", "UnreachableError", "is_remote", "open_objects"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+class UnreachableError(StoreError):
+    """A server that does not answer, or refuses to. Says nothing of the store's content, so it is never counted among
+    damaged samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ class Objects(Protocol):
     """Read access to the files of one store by name. Safe for threads.
 
     Names are relative POSIX paths, without '..'. Every failure is a StoreError that names the file and never holds
-    credentials or a query string.
+    credentials or a query string, an UnreachableError where the server is at fault and not the file.
     """
 
     @property
@@ -80,8 +85,8 @@ class Objects(Protocol):
         A hint: reading works without it, one range at a time. Ranges of 4 to 12 MB (32 samples) are the good size.
         """
 
-    def forget(self, name: str) -> None:
-        """Throws away what is cached of a file that turned out damaged, so that it is fetched anew. Local: nothing."""
+    def forget(self, wanted: ByteRange) -> None:
+        """Throws away what is cached of a range that turned out damaged, so that it is fetched anew. Local: nothing."""
 
     def close(self) -> None:
         """Gives up open files. The object works on when asked again."""
@@ -151,7 +156,7 @@ class LocalObjects:
     def prefetch(self, ranges: Sequence[ByteRange]) -> None:
         """See Objects: nothing to do."""
 
-    def forget(self, name: str) -> None:
+    def forget(self, wanted: ByteRange) -> None:
         """See Objects: nothing to do."""
 
     def close(self) -> None:

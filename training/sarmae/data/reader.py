@@ -6,7 +6,6 @@ reads and decodes.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import Any
 
@@ -16,7 +15,7 @@ from sar1m.errors import StoreError
 from sar1m.schema import NODATA_DN
 from sarmae.data.codecs import CRC_BYTES, ZarrDecoder, check_crc, decode_blosc_lz4, most_chunk_bytes, prepare_blosc
 from sarmae.data.layout import group_of
-from sarmae.data.objects import ByteRange, Objects
+from sarmae.data.objects import ByteRange, Objects, UnreachableError
 from sarmae.data.records import ImageSpec, SplitIndex
 from sarmae.data.sealed import REMEDY, Sealed, manifest_digests
 from sarmae.data.shards import ArrayShards, Shard
@@ -49,7 +48,7 @@ class SplitReader:
         samples, rows: (n,) integers; sar: (B, P, H, W) uint16; optical: (B, C, H, W) in the store's dtype, or None;
         both C-contiguous. An unpaired sample's optical row becomes 0 (no data). Returns a fault for every sample whose
         chunk is missing, damaged or cannot be read: its rows are 0 throughout and must not be used. Raises ValueError
-        where numbers or arrays do not fit the split.
+        where numbers or arrays do not fit the split, UnreachableError where a server fails.
         """
         _check_numbers("samples", samples, len(self._index))
         _check_numbers("rows", rows, len(sar))
@@ -75,7 +74,7 @@ class SplitReader:
     def ranges(self, samples: np.ndarray) -> list[ByteRange]:
         """Where the chunks of samples lie, neighbours joined up to NEAR_BYTES apart and RANGE_BYTES long: what to
         prefetch before read_into. Leaves out what has no chunk or lies in a shard that cannot be read: read_into tells
-        of these. Raises ValueError as read_into."""
+        of these. Raises as read_into."""
         _check_numbers("samples", samples, len(self._index))
         found = self._sar.ranges(samples)
         if self._optical is not None:
@@ -107,7 +106,13 @@ class _Images:
             span = shard.span(slot)
             if span is None:
                 raise ValueError("its chunk is missing")
-            self._decode(shard, *span, row)
+            try:
+                self._decode(shard, *span, row)
+            except ValueError:  # of a remote store, a damaged copy may lie in the cache
+                self._shards.forget(shard, *span)
+                self._decode(shard, *span, row)
+        except UnreachableError:
+            raise
         except (StoreError, ValueError, OSError) as error:
             raise self._fault(sample, self._shards.name(number), error) from error
 
@@ -116,10 +121,14 @@ class _Images:
         spans: list[tuple[str, int, int]] = []
         for sample in np.sort(samples).tolist():
             number, slot = divmod(sample, self.spec.slots)
-            with contextlib.suppress(StoreError):
+            try:
                 shard = self._shards.shard(number)
-                if (span := shard.span(slot)) is not None:
-                    _join(spans, shard.name, *span)
+            except UnreachableError:
+                raise
+            except StoreError:
+                continue
+            if (span := shard.span(slot)) is not None:
+                _join(spans, shard.name, *span)
         return [ByteRange(name=name, start=start, stop=stop) for name, start, stop in spans]
 
     def _copy(self, shard: Shard, start: int, length: int, row: np.ndarray) -> None:

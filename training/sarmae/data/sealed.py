@@ -51,7 +51,7 @@ class Sealed:
             content = self.objects.read(name, max_bytes=size)
             if hashlib.sha256(content).hexdigest() == self.sha256[name]:
                 return content
-            self.objects.forget(name)
+            self.objects.forget(ByteRange(name=name, start=0, stop=max(size, 1)))
         raise StoreError(f"{self.place(name)}: damaged: its content differs from its sha256. {REMEDY}")
 
     def prefetch(self, names: Iterable[str]) -> None:

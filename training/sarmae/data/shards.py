@@ -15,7 +15,7 @@ import numpy as np
 from sar1m.errors import StoreError
 from sarmae.data.codecs import CRC_BYTES, most_chunk_bytes
 from sarmae.data.layout import INDEX_ENTRY_BYTES, index_bytes, shard_name
-from sarmae.data.objects import Objects
+from sarmae.data.objects import ByteRange, Objects
 from sarmae.data.records import ImageSpec, SplitIndex
 from sarmae.data.sealed import REMEDY
 
@@ -64,12 +64,22 @@ class ArrayShards:
         size = self._index.files.get(name)
         if size is None:
             raise StoreError(f"{place}: this shard is missing from the store's manifest. {REMEDY}")
-        raw = self._objects.read_range(name, size - index_bytes(self._spec), size)
         try:
-            entries = checked_index(raw, file_bytes=size, longest=most_chunk_bytes(self._spec))
+            try:
+                return self._indexed(name, size)
+            except ValueError:  # of a remote store, a damaged copy may lie in the cache
+                self._objects.forget(ByteRange(name=name, start=size - index_bytes(self._spec), stop=size))
+                return self._indexed(name, size)
         except ValueError as error:
             raise StoreError(f"{place}: {error}. {REMEDY}") from error
-        return Shard(name=name, entries=entries)
+
+    def _indexed(self, name: str, size: int) -> Shard:
+        raw = self._objects.read_range(name, size - index_bytes(self._spec), size)
+        return Shard(name=name, entries=checked_index(raw, file_bytes=size, longest=most_chunk_bytes(self._spec)))
+
+    def forget(self, shard: Shard, start: int, length: int) -> None:
+        """Throws away what is cached of a chunk that turned out damaged."""
+        self._objects.forget(ByteRange(name=shard.name, start=start, stop=start + length))
 
     def fill(self, shard: Shard, start: int, *buffers: np.ndarray) -> None:
         """Reads bytes from offset start into buffers (uint8, contiguous), one after another, without a copy between.

@@ -7,17 +7,18 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """Keeps decay * average + (1 - decay) * weights after every step, for every trained parameter, beside the model."""
+    """Keeps decay * average + (1 - decay) * weights of every trained parameter of a model, beside it."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._averaged = {name: weight.detach().clone() for name, weight in _trained(model).items()}
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._averaged = {name: weight.detach().clone() for name, weight in self._weights.items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Takes the present weights in."""
-        average, present = list(self._averaged.values()), [weight.detach() for weight in _trained(model).values()]
-        torch._foreach_lerp_(average, present, 1 - self._decay)
+        present = [weight.detach() for weight in self._weights.values()]
+        torch._foreach_lerp_(list(self._averaged.values()), present, 1 - self._decay)
 
     def state(self) -> dict[str, Tensor]:
         """The averages by parameter name, not copies."""
@@ -27,7 +28,3 @@ class MovingAverage:
         """Takes averages saved by `state`."""
         for name, kept in self._averaged.items():
             kept.copy_(averaged[name])
-
-
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

@@ -91,7 +91,7 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
     objective = Objective(model, _projector(config, spec, anchors)).to(here.device)
     autocast = _computes_in_bf16(config, here.device)
     choose_attention(model, here.device.type, bf16=autocast)
-    average = None if config.train.ema is None else MovingAverage(objective, config.train.ema)
+    stepper = _stepper(config, objective, here, autocast=autocast)
     run = Run(
         config=config,
         folder=folder,
@@ -99,8 +99,8 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
         loader=loader,
         make_views=MakeViews(config, (loader.sar, loader.optical), anchors, patches=spec.patches, device=here.device),
         model=model,
-        stepper=_stepper(config, objective, here, autocast=autocast),
-        average=average,
+        stepper=stepper,
+        average=None if config.train.ema is None else MovingAverage(objective, config.train.ema),  # sharded, if it is
         autocast=autocast,
         probe=_open_probe(config, folder),
     )
@@ -199,10 +199,9 @@ def _stepper(config: PretrainConfig, objective: Objective, here: World, *, autoc
 def _optimiser(objective: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:
     """Fused AdamW; no decay of biases, norms and tokens (He et al. 2021, appendix A: all that has one axis)."""
     trained = [weight for weight in objective.parameters() if weight.requires_grad]
-    flat = [weight for weight in trained if weight.squeeze().ndim <= 1]
     groups: list[dict[str, Any]] = [
-        {"params": [weight for weight in trained if weight.squeeze().ndim > 1]},
-        {"params": flat, "weight_decay": 0.0},
+        {"params": [weight for weight in trained if _is_matrix(weight)]},
+        {"params": [weight for weight in trained if not _is_matrix(weight)], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         groups,
@@ -211,6 +210,10 @@ def _optimiser(objective: nn.Module, config: PretrainConfig) -> torch.optim.Opti
         weight_decay=config.train.weight_decay,
         fused=True,
     )
+
+
+def _is_matrix(weight: torch.Tensor) -> bool:
+    return sum(size > 1 for size in weight.shape) > 1
 
 
 _MAY_CHANGE = {

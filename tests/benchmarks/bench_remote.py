@@ -1,10 +1,10 @@
-"""Reading a store over a network with a price: cold cache, cached, resumed, beside the same store on the local disk.
+"""Training's loader over a network with a price: cold cache, cached, resumed, beside the local store in the same order.
 
     python tests/benchmarks/bench_remote.py [--samples 4096] [--rounds 3] [--scratch FOLDER]
 
 A server in a process of its own (tests/servers/objects.py) makes every answer wait 30 ms and holds every stream to a
-bandwidth. Blocks of 32 consecutive samples are read in random order, SAR and optical, and decoded by two threads,
-WINDOW blocks ahead. Writes results/remote.{json,md}. About four minutes; a 1.1 GB store in the scratch folder is kept.
+bandwidth. ShardLoader reads an epoch in `lanes` order, SAR and optical, two decoding threads, settings as they come.
+Writes results/remote.{json,md}. About four minutes; a 1.1 GB store in the scratch folder is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +31,15 @@ from measure import Section, write_results
 
 from sarmae.data.cache import CacheConfig
 from sarmae.data.layout import open_split
-from sarmae.data.objects import Objects, open_objects
+from sarmae.data.objects import open_objects
 from sarmae.data.reader import SplitReader
+from sarmae.data.stream import BLOCK, LoaderSettings, ShardLoader
 
-BLOCK = 32
-WINDOW = 12  # blocks ahead, two ranges each: more than are in flight
+BATCH = 64
 DECODERS = 2
 LATENCY_MS = 30.0
-NETWORKS = ((100.0, 8), (50.0, 16), (25.0, 8), (25.0, 32))  # MB/s a stream, requests in flight
+STREAMS_MB_PER_S = (100.0, 25.0)
+STRETCH = 6  # the network this much slower, so that the machine is no limit and the requests' overlap shows alone
 SERVER = Path(__file__).parents[1] / "servers" / "objects.py"
 
 
@@ -48,8 +48,10 @@ class Pass:
     """One pass over all samples. served: requests and bytes of the server."""
 
     samples_per_s: float
-    first_block_s: float
+    opening_s: float
+    first_batch_s: float
     cpu_s_per_1000: float
+    server_cpu_s_per_1000: float
     requests: int
     served_bytes: int
 
@@ -72,9 +74,9 @@ class Service:
 
 
 @contextmanager
-def serving(store: Path, stream_mb_per_s: float) -> Iterator[Service]:
+def serving(store: Path, stream_mb_per_s: float, latency_ms: float = LATENCY_MS) -> Iterator[Service]:
     """The paced server over a folder, ended with the context."""
-    command = [sys.executable, str(SERVER), str(store), "--latency-ms", str(LATENCY_MS)]
+    command = [sys.executable, str(SERVER), str(store), "--latency-ms", str(latency_ms)]
     command += ["--stream-mb-per-s", str(stream_mb_per_s)]
     paths = os.pathsep.join([str(SERVER.parents[1]), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths}) as server:
@@ -85,87 +87,99 @@ def serving(store: Path, stream_mb_per_s: float) -> Iterator[Service]:
             server.terminate()
 
 
-def read_all(objects: Objects, seed: int) -> tuple[float, float, int]:
-    """Seconds for all samples, seconds to the first block, and how many samples: blocks in random order."""
-    began = time.perf_counter()
-    index = open_split(objects, "train")
-    reader = SplitReader(index, objects)
-    starts = np.random.default_rng(seed).permutation(np.arange(0, len(index), BLOCK))
-    blocks = [np.arange(start, min(start + BLOCK, len(index))) for start in starts]
-    first: list[float] = []
-
-    def read(block: np.ndarray) -> None:
-        sar = np.empty((len(block), *index.sar.sample_shape), index.sar.dtype)
-        optical = np.empty((len(block), *index.optical.sample_shape), index.optical.dtype)
-        faults = reader.read_into(block, np.arange(len(block)), sar, optical)
-        if faults:
-            raise faults[0]
-        first.append(time.perf_counter() - began)
-
-    def bring(block: np.ndarray) -> np.ndarray:
-        objects.prefetch(reader.ranges(block))
-        return block
-
-    with ThreadPoolExecutor(WINDOW) as fetchers, ThreadPoolExecutor(DECODERS) as decoders:
-        for done in [decoders.submit(read, brought) for brought in fetchers.map(bring, blocks)]:
-            done.result()
-    return time.perf_counter() - began, first[0], len(index)
-
-
-def measured(objects: Objects, service: Service, seed: int) -> Pass:
-    """A pass, with what it cost this process and the server."""
+def epoch(loader: ShardLoader, service: Service, began: float) -> Pass:
+    """An epoch of an open loader, with what it cost this process and the server. began: when it was being opened."""
+    opened, cpu_s, server_cpu_s = time.perf_counter(), time.process_time(), service.cpu_s()
     requests, served_bytes = service.counts()
-    cpu_s = time.process_time()
-    seconds, first_s, samples = read_all(objects, seed)
-    cpu_s = time.process_time() - cpu_s
+    samples, first_s = 0, 0.0
+    for batch in loader:
+        first_s = first_s or time.perf_counter() - began
+        samples += len(batch)
+    seconds, cpu_s = time.perf_counter() - opened, time.process_time() - cpu_s
     after = service.counts()
-    objects.close()
     return Pass(
         samples_per_s=samples / seconds,
-        first_block_s=first_s,
+        opening_s=opened - began,
+        first_batch_s=first_s,
         cpu_s_per_1000=cpu_s / samples * 1000,
+        server_cpu_s_per_1000=(service.cpu_s() - server_cpu_s) / samples * 1000,
         requests=after[0] - requests,
         served_bytes=after[1] - served_bytes,
     )
 
 
+def opened(location: str, cache: CacheConfig, seed: int) -> tuple[ShardLoader, float]:
+    """A loader in lanes order, and when its opening began."""
+    began = time.perf_counter()
+    settings = LoaderSettings(global_batch=BATCH, seed=seed, threads=DECODERS, order="lanes")
+    return ShardLoader([location], settings, cache=cache), began
+
+
 def passes(store: Path, service: Service, cache: CacheConfig, seed: int) -> dict[str, Pass]:
     """Cold cache; the same process again; as a new process would (nothing trusted yet); the local store."""
     shutil.rmtree(cache.root, ignore_errors=True)
-    remote = open_objects(service.url, cache)
-    return {
-        "cold cache": measured(remote, service, seed),
-        "cached, same process": measured(remote, service, seed + 1),
-        "cached, resumed": measured(open_objects(service.url, cache), service, seed + 2),
-        "local store": measured(open_objects(str(store)), service, seed + 1),
-    }
+    remote, began = opened(service.url, cache, seed)
+    found = {"cold cache": epoch(remote, service, began)}
+    found["cached, next epoch"] = epoch(remote, service, time.perf_counter())
+    found["cached, resumed"] = epoch(*_with(service, opened(service.url, cache, seed)))
+    found["local store"] = epoch(*_with(service, opened(str(store), cache, seed)))
+    return found
+
+
+def _with(service: Service, loader_began: tuple[ShardLoader, float]) -> tuple[ShardLoader, Service, float]:
+    return loader_began[0], service, loader_began[1]
+
+
+def allowed_per_s(store: Path, stream_mb_per_s: float, in_flight: int) -> float:
+    """Samples a second where every stream takes the latency and then a range of half a block at its bandwidth."""
+    range_bytes = _sample_bytes(store) * BLOCK / 2
+    return in_flight * BLOCK / 2 / (LATENCY_MS / 1e3 + range_bytes / (stream_mb_per_s * 1e6))
 
 
 def network_rows(store: Path, scratch: Path, rounds: int) -> Iterator[dict[str, Any]]:
     """A row for every network and kind of pass; medians over rounds, cache and local in turn."""
-    for stream_mb_per_s, in_flight in NETWORKS:
-        cache = CacheConfig(root=scratch / "cache", max_bytes=8 * 2**30, in_flight=in_flight)
+    cores = len(os.sched_getaffinity(0))
+    for stream_mb_per_s in STREAMS_MB_PER_S:
+        cache = CacheConfig(root=scratch / "cache", max_bytes=8 * 2**30)
         with serving(store, stream_mb_per_s) as service:
-            server_cpu_s = service.cpu_s()
             found = [passes(store, service, cache, seed=10 * number) for number in range(rounds)]
-            server_cpu_s = (service.cpu_s() - server_cpu_s) / rounds
+        allowed = allowed_per_s(store, stream_mb_per_s, cache.in_flight)
         for kind in found[0]:
             of_kind = [by_kind[kind] for by_kind in found]
-            rate = statistics.median(each.samples_per_s for each in of_kind)
-            cold = kind == "cold cache"
-            limit = stream_mb_per_s * 1e6 * in_flight / _sample_bytes(store)
+            cpu_s = statistics.median(each.cpu_s_per_1000 for each in of_kind)
+            server_cpu_s = statistics.median(each.server_cpu_s_per_1000 for each in of_kind)
+            implied = cores * 1000 / (cpu_s + server_cpu_s)
+            yield {
+                "MB/s a stream": stream_mb_per_s,
+                "pass": kind,
+                "samples/s": statistics.median(each.samples_per_s for each in of_kind),
+                "best": max(each.samples_per_s for each in of_kind),
+                "CPU-s per 1,000": cpu_s,
+                "server's": server_cpu_s,
+                "the CPUs allow /s": implied,
+                "the network allows /s": allowed if kind == "cold cache" else "",
+                "opening s": statistics.median(each.opening_s for each in of_kind),
+                "first batch s": statistics.median(each.first_batch_s for each in of_kind),
+                "requests": max(each.requests for each in of_kind),
+                "MB served": max(each.served_bytes for each in of_kind) / 1e6,
+            }
+
+
+def stretched_rows(store: Path, scratch: Path) -> Iterator[dict[str, Any]]:
+    """Cold epochs on networks STRETCH times slower in latency and bandwidth; rates times STRETCH."""
+    for stream_mb_per_s in STREAMS_MB_PER_S:
+        for in_flight in (8, 16, 32):
+            cache = CacheConfig(root=scratch / "cache", max_bytes=8 * 2**30, in_flight=in_flight)
+            shutil.rmtree(cache.root, ignore_errors=True)
+            with serving(store, stream_mb_per_s / STRETCH, LATENCY_MS * STRETCH) as service:
+                one = epoch(*_with(service, opened(service.url, cache, 0)))
+            rate, allowed = one.samples_per_s * STRETCH, allowed_per_s(store, stream_mb_per_s, in_flight)
             yield {
                 "MB/s a stream": stream_mb_per_s,
                 "in flight": in_flight,
-                "pass": kind,
                 "samples/s": rate,
-                "slowest": min(each.samples_per_s for each in of_kind),
-                "first block s": statistics.median(each.first_block_s for each in of_kind),
-                "CPU-s per 1,000": statistics.median(each.cpu_s_per_1000 for each in of_kind),
-                "requests": max(each.requests for each in of_kind),
-                "MB served": max(each.served_bytes for each in of_kind) / 1e6,
-                "of the network's limit": rate / limit if cold else "",
-                "server CPU-s": server_cpu_s if cold else "",
+                "the network allows /s": allowed,
+                "share of it": rate / allowed,
             }
 
 
@@ -192,9 +206,16 @@ def _sample_bytes(store: Path) -> float:
 
 
 NOTE = (
-    f"Every answer waits {LATENCY_MS:g} ms, every stream is held to its bandwidth; blocks of {BLOCK} samples in random "
-    f"order, {WINDOW} blocks ahead, {DECODERS} decoding threads. Opening the store is part of every pass. Server and "
-    "reader share the machine's cores (server CPU-s: of a round of four passes). Medians and slowest of the rounds."
+    f"An epoch of ShardLoader, order lanes, batches of {BATCH}, {DECODERS} decoding threads, all else as it comes (32 "
+    f"GETs in flight). Every answer waits {LATENCY_MS:g} ms, then flows at the stream's bandwidth. The network allows: "
+    "each of 32 streams brings 16 samples' bytes (half a block) in the latency plus bytes / bandwidth. The CPUs allow: "
+    "cores / (CPU-seconds of reader and server a sample), which an otherwise idle machine of these cores could do; the "
+    "measured rate is of a machine that others load too. First batch: from the beginning of the opening; next epoch: "
+    "from asking. Medians of the rounds."
+)
+STRETCHED = (
+    f"Latency and time a byte both times {STRETCH}, rates times {STRETCH}: what the requests' overlap gives where the "
+    "CPU is no limit. One cold epoch each, its start included: the first batch waits for the blocks of all lanes."
 )
 
 
@@ -212,6 +233,7 @@ def main() -> None:
     widening = "What rounding a block's ranges to a unit costs where its neighbours are not wanted yet, or evicted."
     sections = [
         Section(title=title, note=NOTE, rows=rows),
+        Section(title="The network alone", note=STRETCHED, rows=list(stretched_rows(store, given.scratch))),
         Section(title="Unit of presence", note=widening, rows=widening_rows(store)),
     ]
     print(

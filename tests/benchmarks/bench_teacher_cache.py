@@ -43,8 +43,8 @@ FLIPS = {"none": (False, False), "rows": (True, False), "cols": (False, True), "
 
 COST_NOTE = """Whole stored patches of 256 px, 16 x 16 features each. Written: samples a second of wall time on one
 thread, reading, teacher, coding and fsync included, the fit of the basis too (at a few samples it weighs more than it
-will). A batch: wall ms to read it from the page cache in four threads, crc32c checked, and to decode it: slice it and put it
-back into the teacher's space, float32, one thread."""
+will). A batch: wall ms to read it from the page cache in four threads, crc32c checked, and to decode it: slice it and
+put it back into the teacher's space, float32, one thread."""
 FIDELITY_NOTE = """Cosine with live features of the crop, over all its patches: mean and 1st percentile; *centred* with
 the teacher's mean feature removed from both, which is harder and shows more. 8 bits: the same whole image, before and
 after coding. Slice: what the trainer gets of an aligned crop against a live look at that crop; flips: the grid turned

@@ -154,7 +154,8 @@ def on_accelerator(trial: GpuTrial) -> str:
         note = "`sarmae pretrain`'s own loop on real shards, last log step. Goal: data wait under 1 %."
         sections.append(Section(title="Steps fed by ShardLoader", note=note, rows=loader_rows(trial)))
     title = f"The training step on {name}\n\ntorch {torch.__version__}."
-    return write_results(f"train-{trial.device.type}", title, GPU_COMMAND, sections)
+    command = f"{COMMAND} {' '.join(sys.argv[1:])}"
+    return write_results(f"train-{trial.device.type}", title, command, sections)
 
 
 def main() -> None:

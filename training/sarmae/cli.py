@@ -6,16 +6,18 @@ same command again); 130 interrupted.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from sar1m.errors import Sar1mError
 from sarmae.config import PretrainConfig, resolve_config
-from sarmae.runs import export_run
+from sarmae.runs import UNTOLD_LICENCE, export_run
 from sarmae.teachers.cache import write_cache
 from sarmae.terminal import TerminalWatch, print_outcome
 from sarmae.train.loop import pretrain as run_pretraining
@@ -68,9 +70,10 @@ def cache_teacher(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     out: Annotated[Path, typer.Argument(help="Folder for the encoder and its card.")],
+    licence: Annotated[str, typer.Option("--licence", help="SPDX identifier of the weights' licence.")] = UNTOLD_LICENCE,
 ) -> None:
     """Writes the encoder as plain timm weights (.safetensors) with a model card."""
-    weights = export_run(run, out)
+    weights = export_run(run, out, licence=licence)
     console.print(f"Encoder: {weights}", highlight=False, soft_wrap=True)
 
 
@@ -80,7 +83,19 @@ def main() -> None:
         app(standalone_mode=True)
     except Sar1mError as error:
         problems.print(f"sarmae: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends with an exit code. torchrun answers 1 whatever its ranks end with, so docker/jobs/launch.sh names a file in
+    which the first rank to fail or stop leaves its own."""
+    note = os.environ.get("SARMAE_EXIT_FILE")
+    if code and note:
+        with suppress(OSError), Path(note).open("x", encoding="utf-8") as stream:
+            stream.write(str(code))
+    sys.exit(code)
 
 
 def _config(name: str, stores: list[str] | None, overrides: list[str] | None) -> PretrainConfig:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_stores
 import zarr
 
+import small_stores
 from sar1m.io.chunks import crc32c, encode_chunk
 from sar1m.io.manifest import verify
 from sarmae.data import shards

@@ -16,12 +16,12 @@ from sarmae.timm_door import timm
 from sarmae.train.checkpoint import FOLDER, MODEL_FILE, Checkpoint, save
 from sarmae.train.objective import Objective, Projector
 
-STORES = ("/home/someone/build/portugal", "https://me:secret@host/bucket/spain?X-Amz-Signature=abc")
+STORES = ("/scratch/someone/build/portugal", "https://me:secret@host/bucket/spain?X-Amz-Signature=abc")
 CONFIG = PretrainConfig.model_validate(
     {
         "name": "tiny",
-        "data": {"stores": STORES, "cache": "/home/someone/cache"},
-        "sarc": {"teacher": "dinov3_base", "weights": "/home/someone/dinov3.pth"},
+        "data": {"stores": STORES, "cache": "/scratch/someone/cache"},
+        "sarc": {"teacher": "dinov3_base", "weights": "/scratch/someone/dinov3.pth"},
     }
 )
 

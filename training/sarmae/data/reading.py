@@ -18,7 +18,7 @@ from sarmae.data.order import BlockRange
 from sarmae.data.records import Batch, ImageSpec
 from sarmae.errors import ChunkError
 
-FETCHERS = 8  # blocks of remote stores under way at once, two ranges each
+FETCHERS = 24  # blocks of remote stores under way at once, two ranges each; how many fly, CacheConfig.in_flight says
 PIECE = 32  # samples a task of the pool reads: some 10 ms of work, so that the pool's own cost does not show
 
 

@@ -42,7 +42,7 @@ NAMED_FAULTS = 5
 # Order "lanes" as stores of ours want it, whose samples were shuffled when they were packed: 32 samples are a range of
 # some 10 MB, and a first batch touches 16 lanes of few blocks. For stores in scene order see the shuffle benchmark.
 BLOCK, MOST_LANES, WINDOW = 32, 16, 64
-BLOCKS_AHEAD = 16  # fetched while others are decoded: 16 x 10 MB
+BLOCKS_AHEAD = 32  # fetched while others are decoded: 32 x 9 MB on the disk, more than are in flight
 
 
 @dataclass(frozen=True, kw_only=True)

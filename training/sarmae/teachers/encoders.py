@@ -18,8 +18,6 @@ from torch.nn.functional import interpolate
 from sarmae.data.transforms import TOKEN_PX
 
 RGB: Final = 3
-HALF_PATCH_PX: Final = TOKEN_PX // 2
-LAG_GRID: Final = 15  # patches a side, wider than what one vector of a small network looks at
 
 
 class Transformer(Protocol):
@@ -66,49 +64,19 @@ class TokenTrunk(nn.Module):
 
 
 class PyramidTrunk(nn.Module):
-    """The stride-16 level of a timm model that makes maps of falling resolution; what comes after is not computed.
-
-    A convolution of stride 2 over an even side looks not at the middle of its two pixels but half a pixel before it
-    (padded alike on both sides, e.g. ResNet) or after it (TensorFlow's padding, e.g. EfficientNet-lite). Over four of
-    them that makes 7.5 px, half a patch, and a flip makes a whole patch of it. Such models are given the image with
-    half a patch of mirrored border, and of the row and column too many the map's first or last are left out: then
-    every vector is of its own patch's middle, to half a pixel. Models without the lag, e.g. ConvNeXt, need no border.
-    """
+    """One level of a timm model that makes maps of falling resolution; what comes after the level is not computed."""
 
     def __init__(self, pyramid: Pyramid, level: int) -> None:
         super().__init__()
         self.pyramid, self._level = pyramid, level
         self.width: int = pyramid.feature_info[level]["num_chs"]
-        self._lag = self._measure_lag()
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, T, h, w)."""
-        if not self._lag:
-            return self._map(images)
-        bordered = nn.functional.pad(images, (HALF_PATCH_PX,) * 4, mode="reflect")
-        seen = slice(None, -1) if self._lag > 0 else slice(1, None)
-        return self._map(bordered)[:, :, seen, seen]
-
-    def _map(self, images: Tensor) -> Tensor:
-        return self.pyramid.forward_intermediates(
+        maps = self.pyramid.forward_intermediates(
             images, indices=[self._level], stop_early=True, output_fmt="NCHW", intermediates_only=True
-        )[0]
-
-    @torch.enable_grad()
-    def _measure_lag(self) -> int:
-        """1 where vectors look half a patch down and right of their patch's middle, -1 up and left, else 0.
-
-        By where the gradient of the middle vector lies on noise: the centre of its squares.
-        """
-        side_px = LAG_GRID * TOKEN_PX
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn((1, RGB, side_px, side_px), generator=generator).requires_grad_()
-        middle = LAG_GRID // 2
-        (gradient,) = torch.autograd.grad(self.eval()._map(noise)[0, :, middle, middle].square().sum(), noise)
-        energy = gradient.square().sum(dim=(0, 1, 2))  # by column
-        centre_px = float((energy * torch.arange(side_px)).sum() / energy.sum())
-        expected_px = middle * TOKEN_PX + (TOKEN_PX - 1) / 2
-        return round((centre_px - expected_px) / HALF_PATCH_PX)
+        )
+        return maps[0]
 
 
 class PatchTrunk(nn.Module):

@@ -19,8 +19,9 @@ AVERAGE_PREFIX = "average."  # of the moving average's tensors beside the weight
 def gather(
     objective: nn.Module, optimiser: torch.optim.Optimizer, average: MovingAverage | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(weights, moments) on the CPU, by name; every rank must call it, rank 0 gets them, the others nothing. weights: of the objective and,
-    under AVERAGE_PREFIX, of the moving average; moments: <parameter>/<moment>."""
+    """(weights, moments) on the CPU, by name; every rank must call it, rank 0 gets them, the others nothing.
+
+    weights: of the objective and, under AVERAGE_PREFIX, of the moving average; moments: <parameter>/<moment>."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     found, optimised = get_state_dict(objective, optimiser, options=options)
     weights: dict[str, Tensor] = dict(found)  # type: ignore[arg-type]  # ours hold tensors alone

@@ -1,0 +1,149 @@
+"""Several builds as one table: a sample once, near-duplicates out, every sample that goes recorded with its reason.
+
+Rule for a sample_id in several builds: the build of the newest code holds it, among those of one version the one with
+the largest manifest digest. The order on a command line decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from sar1m.config import BalanceConfig
+from sar1m.core.dedupe import duplicate_rejections
+from sar1m.core.screening import OpticalVerdict
+from sar1m.core.table import Rejections, floats
+from sar1m.errors import StoreError
+from sar1m.io.tables import read_table
+from sar1m.release.builds import Build
+from sar1m.release.shards import array_hash, decode_chunk, pixel_hash
+from sar1m.schema import (
+    CANDIDATE_COLUMNS,
+    FAILED_COLUMNS,
+    FAILED_FILE,
+    REJECTED_COLUMNS,
+    REJECTED_FILE,
+    SAMPLE_COLUMNS,
+    SAMPLES_FILE,
+    Column,
+)
+from sar1m.stages.select_pack import has_chunk
+
+SAME_PIXELS: Final = "same_in_other_build"
+OTHER_PIXELS: Final = "superseded_by_other_build"
+ORIGIN_COLUMNS: Final = ("origin_build", "origin_split", "origin_index")  # where a sample's chunks lie
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Merged:
+    """samples: schema.SAMPLE_COLUMNS as in the builds and ORIGIN_COLUMNS (number of the build, split and position
+    there), by key; rejected: REJECTED_COLUMNS; failed: FAILED_COLUMNS."""
+
+    builds: tuple[Build, ...]
+    samples: pd.DataFrame
+    rejected: pd.DataFrame
+    failed: pd.DataFrame
+
+
+def merge(builds: Sequence[Build], *, kept_before: Collection[str]) -> Merged:
+    """One table of builds in canonical order (builds.open_builds).
+
+    kept_before: sample_ids of the release this one follows: of near-duplicates they stay, so that adding builds
+    removes nothing. Raises StoreError where a table is damaged or not the contract's.
+    """
+    samples, held = _each_once(_samples(builds), builds)
+    samples, twins = _without_twins(samples, builds[0].config.balance, kept_before)
+    rejected = [_table(build, REJECTED_FILE, REJECTED_COLUMNS) for build in builds]
+    failed = [_table(build, FAILED_FILE, FAILED_COLUMNS) for build in builds]
+    return Merged(
+        builds=tuple(builds),
+        samples=samples,
+        rejected=join([*rejected, held, twins], REJECTED_COLUMNS),
+        failed=join(failed, FAILED_COLUMNS),
+    )
+
+
+def join(frames: Sequence[pd.DataFrame], columns: Sequence[Column]) -> pd.DataFrame:
+    """Frames with the contract's columns one after the other; empty ones would spoil the types and are left out."""
+    names = [column.name for column in columns]
+    some = [frame[names] for frame in frames if len(frame)] or [frames[0][names]]
+    return pd.concat(some, ignore_index=True)
+
+
+def as_rejected(table: pd.DataFrame, gone: Rejections) -> pd.DataFrame:
+    """REJECTED_COLUMNS of the rows of the table that a rule turned away."""
+    ids = np.append(table["sample_id"].to_numpy(dtype=object), "")
+    rejected = table[[column.name for column in CANDIDATE_COLUMNS]].iloc[gone.rows].reset_index(drop=True)
+    return rejected.assign(
+        reason=gone.reason, measured=gone.measured, limit=gone.limit, duplicates_of=ids[gone.kept_rows]
+    )
+
+
+def _samples(builds: Sequence[Build]) -> pd.DataFrame:
+    frames = []
+    for number, build in enumerate(builds):
+        frame = _table(build, SAMPLES_FILE, SAMPLE_COLUMNS)
+        frames.append(frame.assign(origin_build=number, origin_split=frame["split"], origin_index=frame["index"]))
+    some = [frame for frame in frames if len(frame)] or frames[:1]
+    return pd.concat(some, ignore_index=True)
+
+
+def _table(build: Build, name: str, columns: Sequence[Column]) -> pd.DataFrame:
+    frame = read_table(build.root / name)
+    missing = sorted({column.name for column in columns} - set(frame.columns))
+    if missing:
+        raise StoreError(f"{build.root / name}: columns missing: {', '.join(missing)}. Build it again.")
+    return frame[[column.name for column in columns]]
+
+
+def _each_once(samples: pd.DataFrame, builds: Sequence[Build]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The last row of every sample_id (builds stand in canonical order), and the others as rejected."""
+    superseded = samples["sample_id"].duplicated(keep="last").to_numpy()
+    ids = samples["sample_id"].to_numpy(dtype=object)
+    kept = {ids[row]: row for row in np.flatnonzero(~superseded)}
+    rows = np.flatnonzero(superseded)
+    kept_rows = np.array([kept[ids[row]] for row in rows], dtype=np.int64)
+    hashes = {row: _sample_hash(samples.iloc[row], builds) for row in {*rows.tolist(), *kept_rows.tolist()}}
+    reasons = [
+        SAME_PIXELS if hashes[row] == hashes[winner] else OTHER_PIXELS
+        for row, winner in zip(rows.tolist(), kept_rows.tolist(), strict=True)
+    ]
+    nothing = np.full(len(rows), np.nan)
+    gone = Rejections(
+        rows=rows, reason=np.array(reasons, dtype=object), measured=nothing, limit=nothing, kept_rows=kept_rows
+    )
+    held = as_rejected(samples, gone)
+    return samples[~superseded].sort_values(["key", "sample_id"], kind="stable", ignore_index=True), held
+
+
+def _sample_hash(row: pd.Series, builds: Sequence[Build]) -> str:
+    build = builds[row["origin_build"]]
+    reader = build.readers()[row["origin_split"]]
+    alone = row.to_frame().T
+    hashes = {}
+    for image in build.images:
+        name = image.layout.name
+        if has_chunk(alone, name).iloc[0]:
+            chunk = reader.chunk(name, int(row["origin_index"]))
+            hashes[name] = array_hash(decode_chunk(chunk, image, origin=str(build.root)), name)
+    return pixel_hash(hashes)
+
+
+def _without_twins(
+    samples: pd.DataFrame, balance: BalanceConfig, kept_before: Collection[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """By the rules of a build (core.dedupe), over all builds. Former samples are told to be the best of all."""
+    former = samples["sample_id"].isin(list(kept_before)).to_numpy()
+    reason = np.where(former, "", samples["unpaired_reason"].to_numpy(dtype=object))
+    nothing = np.full(len(samples), np.nan)
+    optical = OpticalVerdict(reason=reason, measured=nothing, limit=nothing)
+    ranked = samples.assign(cloud_frac=np.where(former, -1.0, floats(samples, "cloud_frac")))
+    gone = duplicate_rejections(ranked, optical, balance)
+    left = np.ones(len(samples), dtype=np.bool_)
+    left[gone.rows] = False
+    order = np.argsort(gone.rows, kind="stable")
+    return samples[left].reset_index(drop=True), as_rejected(samples, gone.take(order))

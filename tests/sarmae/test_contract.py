@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 import xarray
 
 from sarmae.config import resolve_config
@@ -47,7 +46,6 @@ def test_the_loader_gives_what_xarray_reads(sample_store):
 
 
 def test_a_run_on_the_sample_learns(sample_store, tmp_path):
-    torch.set_num_threads(1)
     config = resolve_config("smoke", SMALL)
     config = config.model_copy(update={"data": config.data.model_copy(update={"stores": (str(sample_store),)})})
     outcome, watch = train(config, tmp_path)

@@ -70,7 +70,9 @@ def cache_teacher(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     out: Annotated[Path, typer.Argument(help="Folder for the encoder and its card.")],
-    licence: Annotated[str, typer.Option("--licence", help="SPDX identifier of the weights' licence.")] = UNTOLD_LICENCE,
+    licence: Annotated[
+        str, typer.Option("--licence", help="SPDX identifier of the weights' licence.")
+    ] = UNTOLD_LICENCE,
 ) -> None:
     """Writes the encoder as plain timm weights (.safetensors) with a model card."""
     weights = export_run(run, out, licence=licence)

@@ -22,3 +22,7 @@ class CheckpointError(Sar1mError):
 
 class NonFiniteError(Sar1mError):
     """The loss was NaN or infinite for too many steps in a row. Names the samples of the last bad step."""
+
+
+class ParityError(Sar1mError):
+    """The compiled model computes another loss than the eager one."""

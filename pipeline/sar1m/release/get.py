@@ -17,7 +17,7 @@ from sar1m.io.lock import output_lock
 from sar1m.io.staging import remove_partials
 from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.remote import LocalPlace, Place, open_place
-from sar1m.release.sealed import PARTIAL_FILE, Expected, Seal, marker_digest, require_whole_seal
+from sar1m.release.sealed import PARTIAL_FILE, Expected, Seal, marker_digest, require_whole_seal, settle_folders
 from sar1m.schema import DATA_DIR, MANIFEST_FILE, SPLITS
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
         with watch.stage("get", len(missing)) as step, ThreadPoolExecutor(_AT_ONCE) as pool:
             for _ in pool.map(lambda name: _fetch(place, name, missing[name], out), missing):
                 step()
+        settle_folders(out)
         _write_marker(out, seal, wanted)
     remove_tree(out / "build-log")
     return GetSummary(

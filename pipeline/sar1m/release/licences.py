@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 import pandas as pd
 
+from sar1m.core.table import Bool
 from sar1m.errors import ConfigError
 from sar1m.release.records import LicenceRow, Redistribution
 
@@ -217,8 +218,8 @@ def _delivers_from(provider: str, hosts: Iterable[str]) -> bool:
     return any(name == host or name.endswith(f".{host}") for host in hosts)
 
 
-def _paired(samples: pd.DataFrame) -> np.ndarray:
-    return samples["paired"].to_numpy(dtype=np.bool_)
+def _paired(samples: pd.DataFrame) -> Bool:
+    return np.asarray(samples["paired"], dtype=np.bool_)
 
 
 def _column(samples: pd.DataFrame, name: str) -> pd.Series:

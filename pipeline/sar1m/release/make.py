@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sar1m import __version__
 from sar1m.errors import ConfigError, OutputError
-from sar1m.io.durable import digest_file, remove_tree, sync_directory, write_durably, writing_to
+from sar1m.io.durable import remove_tree, sync_directory, write_durably, writing_to
 from sar1m.io.lock import output_lock
 from sar1m.io.staging import remove_partials
 from sar1m.release import versions
 from sar1m.release.builds import Build, open_builds, require_sound
-from sar1m.release.choose import Choice, choose
+from sar1m.release.choose import choose
 from sar1m.release.contents import write_contents
 from sar1m.release.privacy import own_secrets
 from sar1m.release.records import RELEASE_MARKER_FILE
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MAKING_SUFFIX: Final = ".making"
 INPUTS_FILE: Final = "inputs.json"  # in the folder under way: what it is being made from
+LOCK_DIR: Final = "build-log"  # of io.lock
 RECORDS_DIR: Final = "records"
 ROOT_DIR: Final = "release"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -101,3 +102,72 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
         remove_tree(work)
     audit = json.loads((out / "leakage_audit.json").read_text(encoding="utf-8"))
     return ReleaseSummary(root=out, marker=marker, audit=audit, nothing_to_do=nothing_to_do)
+
+
+def _inputs(builds: Sequence[Build], request: ReleaseRequest, previous: Previous | None) -> str:
+    """blake2b-128 of all that decides the release's bytes, environment aside."""
+    told = {
+        "code": __version__,
+        "builds": [build.digest for build in builds],
+        "name": request.name,
+        "version": request.version,
+        "recipes": request.recipes,
+        "previous": None if previous is None else previous.digest,
+    }
+    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _finished(out: Path, inputs: str) -> Mapping[str, Any] | None:
+    """The marker where this very release stands whole in its place; None where the place is free."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / RELEASE_MARKER_FILE).is_file():
+        raise OutputError(f"{out}: exists and is no release. Give an empty or new folder as OUT.")
+    marker = require_whole_seal(open_place(out)).marker
+    if marker.get("inputs") != inputs:
+        raise OutputError(
+            f"{out}: holds {marker.get('name')} v{marker.get('version')} made from other builds or settings, and a "
+            "release is never overwritten. Give another version and folder."
+        )
+    sizes = {name: (out / name).stat().st_size if (out / name).is_file() else None for name in marker["files"]}
+    wrong = [name for name, size in sizes.items() if size != marker["files"][name]]
+    if wrong:
+        raise OutputError(f"{out}: damaged: {len(wrong)} files differ, first {wrong[0]}. Remove it and run again.")
+    return marker
+
+
+def _prepare(work: Path, inputs: str) -> None:
+    """Keeps what an interrupted run of the same release left of its shards and their records; removes the rest."""
+    note = json.dumps({"inputs": inputs}).encode()
+    path = work / INPUTS_FILE
+    same = path.is_file() and path.read_bytes() == note
+    for entry in sorted(work.iterdir()):
+        if entry.name != LOCK_DIR and not (same and entry.name in (INPUTS_FILE, RECORDS_DIR, ROOT_DIR)):
+            remove_tree(entry)
+    sync_directory(work)
+    if not same:
+        write_durably(path, [note])
+    root = work / ROOT_DIR
+    if root.is_dir():
+        for entry in sorted(root.iterdir()):
+            if entry.name != DATA_DIR:
+                remove_tree(entry)
+    remove_partials(work)
+
+
+def _check(builds: Sequence[Build], request: ReleaseRequest, watch: Watch) -> None:
+    if not request.check_builds:
+        return
+    with watch.stage("check builds", sum(len(build.marker["files"]) for build in builds)) as step:
+        for build in builds:
+            require_sound(build, lambda _name: step())
+
+
+def _install(root: Path, out: Path) -> None:
+    """Makes every name durable, then puts the folder in its place in one rename."""
+    for folder in sorted(path for path in root.rglob("*") if path.is_dir()):
+        sync_directory(folder)
+    sync_directory(root)
+    with writing_to(out):
+        root.rename(out)
+        sync_directory(out.parent)

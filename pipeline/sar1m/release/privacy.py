@@ -117,7 +117,7 @@ def findings_in(root: Path, name: str, secrets: Mapping[str, str]) -> Iterator[F
         return
     if path.suffix == ".parquet":
         yield from _table_findings(path, name, secrets)
-    elif path.suffix in TEXT_SUFFIXES and not name.startswith("data/") or path.name == "zarr.json":
+    elif (path.suffix in TEXT_SUFFIXES and not name.startswith("data/")) or path.name == "zarr.json":
         text = path.read_bytes().decode("utf-8", errors="replace")
         yield from (Finding(path=name, found=found) for found in _in_text(_DATA_URI.sub("", text), secrets))
     else:

@@ -88,16 +88,11 @@ def rebuild(request: RebuildRequest, watch: Watch) -> RebuildSummary:
     lock = read_table(request.release / LOCK_FILE).set_index("sample_id")
     recipes = _recipe_hashes(request.release)
     region = parse_region(request.source)
-    with tempfile.TemporaryDirectory(prefix="sar1m-rebuild-") as scratch, watch.stage("plan", 0):
-        offered = list(_offered(request, region, lock, Path(scratch)))
+    with tempfile.TemporaryDirectory(prefix="sar1m-rebuild-") as scratch:
+        with watch.stage("plan", 0):
+            offered = list(_offered(request, region, lock, Path(scratch)))
         names = sorted(name for work in offered for name in work.patches)
-        if not names:
-            raise ConfigError(
-                f"--source {request.source}: offers none of the {len(lock):,} samples of {request.release}. Give the "
-                "region, product or folder that they were built from."
-            )
-        rng = np.random.default_rng([request.seed, len(names)])
-        chosen = {names[n] for n in rng.choice(len(names), size=min(request.count, len(names)), replace=False)}
+        chosen = _draw(names, request)
         faults: list[Fault] = []
         wanted = [work for work in offered if not chosen.isdisjoint(work.patches)]
         with watch.stage("rebuild", len(wanted)) as step:
@@ -111,6 +106,16 @@ def rebuild(request: RebuildRequest, watch: Watch) -> RebuildSummary:
         recipes=len(chosen & recipes.keys()),
         faults=tuple(sorted(faults, key=lambda fault: fault.path)),
     )
+
+
+def _draw(names: Sequence[str], request: RebuildRequest) -> set[str]:
+    if not names:
+        raise ConfigError(
+            f"--source {request.source}: offers no sample of {request.release}. Give the region, product or folder that "
+            "its samples were built from."
+        )
+    rng = np.random.default_rng([request.seed, len(names)])
+    return {names[n] for n in rng.choice(len(names), size=min(request.count, len(names)), replace=False)}
 
 
 def _recipe_hashes(release: Path) -> Mapping[str, str]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from sar1m.errors import StoreError
+from sar1m.io.durable import sync_directory
 from sar1m.io.manifest import Fault
 from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.remote import MissingError, Place
@@ -107,6 +110,13 @@ def require_whole_seal(place: Place) -> Seal:
     for fault in seal.faults:
         raise StoreError(f"{place.location}/{fault.path}: {fault.found}. Check the release with `sar1m verify`.")
     return seal
+
+
+def settle_folders(root: Path) -> None:
+    """Makes every name below root durable, those of new folders in their parents included: what comes before a marker
+    is put where it vouches for all of them."""
+    for folder, _folders, _files in os.walk(root):
+        sync_directory(Path(folder))
 
 
 def parse_marker(content: bytes) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +96,7 @@ def array_hash(dn: npt.NDArray[np.unsignedinteger], array: str) -> str:
     return hashlib.blake2b(told.encode() + pixels.tobytes(), digest_size=16).hexdigest()
 
 
-def pixel_hash(by_array: dict[str, str]) -> str:
+def pixel_hash(by_array: Mapping[str, str]) -> str:
     """blake2b-128, hexadecimal, of all arrays a sample has: of lines `array hash` sorted by array."""
     lines = "".join(f"{array} {found}\n" for array, found in sorted(by_array.items()))
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()

@@ -115,9 +115,9 @@ def require_semver(version: str, previous: str, changes: Changes) -> None:
     new, old = parse_version(version), parse_version(previous)
     if new[0] > old[0]:
         return
-    level, forbidden = ("MINOR", ("removed", "changed", "moved"))
+    level, forbidden = "MINOR", ["removed", "changed", "moved"]
     if new[1] == old[1]:
-        level, forbidden = "PATCH", ("added", *forbidden)
+        level, forbidden = "PATCH", ["added", *forbidden]
     broken = [(what, getattr(changes, what)) for what in forbidden if getattr(changes, what)]
     if broken:
         told = "; ".join(f"{len(ids):,} {what} (first {', '.join(ids[:EXAMPLES])})" for what, ids in broken)

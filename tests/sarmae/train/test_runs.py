@@ -18,15 +18,6 @@ from small_runs import Notes, child, losses, small_config, train, training_store
 KILLS = 10
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Tiny products: more threads wait for each other longer than they compute."""
-    former = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(former)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return training_store(tmp_path_factory.mktemp("store"))

@@ -105,6 +105,8 @@ def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:
     stop = run.step >= train.steps
     for batch in _batches(run, ledger.stopwatch) if not stop else ():
         views = run.make_views(batch)
+        if train.compile and run.step % train.checkpoint_every == 0:
+            ledger.tell({"compile_difference": run.compare_compiled(views)})
         result = run.stepper(run.step, views, run.average)
         run.step += 1
         guard.note(run.step, result, batch.id)

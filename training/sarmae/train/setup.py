@@ -24,10 +24,11 @@ from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage
 from sarmae.train.objective import Objective, Projector
 from sarmae.train.parallel import World, spread
+from sarmae.train.parity import check_parity
 from sarmae.train.probe import ProbeSet, open_probe
 from sarmae.train.schedule import Schedule, scaled_rate
 from sarmae.train.state import gather, restore
-from sarmae.train.step import Stepper, StepSettings
+from sarmae.train.step import Stepper, StepSettings, Views
 from sarmae.train.views import MakeViews
 
 GB = 10**9
@@ -43,6 +44,7 @@ class Run:
     loader: ShardLoader
     make_views: MakeViews
     model: SarMae
+    objective: Objective
     stepper: Stepper
     average: MovingAverage | None
     autocast: bool
@@ -66,6 +68,10 @@ class Run:
             whole = checkpoint.Checkpoint(step=self.step, model=weights, optimiser=moments, facts=facts)
             checkpoint.save(self.folder, whole, keep=self.config.train.keep)
         self.here.wait()
+
+    def compare_compiled(self, views: Views) -> float:
+        """How far the compiled loss is from the eager one. Raises ParityError where it is too far."""
+        return check_parity(self.stepper.objective, self.objective, views, autocast=self.autocast, step=self.step)
 
     def resume(self) -> None:
         """Goes on from the latest whole checkpoint of the folder, if there is one.
@@ -99,6 +105,7 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
         loader=loader,
         make_views=MakeViews(config, (loader.sar, loader.optical), anchors, patches=spec.patches, device=here.device),
         model=model,
+        objective=objective,
         stepper=stepper,
         average=None if config.train.ema is None else MovingAverage(objective, config.train.ema),  # sharded, if it is
         autocast=autocast,

@@ -10,7 +10,7 @@ from sar1m.io.durable import PARTIAL_SUFFIX, digest_file, remove_tree, write_dur
 from sar1m.io.staging import remove_partials
 from sar1m.release.publish.records import CLAIM_FILE, Closing, Outgoing
 from sar1m.release.remote import PIECE_BYTES, LocalPlace
-from sar1m.release.sealed import MAX_SEAL_BYTES
+from sar1m.release.sealed import MAX_SEAL_BYTES, settle_folders
 
 
 class FolderTarget:
@@ -72,6 +72,7 @@ class FolderTarget:
 
     def complete(self, closing: Closing) -> None:
         """See Target."""
+        settle_folders(self._root)
         write_durably(self._root / closing.marker.name, _pieces(closing.marker.path))
         remove_tree(self._root / CLAIM_FILE)
 

@@ -1,0 +1,122 @@
+"""Several builds as one table: what is the same, what is newer, what does not go together."""
+
+import shutil
+
+import pytest
+
+from made_releases import make_build, marker_of, release, samples_of
+from sar1m.errors import ConfigError
+from sar1m.io.tables import read_table
+from sar1m.release.builds import open_builds
+from sar1m.release.merge import merge
+
+
+def test_a_sample_in_two_builds_is_held_once(built):
+    merged = merge(open_builds([built.large, built.part]), kept_before=())
+    twice = merged.rejected[merged.rejected["reason"] == "same_in_other_build"]
+    assert sorted(twice["sample_id"]) == sorted(samples_of(built.part).index)
+    assert (twice["duplicates_of"] == twice["sample_id"]).all()
+    assert sorted(merged.samples["sample_id"]) == sorted(samples_of(built.large).index)
+
+
+def test_of_other_pixels_under_one_id_the_largest_digest_wins_in_any_order(built):
+    for order in ([built.large, built.noisy], [built.noisy, built.large]):
+        builds = open_builds(order)
+        assert [build.digest for build in builds] == sorted(build.digest for build in builds)
+        merged = merge(builds, kept_before=())
+        lost = merged.rejected[merged.rejected["reason"] == "superseded_by_other_build"]
+        both = set(samples_of(built.large).index) & set(samples_of(built.noisy).index)
+        assert set(lost["sample_id"]) == both
+        assert both
+        winners = merged.samples.set_index("sample_id").loc[sorted(both), "origin_build"]
+        assert set(winners) == {1}
+
+
+def test_newer_code_wins_over_a_larger_digest(built, monkeypatch):
+    first, second = open_builds([built.large, built.noisy])
+    monkeypatch.setattr("sar1m.release.builds._version_order", lambda build: (build.digest == first.digest,))
+    assert [build.digest for build in open_builds([built.large, built.noisy])] == [second.digest, first.digest]
+
+
+def test_near_duplicates_across_builds_go_with_their_reason(built, tmp_path):
+    """The same world under a weaker rule of what is a repetition: its other date is there, but too soon again."""
+    builds = open_builds([built.large, built.other])
+    alone = merge(builds, kept_before=())
+    assert len(alone.samples) == len(samples_of(built.large)) + len(samples_of(built.other))
+    strict = [
+        type(build)(**{**vars(build), "config": build.config.model_copy(update={"balance": _strict(build)})})
+        for build in builds
+    ]
+    merged = merge(strict, kept_before=())
+    gone = merged.rejected[merged.rejected["reason"].str.startswith("duplicate_")]
+    assert len(gone) + len(merged.samples) == len(alone.samples)
+    assert len(gone) > 0
+    kept = merged.samples.set_index("sample_id")
+    patches = dict(zip(alone.samples["sample_id"], alone.samples["patch"], strict=True))
+    for row in gone.itertuples():
+        assert row.duplicates_of in kept.index
+        assert row.reason != "duplicate_orbit" or patches[row.duplicates_of] == row.patch
+
+
+def _strict(build):
+    return build.config.balance.model_copy(update={"duplicate_hamming": 12})
+
+
+def test_a_former_sample_stays_where_a_new_one_repeats_it(built):
+    builds = open_builds([built.large, built.other])
+    strict = [
+        type(build)(**{**vars(build), "config": build.config.model_copy(update={"balance": _strict(build)})})
+        for build in builds
+    ]
+    for former in (samples_of(built.large).index, samples_of(built.other).index):
+        merged = merge(strict, kept_before=set(former))
+        gone = merged.rejected[merged.rejected["reason"].str.startswith("duplicate_")]
+        across = gone[~gone["sample_id"].isin(former) & gone["duplicates_of"].isin(former)]
+        assert len(across) > 0
+        assert not gone[gone["sample_id"].isin(former)]["duplicates_of"].isin(set(patches_not(former, builds))).any()
+
+
+def patches_not(former, builds):
+    return [name for build in builds for name in samples_of(build.root).index if name not in former]
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("grid.patch_px=80", "patch_px is 80, but 64 in|patch_px is 64, but 80 in"),
+        ("pixels.profile=archive", "profile is"),
+        ("pack.shard_samples=8", "pack.shard_samples is .*refilter"),
+        ("split.block_km=50", "split.block_km is .*refilter"),
+    ],
+)
+def test_builds_of_other_kinds_are_refused_naming_what_differs(built, tmp_path, key, words):
+    other = make_build(tmp_path / "b", 1, key)
+    with pytest.raises(ConfigError, match=words):
+        open_builds([built.part, other])
+
+
+def test_sigma0_and_gamma0_never_mix(built, tmp_path):
+    sigma = shutil.copytree(built.part, tmp_path / "sigma")
+    path = sigma / "stats/summary.json"
+    path.write_text(path.read_text().replace('"gamma0"', '"sigma0"'))
+    marker, manifest = sigma / "BUILD_COMPLETE.json", sigma / "manifest-sha256.txt"
+    from small_stores import edit_json, seal  # noqa: PLC0415  brings torch's side of the house
+
+    told = {key: marker_value for key, marker_value in __import__("json").loads(marker.read_text()).items()}
+    marker.unlink()
+    manifest.unlink()
+    shutil.rmtree(sigma / "staging")
+    seal(sigma, **{key: told[key] for key in ("name", "region", "plan", "config", "code_version", "counts")})
+    edit_json(marker, lambda _: None)
+    with pytest.raises(
+        ConfigError, match="quantity is '(sigma0|gamma0)', but '(sigma0|gamma0)' in .*: make one release"
+    ):
+        open_builds([built.part, sigma])
+
+
+def test_rejected_and_failed_rows_of_all_builds_are_told(built, tmp_path):
+    root = release([built.large, built.other, built.part], tmp_path / "r").root
+    rejected = read_table(root / "provenance/rejected.parquet")
+    theirs = sum(len(read_table(build / "rejected.parquet")) for build in (built.large, built.other, built.part))
+    assert marker_of(root)["counts"]["rejected"] == len(rejected) >= theirs + len(samples_of(built.part))
+    assert {"same_in_other_build", *read_table(built.other / "rejected.parquet")["reason"]} <= set(rejected["reason"])

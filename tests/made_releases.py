@@ -6,6 +6,8 @@ from crash_runner import SMALL_BUILD, Silence
 from sar1m.build import BuildRequest, build
 from sar1m.config import parse_config
 from sar1m.flow import WorkersSettings
+from sar1m.io.durable import digest_file
+from sar1m.io.manifest import payload_files, read_marker, write_manifest
 from sar1m.io.tables import read_table
 from sar1m.release.make import ReleaseRequest, make_release
 from sar1m.settings import override
@@ -14,7 +16,9 @@ from sar1m.settings import override
 def make_build(out, cells, *overrides):
     """A build of 64-pixel patches, four a cell; seconds."""
     config = override(parse_config(SMALL_BUILD, origin="small"), overrides)
-    build(BuildRequest(region=f"simulated:{cells}", out=out, config=config, workers=WorkersSettings(workers=0)), Silence())
+    build(
+        BuildRequest(region=f"simulated:{cells}", out=out, config=config, workers=WorkersSettings(workers=0)), Silence()
+    )
     return out
 
 
@@ -37,3 +41,11 @@ def marker_of(root):
 def contents(root):
     """Bytes by relative name of everything below a folder."""
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def reseal(build):
+    """Manifest and marker of a build over what lies there now."""
+    facts = read_marker(build)
+    for name in ("manifest_sha256", "marker_sha256", "files"):
+        del facts[name]
+    write_manifest(build, {name: digest_file(build / name) for name in payload_files(build)}, facts)

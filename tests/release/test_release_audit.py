@@ -54,7 +54,8 @@ def bad(kind):
     samples = placed(scattered(400))
     train, test = (samples.index[samples["split"] == split] for split in ("train", "test"))
     if kind == "distance":
-        samples.loc[test[0], ["lon", "lat"]] = samples.loc[train[0], ["lon", "lat"]].to_numpy() + [0.0, 0.001]
+        samples.loc[test[0], "lon"] = samples.loc[train[0], "lon"]
+        samples.loc[test[0], "lat"] = samples.loc[train[0], "lat"] + 0.001
         return samples, "train/test: the nearest two samples are 0.111 km apart"
     if kind == "block":
         inside = samples.index[samples["block"] == samples.loc[train[0], "block"]]
@@ -85,8 +86,9 @@ def test_a_bad_split_is_found_and_named(kind):
 def test_a_real_store_with_one_sample_moved_is_found(built):
     samples = samples_of(built.large).reset_index(drop=True)
     assert audit_splits(samples, CONFIG, 4)["holds"]
-    samples.loc[samples.index[samples["split"] == "train"][0], "split"] = "test"
-    assert audit_splits(samples, CONFIG, 4)["problems"]
+    crowded = samples[samples["split"] == "train"]["block"].value_counts().index[0]
+    samples.loc[samples.index[samples["block"] == crowded][0], "split"] = "test"
+    assert len(audit_splits(samples, CONFIG, 4)["problems"]) == 2  # of the block, and of the gap
 
 
 @settings(max_examples=30, deadline=None)

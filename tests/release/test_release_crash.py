@@ -33,8 +33,17 @@ def check(build, folder, points):
         }
 
 
+def spread(changes):
+    """Points over the whole, the rename that makes it visible and what follows among them."""
+    return sorted({*range(0, changes - 3, changes // 4), *range(changes - 3, changes)})
+
+
 def test_killed_at_points_over_the_whole_release(built, tmp_path):
-    check(built.part, tmp_path, lambda changes: sorted({*range(0, changes - 6, changes // 10), *range(changes - 6, changes)}))
+    check(
+        built.part,
+        tmp_path,
+        lambda changes: sorted({*range(0, changes - 6, changes // 10), *range(changes - 6, changes)}),
+    )
 
 
 @pytest.mark.long

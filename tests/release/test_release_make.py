@@ -102,7 +102,7 @@ def test_the_same_command_again_finds_nothing_to_do(built, made):
 
 def test_a_release_is_never_overwritten(built, made, tmp_path):
     for wishes in ({"version": "1.0.1"}, {"name": "other"}):
-        with pytest.raises(OutputError, match="holds sar-1m v1.0.0 made from other builds or settings"):
+        with pytest.raises(OutputError, match=r"holds sar-1m v1\.0\.0 made from other builds or settings"):
             release([built.large, built.other], made, **wishes)
     (tmp_path / "r").mkdir()
     (tmp_path / "r/thesis.tex").write_text("mine")

@@ -77,10 +77,11 @@ def test_innocent_text_is_not_found(copy):
 
 
 def test_unknown_files_and_columns_are_found(copy):
+    number = Column(name="a", type="int64", unit="", description="a")
     for name in ("notes.md", "data/train.zarr/sar/notes", "provenance/build-log.jsonl", "splits/all.parquet"):
         path = copy / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(parquet_bytes(pd.DataFrame({"a": [1]}), [Column(name="a", type="int64", unit="", description="a")]))
+        path.write_bytes(parquet_bytes(pd.DataFrame({"a": [1]}), [number]))
         assert "a file that has no place in a release" in found(copy, name)
     extra = Column(name="operator", type="string", unit="", description="who pressed the button")
     table = read_table(copy / "samples.parquet").assign(operator="me")

@@ -70,9 +70,7 @@ def test_changed_pixels_and_removals_are_major_and_leave_tombstones(built, first
     third = release([built.part], tmp_path / "d", "3.0.0", previous=again).root
     assert set(read_table(third / "tombstones.parquet")["version"]) == {"3.0.0"}
     kept = release([built.part], tmp_path / "e", "3.0.1", previous=third).root
-    pd.testing.assert_frame_equal(
-        read_table(kept / "tombstones.parquet"), read_table(third / "tombstones.parquet")
-    )
+    pd.testing.assert_frame_equal(read_table(kept / "tombstones.parquet"), read_table(third / "tombstones.parquet"))
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ class HubServer:
         if parts[0] == "lfs":
             return self._receive(parts[1], asked.body)
         if parts[:2] == ["api", "datasets"]:
-            return self._api("/".join(parts[2:4]), parts[4], parts[5:], asked)
+            return self._api("/".join(parts[2:4]), "/".join(parts[4:5]), parts[5:], asked)
         if asked.path.endswith(".git/info/lfs/objects/batch"):
             return self._batch(asked.json())
         if parts[3:4] == ["resolve"]:
@@ -122,7 +122,7 @@ class HubServer:
         if verb == "preupload":
             return reply_json({"files": [self._mode(repository, file) for file in asked.json()["files"]]})
         if verb == "commit":
-            return self._commit(repository, asked)
+            return self._commit(name, repository, asked)
         if verb == "tag":
             return self._tag(repository, rest[0], asked.json()["tag"])
         return reply_json({"error": f"no route {verb}"}, status=400)
@@ -168,7 +168,7 @@ class HubServer:
         self.blobs[oid] = self.spoil_upload(content) if self.spoil_upload else content
         return Reply()
 
-    def _commit(self, repository, asked) -> Reply:
+    def _commit(self, name, repository, asked) -> Reply:
         lines = [json.loads(line) for line in asked.body.splitlines()]
         tree = dict(repository.tree)
         for line in lines:
@@ -182,7 +182,7 @@ class HubServer:
             if line["key"] == "deletedFile":
                 del tree[value["path"]]
         oid = repository.commit(tree)
-        return reply_json({"commitUrl": f"{self.url}/commit/{oid}", "commitOid": oid})
+        return reply_json({"commitUrl": f"{self.url}/datasets/{name}/commit/{oid}", "commitOid": oid})
 
     def _tag(self, repository, revision, tag) -> Reply:
         if tag in repository.tags:

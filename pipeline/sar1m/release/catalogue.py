@@ -17,7 +17,7 @@ from sar1m.release.records import LicenceRow, ReleaseFacts
 
 AUTHORS: Final = "The SAR-1M engineers"
 KEYWORDS: Final = ("SAR", "Sentinel-1", "Sentinel-2", "radar", "remote sensing", "earth observation", "zarr")
-CHART_COUNTRIES: Final = 5
+COUNTRIES_TOLD: Final = 5
 
 # Licences that let a collection made of their data be passed on under CC-BY-4.0, as long as attribution is kept:
 # CDLA-Permissive 1.0 says so in section 3.1, the Copernicus notices ask for nothing but attribution.
@@ -142,19 +142,26 @@ def class_names(samples: pd.DataFrame) -> Strings:
 def description(facts: ReleaseFacts) -> str:
     """What the release is, in two sentences with its own numbers."""
     summary = facts.summary
+    sensor = "simulated SAR" if is_simulated(facts.samples) else "Sentinel-1"
     first = (
-        f"{facts.counts['accepted']:,} Sentinel-1 patches of {summary['patch_px']} x {summary['patch_px']} pixels at "
+        f"{facts.counts['accepted']:,} {sensor} patches of {summary['patch_px']} x {summary['patch_px']} pixels at "
         f"{summary['gsd_m']:g} m ({' and '.join(summary['polarisations'])} {summary['quantity']} in decibels), "
-        f"{facts.counts['paired']:,} of them with a co-registered optical partner ({', '.join(summary['optical_bands'])} "
-        f"as {summary['optical_quantity']})."
+        f"{facts.counts['paired']:,} of them with a co-registered optical partner "
+        f"({', '.join(summary['optical_bands'])} as {summary['optical_quantity']})."
     )
-    return f"{first} Built from scenes with measured registration, split by place, sharded as Zarr version 3."
+    made = "Made by a physical simulator" if is_simulated(facts.samples) else "Built from scenes"
+    return f"{first} {made} with measured registration, split by place, sharded as Zarr version 3."
+
+
+def is_simulated(samples: pd.DataFrame) -> bool:
+    """Whether no sample comes from a satellite."""
+    return bool((samples["provider"] == "simulated").all())
 
 
 def sampling_words(facts: ReleaseFacts) -> str:
     """How samples were chosen."""
     return (
-        f"Patches of 10 km Major TOM cells in: {facts.summary['region']}; {facts.counts['rejected']:,} of "
+        f"Patches of Major TOM cells in: {facts.summary['region']}; {facts.counts['rejected']:,} of "
         f"{facts.counts['candidates']:,} candidates rejected by measured rules, each with its reason in "
         "provenance/rejected.parquet; splits drawn by geographic block."
     )
@@ -170,7 +177,7 @@ def bias_words(facts: ReleaseFacts) -> str:
     if counts.empty:
         return words + "No country is known of any sample."
     ordered = sorted(counts.items(), key=lambda item: (-int(item[1]), str(item[0])))
-    told = ", ".join(f"{name} {count / len(samples):.0%}" for name, count in ordered[:CHART_COUNTRIES])
+    told = ", ".join(f"{name} {count / len(samples):.0%}" for name, count in ordered[:COUNTRIES_TOLD])
     return words + f"Samples lie in {len(counts)} countries, most in {told}; the rest of the Earth is not represented."
 
 

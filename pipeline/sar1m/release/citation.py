@@ -71,7 +71,7 @@ def licence_text(facts: ReleaseFacts) -> str:
         ]
     else:
         lines += [
-            f"This release as a collection (selection, arrangement, metadata, derived pixels) is licensed under",
+            "This release as a collection (selection, arrangement, metadata, derived pixels) is licensed under",
             f"{terms.spdx}: {terms.url}",
             "The sources' own terms stay as they are. Whoever passes on samples keeps the notices of",
             f"{ATTRIBUTION_FILE}.",
@@ -99,7 +99,7 @@ def _changelog(facts: ReleaseFacts) -> str:
     lines += [
         "",
         "MAJOR versions change, remove or move samples; MINOR ones add some; PATCH ones repackage the same.",
-        f"A sample's id is never given to another. `sar1m diff OLD NEW` lists every sample; {TOMBSTONES_FILE} those gone.",
+        f"A sample's id is never given to another. `sar1m diff OLD NEW` lists samples, {TOMBSTONES_FILE} those gone.",
         "",
     ]
     return "\n".join(lines)

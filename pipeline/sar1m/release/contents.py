@@ -19,8 +19,11 @@ from sar1m.io.tables import parquet_bytes
 from sar1m.release import licences, statistics
 from sar1m.release.audit import blocks_parquet, split_parquet
 from sar1m.release.choose import Choice
+from sar1m.release.citation import citation_files
+from sar1m.release.croissant import croissant_files
 from sar1m.release.lock import lock_parquet, recipes_parquet
 from sar1m.release.pack import Packed, pack
+from sar1m.release.preview import preview_files
 from sar1m.release.privacy import require_private
 from sar1m.release.records import (
     ATTRIBUTION_FILE,
@@ -35,6 +38,7 @@ from sar1m.release.records import (
 )
 from sar1m.release.sealed import marker_digest
 from sar1m.release.shards import pixel_hash
+from sar1m.release.stac import stac_files
 from sar1m.release.statistics import json_bytes
 from sar1m.release.versions import LOCK_FILE, Changes, changes_since, require_semver, tombstones_parquet
 from sar1m.schema import (
@@ -56,7 +60,7 @@ if TYPE_CHECKING:
 
 Generator = Callable[[ReleaseFacts], dict[str, bytes]]
 # In this order: each may read what those before it wrote; croissant.json describes them all.
-GENERATORS: Final[tuple[Generator, ...]] = ()
+GENERATORS: Final[tuple[Generator, ...]] = (preview_files, stac_files, citation_files, croissant_files)
 
 
 class _Writer:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-
 from sar1m.errors import StoreError
 from sar1m.io.durable import digest_file
 from sar1m.release.catalogue import (
@@ -84,8 +83,8 @@ SPLIT_URLS: Final = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "
 
 
 def croissant_files(facts: ReleaseFacts) -> dict[str, bytes]:
-    """croissant.json, with the digest of every file that lies in the release by now but for the Zarr groups, which are
-    file sets whose digests the manifest tells. Raises StoreError where samples.parquet or preview.parquet is missing."""
+    """croissant.json, with the digest of every file that lies in the release by now; Zarr groups are file sets, whose
+    digests the manifest tells. Raises StoreError where samples.parquet or preview.parquet is missing."""
     return {CROISSANT_FILE: json_bytes(croissant(facts))}
 
 
@@ -187,8 +186,8 @@ def _group(split: str) -> Node:
         "@id": f"{DATA_DIR}/{split}.zarr",
         "name": f"{split}.zarr",
         "description": (
-            f"Zarr version 3 group of the {split} split: arrays sar (sample, pol, y, x) and optical (sample, band, y, x) "
-            f"in store order, scale and offset by CF attributes. {MANIFEST_FILE} holds the digest of every file."
+            f"Zarr version 3 group of the {split} split: arrays sar (sample, pol, y, x) and optical "
+            f"(sample, band, y, x) in store order, scale and offset by CF attributes. {MANIFEST_FILE} holds the digest of every file."
         ),
         "encodingFormat": "application/vnd.zarr",
         "includes": f"{DATA_DIR}/{split}.zarr/**",

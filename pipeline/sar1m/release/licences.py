@@ -144,19 +144,19 @@ def years_of(samples: pd.DataFrame) -> tuple[int, ...]:
 
 
 def _notices(samples: pd.DataFrame) -> Counter[str]:
-    """Samples by notice. The Copernicus notice names the years of the samples it is said of, not those of the source's
-    whole archive."""
+    """Samples by notice. That of Copernicus names the years of the samples it is said of, whatever years a source's
+    own text names: those are of its whole archive."""
     found: Counter[str] = Counter()
-    for (text, sar, optical), rows in samples.groupby(
-        [samples["attribution"], _column(samples, "licence_sar"), _column(samples, "licence_optical")], sort=True
-    ):
+    copernicus = np.zeros(len(samples), dtype=np.bool_)
+    columns = [_column(samples, name) for name in ("attribution", "licence_sar", "licence_optical")]
+    for (text, *licences), positions in samples.groupby(columns, sort=True).indices.items():
         parts = [part.strip() for part in str(text).split(";") if part.strip()]
-        copernicus = any(_COPERNICUS.fullmatch(part) for part in parts) or "Copernicus Sentinel" in f"{sar}{optical}"
-        told = [part for part in parts if not _COPERNICUS.fullmatch(part)]
-        if copernicus:
-            told.append(f"{COPERNICUS_WORDS} [{', '.join(map(str, sorted(_years(rows))))}]")
-        for part in dict.fromkeys(told):
-            found[part] += len(rows)
+        copernicus[positions] = any(map(_COPERNICUS.fullmatch, parts)) or "Copernicus Sentinel" in "".join(licences)
+        for part in dict.fromkeys(part for part in parts if not _COPERNICUS.fullmatch(part)):
+            found[part] += len(positions)
+    if copernicus.any():
+        years = ", ".join(map(str, sorted(_years(samples[copernicus]))))
+        found[f"{COPERNICUS_WORDS} [{years or 'years unknown'}]"] = int(copernicus.sum())
     return found
 
 

@@ -21,7 +21,7 @@ from sar1m.report.previews import PreviewReader, release_stretch
 from sar1m.schema import SAMPLE_COLUMNS, SPLITS
 
 PREVIEW_ROWS: Final = 300
-ROW_GROUP: Final = 100  # viewers read a row group at a time: 10 MB of pictures
+ROW_GROUP: Final = 100  # viewers read a row group at a time: some 6 MB of pictures
 KEY_COLUMNS: Final = (
     *("sample_id", "split", "index", "lon", "lat", "country", "sar_datetime", "platform", "orbit_state", "paired"),
     *("dt_hours", "residual_px", "cloud_frac", "enl", "dynamic_range_db"),

@@ -309,18 +309,25 @@ def naming(place: str) -> Iterator[None]:
         ) from None
 
 
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those it was raised from: the clients wrap their own."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
 def _is_clients(error: Exception) -> bool:
     """Whether it comes from one of the clients' libraries, which are not imported just to ask."""
-    families = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
-    return bool(families & {"obstore", "huggingface_hub", "httpx", "httpcore", "requests"}) or isinstance(
-        error, OSError
-    )
+    families = ("obstore", "huggingface_hub", "httpx", "httpcore", "requests")  # httpx: also by the name httpx2
+    kinds = (kind for one in _chain(error) for kind in type(one).__mro__)
+    return isinstance(error, (OSError, ValueError)) or any(kind.__module__.startswith(families) for kind in kinds)
 
 
 def _status(error: Exception) -> str:
-    code = getattr(getattr(error, "response", None), "status_code", None)
-    if code is not None:
-        return str(code)
+    for one in _chain(error):
+        code = getattr(getattr(one, "response", None), "status_code", None)
+        if code is not None:
+            return str(code)
     found = _STATUS.search(str(error))
     return "" if found is None else next(group for group in found.groups() if group)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sarmae.train.probe import NEIGHBOURS
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 2))  # of the ridge, relative to the mean feature variance
-MOST_CELLS = 16384  # of a split
+MOST_CELLS = 8192  # of a split
 LEAST_SHOWN, LEAST_ASKED = 8, 5  # images of a class in train and in test
 LEAST_SPREAD = 0.02  # standard deviation in train of a fraction that is asked for
 
@@ -77,23 +77,23 @@ def _common(features: Splits, labels: Splits) -> tuple[dict[str, Tensor], dict[s
     return {split: features[split][kept[split]] for split in SPLITS}, numbered
 
 
-def _ridge(features: Splits, targets: Tensor, weight: Tensor, strength: float) -> dict[str, Tensor]:
-    """Predictions of every split, float64. weight: (S, 1) of the train samples, summing to 1."""
+def _ridges(features: Splits, targets: Tensor, weight: Tensor) -> list[dict[str, Tensor]]:
+    """Predictions of every split, float64, by strength. weight: (S, 1) of the train samples, summing to 1."""
     inputs = {split: torch.cat([part, part.new_ones(len(part), 1)], dim=1).double() for split, part in features.items()}
     weighted = inputs["train"].T * weight.T
-    normal = weighted @ inputs["train"]
-    normal += strength * torch.eye(len(normal), dtype=normal.dtype) * normal.diagonal().mean()
-    solution = torch.linalg.solve(normal, weighted @ targets)
-    return {split: part @ solution for split, part in inputs.items()}
+    normal, wanted = weighted @ inputs["train"], weighted @ targets
+    ridge = torch.eye(len(normal), dtype=normal.dtype) * normal.diagonal().mean()
+    solutions = [torch.linalg.solve(normal + strength * ridge, wanted) for strength in STRENGTHS]
+    return [{split: part @ solution for split, part in inputs.items()} for solution in solutions]
 
 
 def _classify(features: Splits, labels: Splits) -> tuple[float, float]:
     """Balanced accuracies (val, test) of a ridge onto class indicators, each class with the same total weight."""
     targets = torch.nn.functional.one_hot(labels["train"]).double()
     weight = (1 / targets.sum(dim=0).clamp(min=1))[labels["train"]][:, None]
-    found = [_ridge(features, targets, weight / weight.sum(), strength) for strength in STRENGTHS]
     scores = [
-        tuple(_balanced(one[split].argmax(dim=1), labels[split]) for split in ("val", "test")) for one in found
+        (_balanced(one["val"].argmax(dim=1), labels["val"]), _balanced(one["test"].argmax(dim=1), labels["test"]))
+        for one in _ridges(features, targets, weight / weight.sum())
     ]
     return max(scores, key=lambda pair: pair[0])
 
@@ -122,7 +122,7 @@ def _explained(features: Splits, fractions: Splits) -> float:
         missed = (found[split] - targets[split]).square().sum(dim=0)
         return float((1 - missed / (targets[split] - mean).square().sum(dim=0)).mean())
 
-    found = [_ridge(features, targets["train"], weight, strength) for strength in STRENGTHS]
+    found = _ridges(features, targets["train"], weight)
     return r2(max(found, key=lambda one: r2(one, "val")), "test")
 
 

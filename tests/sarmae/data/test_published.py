@@ -15,7 +15,7 @@ from sarmae.data.published import DISPLAY_STATISTICS, PublishedReader
 from sarmae.data.published_index import index_published
 
 SIDE = 48
-SHIPS = Path(__file__).parents[2] / "../shared/data/ship_boxes/coco/images"
+SHIPS = Path(__file__).parents[3] / "../shared/data/ship_boxes/coco/images"
 
 
 def picture(shape, seed=0):

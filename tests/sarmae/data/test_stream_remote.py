@@ -19,6 +19,9 @@ import sarmae
 from sar1m.errors import OutputError, StoreError
 from sarmae.data.cache import FOLDER, CacheConfig
 from sarmae.data.cache_segment import PAGE_BYTES
+from sarmae.data.layout import open_split
+from sarmae.data.objects import UnreachableError, open_objects
+from sarmae.data.reader import SplitReader
 from sarmae.data.stream import LoaderSettings, ShardLoader
 from servers.base import Reply, wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
@@ -117,14 +120,32 @@ def test_a_small_file_damaged_on_its_way_is_not_kept(store, served, cache, expec
     check_same(list(loader(served.url + PREFIX, cache)), expected)
 
 
-def test_a_chunk_damaged_on_its_way_is_not_kept(store, served, cache, expected):
+@pytest.mark.parametrize(("begins", "at"), [("bytes=0-", 5000), (f"bytes={2 * PAGE_BYTES}-", -9)])
+def test_a_chunk_or_an_index_damaged_on_its_way_is_not_kept(served, cache, expected, begins, at):
+    """The first page of a shard holds a chunk, its last one the index."""
+    flipped = []
+
     def flip_once(asked, right):
-        if "sar/c/1/" in asked.path and asked.nth == 1 and len(right.body) > PAGE_BYTES:
-            return replace(right, body=right.body[:5000] + bytes([right.body[5000] ^ 1]) + right.body[5001:])
-        return None
+        if "sar/c/1/" not in asked.path or flipped or not asked.headers["range"].startswith(begins):
+            return None
+        flipped.append(asked)
+        body = bytearray(right.body)
+        body[at] ^= 1
+        return replace(right, body=bytes(body))
 
     served.fault = flip_once
     check_same(list(loader(served.url + PREFIX, cache)), expected)
+    assert flipped
+
+
+def test_a_server_that_fails_a_plain_read_is_no_fault_of_samples(served, cache):
+    objects = open_objects(served.url + PREFIX, cache)
+    index = open_split(objects, "train")
+    reader = SplitReader(index, objects, optical=False)
+    sar = np.empty((1, *index.sar.sample_shape), index.sar.dtype)
+    served.fault = lambda asked, right: Reply(status=403)
+    with pytest.raises(UnreachableError, match="access refused"):
+        reader.read_into(np.array([5]), np.array([0]), sar, None)
 
 
 RUNNER = """

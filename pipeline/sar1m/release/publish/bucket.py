@@ -49,6 +49,9 @@ class BucketTarget:
         """None: a prefix has no history."""
         return set()
 
+    def require_room(self, files: Sequence[Outgoing]) -> None:
+        """See Target: there is no limit to keep."""
+
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
         """See Target."""
         with naming(f"{self.location}/{CLAIM_FILE}"):

@@ -44,6 +44,9 @@ class FolderTarget:
         """None: a folder has no history."""
         return set()
 
+    def require_room(self, files: Sequence[Outgoing]) -> None:
+        """See Target: there is no limit to keep."""
+
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
         """See Target."""
         write_durably(self._root / CLAIM_FILE, [content])

@@ -69,6 +69,16 @@ class HubTarget:
         refs = self._refs()
         return set() if refs is None else {tag.name for tag in refs.tags}
 
+    def require_room(self, files: Sequence[Outgoing]) -> None:
+        """See Target."""
+        if len(files) >= _MAX_FILES:
+            raise OutputError(f"{len(files):,} files; the hub takes under {_MAX_FILES:,}. Raise pack.shard_samples.")
+        folder, most = Counter(str(folder) for folder in _folders(files)).most_common(1)[0]
+        if most >= _MAX_ENTRIES:
+            raise OutputError(
+                f"{folder}: {most:,} entries; the hub takes under {_MAX_ENTRIES:,}. Raise pack.shard_samples."
+            )
+
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
         """See Target."""
         with naming(self.location):
@@ -82,13 +92,11 @@ class HubTarget:
 
     def holding(self, files: Sequence[Outgoing]) -> set[str]:
         """See Target: by the sha256 of large files and git's own digest of small ones."""
-        _require_room(files)
         tree = self._tree()
         return {file.name for file in files if _is_right(file, tree)}
 
     def send(self, files: Sequence[Outgoing], step: Callable[[], None]) -> None:
         """See Target: by commits of bounded size."""
-        _require_room(files)
         for number, batch in enumerate(_batches(files), start=1):
             operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.path) for file in batch]
             self._commit(operations, f"Files of a release, part {number}: {len(batch)}")
@@ -161,17 +169,6 @@ def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
         size += file.size
     if batch:
         yield batch
-
-
-def _require_room(files: Sequence[Outgoing]) -> None:
-    if len(files) >= _MAX_FILES:
-        raise OutputError(f"{len(files):,} files; the hub takes under {_MAX_FILES:,}. Raise pack.shard_samples.")
-    entries = Counter(str(folder) for folder in _folders(files))
-    folder, most = entries.most_common(1)[0] if entries else ("", 0)
-    if most >= _MAX_ENTRIES:
-        raise OutputError(
-            f"{folder}: {most:,} entries; the hub takes under {_MAX_ENTRIES:,}. Raise pack.shard_samples."
-        )
 
 
 def _folders(files: Sequence[Outgoing]) -> Iterator[PurePosixPath]:

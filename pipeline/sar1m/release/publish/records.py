@@ -71,6 +71,9 @@ class Target(Protocol):
     def tags(self) -> set[str]:
         """Versions that were published there; empty where the target knows no tags."""
 
+    def require_room(self, files: Sequence[Outgoing]) -> None:
+        """Raises OutputError where the target takes no release of so many files."""
+
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
         """Puts CLAIM_FILE, making the place first where that is needed, and removes stale files in the same step."""
 

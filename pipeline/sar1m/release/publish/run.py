@@ -48,6 +48,7 @@ def publish(release: Path, target: str, options: PublishOptions, watch: Watch) -
     if seal.marker_file != RELEASE_MARKER_FILE:
         raise StoreError(f"{release}: a part of a release, taken by `sar1m get`. Only a whole one is published.")
     files = _outgoing(release, seal)
+    place.require_room(files)
     there = place.names()
     if _is_complete(place, there, seal):
         if not options.dry_run:

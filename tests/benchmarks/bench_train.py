@@ -44,10 +44,11 @@ included. The ViT-B teacher is timm's `vit_base_patch16_dinov3` at random weight
 what it knows. Cached: int8 codes of that teacher's features cut out and decoded to its full width in the step."""
 
 TRIED = """
-Tried once by hand on ViT-base, batch 8, CPU s of medians of 3, not repeated by this script: `set_flush_denormal`
-changes nothing (4.16 against 4.34 fp32, 1.28 against 1.29 bf16); the plain step with explicit attention in place of
-timm's fused one 5.05 against 4.69, with bf16 autocast 2.40 against 2.85; the ViT-B teacher alone 2.31 in float32, 0.90
-under bf16 autocast, 0.81 with bf16 weights (features equal to a cosine of 1.0000)."""
+Tried once by hand on ViT-base, batch 8, CPU s, medians of 2 or 3 steps one after the other and not in turn, not
+repeated by this script: `set_flush_denormal` gains nothing beyond the spread (4.16 against 4.34 fp32, 1.28 against 1.29
+full method); the plain step with explicit attention in place of timm's fused one 5.05 against 4.69, with bf16 autocast
+2.40 against 2.85; the ViT-B teacher alone 2.31 in float32, 0.90 under bf16 autocast (features' least cosine 1.0000, at
+random weights), 0.81 with bf16 weights."""
 
 
 def times(bed: Bed, arms: Sequence[Arm], rounds: int) -> dict[Arm, list[tuple[float, float]]]:
@@ -140,10 +141,15 @@ def on_cpu(sizes: Sequence[str], rounds: int, *, quick: bool) -> str:
         "inductor's cache on disk is empty, a few seconds where this machine has compiled the same before."
     )
     sections.append(Section(title="torch.compile", note=note, rows=compile_rows(size, BATCH, rounds, quick=quick)))
-    head = (
-        f"The training step\n\nGPU part (`{GPU_COMMAND}`): not run: no GPU was lent.{COMPARED}\nCPU: {instructions()}."
-    )
-    return write_results("train", f"{head}\n\ntorch {torch.__version__}.", COMMAND, sections)
+    return report(sections)
+
+
+def report(sections: Sequence[Section]) -> str:
+    """Writes what was measured on a CPU, under what it compares."""
+    gpu = f"GPU part (`{GPU_COMMAND}`): not run: no GPU was lent."
+    cpu = f"This CPU has {instructions()}; torch {torch.__version__}."
+    head = f"The training step\n\n{gpu}\n{COMPARED}\n{TRIED}\n\n{cpu}"
+    return write_results("train", head, COMMAND, sections)
 
 
 def on_accelerator(trial: GpuTrial) -> str:

@@ -23,7 +23,7 @@ def test_two_copies_are_the_same(pair, tmp_path):
     found = diff(pair[0], copy)
     assert found.same
     assert found.unchanged == 9
-    assert list(found.lines())[0] == "tiny v1.0.0 -> tiny v1.0.1"
+    assert next(iter(found.lines())) == "tiny v1.0.0 -> tiny v1.0.1"
 
 
 def test_what_came_went_and_changed_is_named(pair):

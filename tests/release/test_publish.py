@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from crash_runner import watch_changes
-
 from sar1m.errors import ConfigError, OutputError, StoreError
 from sar1m.release.get import Portion, get
 from sar1m.release.publish.records import CLAIM_FILE, PublishOptions
@@ -256,7 +255,7 @@ def test_killed_20_times_at_random_requests_it_ends_complete(tmp_path, bucket):
     targets = survive_kills(
         killer,
         release,
-        20,
+        most=40,
         fresh=lambda: f"s3://releases/killed-{next(numbers)}",
         look=lambda target: bucket.objects(target.removeprefix("s3://releases/") + "/"),
     )
@@ -274,6 +273,17 @@ def test_what_arrived_is_not_sent_again(tmp_path, bucket):
     puts = [path for method, path in bucket.requests[before:] if method == "PUT"]
     assert len(puts) == len(summary.sent) + 2  # claim and marker
     assert not set(summary.sent) & there.keys()
+
+
+def test_what_lies_there_with_the_right_size_alone_is_sent_again(tmp_path, bucket):
+    release = few_files(tmp_path / "release")
+    assert Killer(bucket, lambda: len(bucket.requests)).run(release, "s3://releases/size", 12, after=True) == -9
+    name = next(name for name in bucket.objects("size/") if name.startswith("data/"))
+    bucket.change({f"size/{name}": bytes((release / name).stat().st_size)})
+    watch = Silence()
+    assert name in publish(release, "s3://releases/size", REAL, watch).sent
+    assert watch.notes == []
+    assert bucket.objects("size/") == contents(release)
 
 
 @pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.long)])

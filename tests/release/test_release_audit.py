@@ -12,6 +12,7 @@ from sar1m.release.audit import Fixed, audit_splits, draw_splits, number
 from sar1m.schema import SPLITS
 
 CONFIG = SplitConfig(block_km=20, buffer_km=1, val_share=0.2, test_share=0.2)
+WIDE = CONFIG.model_copy(update={"buffer_km": 8.0})  # many samples stand in the gap
 FREE = Fixed(blocks={}, sample_ids=frozenset())
 
 
@@ -34,8 +35,8 @@ def scattered(count, seed=0):
     )
 
 
-def placed(samples, fixed=FREE):
-    drawn, near = draw_splits(samples, CONFIG, 7, fixed)
+def placed(samples, fixed=FREE, config=CONFIG):
+    drawn, near = draw_splits(samples, config, 7, fixed)
     return drawn.drop(index=drawn.index[near.rows]).reset_index(drop=True)
 
 
@@ -94,17 +95,17 @@ def test_a_real_store_with_one_sample_moved_is_found(built):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 10**6), st.integers(1, 200))
 def test_adding_samples_moves_and_removes_none(seed, count):
-    former = placed(scattered(150))
+    former = placed(scattered(150), config=WIDE)
     fixed = Fixed(
         blocks=dict(zip(former["block"], former["split"], strict=True)), sample_ids=frozenset(former["sample_id"])
     )
     both = pd.concat([scattered(count, seed), former[scattered(1).columns]], ignore_index=True)
-    later = placed(both, fixed)
+    later = placed(both, fixed, WIDE)
     now = dict(zip(later["sample_id"], later["split"], strict=True))
     assert {name: now.get(name) for name in former["sample_id"]} == dict(
         zip(former["sample_id"], former["split"], strict=True)
     )
-    audit = audit_splits(later, CONFIG, 0)
+    audit = audit_splits(later, WIDE, 0)
     assert audit["buffer_holds"]
     assert audit["blocks_in_two_splits"]["count"] == 0
 

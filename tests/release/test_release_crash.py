@@ -35,7 +35,7 @@ def check(build, folder, points):
 
 def spread(changes):
     """Points over the whole, the rename that makes it visible and what follows among them."""
-    return sorted({*range(0, changes - 3, changes // 4), *range(changes - 3, changes)})
+    return sorted({*range(0, changes - 2, changes // 3), *range(changes - 2, changes)})
 
 
 def test_killed_at_points_over_the_whole_release(built, tmp_path):

@@ -163,3 +163,12 @@ def test_the_marker_tells_what_it_is_made_of(built, made):
     marker = marker_of(made)
     assert (marker["name"], marker["version"], len(marker["builds"])) == ("sar-1m", "1.0.0", 2)
     assert set(marker["files"]) == set(contents(made)) - {"manifest-sha256.txt", "RELEASE_COMPLETE.json"}
+
+
+def test_what_another_release_left_behind_is_not_taken_for_this_one(built, tmp_path):
+    """The first is stopped at its very end; its shards have the names of the second's and hold the same samples."""
+    with pytest.raises(OutputError, match="a canary"):
+        release([built.noisy], tmp_path / "r", canaries=("simulated",))
+    assert list(tmp_path.glob("r.making/records/*.json"))
+    root = release([built.part], tmp_path / "r").root
+    assert contents(root) == contents(release([built.part], tmp_path / "undisturbed").root)

@@ -58,11 +58,11 @@ def test_our_releases_hold_nothing_of_their_maker(built, tmp_path, monkeypatch):
         (CANARY, "a canary"),
     ],
 )
-def test_planted_words_are_found_in_text_and_tables(copy, text, kind):
+def test_planted_words_are_found_in_text_and_tables(root, copy, text, kind):
     (copy / "provenance/environment.txt").write_text(f"numpy==2\n{text}\n")
     assert found(copy, "provenance/environment.txt") == [kind]
     for column, value in (("site", text), ("flags", ["fine", text]), ("land_cover", {text: 1.0})):
-        table = read_table(copy / "samples.parquet")
+        table = read_table(root / "samples.parquet")
         table.at[0, column] = value
         (copy / "samples.parquet").write_bytes(parquet_bytes(table, SAMPLE_COLUMNS))
         assert found(copy, "samples.parquet") == [kind]

@@ -1,5 +1,7 @@
 """What a version promises, and what a former release binds a later one to."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -38,7 +40,7 @@ def first(built, tmp_path_factory):
 def test_adding_a_build_is_minor_and_leaves_former_samples_as_they_were(built, first, tmp_path):
     with pytest.raises(ConfigError, match=r"is a PATCH version, but samples were \d+ added .*Call it 1\.1\.0"):
         release([built.other, built.large], tmp_path / "r", "1.0.1", previous=first)
-    assert not (tmp_path / "r").exists()
+    assert list(tmp_path.iterdir()) == []
     later = release([built.other, built.large], tmp_path / "r", "1.1.0", previous=first).root
     before, now = samples_of(first), samples_of(later)
     assert set(before.index) < set(now.index)
@@ -89,3 +91,13 @@ def test_what_does_not_follow_is_refused(built, first, tmp_path, wishes, words):
 def test_a_build_is_no_former_release(built, tmp_path):
     with pytest.raises(StoreError, match="not a release"):
         release([built.large], tmp_path / "r", "1.1.0", previous=built.large)
+
+
+@pytest.mark.parametrize("name", ["samples.parquet", "provenance/lock.parquet"])
+def test_a_damaged_former_release_binds_nobody(built, first, tmp_path, name):
+    former = shutil.copytree(first, tmp_path / "former")
+    content = bytearray((former / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (former / name).write_bytes(content)
+    with pytest.raises(StoreError, match=f"{former / name}: missing or not what the release's manifest says"):
+        release([built.large], tmp_path / "r", "1.0.1", previous=former)

@@ -134,11 +134,18 @@ def _facts(build: Build) -> dict[str, Any]:
         "compression": config.pixels.compression,
         "terrain_layers": config.pixels.terrain_layers,
         **{f"split.{key}": value for key, value in config.split.model_dump().items() if key != "exclude_footprints"},
-        "split.exclude_footprints": None if build.footprints is None else digest_file(build.footprints).sha256,
+        "split.exclude_footprints": _footprints_digest(build),
         **{f"pack.{key}": value for key, value in config.pack.model_dump().items()},
         "balance.duplicate_hamming": config.balance.duplicate_hamming,
         "balance.duplicate_days": config.balance.duplicate_days,
     }
+
+
+def _footprints_digest(build: Build) -> str | None:
+    try:
+        return None if build.footprints is None else digest_file(build.footprints).sha256
+    except OSError as error:
+        raise StoreError(f"{build.footprints}: cannot be read ({error.strerror}). Build it again.") from error
 
 
 def _require_agreement(builds: Sequence[Build]) -> None:

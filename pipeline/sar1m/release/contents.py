@@ -18,6 +18,7 @@ from sar1m.io.manifest import manifest_text
 from sar1m.io.tables import parquet_bytes
 from sar1m.release import licences, statistics
 from sar1m.release.audit import blocks_parquet, split_parquet
+from sar1m.release.card import card_files
 from sar1m.release.choose import Choice
 from sar1m.release.citation import citation_files
 from sar1m.release.croissant import croissant_files
@@ -60,7 +61,13 @@ if TYPE_CHECKING:
 
 Generator = Callable[[ReleaseFacts], dict[str, bytes]]
 # In this order: each may read what those before it wrote; croissant.json describes them all.
-GENERATORS: Final[tuple[Generator, ...]] = (preview_files, stac_files, citation_files, croissant_files)
+GENERATORS: Final[tuple[Generator, ...]] = (
+    preview_files,
+    stac_files,
+    citation_files,
+    card_files,
+    croissant_files,
+)
 
 
 class _Writer:

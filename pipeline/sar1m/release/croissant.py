@@ -187,7 +187,8 @@ def _group(split: str) -> Node:
         "name": f"{split}.zarr",
         "description": (
             f"Zarr version 3 group of the {split} split: arrays sar (sample, pol, y, x) and optical "
-            f"(sample, band, y, x) in store order, scale and offset by CF attributes. {MANIFEST_FILE} holds the digest of every file."
+            "(sample, band, y, x) in store order, scale and offset by CF attributes. "
+            f"{MANIFEST_FILE} holds the digest of every file."
         ),
         "encodingFormat": "application/vnd.zarr",
         "includes": f"{DATA_DIR}/{split}.zarr/**",

@@ -89,7 +89,7 @@ def diff(before: Path, after: Path) -> ReleaseDiff:
     """Compares two releases in folders by their tables; no pixel is read. Raises StoreError where one is no release."""
     old_title, old = _read(before)
     new_title, new = _read(after)
-    both = old.join(new, how="inner", lsuffix="_old", rsuffix="_new")
+    both = old.merge(new, left_index=True, right_index=True, suffixes=("_old", "_new"))
     moved = both["split_old"] != both["split_new"]
     changed = both["pixel_hash_old"] != both["pixel_hash_new"]
     pairs = both.loc[moved, ["split_old", "split_new"]].itertuples(name=None)

@@ -23,7 +23,7 @@ from sar1m.schema import DATA_DIR, MANIFEST_FILE, SPLITS
 if TYPE_CHECKING:
     from sar1m.build import Watch
 
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4
 _SHARD = re.compile(rf"{DATA_DIR}/[^/]+\.zarr/[^/]+/c/(\d+)/0/0/0")
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sar1m import __version__
-from sar1m.errors import ConfigError, OutputError
+from sar1m.errors import ConfigError, OutputError, Sar1mError
 from sar1m.io.durable import remove_tree, sync_directory, write_durably, writing_to
 from sar1m.io.lock import output_lock
 from sar1m.io.staging import remove_partials
 from sar1m.release import versions
 from sar1m.release.builds import Build, open_builds, require_sound
-from sar1m.release.choose import choose
+from sar1m.release.choose import Choice, choose
 from sar1m.release.contents import write_contents
 from sar1m.release.privacy import own_secrets
 from sar1m.release.records import RELEASE_MARKER_FILE
@@ -91,9 +91,8 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
         marker = _finished(out, inputs)
         nothing_to_do = marker is not None
         if marker is None:
+            choice = _decide(opened, previous, request, work, watch)
             _prepare(work, inputs)
-            _check(opened, request, watch)
-            choice = choose(opened, request.version, previous, recipes=request.recipes)
             secrets = own_secrets([out, *builds]) | dict.fromkeys(request.canaries, "a canary")
             facts = {"name": request.name, "version": request.version, "inputs": inputs}
             write_contents(work / ROOT_DIR, work / RECORDS_DIR, choice, facts, secrets, watch)
@@ -155,12 +154,20 @@ def _prepare(work: Path, inputs: str) -> None:
     remove_partials(work)
 
 
-def _check(builds: Sequence[Build], request: ReleaseRequest, watch: Watch) -> None:
-    if not request.check_builds:
-        return
-    with watch.stage("check builds", sum(len(build.marker["files"]) for build in builds)) as step:
-        for build in builds:
-            require_sound(build, lambda _name: step())
+def _decide(
+    builds: Sequence[Build], previous: Previous | None, request: ReleaseRequest, work: Path, watch: Watch
+) -> Choice:
+    """Looks at the builds and chooses; where that ends in a refusal, nothing of a first attempt stays behind."""
+    try:
+        if request.check_builds:
+            with watch.stage("check builds", sum(len(build.marker["files"]) for build in builds)) as step:
+                for build in builds:
+                    require_sound(build, lambda _name: step())
+        return choose(builds, request.version, previous, recipes=request.recipes)
+    except Sar1mError:
+        if not (work / INPUTS_FILE).exists():
+            remove_tree(work)
+        raise
 
 
 def _install(root: Path, out: Path) -> None:

@@ -6,21 +6,25 @@ the largest manifest digest. The order on a command line decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import io
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sar1m.config import BalanceConfig
 from sar1m.core.dedupe import duplicate_rejections
 from sar1m.core.screening import OpticalVerdict
 from sar1m.core.table import Rejections, floats
 from sar1m.errors import StoreError
-from sar1m.io.tables import read_table
+from sar1m.io.store import ImageArray
+from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.release.builds import Build
-from sar1m.release.shards import array_hash, decode_chunk, pixel_hash
+from sar1m.release.shards import ShardReader, array_hash, decode_chunk, pixel_hash
 from sar1m.schema import (
     CANDIDATE_COLUMNS,
     FAILED_COLUMNS,
@@ -68,10 +72,11 @@ def merge(builds: Sequence[Build], *, kept_before: Collection[str]) -> Merged:
 
 
 def join(frames: Sequence[pd.DataFrame], columns: Sequence[Column]) -> pd.DataFrame:
-    """Frames with the contract's columns one after the other; empty ones would spoil the types and are left out."""
-    names = [column.name for column in columns]
-    some = [frame[names] for frame in frames if len(frame)] or [frames[0][names]]
-    return pd.concat(some, ignore_index=True)
+    """Frames with the contract's columns one after the other, typed as if read from one file: pandas alone would guess
+    the types of columns that are empty in one of them."""
+    tables = [pq.read_table(io.BytesIO(parquet_bytes(frame, columns))) for frame in frames]
+    joined: pd.DataFrame = pa.concat_tables(tables).to_pandas(maps_as_pydicts="strict")
+    return joined[[column.name for column in columns]]
 
 
 def as_rejected(table: pd.DataFrame, gone: Rejections) -> pd.DataFrame:
@@ -84,12 +89,10 @@ def as_rejected(table: pd.DataFrame, gone: Rejections) -> pd.DataFrame:
 
 
 def _samples(builds: Sequence[Build]) -> pd.DataFrame:
-    frames = []
-    for number, build in enumerate(builds):
-        frame = _table(build, SAMPLES_FILE, SAMPLE_COLUMNS)
-        frames.append(frame.assign(origin_build=number, origin_split=frame["split"], origin_index=frame["index"]))
-    some = [frame for frame in frames if len(frame)] or frames[:1]
-    return pd.concat(some, ignore_index=True)
+    frames = [_table(build, SAMPLES_FILE, SAMPLE_COLUMNS) for build in builds]
+    samples = join(frames, SAMPLE_COLUMNS)
+    build = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
+    return samples.assign(origin_build=build, origin_split=samples["split"], origin_index=samples["index"])
 
 
 def _table(build: Build, name: str, columns: Sequence[Column]) -> pd.DataFrame:
@@ -107,7 +110,9 @@ def _each_once(samples: pd.DataFrame, builds: Sequence[Build]) -> tuple[pd.DataF
     kept = {ids[row]: row for row in np.flatnonzero(~superseded)}
     rows = np.flatnonzero(superseded)
     kept_rows = np.array([kept[ids[row]] for row in rows], dtype=np.int64)
-    hashes = {row: _sample_hash(samples.iloc[row], builds) for row in {*rows.tolist(), *kept_rows.tolist()}}
+    readers = [build.readers() for build in builds]
+    images = builds[0].images
+    hashes = {row: _sample_hash(samples.iloc[[row]], images, readers) for row in {*rows.tolist(), *kept_rows.tolist()}}
     reasons = [
         SAME_PIXELS if hashes[row] == hashes[winner] else OTHER_PIXELS
         for row, winner in zip(rows.tolist(), kept_rows.tolist(), strict=True)
@@ -120,16 +125,16 @@ def _each_once(samples: pd.DataFrame, builds: Sequence[Build]) -> tuple[pd.DataF
     return samples[~superseded].sort_values(["key", "sample_id"], kind="stable", ignore_index=True), held
 
 
-def _sample_hash(row: pd.Series, builds: Sequence[Build]) -> str:
-    build = builds[row["origin_build"]]
-    reader = build.readers()[row["origin_split"]]
-    alone = row.to_frame().T
+def _sample_hash(row: pd.DataFrame, images: Sequence[ImageArray], readers: Sequence[Mapping[str, ShardReader]]) -> str:
+    """row: one row."""
+    sample = row.iloc[0]
+    reader = readers[sample["origin_build"]][sample["origin_split"]]
     hashes = {}
-    for image in build.images:
+    for image in images:
         name = image.layout.name
-        if has_chunk(alone, name).iloc[0]:
-            chunk = reader.chunk(name, int(row["origin_index"]))
-            hashes[name] = array_hash(decode_chunk(chunk, image, origin=str(build.root)), name)
+        if has_chunk(row, name).all():
+            chunk = reader.chunk(name, int(sample["origin_index"]))
+            hashes[name] = array_hash(decode_chunk(chunk, image, origin=sample["sample_id"]), name)
     return pixel_hash(hashes)
 
 

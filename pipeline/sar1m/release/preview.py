@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zarr
+from PIL import Image
 
+from sar1m.core.resample import block_mean
 from sar1m.core.table import keyed_hash
+from sar1m.errors import StoreError
 from sar1m.io.tables import ARROW_TYPES
+from sar1m.records import F32, U8, Bool
 from sar1m.release.catalogue import class_names
 from sar1m.release.records import PREVIEW_FILE, ReleaseFacts
-from sar1m.report.previews import PreviewReader, release_stretch
-from sar1m.schema import SAMPLE_COLUMNS, SPLITS
+from sar1m.report.previews import optical_picture, release_stretch, sar_picture
+from sar1m.schema import DATA_DIR, NODATA_DN, SAMPLE_COLUMNS, SPLITS
 
 PREVIEW_ROWS: Final = 300
+THUMBNAIL_PX: Final = 128  # longest side
 ROW_GROUP: Final = 100  # viewers read a row group at a time: some 6 MB of pictures
 KEY_COLUMNS: Final = (
     *("sample_id", "split", "index", "lon", "lat", "country", "sar_datetime", "platform", "orbit_state", "paired"),
@@ -74,12 +81,50 @@ def choose_rows(samples: pd.DataFrame) -> list[int]:
 
 def _pictures(facts: ReleaseFacts, chosen: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     stretch = replace(release_stretch(facts.normalisation, facts.summary), ratio_db=None)  # no ratio: grey
-    reader = PreviewReader(facts.root, stretch)
     for row in chosen.to_dict("records"):
-        preview = reader.preview({str(name): value for name, value in row.items()})
-        optical = None if preview.optical is None else _image(preview.optical, f"{row['sample_id']}_optical.png")
-        yield _image(preview.sar, f"{row['sample_id']}_sar.png"), optical
+        group = facts.root / DATA_DIR / f"{row['split']}.zarr"
+        name, index = row["sample_id"], int(row["index"])
+        sar_db = _small_db(_decoded(group / "sar", index))
+        grey, valid = sar_picture(sar_db, stretch)
+        sar = _image(grey[..., :1], valid, f"{name}_sar.png")
+        if not row["paired"]:
+            yield sar, None
+            continue
+        optical = block_mean(values := _decoded(group / "optical", index), _factor(values))
+        rgb, valid = optical_picture(optical, row["bands"], stretch)
+        yield sar, _image(rgb, valid, f"{name}_optical.png")
 
 
-def _image(data_uri: str, path: str) -> dict[str, Any]:
-    return {"bytes": base64.b64decode(data_uri.partition(",")[2], validate=True), "path": path}
+def _decoded(array: Path, index: int) -> F32:
+    """Physical values (C, H, W) of one sample, NaN without data. zarr reads a missing shard as no data, wordlessly."""
+    try:
+        opened = zarr.open_array(array, mode="r")
+        dn = np.asarray(opened[index])
+        scale, offset = (float(opened.attrs[key]) for key in ("scale_factor", "add_offset"))  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise StoreError(f"{array}: sample {index} cannot be read ({type(error).__name__}: {error}).") from error
+    if not dn.any():
+        raise StoreError(f"{array}: sample {index} holds no data, expected pixels. Is a shard missing?")
+    return np.where(dn == NODATA_DN, np.nan, offset + scale * dn.astype(np.float64)).astype(np.float32)
+
+
+def _small_db(sar_db: F32) -> F32:
+    """Thumbnail in decibels: powers are averaged, never their logarithms."""
+    factor = _factor(sar_db)
+    if factor == 1:
+        return sar_db
+    averaged: F32 = 10 * np.log10(block_mean((10.0 ** (sar_db / 10)).astype(np.float32), factor))
+    return averaged
+
+
+def _factor(image: F32) -> int:
+    longest: int = max(image.shape[1:])
+    return -(-longest // THUMBNAIL_PX)
+
+
+def _image(colours: U8, valid: Bool, path: str) -> dict[str, Any]:
+    """A PNG of grey (H, W, 1) or coloured (H, W, 3) values, with an alpha channel where some pixels hold no data."""
+    shown = colours if valid.all() else np.dstack([colours, np.where(valid, 255, 0).astype(np.uint8)])
+    buffer = io.BytesIO()
+    Image.fromarray(shown[..., 0] if shown.shape[2] == 1 else shown).save(buffer, "PNG", compress_level=9)
+    return {"bytes": buffer.getvalue(), "path": path}

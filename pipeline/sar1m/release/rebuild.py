@@ -111,8 +111,8 @@ def rebuild(request: RebuildRequest, watch: Watch) -> RebuildSummary:
 def _draw(names: Sequence[str], request: RebuildRequest) -> set[str]:
     if not names:
         raise ConfigError(
-            f"--source {request.source}: offers no sample of {request.release}. Give the region, product or folder that "
-            "its samples were built from."
+            f"--source {request.source}: offers no sample of {request.release}. Give the region, product or folder "
+            "that its samples were built from."
         )
     rng = np.random.default_rng([request.seed, len(names)])
     return {names[n] for n in rng.choice(len(names), size=min(request.count, len(names)), replace=False)}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PIECE_BYTES: Final = 8 * 2**20  # read at a time
 NOT_A_FILE: Final = -1  # size of a link, a socket or whatever else a listing finds that is no regular file
 HUB_OWN_FILES: Final = frozenset({".gitattributes"})  # that the hub lays beside what one uploads
-_CONNECT_TIMEOUT_S, _TIMEOUT_S, _RETRIES = 10.0, 120.0, 5
+_CONNECT_TIMEOUT_S, _REQUEST_S, _RETRY_S, _RETRIES = 10.0, 600.0, 240.0, 5  # a shard on a slow line takes its time
 _STATUS = re.compile(r"status code: (\d{3})|HTTP (?:status )?(\d{3})|^(\d{3}) ")
 _HUB = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w./+-]+))?/?")
 
@@ -269,12 +269,12 @@ def connect(location: str, headers: Mapping[str, str] | None = None) -> S3Store 
     parts = urlsplit(location)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     client: ClientConfig = {
-        "timeout": timedelta(seconds=_TIMEOUT_S),
+        "timeout": timedelta(seconds=_REQUEST_S),
         "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
         "allow_http": parts.scheme == "http" or (parts.scheme == "s3" and endpoint.startswith("http://")),
         **({"default_headers": dict(headers)} if headers else {}),
     }
-    retries: RetryConfig = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=2 * _TIMEOUT_S)}
+    retries: RetryConfig = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_S)}
     try:
         if parts.scheme == "s3":
             prefix = parts.path.strip("/") or None

@@ -13,10 +13,10 @@ from sar1m.core.balance import dominant_class
 from sar1m.core.table import F64, floats
 from sar1m.io.store import ImageArray
 from sar1m.release.builds import Build
-from sar1m.release.merge import Merged
+from sar1m.release.merge import Merged, join
 from sar1m.release.pack import ChannelRow, ChannelTotals, Packed
 from sar1m.report.contents import METRIC_COLUMNS
-from sar1m.schema import SPLITS
+from sar1m.schema import CANDIDATE_COLUMNS, SPLITS
 from sar1m.stages.statistics import (
     Normalisation,
     count_summary,
@@ -49,7 +49,7 @@ def summary_of(
         "region": ", ".join(regions(merged.builds)),
         **{key: first[key] for key in kept},
         **told,
-        "sites": site_summary(pd.concat([samples, rejected], ignore_index=True) if len(rejected) else samples),
+        "sites": site_summary(join([samples, rejected], CANDIDATE_COLUMNS)),
     }
 
 

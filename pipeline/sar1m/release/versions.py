@@ -11,12 +11,13 @@ from typing import Final
 
 import pandas as pd
 
-from sar1m.errors import ConfigError
+from sar1m.errors import ConfigError, StoreError
+from sar1m.io.durable import digest_file
 from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.release.audit import Fixed
 from sar1m.release.records import TOMBSTONES_FILE
 from sar1m.release.remote import open_place
-from sar1m.release.sealed import require_whole_seal
+from sar1m.release.sealed import Seal, require_whole_seal
 from sar1m.schema import PROVENANCE_DIR, SAMPLES_FILE, Column
 
 LOCK_FILE: Final = f"{PROVENANCE_DIR}/lock.parquet"
@@ -76,17 +77,26 @@ def parse_version(text: str) -> Version:
 def read_previous(root: Path) -> Previous:
     """A former release, as far as the next one needs it. Raises StoreError where it is no whole release."""
     seal = require_whole_seal(open_place(root))
-    lock = read_table(root / LOCK_FILE)
-    former = root / TOMBSTONES_FILE
-    tombstones = read_table(former) if former.is_file() else pd.DataFrame({c.name: [] for c in TOMBSTONE_COLUMNS})
+    lock, samples = _sealed_table(root, seal, LOCK_FILE), _sealed_table(root, seal, SAMPLES_FILE)
+    tombstones = pd.DataFrame({column.name: [] for column in TOMBSTONE_COLUMNS})
+    if TOMBSTONES_FILE in seal.files:
+        tombstones = _sealed_table(root, seal, TOMBSTONES_FILE)
     return Previous(
         name=str(seal.marker.get("name")),
         version=seal.version,
         digest=str(seal.marker["manifest_sha256"]),
-        samples=read_table(root / SAMPLES_FILE)[["sample_id", "block", "split"]],
+        samples=samples[["sample_id", "block", "split"]],
         pixel_hash=dict(zip(lock["sample_id"], lock["pixel_hash"], strict=True)),
         tombstones=tombstones,
     )
+
+
+def _sealed_table(root: Path, seal: Seal, name: str) -> pd.DataFrame:
+    path = root / name
+    expected = seal.files.get(name)
+    if expected is None or not path.is_file() or digest_file(path).sha256 != expected.sha256:
+        raise StoreError(f"{path}: missing or not what the release's manifest says. Fetch that release again.")
+    return read_table(path)
 
 
 def require_follows(name: str, version: str, previous: Previous) -> None:

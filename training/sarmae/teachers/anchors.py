@@ -23,6 +23,7 @@ from sarmae.config import PretrainConfig
 from sarmae.data.order_spec import StoreShare
 from sarmae.data.records import Batch, ImageSpec
 from sarmae.data.transforms import TOKEN_PX, Augmented, Geometry
+from sarmae.precision import computes_in_bf16
 from sarmae.teachers.cache_files import StoreFeatures, TeacherFacts, read_teacher
 from sarmae.teachers.compression import Basis
 from sarmae.teachers.encoders import FrozenTeacher
@@ -64,7 +65,9 @@ def open_anchors(config: PretrainConfig, device: torch.device) -> Anchors | None
         )
     if config.sarc.cache is not None:
         return CachedAnchors(Path(config.sarc.cache), config, device)
-    return LiveAnchors(open_teacher(config.sarc).to(device))
+    teacher = open_teacher(config.sarc).to(device)
+    teacher.bf16 = computes_in_bf16(config.train, device)
+    return LiveAnchors(teacher)
 
 
 class LiveAnchors:

@@ -98,7 +98,7 @@ class PatchTrunk(nn.Module):
 class FrozenTeacher(nn.Module):
     """A trunk with its normalisation, in eval mode and without gradients. width: T.
 
-    On CUDA the trunk computes in bfloat16 and so are the features; elsewhere in float32.
+    bf16: whether the trunk computes in bfloat16, and its features are that.
     """
 
     mean: Tensor
@@ -112,7 +112,7 @@ class FrozenTeacher(nn.Module):
         std: tuple[float, float, float],
     ) -> None:
         super().__init__()
-        self.trunk, self.width = trunk, trunk.width
+        self.trunk, self.width, self.bf16 = trunk, trunk.width, False
         self.register_buffer("mean", torch.tensor(mean).view(1, RGB, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, RGB, 1, 1))
         self.eval().requires_grad_(False)
@@ -121,7 +121,7 @@ class FrozenTeacher(nn.Module):
     def forward(self, rgb: Tensor) -> Tensor:
         """(B, 3, S, S) display brightness 0..1, red first, S a multiple of 16, to (B, N, T)."""
         grid = rgb.shape[-1] // TOKEN_PX
-        with torch.autocast(rgb.device.type, dtype=torch.bfloat16, enabled=rgb.device.type == "cuda"):
+        with torch.autocast(rgb.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             features = self.trunk((rgb - self.mean) / self.std)
             if features.shape[-1] > grid:
                 features = interpolate(features, size=(grid, grid), mode="area")

@@ -19,6 +19,7 @@ from sarmae.model.attention import choose_attention
 from sarmae.model.flops import step_flops
 from sarmae.model.sarmae import SarMae, build_model
 from sarmae.model.spec import ModelSpec, encoder_size
+from sarmae.precision import computes_in_bf16
 from sarmae.teachers import Anchors, open_anchors
 from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage
@@ -95,7 +96,7 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
     spec = model_spec(config.model, config.data, loader.sar)
     model = build_model(spec, loader.statistics, seed=config.train.seed)
     objective = Objective(model, _projector(config, spec, anchors)).to(here.device)
-    autocast = _computes_in_bf16(config, here.device)
+    autocast = computes_in_bf16(config.train, here.device)
     choose_attention(model, here.device.type, bf16=autocast)
     stepper = _stepper(config, objective, here, autocast=autocast)
     run = Run(
@@ -170,12 +171,6 @@ def _projector(config: PretrainConfig, spec: ModelSpec, anchors: Anchors | None)
     if anchors is None:
         return None
     return Projector(spec.width, config.sarc.hidden, anchors.width, seed=config.train.seed)
-
-
-def _computes_in_bf16(config: PretrainConfig, device: torch.device) -> bool:
-    if config.train.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return config.train.precision == "bf16"
 
 
 def _stepper(config: PretrainConfig, objective: Objective, here: World, *, autocast: bool) -> Stepper:

@@ -21,7 +21,7 @@ from sar1m.release.verify import digest_pieces
 
 _DIGEST: Final = "sha256"  # name of the metadata
 _PART_BYTES: Final = 16 * 2**20
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4  # files; and parts of each
 
 
 class BucketTarget:
@@ -88,7 +88,14 @@ class BucketTarget:
 
     def _put(self, file: Outgoing) -> None:
         with naming(f"{self.location}/{file.name}"):
-            obstore.put(self._client, file.name, file.path, attributes={_DIGEST: file.sha256}, chunk_size=_PART_BYTES)
+            obstore.put(
+                self._client,
+                file.name,
+                file.path,
+                attributes={_DIGEST: file.sha256},
+                chunk_size=_PART_BYTES,
+                max_concurrency=_AT_ONCE,
+            )
 
     def _is_held(self, file: Outgoing) -> bool:
         try:

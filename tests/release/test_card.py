@@ -1,0 +1,150 @@
+"""README.md of a release: its head parses as the hub's, its numbers are the release's, its examples run."""
+
+import re
+import runpy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from release_facts import row, small_facts, small_release, with_column
+
+from sar1m.errors import StoreError
+from sar1m.release.card import card_files, number, size_category
+
+SECTIONS = (
+    *("What it is, and what it is not", "Counts", "Splits", "Measured quality", "Normalisation", "Biases and limits"),
+    *("Out of scope", "Licences", "Loading", "Citation"),
+)
+
+
+@pytest.fixture
+def facts(tmp_path_factory):
+    return small_facts(tmp_path_factory)
+
+
+def card(facts):
+    return card_files(facts)["README.md"].decode()
+
+
+def head_of(text):
+    return text.split("---\n")[1]
+
+
+def cells(text, first):
+    """The cells of the table row that begins with the given cell."""
+    found = [line for line in text.splitlines() if line.startswith(f"| {first}")]
+    assert len(found) == 1, (first, found)
+    return [cell.strip() for cell in found[0].strip("|").split("|")]
+
+
+def test_the_hub_reads_the_head(facts):
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: the sibling reads the YAML")
+    told = hub.DatasetCard(card(facts)).data
+    assert isinstance(told, hub.DatasetCardData)
+    assert told.license == "cc0-1.0"
+    assert told.size_categories == ["n<1K"]
+    assert told.configs[0] == {"config_name": "preview", "default": True, "data_files": "preview.parquet"}
+    assert {"path": "splits/train.parquet", "split": "train"} in told.configs[1]["data_files"]
+
+
+def test_the_head_is_yaml_with_the_hubs_keys(facts):
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    told = yaml.safe_load(head_of(card(replace(facts, licences=(row("CC-BY-SA-4.0"),)))))
+    assert (told["license"], told["license_link"]) == ("other", "LICENSES.csv")
+    assert told["pretty_name"] == "sar-1m v0.1.0"
+    assert "license_name" not in yaml.safe_load(head_of(card(facts)))
+    assert [entry["split"] for entry in told["configs"][1]["data_files"]] == [
+        split for split in ("train", "val", "test") if (facts.samples["split"] == split).any()
+    ]
+
+
+def test_every_section_of_the_datasheet_is_there(facts):
+    headings = re.findall(r"^## (.+)$", card(facts), re.MULTILINE)
+    assert headings == list(SECTIONS)
+
+
+def test_numbers_are_the_releases_own(facts):
+    changed = replace(
+        facts,
+        counts={**facts.counts, "candidates": 987654, "rejected": 7001, "recipes": 17},
+        summary={**facts.summary, "rejected_by_reason": {"clouds": 7000, "a rule of tomorrow": 1}},
+        audit={**facts.audit, "buffer_km": 4.25, "least_distance_km": {"train/test": 5.5, "train/val": None}},
+    )
+    changed = with_column(changed, "residual_px", np.linspace(0.125, 0.125, len(facts.samples), dtype=np.float32))
+    text = card(changed)
+    assert cells(text, "candidates") == ["candidates", "987,654"]
+    assert cells(text, "of the accepted, optical pixels")[1] == "17"
+    assert cells(text, "a rule of tomorrow")[1] == "1"
+    assert "at least 4.25 km" in text
+    assert cells(text, "train/test")[1] == "5.5"
+    assert cells(text, "train/val")[1] == "none"
+    assert cells(text, "length of measured shift")[2:] == [str(len(facts.samples)), "0.125", "0.125", "0.125"]
+    vv = facts.normalisation["sar"]["VV"]
+    assert cells(text, "sar [dB] | VV")[2:4] == [number(vv["mean_db"]), number(vv["std_db"])]
+
+
+def test_bad_news_is_told(facts):
+    assert "does not hold" not in card(facts).lower()
+    assert "WHICH DOES NOT HOLD HERE" in card(replace(facts, audit={**facts.audit, "buffer_holds": False}))
+    assert "All pixels are simulated" in card(facts)
+    assert "simulated" not in card(with_column(facts, "provider", "a service")).split("## Counts")[0].replace(
+        facts.summary["region"], ""
+    )
+
+
+def test_texts_of_sources_make_no_cell_line_or_tag(facts):
+    evil = replace(row("CC0-1.0"), source="a | b\n# heading <script>alert(1)</script>")
+    text = card(replace(facts, licences=(evil,)))
+    assert "<script" not in text
+    assert "\n# heading" not in text
+    assert "a \\| b # heading &lt;script>" in text
+
+
+def test_the_same_facts_give_the_same_bytes(facts):
+    assert card_files(facts) == card_files(facts)
+
+
+def test_a_release_without_statistics_is_refused(facts, tmp_path):
+    with pytest.raises(StoreError, match=r"self_test\.json"):
+        card_files(replace(facts, root=tmp_path))
+    with pytest.raises(StoreError, match="without samples"):
+        card_files(replace(facts, samples=facts.samples.iloc[:0]))
+
+
+@pytest.mark.parametrize(
+    ("needs", "prints"),
+    [
+        ("xarray", "'pol': 2"),
+        pytest.param("torch", "torch.Size", marks=pytest.mark.xfail(reason="ShardLoader asks for a build's marker")),
+        ("geopandas", "]"),
+        ("duckdb", "'train'"),
+    ],
+)
+def test_the_examples_run_as_they_stand(needs, prints, monkeypatch, tmp_path, tmp_path_factory, capsys):
+    pytest.importorskip(needs, reason=f"{needs} is not installed")
+    root = small_release(tmp_path_factory)
+    examples = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    (example,) = [text for text in examples if f"{needs}" in text or (needs == "torch" and "sarmae" in text)]
+    assert len(example.splitlines()) <= 5
+    script = tmp_path / "example.py"
+    script.write_text(example)
+    monkeypatch.chdir(root)
+    runpy.run_path(str(script))
+    assert prints in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("samples", "name"),
+    [(6, "n<1K"), (1_000, "1K<n<10K"), (999_999, "100K<n<1M"), (1_000_000, "1M<n<10M"), (2 * 10**8, "100M<n<1B")],
+)
+def test_sizes_have_the_hubs_names(samples, name):
+    assert size_category(samples) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234567, "1,234,567"), (0.123456, "0.123"), (-12.3456, "-12.3"), (1442.962, "1,443"), (None, "none")],
+)
+def test_numbers_are_written_for_people(value, text):
+    assert number(value) == text
+    assert number(float("nan")) == "none"

@@ -25,6 +25,7 @@ from sarmae.data.order import BlockRange
 from sarmae.data.reading import Draw, ReadAhead, Reading
 from sarmae.data.records import ImageSpec
 from sarmae.data.transforms import TOKEN_PX, Dequantise
+from sarmae.precision import computes_in_bf16
 from sarmae.teachers.anchors import rgb_positions
 from sarmae.teachers.cache_files import TEACHER_FILE, FeatureWriter, TeacherFacts, read_teacher, write_teacher
 from sarmae.teachers.compression import Basis, fit_basis
@@ -58,7 +59,9 @@ def write_cache(config: PretrainConfig, out: Path, watch: Watch) -> None:
     if config.sarc.teacher == NO_TEACHER:
         raise ConfigError("sarc.teacher is none: nothing to write. Name one: --set sarc.teacher=efficientnet_lite0.")
     device = pick_device(config.train.device)
-    see = _Seer(open_teacher(config.sarc).to(device), config, device)
+    teacher = open_teacher(config.sarc).to(device)
+    teacher.bf16 = computes_in_bf16(config.train, device)
+    see = _Seer(teacher, config, device)
     facts, basis = _agree_on_basis(config.sarc.teacher, out, paired, see)
     watch.note(
         f"{facts.teacher}: {facts.width} features on {facts.components} components with {facts.variance_kept:.2%} of "

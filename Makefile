@@ -14,8 +14,11 @@ CONFIG ?=
 SCHEDULER ?=
 SET ?=
 DATA ?=
+BUILDS ?=
+VERSION ?=
+PREVIOUS ?=
 
-.PHONY: help build-sar1m test test-long test-lowest check bench bench-loader bench-train pretrain constraints clean
+.PHONY: help build-sar1m test test-long test-lowest check bench bench-loader bench-train pretrain release constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -23,6 +26,9 @@ help:  ## this list
 build-sar1m: $(VENV)/.pipeline  ## REGION=sample|portugal|w,s,e,n|safe:PATH|folder:PATH|simulated:N [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [SET="a.b=c ..."]
 	@$(BIN)/sar1m build --region "$(REGION)" $(if $(OUT),--out "$(OUT)") $(if $(CONFIG),--config "$(CONFIG)") \
 		$(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(foreach pair,$(SET),--set "$(pair)")
+
+release: $(VENV)/.pipeline  ## VERSION=0.1.0 BUILDS="build/a build/b" [OUT=releases/...] [PREVIOUS=releases/...]: a release of builds
+	@$(BIN)/sar1m release $(BUILDS) --version "$(VERSION)" $(if $(OUT),--out "$(OUT)") $(if $(PREVIOUS),--previous "$(PREVIOUS)")
 
 pretrain: $(VENV)/.training  ## DATA=build/sample [CONFIG=smoke] [OUT=runs/<name>] [SET="a.b=c ..."]: pretrains, or goes on
 	@$(BIN)/sarmae pretrain $(foreach store,$(DATA),--data "$(store)") $(if $(CONFIG),--config "$(CONFIG)") \
@@ -80,7 +86,7 @@ $(VENV)/.training: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) with the development tools (once, about a minute) ..."
-	@$(PIP) --editable '.[pipeline,sample,services,training,teacher,dev]'
+	@$(PIP) --editable '.[pipeline,sample,services,release,training,teacher,dev]'
 	@touch $@ $(VENV)/.pipeline $(VENV)/.training
 
 # the other loaders want versions of their own; only what decides the reading is pinned alike

@@ -111,7 +111,7 @@ def test_without_arguments_it_shows_the_help(sar1m):
     [
         (["bogus"], "No such command 'bogus'"),
         (["build"], "Missing option '--region'"),
-        (["verify"], "Missing argument 'OUT'"),
+        (["verify"], "Missing argument 'PLACE'"),
         (["build", "--region", "sample", "--workers", "-1"], "Input should be greater than or equal to 0"),
         (["build", "--region", "sample", "--colour"], "No such option: --colour"),
     ],

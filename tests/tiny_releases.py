@@ -22,9 +22,8 @@ from sar1m.io.manifest import manifest_text
 from sar1m.io.store import ImageArray, group_files, shard_path
 from sar1m.release.publish.records import PublishOptions
 from sar1m.release.publish.run import publish
-from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.sealed import marker_digest
-from sar1m.schema import MANIFEST_FILE, ArrayLayout, optical_encoding, sar_encoding
+from sar1m.schema import MANIFEST_FILE, RELEASE_MARKER_FILE, ArrayLayout, optical_encoding, sar_encoding
 
 CARD = b"---\nlicense: cc-by-4.0\npretty_name: tiny\n---\n# tiny\n"
 SLOTS = 4

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -22,11 +22,14 @@ from rich.console import Console
 from sar1m import __version__
 from sar1m import build as building
 from sar1m.config import BuildConfig, resolve_config
-from sar1m.errors import OutputError, Sar1mError
+from sar1m.errors import ConfigError, OutputError, Sar1mError
 from sar1m.flow import WorkersSettings
-from sar1m.io.manifest import read_marker
+from sar1m.io.manifest import Fault, read_marker
 from sar1m.io.manifest import verify as find_faults
 from sar1m.io.staging import staged_path
+from sar1m.release import cli as release_commands
+from sar1m.release.rebuild import RebuildRequest
+from sar1m.release.verify import Sampling
 from sar1m.report.page import render_report
 from sar1m.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
 from sar1m.sources.region import Region, cells_of, parse_region
@@ -200,22 +203,54 @@ def refilter(
 
 
 @app.command()
-def verify(out: StoreArgument) -> None:
-    """Compares every file of a finished store with its manifest and names what differs."""
+def verify(  # noqa: PLR0913, PLR0917  one argument an option
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="Output folder of a build, or a release, also remote.")],
+    files: Annotated[
+        int | None, typer.Option("--files", min=0, help="Of a release: only so many files, drawn.")
+    ] = None,
+    chunks: Annotated[int, typer.Option("--chunks", min=0, help="With --files: and so many chunks of images.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of what is drawn.")] = 0,
+    rebuild: Annotated[int, typer.Option("--rebuild", min=0, help="Of a release: makes so many samples again.")] = 0,
+    source: Annotated[str | None, typer.Option("--source", help="With --rebuild: the region they come from.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Compares every file of a finished store or release with its manifest and names what differs."""
+    if "://" not in place and not release_commands.is_release(Path(place)):
+        remedy = "Delete the named files and run the same build again: they are made anew."
+        _tell_faults(place, _verify_store(Path(place)), remedy)
+        return
+    sampling = None if files is None else Sampling(files=files, chunks=chunks, seed=seed)
+    faults = release_commands.verify_a_release(place, sampling, console)
+    if rebuild:
+        if source is None:
+            raise ConfigError("--rebuild: give --source too, the region as `sar1m build --region` takes it.")
+        request = RebuildRequest(
+            release=Path(place), source=source, count=rebuild, seed=seed, overrides=tuple(overrides or ())
+        )
+        faults += release_commands.rebuild_samples(request, console)
+    _tell_faults(place, faults, "Get the named files again (`sar1m get`).")
+
+
+def _verify_store(out: Path) -> list[Fault]:
     marker = read_marker(out)
     files = 0 if marker is None else len(marker["files"])
     with TerminalWatch(problems).stage("verify", files) as step:
         faults = find_faults(out, lambda _name: step())
+    if not faults:
+        console.print(f"{out}: {files:,} files verified, no fault.", highlight=False, soft_wrap=True)
+    return faults
+
+
+def _tell_faults(place: str, faults: Sequence[Fault], remedy: str) -> None:
     for fault in faults:
         problems.print(f"{fault.path}: {fault.found}", style="red", markup=False, highlight=False, soft_wrap=True)
     if faults:
-        problems.print(
-            f"{len(faults)} faults in {out}. Delete the named files and run the same build again: they are made anew.",
-            highlight=False,
-            soft_wrap=True,
-        )
+        problems.print(f"{len(faults)} faults in {place}. {remedy}", highlight=False, soft_wrap=True)
         raise typer.Exit(1)
-    console.print(f"{out}: {files:,} files verified, no fault.", highlight=False, soft_wrap=True)
+
+
+for command in (release_commands.release, release_commands.diff, release_commands.publish, release_commands.get):
+    app.command()(command)
 
 
 @app.command()

@@ -27,6 +27,7 @@ REPORT_FILE: Final = "report/index.html"
 PROVENANCE_DIR: Final = "provenance"
 MANIFEST_FILE: Final = "manifest-sha256.txt"
 MARKER_FILE: Final = "BUILD_COMPLETE.json"
+RELEASE_MARKER_FILE: Final = "RELEASE_COMPLETE.json"  # of a release, with the same fields and more
 SCRATCH_DIRS: Final = ("staging", "cache", "build-log")
 
 Profile = Literal["training", "archive"]

@@ -8,10 +8,9 @@ import pytest
 from crash_runner import watch_changes
 from sar1m.errors import ConfigError, OutputError, StoreError
 from sar1m.release.get import Portion, get
-from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.sealed import PARTIAL_FILE
 from sar1m.release.verify import verify_release
-from sar1m.schema import MANIFEST_FILE
+from sar1m.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from servers.base import Reply
 from servers.objects import PREFIX, folder_server
 from tiny_releases import Silence, contents, few_files, put, tiny_release

@@ -79,7 +79,7 @@ def test_a_missing_shard_is_an_error_and_no_black_picture(facts, tmp_path):
 def many(samples):
     """A table of many samples: most of them train and forest."""
     number = np.arange(samples)
-    cover = np.where(number % 100 == 0, "Mangroves", "Tree cover")
+    cover = np.where(number % 100 == 7, "Mangroves", "Tree cover")
     return pd.DataFrame(
         {
             "sample_id": [f"sample {n}" for n in number],
@@ -98,7 +98,7 @@ def test_rows_are_spread_over_splits_and_classes_and_come_in_store_order():
     shown = table.iloc[chosen]
     assert shown["split"].value_counts().to_dict() == {"train": 100, "val": 100, "test": 100}
     rare = [next(iter(cover)) for cover in shown["land_cover"]].count("Mangroves")
-    assert rare >= 50  # of 1 % of the samples
+    assert rare == 50  # half of the training split's, of 1 % of the samples
 
 
 def test_the_choice_follows_the_samples_not_their_places():

@@ -16,10 +16,9 @@ from sar1m.errors import ConfigError, OutputError, StoreError
 from sar1m.release.get import Portion, get
 from sar1m.release.publish.records import CLAIM_FILE, PublishOptions
 from sar1m.release.publish.run import publish
-from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.remote import UnreachableError
 from sar1m.release.verify import verify_release
-from sar1m.schema import MANIFEST_FILE
+from sar1m.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from tiny_releases import Killer, Silence, contents, few_files, put, survive_kills, tiny_release
 
 CANARY = "canary-s3-secret-91"

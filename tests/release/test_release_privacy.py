@@ -71,7 +71,7 @@ def test_planted_words_are_found_in_text_and_tables(root, copy, text, kind):
 def test_innocent_text_is_not_found(copy):
     (copy / "README.md").write_text(
         "sar1m @ 1.0, `pip install x==1`, https://example.org/home/page?x=1&key=short, user@host, a/home/b, 10.5@VV, "
-        "<img src='data:image/png;base64,/home/AKIAABCDEFGHIJKLMNOP'>"
+        f"<img src='data:image/png;base64,{HOME}/AKIAABCDEFGHIJKLMNOP'>"
     )
     assert found(copy, "README.md") == []
 

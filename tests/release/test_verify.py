@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from sar1m.errors import ConfigError, Sar1mError, StoreError
-from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.remote import UnreachableError, open_place
 from sar1m.release.sealed import marker_digest, read_seal
 from sar1m.release.verify import Sampling, verify_release
-from sar1m.schema import MANIFEST_FILE
+from sar1m.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from servers.base import Reply
 from servers.objects import PREFIX, asked_ranges, folder_server
 from tiny_releases import Silence, contents, put, tiny_release

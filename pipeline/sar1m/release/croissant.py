@@ -26,11 +26,10 @@ from sar1m.release.records import (
     CROISSANT_FILE,
     LICENCES_FILE,
     PREVIEW_FILE,
-    RELEASE_MARKER_FILE,
     ReleaseFacts,
 )
 from sar1m.release.statistics import json_bytes
-from sar1m.schema import DATA_DIR, MANIFEST_FILE, SAMPLE_COLUMNS, SAMPLES_FILE, SPLITS, Column
+from sar1m.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE, SAMPLE_COLUMNS, SAMPLES_FILE, SPLITS, Column
 
 Node = dict[str, Any]
 

@@ -15,10 +15,9 @@ from sar1m.errors import ConfigError, OutputError, StoreError
 from sar1m.io.durable import digest_file, remove_tree, write_durably
 from sar1m.io.lock import output_lock
 from sar1m.io.staging import remove_partials
-from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.remote import LocalPlace, Place, open_place
 from sar1m.release.sealed import PARTIAL_FILE, Expected, Seal, marker_digest, require_whole_seal, settle_folders
-from sar1m.schema import DATA_DIR, MANIFEST_FILE, SPLITS
+from sar1m.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE, SPLITS
 
 if TYPE_CHECKING:
     from sar1m.build import Watch

@@ -24,11 +24,10 @@ from sar1m.release.builds import Build, open_builds, require_sound
 from sar1m.release.choose import Choice, choose
 from sar1m.release.contents import write_contents
 from sar1m.release.privacy import own_secrets
-from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.remote import open_place
 from sar1m.release.sealed import require_whole_seal
 from sar1m.release.versions import Previous
-from sar1m.schema import DATA_DIR
+from sar1m.schema import DATA_DIR, RELEASE_MARKER_FILE
 
 if TYPE_CHECKING:
     from sar1m.build import Watch

@@ -25,7 +25,6 @@ AUDIT_FILE: Final = "leakage_audit.json"
 SPLITS_DIR: Final = "splits"
 RECIPES_FILE: Final = "recipes.parquet"  # samples whose optical pixels stay with their provider
 TOMBSTONES_FILE: Final = "tombstones.parquet"  # ids of former versions that are gone, and why
-RELEASE_MARKER_FILE: Final = "RELEASE_COMPLETE.json"
 
 Redistribution = Literal["redistribute", "recipe-only", "forbidden"]
 

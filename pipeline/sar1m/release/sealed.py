@@ -19,9 +19,8 @@ from typing import Any, Final
 from sar1m.errors import StoreError
 from sar1m.io.durable import sync_directory
 from sar1m.io.manifest import Fault
-from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.remote import MissingError, Place
-from sar1m.schema import MANIFEST_FILE
+from sar1m.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 
 PARTIAL_FILE: Final = "PARTIAL_DOWNLOAD.json"
 MAX_SEAL_BYTES: Final = 256 * 2**20

@@ -36,11 +36,12 @@ def _statistics(sar_db: Tensor) -> Features:
     filled = sar_db.nan_to_num(NO_DATA_DB)
     mean = functional.avg_pool2d(filled, CELL_PX)
     std = (functional.avg_pool2d(filled**2, CELL_PX) - mean**2).clamp(min=0).sqrt()
-    shares = functional.avg_pool2d(_binned(filled, LOWEST_DB, HIGHEST_DB), CELL_PX)
+    shares = _histograms(filled, CELL_PX, (LOWEST_DB, HIGHEST_DB))
     own = torch.cat([mean, std, shares], dim=1)
     around = functional.avg_pool2d(own, 3, stride=1, padding=1, count_include_pad=False)
     whole = [own.mean(dim=(2, 3)), mean.std(dim=(2, 3)), std.std(dim=(2, 3))]
-    whole += [_binned(values, *limits).mean(dim=(2, 3)) for values, limits in ((mean, (-28, 0)), (std, (0, 10)))]
+    side = mean.shape[-1]
+    whole += [_histograms(values, side, limits)[..., 0, 0] for values, limits in ((mean, (-28, 0)), (std, (0, 10)))]
     return Features(torch.cat(whole, dim=1), torch.cat([own, around], dim=1).permute(0, 2, 3, 1))
 
 
@@ -70,7 +71,14 @@ def _cell_tokens(model: SarMae, sar_db: Tensor) -> Tensor:
     return functional.avg_pool2d(whole, CELL_PX // spec.patch_px).permute(0, 2, 3, 1)
 
 
-def _binned(values: Tensor, low: float, high: float) -> Tensor:
-    """(S, P * 16, H, W): which of 16 equal bins each value falls into, the outer ones open."""
-    number = ((values - low) / (high - low) * BINS).long().clamp(0, BINS - 1)
-    return functional.one_hot(number, BINS).permute(0, 1, 4, 2, 3).flatten(1, 2).float()
+def _histograms(values: Tensor, window: int, limits: tuple[float, float]) -> Tensor:
+    """(S, P * 16, H / window, W / window): shares of 16 equal bins in each window, the outer bins open."""
+    low, high = limits
+    numbers = ((values - low) / (high - low) * BINS).long().clamp_(0, BINS - 1)
+    rows, cols = numbers.shape[-2] // window, numbers.shape[-1] // window
+    windows = numbers.unflatten(3, (cols, window)).unflatten(2, (rows, window))
+    first = torch.arange(len(values) * values.shape[1] * rows * cols) * BINS
+    windows += first.view(len(values), -1, rows, 1, cols, 1)
+    counts = torch.bincount(windows.flatten(), minlength=len(first) * BINS)
+    shares = counts.float().view(len(values), -1, rows, cols, BINS) / window**2
+    return shares.permute(0, 1, 4, 2, 3).flatten(1, 2)

@@ -1,8 +1,8 @@
 """The metadata files of a finished store, each read whole and believed only where its digest holds.
 
-BUILD_COMPLETE.json carries a digest of itself, the digest of manifest-sha256.txt and every file's size; the manifest
-carries every file's sha256. So one flipped bit in a zarr.json or a small array is found before anything is made of it.
-Shards are too large for that: each of their chunks has its own checksum.
+BUILD_COMPLETE.json, of a release RELEASE_COMPLETE.json, carries a digest of itself, the digest of manifest-sha256.txt
+and every file's size; the manifest carries every file's sha256. So one flipped bit in a zarr.json or a small array is
+found before anything is made of it. Shards are too large for that: each of their chunks has its own checksum.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sar1m.errors import StoreError
-from sar1m.schema import MANIFEST_FILE, MARKER_FILE, SCHEMA_VERSION
+from sar1m.schema import MANIFEST_FILE, MARKER_FILE, RELEASE_MARKER_FILE, SCHEMA_VERSION
 from sarmae.data.objects import ByteRange, Objects
 
 MAX_MARKER_BYTES = 64 * 2**20  # some 600,000 files: 150 million samples
@@ -67,10 +67,11 @@ class Sealed:
 
 def open_sealed(objects: Objects) -> Sealed:
     """The seal of a store. StoreError where the location holds no finished store or its marker was damaged."""
-    place = f"{objects.location}/{MARKER_FILE}"
     with ThreadPoolExecutor(1) as beside:  # one round trip for the two
         manifest = beside.submit(_unsealed, objects, MANIFEST_FILE, MAX_MANIFEST_BYTES)
-        marker = parsed_object(_unsealed(objects, MARKER_FILE, MAX_MARKER_BYTES), place)
+        name, content = _marker(objects)
+        place = f"{objects.location}/{name}"
+        marker = parsed_object(content, place)
     sizes, digest = marker.get("files"), marker.get("manifest_sha256")
     if marker.get("marker_sha256") != _marker_digest(marker) or not isinstance(digest, str):
         raise StoreError(f"{place}: damaged: its digest of itself does not hold. {REMEDY}")
@@ -92,7 +93,7 @@ def manifest_digests(objects: Objects, digest: str) -> dict[str, str]:
 def _digests(content: bytes, digest: str, location: str) -> dict[str, str]:
     place = f"{location}/{MANIFEST_FILE}"
     if hashlib.sha256(content).hexdigest() != digest:
-        raise StoreError(f"{place}: differs from the digest in {MARKER_FILE}. {REMEDY}")
+        raise StoreError(f"{place}: differs from the digest in the marker. {REMEDY}")
     entries: dict[str, str] = {}
     for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
         match = _LINE.fullmatch(line)
@@ -100,6 +101,16 @@ def _digests(content: bytes, digest: str, location: str) -> dict[str, str]:
             raise StoreError(f"{place}, line {number}: not `sha256  relative/name`: {line[:120]!r}")
         entries[match[2]] = match[1]
     return entries
+
+
+def _marker(objects: Objects) -> tuple[str, bytes]:
+    """The marker's name and content: of a build, else of a release."""
+    try:
+        return MARKER_FILE, _unsealed(objects, MARKER_FILE, MAX_MARKER_BYTES)
+    except StoreError:
+        if objects.size(RELEASE_MARKER_FILE) is None:
+            raise
+    return RELEASE_MARKER_FILE, _unsealed(objects, RELEASE_MARKER_FILE, MAX_MARKER_BYTES)
 
 
 def _unsealed(objects: Objects, name: str, max_bytes: int) -> bytes:

@@ -19,15 +19,17 @@ SPAN_STD = 2.5  # grey runs over mean -+ this many standard deviations of the ba
 def panel(model: SarMae, views: Views) -> Tensor:
     """(3, B S + gaps, 4 S + gaps) uint8 of the first SAMPLES samples: input, visible part, reconstruction, target.
 
-    First polarisation, decibels as grey by the model's own statistics. With norm_pix the reconstruction carries each
-    patch's own mean and contrast, as in the figures of He et al. 2021.
+    First polarisation, decibels as grey by the model's own statistics. Patches that were seen stand in the
+    reconstruction as they were: what is predicted there enters no loss and means nothing. With norm_pix each
+    reconstructed patch carries its own target's mean and contrast, as in the figures of He et al. 2021.
     """
     input_db, target_db, noise = (part[:SAMPLES] for part in (views.input_db, views.target_db, views.noise))
     answer = model.reconstruct(input_db, target_db, noise)
     seen = _visible(noise, model)
     grey = [_grey(images, model) for images in (input_db, answer, target_db)]
     shown = torch.where(seen, grey[0], torch.full_like(grey[0], MASKED_GREY))
-    rows = [torch.cat(_spaced(list(row), axis=1), dim=1) for row in zip(grey[0], shown, grey[1], grey[2], strict=True)]
+    filled = torch.where(seen, grey[0], grey[1])
+    rows = [torch.cat(_spaced(list(row), axis=1), dim=1) for row in zip(grey[0], shown, filled, grey[2], strict=True)]
     picture = torch.cat(_spaced(rows, axis=0), dim=0)
     return (picture * 255).round().to(torch.uint8).cpu().expand(3, -1, -1)
 

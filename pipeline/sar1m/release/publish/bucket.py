@@ -56,8 +56,8 @@ class BucketTarget:
         """See Target."""
         with naming(f"{self.location}/{CLAIM_FILE}"):
             obstore.put(self._client, CLAIM_FILE, content)
-            if stale:
-                obstore.delete(self._client, list(stale))
+            for name in stale:
+                obstore.delete(self._client, name)
 
     def holding(self, files: Sequence[Outgoing]) -> set[str]:
         """See Target: by size and the digest that the object carries."""
@@ -84,7 +84,7 @@ class BucketTarget:
         """See Target."""
         self._put(closing.marker)
         with naming(f"{self.location}/{CLAIM_FILE}"):
-            obstore.delete(self._client, [CLAIM_FILE])
+            obstore.delete(self._client, CLAIM_FILE)
 
     def _put(self, file: Outgoing) -> None:
         with naming(f"{self.location}/{file.name}"):

@@ -22,12 +22,11 @@ from sar1m.release.publish.records import (
     Target,
     claim_of,
 )
-from sar1m.release.records import RELEASE_MARKER_FILE
 from sar1m.release.remote import LocalPlace
 from sar1m.release.sealed import Seal, parse_marker, require_whole_seal
 from sar1m.release.verify import require_sound
 from sar1m.release.versions import parse_version
-from sar1m.schema import DATA_DIR, MANIFEST_FILE
+from sar1m.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE
 
 if TYPE_CHECKING:
     from sar1m.build import Watch

@@ -1,0 +1,275 @@
+"""What pretraining learns: land cover of held-out simulated cells from raw pixels, random and pretrained encoders.
+
+    PYTHONPATH=training python tests/benchmarks/bench_pretrain.py [--work build/bench-pretrain] [--cells 60] [--seeds 3]
+
+Builds a simulated store (taken as it is where it is there), pretrains a small ViT in three arms a seed on its train
+split, and asks features of images and of their 16 px cells for land cover by a linear map and by nearest neighbours.
+Strengths of the linear maps are chosen on the val split, figures are of the test split; no simulated cell is in two
+splits. Two runs at a time, one thread each. Then the embedded sample by `smoke.toml`. Writes results/pretrain.{md,json}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_pretrain_parts.features import Features, encoded, pixel_statistics, pixels
+from bench_pretrain_parts.labelled import SPLITS, Labelled, build_store, read_labelled
+from bench_pretrain_parts.questions import Answers, ask
+from measure import Section, run_command, run_with_one_thread, write_results
+from torch import Tensor
+
+from sar1m.simulate.materials import LAND_COVER_NAMES
+from sarmae.config import PretrainConfig, resolve_config
+from sarmae.model.sarmae import SarMae
+from sarmae.teachers.cache import write_cache
+from sarmae.train.loop import Progress, pretrain
+from sarmae.train.parallel import world
+from sarmae.train.setup import set_up
+
+COMMAND = "PYTHONPATH=training python tests/benchmarks/bench_pretrain.py"
+AT_A_TIME = 2
+TEACHER = "efficientnet_lite0"
+CONFIG: dict[str, Any] = {
+    "data": {"crop_px": 128, "threads": 0},
+    "model": {
+        "patch_px": 16,
+        "width": 192,
+        "depth": 4,
+        "heads": 6,
+        "decoder_width": 96,
+        "decoder_depth": 1,
+        "decoder_heads": 3,
+    },
+    "sarc": {"weight": 1.0, "hidden": 256},
+    "train": {
+        "steps": 800,
+        "global_batch": 32,
+        "lr": 2e-2,
+        "warmup_steps": 30,
+        "clip": 1.0,
+        "log_every": 10,
+        "checkpoint_every": 1_000_000,
+        "keep": 1,
+        "device": "cpu",
+        "precision": "bf16",
+    },
+}
+ARMS = {
+    "MAE + SARE": "none",
+    "MAE + SARE + SARC, random patch embedding (control)": "linear_patch",
+    "MAE + SARE + SARC, EfficientNet-Lite0": TEACHER,
+}
+QUESTIONS = {
+    "cells_linear": "cell class, linear",
+    "cells_knn": "cell class, k-NN",
+    "image_r2": "image fractions, R2",
+    "image_linear": "image class, linear",
+    "image_knn": "image class, k-NN",
+}
+EXPLAINED = """
+Raw pixels: 512 of a cell; an image's 2 x 256 cell means. Raw statistics: mean, deviation and 16-bin histogram by
+polarisation, of a cell beside those of its 3 x 3 cells, of an image beside histograms of its cells' means and
+deviations. Encoders: the cell's token; an image's mean token (four crops of 128 px). Accuracies are balanced over
+classes: 8 of cells; of images those with 8 images in train and 5 in test. R2: mean over the classes' fractions."""
+
+
+class Losses:
+    """A watch that keeps the losses of every log step."""
+
+    def __init__(self) -> None:
+        self.mae: list[float] = []
+        self.sarc: list[float] = []
+
+    def note(self, text: str) -> None:
+        """Nothing to keep."""
+
+    def progress(self, progress: Progress) -> None:
+        """One log step."""
+        self.mae.append(progress.mae)
+        self.sarc.append(progress.sarc)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where things lie. cells: of the simulated store."""
+
+    work: Path
+    cells: int
+    steps: int
+
+    @property
+    def store(self) -> Path:
+        """The simulated store."""
+        return self.work / f"simulated-{self.cells}"
+
+    @property
+    def cache(self) -> Path:
+        """The teacher's features."""
+        return self.work / f"teacher-{self.cells}"
+
+    def config(self, teacher: str, seed: int) -> PretrainConfig:
+        """One arm at one seed: of the weights, the order, the crops, the speckle and the masks."""
+        given = {name: dict(part) for name, part in CONFIG.items()}
+        given["data"]["stores"] = (str(self.store),)
+        given["sarc"] |= {"teacher": teacher, "cache": str(self.cache) if teacher == TEACHER else None}
+        given["train"] |= {"seed": seed, "steps": self.steps}
+        return PretrainConfig.model_validate({"name": "bench-pretrain", **given})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished run. mae, sarc: means of every ten steps. cpu_s: of the steps, setting up included."""
+
+    arm: str
+    seed: int
+    answers: Answers
+    mae: Sequence[float]
+    sarc: Sequence[float]
+    cpu_s: float
+
+
+@cache
+def truth_at(place: Place) -> dict[str, Labelled]:
+    """Read once a process."""
+    torch.set_num_threads(1)
+    return read_labelled(place.store, place.cells)
+
+
+def train_one(place: Place, arm: str, seed: int) -> Trained:
+    """One run in a folder of its own, and what its encoder is worth."""
+    truth = truth_at(place)
+    config, folder = place.config(ARMS[arm], seed), place.work / f"run-{ARMS[arm]}-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    watch, began = Losses(), time.process_time()
+    pretrain(config, folder, watch)
+    cpu_s = time.process_time() - began
+    answers = ask_encoder(config, folder, truth)
+    return Trained(arm=arm, seed=seed, answers=answers, mae=watch.mae, sarc=watch.sarc, cpu_s=cpu_s)
+
+
+def ask_untrained(place: Place, seed: int) -> Answers:
+    """Of the encoder that a seed's runs begin with."""
+    return ask_encoder(place.config("none", seed), place.work / "untrained", truth_at(place))
+
+
+def ask_encoder(config: PretrainConfig, folder: Path, truth: Mapping[str, Labelled]) -> Answers:
+    """Of the encoder in the newest checkpoint of a folder; of one with its starting weights where there is none."""
+    with world("cpu") as here:
+        model: SarMae = set_up(config, folder, here).model
+    return answers_of(lambda sar_db: encoded(model, sar_db), truth)
+
+
+def answers_of(see: Callable[[Tensor], Features], truth: Mapping[str, Labelled]) -> Answers:
+    """What a way of seeing is worth."""
+    return ask({split: see(truth[split].sar_db) for split in SPLITS}, truth)
+
+
+def row(name: str, answers: Sequence[Answers]) -> dict[str, str]:
+    """Mean and range over the seeds."""
+    cells = {"features": name}
+    for key, title in QUESTIONS.items():
+        values = [asdict(one)[key] for one in answers]
+        spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+        cells[title] = f"{statistics.mean(values):.3f}{spread}"
+    return cells
+
+
+def classes_section(truth: Mapping[str, Labelled]) -> Section:
+    """How often each class is met."""
+    rows = []
+    for number, (_, name) in enumerate(LAND_COVER_NAMES):
+        row: dict[str, Any] = {"class": name}
+        for split in SPLITS:
+            row[f"cells, {split}"] = int((truth[split].cells == number).sum())
+            row[f"images, {split}"] = int((truth[split].dominant == number).sum())
+        rows.append(row)
+    note = "The class that takes most of a 16 px cell, and of a 256 px image."
+    return Section(title="Classes", note=note, rows=rows)
+
+
+def losses_section(runs: Sequence[Trained]) -> Section:
+    """How the losses fell."""
+    rows = [
+        {
+            "arm": run.arm,
+            "seed": run.seed,
+            "MAE, first 10 steps": f"{run.mae[0]:.4f}",
+            "half": f"{run.mae[len(run.mae) // 2]:.4f}",
+            "last 10": f"{run.mae[-1]:.4f}",
+            "SARC, first 10": f"{run.sarc[0]:.4f}",
+            "last 10 steps": f"{run.sarc[-1]:.4f}",
+            "CPU s": run.cpu_s,
+        }
+        for run in runs
+    ]
+    note = "MAE: squared error of standardised patches, 1 for a flat answer. SARC: 1 - cosine. Means over ten steps."
+    return Section(title="Losses", note=note, rows=rows)
+
+
+def sample_section(work: Path) -> Section:
+    """The embedded sample, as `make pretrain DATA=build/sample` does it."""
+    store, folder = work / "sample", work / "sample-run"
+    run_command([sys.executable, "-m", "sar1m", "build", "--region", "sample", "--out", str(store)])
+    shutil.rmtree(folder, ignore_errors=True)
+    config = resolve_config("smoke", [f'data.stores=["{store}"]', "train.device=cpu"])
+    watch, began = Losses(), time.process_time()
+    pretrain(config, folder, watch)
+    told = {
+        "steps": config.train.steps,
+        "MAE loss, steps 1 to 20": watch.mae[0],
+        "MAE loss, last 20 steps": watch.mae[-1],
+        "SARC, steps 1 to 20": watch.sarc[0],
+        "SARC, last 20 steps": watch.sarc[-1],
+        "CPU s": time.process_time() - began,
+    }
+    return Section(title="The embedded sample", note="`smoke.toml` on four real images.", rows=[told])
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/bench-pretrain"))
+    parser.add_argument("--cells", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=CONFIG["train"]["steps"])
+    asked = parser.parse_args()
+    place = Place(work=asked.work.absolute(), cells=asked.cells, steps=asked.steps)
+    build_store(place.store, place.cells)
+    truth = truth_at(place)
+    write_cache(place.config(TEACHER, 0), place.cache, Losses())
+    with ProcessPoolExecutor(AT_A_TIME, mp_context=get_context("spawn")) as pool:
+        begun = [pool.submit(train_one, place, arm, seed) for seed in range(asked.seeds) for arm in ARMS]
+        untrained = [ask_untrained(place, seed) for seed in range(asked.seeds)]
+        raw = {"raw pixels": answers_of(pixels, truth), "raw statistics": answers_of(pixel_statistics, truth)}
+        runs = [one.result() for one in begun]
+    rows = [row(name, [answers]) for name, answers in raw.items()]
+    rows.append(row("random encoder", untrained))
+    rows += [row(arm, [run.answers for run in runs if run.arm == arm]) for arm in ARMS]
+    note = (
+        f"{len(truth['test'].sar_db)} images of the test split; mean and range over {asked.seeds} seeds.\n{EXPLAINED}"
+    )
+    sections = [
+        Section(title="Land cover of held-out simulated cells", note=note, rows=rows),
+        losses_section(runs),
+        classes_section(truth),
+        sample_section(place.work),
+    ]
+    title = f"What pretraining learns\n\ntorch {torch.__version__}, bfloat16."
+    sys.stdout.write(write_results("pretrain", title, COMMAND, sections))
+
+
+if __name__ == "__main__":
+    run_with_one_thread()
+    main()

@@ -5,7 +5,8 @@
 Builds a simulated store (taken as it is where it is there), pretrains a small ViT in three arms a seed on its train
 split, and asks features of images and of their 16 px cells for land cover by a linear map and by nearest neighbours.
 Strengths of the linear maps are chosen on the val split, figures are of the test split; no simulated cell is in two
-splits. Two runs at a time, one thread each. Then the embedded sample by `smoke.toml`. Writes results/pretrain.{md,json}.
+splits. Two runs at a time, one thread each. Then the embedded sample by `smoke.toml`. Writes
+results/pretrain.{md,json}.
 """
 
 from __future__ import annotations

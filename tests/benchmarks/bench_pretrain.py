@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
     "data": {"crop_px": 128, "threads": 0},
     "model": {
         "patch_px": 16,
+        "mask_ratio": 0.5,
         "width": 192,
         "depth": 4,
         "heads": 6,

@@ -55,6 +55,8 @@ class ModelConfig(Section):
     mask_ratio: float = Field(default=0.75, gt=0, lt=1)
     decode_share: float = Field(default=1.0, gt=0, le=1)
     norm_pix: bool = True
+    weights: str | None = None
+    with_decoder: bool = False
 
     @model_validator(mode="after")
     def _all_three_or_none(self) -> Self:

@@ -121,7 +121,8 @@ def _public_config(config: PretrainConfig) -> PretrainConfig:
     files = {
         key: value and _public(value) for key, value in config.sarc.model_dump(include={"weights", "cache"}).items()
     }
-    return config.model_copy(update={"data": data, "sarc": config.sarc.model_copy(update=files)})
+    model = config.model.model_copy(update={"weights": config.model.weights and _public(config.model.weights)})
+    return config.model_copy(update={"data": data, "model": model, "sarc": config.sarc.model_copy(update=files)})
 
 
 def _public(location: str) -> str:

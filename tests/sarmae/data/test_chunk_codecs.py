@@ -5,11 +5,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import small_stores
 import zarr
 from numcodecs.zstd import Zstd
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
+import small_stores
 from sar1m.io.chunks import crc32c, encode_chunk
 
 CHAINS = {

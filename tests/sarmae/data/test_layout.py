@@ -8,13 +8,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import small_stores
 import zarr
-from small_stores import edit_json
 
+import small_stores
 from sar1m.errors import StoreError
 from sarmae.data.layout import open_split
 from sarmae.data.objects import LocalObjects
+from small_stores import edit_json
 
 
 def opened(root, split="train"):

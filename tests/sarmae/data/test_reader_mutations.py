@@ -10,8 +10,8 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 import pytest
-import small_stores
 
+import small_stores
 from sar1m.errors import StoreError
 from sarmae.data.layout import open_split
 from sarmae.data.objects import LocalObjects

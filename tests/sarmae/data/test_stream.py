@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_stores import small_store
 from torch.utils.data import DataLoader
 
 from sar1m.errors import ConfigError, StoreError
@@ -19,6 +18,7 @@ from sarmae.data.buffers import BufferPool
 from sarmae.data.records import Batch
 from sarmae.data.stream import LoaderSettings, ShardLoader
 from sarmae.data.transforms import CropFlip, crop_flip
+from small_stores import small_store
 
 SAMPLES = 29
 

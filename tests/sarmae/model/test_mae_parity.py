@@ -6,11 +6,11 @@ import mae_in_numpy
 import numpy as np
 import pytest
 import torch
-from tiny_models import batch_db, tiny_model, tiny_spec
 
 from sarmae.model.positions import sincos_positions
 from sarmae.model.spec import ModelSpec
 from sarmae.weights import load_published
+from tiny_models import batch_db, tiny_model, tiny_spec
 
 GOLDEN = Path(__file__).resolve().parents[3] / "../shared/golden/mae_tiny.npz"
 needs_golden = pytest.mark.skipif(

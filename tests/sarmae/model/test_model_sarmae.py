@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from tiny_models import batch_db, tiny_model, tiny_spec
 from torch.utils.flop_counter import FlopCounterMode
 
 from sar1m.errors import ConfigError
@@ -16,6 +15,7 @@ from sarmae.model.patches import flat_targets, mask_by_noise, take_patches, to_i
 from sarmae.model.sarmae import build_model
 from sarmae.model.spec import ModelSpec, encoder_size
 from sarmae.timm_door import timm
+from tiny_models import batch_db, tiny_model, tiny_spec
 
 
 @pytest.fixture(scope="module", autouse=True)

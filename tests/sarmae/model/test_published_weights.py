@@ -6,10 +6,10 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
-from tiny_models import batch_db, tiny_model, tiny_spec
 
 from sarmae.errors import CheckpointError
 from sarmae.weights import adapt_channels, load_published, read_weights
+from tiny_models import batch_db, tiny_model, tiny_spec
 
 
 def public_names(model):

@@ -11,6 +11,7 @@ import torch
 
 from sar1m.errors import ConfigError, StoreError
 from sarmae.errors import CheckpointError, NonFiniteError
+from sarmae.runs import export_run
 from sarmae.train import checkpoint
 from sarmae.train.loop import pretrain
 from small_runs import Notes, child, losses, small_config, train, training_store, weights
@@ -86,6 +87,21 @@ def test_a_finished_run_started_again_does_nothing(store, undisturbed):
     outcome, _ = train(small_config(store), undisturbed)
     assert (outcome.step, outcome.exit_code) == (24, 0)
     assert (weights(undisturbed), losses(undisturbed)) == before
+
+
+def test_a_run_can_begin_from_the_encoder_of_another(store, undisturbed, tmp_path):
+    weights_file = export_run(undisturbed, tmp_path / "encoder")
+    one_step = {"steps": 1, "lr": 1e-9}
+    begun = small_config(store, model={"weights": str(weights_file)}, train=one_step)
+    outcome, watch = train(begun, tmp_path / "run")
+    assert outcome.exit_code == 0
+    assert "Begins from weights of model.safetensors." in watch.notes
+    former, later = checkpoint.load_latest(undisturbed), checkpoint.load_latest(tmp_path / "run")
+    name = "model.encoder.blocks.0.mlp.fc1.weight"
+    torch.testing.assert_close(later.model[name], former.model[name])
+    random_ones, _ = train(small_config(store, train=one_step), tmp_path / "random")
+    assert not torch.allclose(checkpoint.load_latest(tmp_path / "random").model[name], former.model[name])
+    assert random_ones.exit_code == 0
 
 
 @pytest.mark.parametrize("change", [{"threads": 0}, {"threads": 3, "prefetch": 1}])

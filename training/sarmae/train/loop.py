@@ -97,6 +97,8 @@ def _introduce(run: Run, watch: Watch) -> None:
     )
     if run.step:
         watch.note(f"Going on from the checkpoint of step {run.step}.")
+    else:
+        watch.note(f"Begins from {run.begun_from}.")
 
 
 def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:

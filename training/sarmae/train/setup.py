@@ -31,6 +31,7 @@ from sarmae.train.schedule import Schedule, scaled_rate
 from sarmae.train.state import gather, restore
 from sarmae.train.step import Stepper, StepSettings, Views
 from sarmae.train.views import MakeViews
+from sarmae.weights import load_published
 
 GB = 10**9
 
@@ -50,6 +51,7 @@ class Run:
     average: MovingAverage | None
     autocast: bool
     probe: ProbeSet | None
+    begun_from: str
     step: int = 0
 
     @property
@@ -95,6 +97,7 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
         anchors.prepare(loader.optical, loader.order.spec.stores)
     spec = model_spec(config.model, config.data, loader.sar)
     model = build_model(spec, loader.statistics, seed=config.train.seed)
+    begun_from = _begin_from(model, config.model)
     objective = Objective(model, _projector(config, spec, anchors)).to(here.device)
     autocast = computes_in_bf16(config.train, here.device)
     choose_attention(model, here.device.type, bf16=autocast)
@@ -111,6 +114,7 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
         average=None if config.train.ema is None else MovingAverage(objective, config.train.ema),  # sharded, if it is
         autocast=autocast,
         probe=_open_probe(config, folder),
+        begun_from=begun_from,
     )
     run.resume()
     return run
@@ -131,6 +135,14 @@ def model_spec(model: ModelConfig, data: DataConfig, sar: ImageSpec) -> ModelSpe
         **model.model_dump(include={"decoder_width", "decoder_depth", "decoder_heads"}),
         **model.model_dump(include={"mask_ratio", "decode_share", "norm_pix"}),
     )
+
+
+def _begin_from(model: SarMae, config: ModelConfig) -> str:
+    """Puts published weights into a model, where the configuration names some; what was done, in one sentence."""
+    if config.weights is None:
+        return "random weights"
+    fitted = load_published(model, Path(config.weights), with_decoder=config.with_decoder)
+    return "; ".join([f"weights of {Path(config.weights).name}", *fitted.changes])
 
 
 def _open_loader(config: PretrainConfig, folder: Path, *, optical: bool) -> ShardLoader:
@@ -225,6 +237,7 @@ _MAY_CHANGE = {
         *("probe_every", "panel_every", "max_bad_steps"),
     },
     "sarc": {"cache", "weights"},
+    "model": {"weights"},  # a file may move; what it held is in the checkpoint by now
 }
 
 

@@ -73,7 +73,8 @@ class HubTarget:
         """See Target."""
         if len(files) >= _MAX_FILES:
             raise OutputError(f"{len(files):,} files; the hub takes under {_MAX_FILES:,}. Raise pack.shard_samples.")
-        folder, most = Counter(str(folder) for folder in _folders(files)).most_common(1)[0]
+        entries = Counter(str(folder) for folder in _folders(files))
+        folder, most = min(entries.items(), key=lambda entry: (-entry[1], entry[0]))
         if most >= _MAX_ENTRIES:
             raise OutputError(
                 f"{folder}: {most:,} entries; the hub takes under {_MAX_ENTRIES:,}. Raise pack.shard_samples."

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from json_mutations import damaged_json
+from peak_memory import peak_bytes
 from region_mutations import REGION_SUBJECTS
 from sar1m.config import SafeConfig
 from sar1m.core.pairing import block_shapes, cover_fractions
@@ -268,8 +269,8 @@ def main() -> None:
         kind, text = judge(partial(whole.read, Answering(whole.answers)), whole.names)
         if kind != "read":
             print(json.dumps({"index": -1, "done": whole.name, "kind": "whole", "text": text[:600]}))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"tally": tally, "slowest_s": slowest[0], "slowest": slowest[1], "peak_bytes": peak}))
+    told = {"tally": tally, "slowest_s": slowest[0], "slowest": slowest[1], "peak_bytes": peak_bytes()}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from peak_memory import peak_bytes
 from safe_factory import SafeRecipe, safe_members, tiff_bytes, write_members
 from sar1m.core.radar.product import ImageWindow
 from sar1m.errors import Sar1mError
@@ -419,8 +420,8 @@ def main() -> None:
         if kind in ("untyped", "unnamed", "out of memory"):
             print(json.dumps({"index": index, "done": done, "kind": kind, "text": text[:600]}), flush=True)
         shutil.rmtree(folder)
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"tally": tally, "slowest_s": slowest[0], "slowest": slowest[1], "peak_bytes": peak_bytes}))
+    told = {"tally": tally, "slowest_s": slowest[0], "slowest": slowest[1], "peak_bytes": peak_bytes()}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

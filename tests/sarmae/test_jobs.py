@@ -81,8 +81,14 @@ def quick_torchrun(commands):
 def launched(folder, code=-1, options=()):
     rank = folder / "rank.py"
     rank.write_text(RANK)
+    # torchrun stands beside this Python, whether its environment is activated or not
+    path = {"PATH": f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"}
     return subprocess.Popen(
-        [LAUNCH, *options, rank, folder, str(code)], start_new_session=True, stderr=subprocess.PIPE, text=True
+        [LAUNCH, *options, rank, folder, str(code)],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | path,
     )
 
 

@@ -244,6 +244,7 @@ _MAY_CHANGE = {
 def _check_same_run(saved: dict[str, Any], config: PretrainConfig, folder: Path) -> None:
     """Raises ConfigError where a key that shapes the result is not what it was when the run began."""
     present = config.model_dump(mode="json")
+    saved = PretrainConfig.model_validate(saved).model_dump(mode="json")  # keys added since then have their defaults
     changed = [
         f"{section}.{key}: {saved[section].get(key)!r} in the run, {value!r} now"
         for section in ("data", "model", "sare", "sarc", "train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -50,4 +51,6 @@ def print_outcome(console: Console, folder: Path, outcome: Outcome) -> None:
     if outcome.exit_code == 0:
         told.note(f"Done: {outcome.step} steps.")
     told.note(f"Run:     {folder} (metrics.jsonl, tensorboard, checkpoints)")
-    told.note(f"Encoder: sarmae export {folder} {folder}/encoder")
+    called = Path(sys.argv[0])  # so that the printed command can be typed as it stands
+    program = str(called) if called.name == "sarmae" else "sarmae"
+    told.note(f"Encoder: {program} export {folder} {folder}/encoder")

@@ -21,7 +21,7 @@ from sar1m.release.rebuild import rebuild as make_again
 from sar1m.release.sealed import PARTIAL_FILE
 from sar1m.release.verify import Sampling, verify_release
 from sar1m.schema import RELEASE_MARKER_FILE
-from sar1m.terminal import TerminalWatch
+from sar1m.terminal import TerminalWatch, program
 
 GB = 10**9
 ReleaseArgument = Annotated[Path, typer.Argument(help="Folder of a release.")]
@@ -49,7 +49,7 @@ def release(
         distances = audit.get("least_distance_km", {})
         told = ", ".join(f"{pair} {'-' if km is None else f'{km:.1f} km'}" for pair, km in distances.items())
         console.print(f"Splits:  least distance {told}", highlight=False, soft_wrap=True)
-    console.print(f"Release: {folder}\nVerify:  sar1m verify {folder}", highlight=False, soft_wrap=True)
+    console.print(f"Release: {folder}\nVerify:  {program()} verify {folder}", highlight=False, soft_wrap=True)
 
 
 def diff(
@@ -101,7 +101,7 @@ def get(
     part = f", {summary.left_out} left out" if summary.left_out else ""
     console.print(
         f"{summary.title}: {summary.fetched} files fetched ({summary.fetched_bytes / GB:.2f} GB), {summary.kept} there "
-        f"already{part}.\nVerify: sar1m verify {summary.out}",
+        f"already{part}.\nVerify: {program()} verify {summary.out}",
         highlight=False,
         soft_wrap=True,
     )

@@ -175,7 +175,7 @@ class Bed:
             optimiser.state = self._moments
             if arm.compiled:
                 objective.compile()
-            how = StepSettings(micro_batch=self.batch, weight=WEIGHT, clip=None, autocast=arm.bf16)
+            how = StepSettings(passes=1, weight=WEIGHT, clip=None, autocast=arm.bf16)
             here = World(rank=0, size=1, device=self.device)
             schedule = Schedule(peak=self._rate, floor=self._rate, warmup_steps=0, steps=1)
             self._steppers[arm] = Stepper(objective, optimiser, schedule, how, here)

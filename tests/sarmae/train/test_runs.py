@@ -14,6 +14,7 @@ from sarmae.errors import CheckpointError, NonFiniteError
 from sarmae.runs import export_run
 from sarmae.train import checkpoint
 from sarmae.train.loop import pretrain
+from sarmae.train.step import _parts
 from small_runs import Notes, child, losses, small_config, train, training_store, weights
 
 KILLS = 10
@@ -80,6 +81,28 @@ def test_a_stop_asked_for_saves_and_says_so(store, undisturbed, tmp_path):
     assert outcome.exit_code == 0
     assert "Going on from the checkpoint of step 8." in watch.notes
     assert sorted(losses(tmp_path)) == list(range(1, 25))
+
+
+def test_a_signal_after_the_last_look_does_not_queue_a_finished_run_again(store, tmp_path):
+    class Late(Notes):
+        def progress(self, progress):
+            if progress.step == 24:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    assert pretrain(small_config(store), tmp_path, Late()).exit_code == 0
+
+
+@pytest.mark.parametrize(("samples", "passes"), [(8, 1), (8, 4), (7, 4), (5, 5)])
+def test_a_rank_takes_as_many_passes_whatever_it_could_read(samples, passes):
+    parts = list(_parts(samples, passes))
+    assert len(parts) == passes
+    assert [number for part in parts for number in range(samples)[part]] == list(range(samples))
+    assert max(part.stop - part.start for part in parts) - min(part.stop - part.start for part in parts) <= 1
+
+
+def test_a_rank_with_fewer_samples_than_passes_is_told():
+    with pytest.raises(StoreError, match=r"3 samples left for 4 passes .* data\.max_faults"):
+        list(_parts(3, 4))
 
 
 def test_a_finished_run_started_again_does_nothing(store, undisturbed):

@@ -24,7 +24,7 @@ from sarmae.train.metrics import Metrics, Stopwatch, matmul_ceiling
 from sarmae.train.panels import panel
 from sarmae.train.parallel import gathered, world
 from sarmae.train.preemption import Preemption
-from sarmae.train.probe import encode, score
+from sarmae.train.probe import ProbeScores, encode, score
 from sarmae.train.setup import Run, set_up
 from sarmae.train.step import StepResult, Views
 
@@ -123,9 +123,8 @@ def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:
         _look(run, ledger, views)
         if stop:
             break
-    return Outcome(
-        leads=run.here.leads, step=run.step, exit_code=preemption.exit_code if preemption.asked else 0, last=last
-    )
+    finished = run.step >= train.steps  # a signal that came during the last step is of no account
+    return Outcome(leads=run.here.leads, step=run.step, exit_code=0 if finished else preemption.exit_code, last=last)
 
 
 def _batches(run: Run, stopwatch: Stopwatch) -> Iterator[Batch]:
@@ -143,11 +142,11 @@ def _look(run: Run, ledger: Ledger, views: Views) -> None:
     train = run.config.train
     probing = run.probe if train.probe_every and run.step % train.probe_every == 0 else None
     if probing is not None:
-        with gathered(run.stepper.objective):
+        with ledger.stopwatch.paused(), gathered(run.stepper.objective):
             scores = score(encode(run.model, probing.sar_db), probing)
-        ledger.tell({f"probe/{name}": value for name, value in asdict(scores).items()})
+        ledger.tell_probe(scores)
     if train.panel_every and run.step % train.panel_every == 0:
-        with gathered(run.stepper.objective):
+        with ledger.stopwatch.paused(), gathered(run.stepper.objective):
             ledger.show("reconstruction", panel(run.model, views))
 
 
@@ -196,6 +195,15 @@ class Ledger:
         """Scalars of the present step."""
         if self._metrics:
             self._metrics.write(self._run.step, values)
+
+    def tell_probe(self, scores: ProbeScores) -> None:
+        """Scores of the present step, to the files and to the user."""
+        self.tell({f"probe/{name}": value for name, value in asdict(scores).items()})
+        if self._watch:
+            self._watch.note(
+                f"probe of land cover at step {self._run.step}: k-NN {scores.knn:.3f}, linear {scores.linear:.3f} "
+                f"(balanced accuracy over {scores.classes} classes)"
+            )
 
     def show(self, name: str, picture: torch.Tensor) -> None:
         """A picture of the present step, (3, H, W) uint8."""

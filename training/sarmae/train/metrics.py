@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -79,6 +80,15 @@ class Stopwatch:
     def got(self) -> None:
         """It is over."""
         self._waited += time.perf_counter() - self._since
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out of the lap what is done meanwhile."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._lap += time.perf_counter() - began
 
     def lap(self) -> tuple[float, float]:
         """(seconds, seconds waited) since the last lap."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from sar1m.errors import ConfigError
@@ -202,7 +203,7 @@ def _stepper(config: PretrainConfig, objective: Objective, here: World, *, autoc
         steps=train.steps,
     )
     how = StepSettings(
-        micro_batch=train.micro_batch or train.global_batch // here.size,
+        passes=1 if train.micro_batch is None else -(-train.global_batch // here.size // train.micro_batch),
         weight=config.sarc.weight,
         clip=train.clip,
         autocast=autocast,
@@ -244,7 +245,13 @@ _MAY_CHANGE = {
 def _check_same_run(saved: dict[str, Any], config: PretrainConfig, folder: Path) -> None:
     """Raises ConfigError where a key that shapes the result is not what it was when the run began."""
     present = config.model_dump(mode="json")
-    saved = PretrainConfig.model_validate(saved).model_dump(mode="json")  # keys added since then have their defaults
+    try:  # keys added since then have their defaults
+        saved = PretrainConfig.model_validate(saved).model_dump(mode="json")
+    except ValidationError as error:
+        raise ConfigError(
+            f"{folder} holds a run of another version of sarmae, whose configuration this one does not know: {error}. "
+            "Finish it with that version, or give another OUT."
+        ) from error
     changed = [
         f"{section}.{key}: {saved[section].get(key)!r} in the run, {value!r} now"
         for section in ("data", "model", "sare", "sarc", "train")

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from sar1m.errors import StoreError
 from sarmae.train.ema import MovingAverage
 from sarmae.train.objective import Losses, paired_shares
 from sarmae.train.parallel import World
@@ -46,10 +48,11 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
-    """micro_batch: samples a forward pass. weight: lambda of the anchors. clip: largest gradient norm, None for none.
+    """passes: forward passes a step, as many on every rank, however few samples one has. weight: lambda of the anchors.
+    clip: largest gradient norm, None for none.
     autocast: computes matrix products in bfloat16."""
 
-    micro_batch: int
+    passes: int
     weight: float
     clip: float | None
     autocast: bool
@@ -87,7 +90,7 @@ class Stepper:
         samples = len(views.paired)
         mae, sarc = torch.zeros((), device=share.device), torch.zeros((), device=share.device)
         errors = []
-        for part in _parts(samples, self.how.micro_batch):
+        for part in _parts(samples, self.how.passes):
             weight = (part.stop - part.start) / samples
             with self._without_reduction(last=part.stop == samples):
                 losses = self._forward(views, share, part)
@@ -129,6 +132,14 @@ def _whole(norm: Tensor) -> Tensor:
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def _parts(samples: int, micro_batch: int) -> Iterator[slice]:
-    for start in range(0, samples, micro_batch):
-        yield slice(start, min(start + micro_batch, samples))
+def _parts(samples: int, passes: int) -> Iterator[slice]:
+    """Equal parts, or, where damaged samples were left out, parts that differ by one: ranks wait for each other in
+    every pass, so their number must not depend on what a rank could read."""
+    if samples < passes:
+        raise StoreError(
+            f"A rank has {samples} samples left for {passes} passes (train.micro_batch): the others of its batch are "
+            "damaged and were left out (data.max_faults). Repair the store, or raise train.micro_batch."
+        )
+    borders = [samples * number // passes for number in range(passes + 1)]
+    for start, stop in pairwise(borders):
+        yield slice(start, stop)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -89,6 +90,38 @@ def watch_changes(at_change) -> None:
     sys.addaudithook(hook)
 
 
+class PowerLoss:
+    """What a disk would hold after a power failure: contents that were synced, under names whose folder was synced."""
+
+    def __init__(self, root, monkeypatch):
+        self.root, self.content, self.names, self.states = root, {}, {}, []
+        fsync = os.fsync
+
+        def recording(handle):
+            fsync(handle)
+            status = os.fstat(handle)
+            if stat.S_ISDIR(status.st_mode):
+                self.names[status.st_ino] = {one.name: one.inode() for one in os.scandir(f"/proc/self/fd/{handle}")}
+            else:
+                self.content[status.st_ino] = Path(f"/proc/self/fd/{handle}").read_bytes()
+            self.states.append(self.survivors())
+
+        monkeypatch.setattr(os, "fsync", recording)
+
+    def survivors(self) -> dict[str, bytes]:
+        """A file that was named but never synced comes back empty."""
+        return dict(self._below(self.root.stat().st_ino, "")) if self.root.exists() else {}
+
+    def _below(self, folder, prefix):
+        for name, number in self.names.get(folder, {}).items():
+            if number in self.names:
+                yield from self._below(number, f"{prefix}{name}/")
+            elif number in self.content:
+                yield f"{prefix}{name}", self.content[number]
+            elif (self.root / prefix / name).is_file():
+                yield f"{prefix}{name}", b""
+
+
 def in_child(work) -> int:
     """Runs work in a fork; its wait status."""
     child = os.fork()
@@ -102,8 +135,10 @@ def in_child(work) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def killed_at(out: Path, point: int):
-    def work():
+def dying_at(work, point: int):
+    """Work that SIGKILL ends before its point-th change."""
+
+    def run():
         left = point
 
         def at_change():
@@ -113,9 +148,20 @@ def killed_at(out: Path, point: int):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         watch_changes(at_change)
-        run_build(out)
+        work()
 
-    return work
+    return run
+
+
+def killed_at(out: Path, point: int):
+    return dying_at(lambda: run_build(out), point)
+
+
+def interrupted(work, point: int) -> bool:
+    """Whether work in a fork met its point-th change and was killed there."""
+    code = os.waitstatus_to_exitcode(in_child(dying_at(work, point)))
+    assert code in {0, -signal.SIGKILL}, "the work failed of itself: see its message above"
+    return code != 0
 
 
 def count_changes(out: Path) -> int:

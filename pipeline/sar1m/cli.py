@@ -273,20 +273,23 @@ def report(
 def info(
     out: StoreArgument, *, as_json: Annotated[bool, typer.Option("--json", help="The marker itself.")] = False
 ) -> None:
-    """Shows what a finished store holds and how to open it."""
-    marker = _require_complete(out)
+    """Shows what a finished store, a release or a part of one holds and how to open it."""
+    seal = release_commands.seal_of(out) if release_commands.is_release(out) else None
+    marker = _require_complete(out) if seal is None else dict(seal.marker)
     if as_json:
         sys.stdout.write(json.dumps(marker, indent=1, sort_keys=True) + "\n")
         return
     size = sum(marker["files"].values())
+    title = marker["name"] if seal is None else f"{seal.title}{seal.part and f' ({seal.part})'}"
     console.print(
-        f"{marker['name']} ({marker['region']}), schema {marker['schema_version']}, made by sar1m "
+        f"{title} ({marker['region']}), schema {marker['schema_version']}, made by sar1m "
         f"{marker['code_version']}: {len(marker['files']):,} files, {size / 1e6:,.1f} MB.",
         highlight=False,
         soft_wrap=True,
     )
     console.print(count_table(marker))
-    split = next((name for name in SPLITS if marker["by_split"].get(name)), None)
+    there = (name for name in SPLITS if f"{DATA_DIR}/{name}.zarr/zarr.json" in marker["files"])
+    split = next((name for name in there if marker["by_split"].get(name)), None)
     if split is not None:
         opening = f'import xarray; xarray.open_zarr("{out}/{DATA_DIR}/{split}.zarr", consolidated=False)'
         console.print(opening, highlight=False, soft_wrap=True)
@@ -361,6 +364,8 @@ def _out(out: Path | None, place: Region) -> Path:
 
 
 def _require_complete(out: Path) -> dict[str, Any]:
+    if release_commands.is_release(out):
+        raise OutputError(f"{out}: a release, or a part of one: `sar1m info` and `sar1m verify` tell of those.")
     marker = read_marker(out)
     if marker is None:
         raise OutputError(f"{out}: no {MARKER_FILE} here: not a finished store. Finish it with `sar1m build`.")

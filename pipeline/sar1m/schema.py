@@ -28,6 +28,7 @@ PROVENANCE_DIR: Final = "provenance"
 MANIFEST_FILE: Final = "manifest-sha256.txt"
 MARKER_FILE: Final = "BUILD_COMPLETE.json"
 RELEASE_MARKER_FILE: Final = "RELEASE_COMPLETE.json"  # of a release, with the same fields and more
+PARTIAL_FILE: Final = "PARTIAL_DOWNLOAD.json"  # of a part of a release: the same, but `files` are those that are there
 SCRATCH_DIRS: Final = ("staging", "cache", "build-log")
 
 Profile = Literal["training", "archive"]

@@ -43,7 +43,13 @@ def to_toml(config: Section) -> str:
 
 
 def _toml_value(value: object) -> str:
-    """JSON is TOML but for two things: TOML knows no surrogate pairs, and wants DEL escaped."""
+    """JSON is TOML but for three things: tables are written with =, TOML knows no surrogate pairs, and wants DEL
+    escaped."""
+    if isinstance(value, dict):
+        pairs = (f"{_toml_value(key)} = {_toml_value(item)}" for key, item in value.items())
+        return "{ " + ", ".join(pairs) + " }" if value else "{}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -16,13 +16,15 @@ from sar1m.io.tables import read_table
 from sar1m.release.card import card_files
 from sar1m.release.citation import citation_files
 from sar1m.release.croissant import croissant_files
+from sar1m.release.explorer.page import explorer_files
 from sar1m.release.preview import preview_files
 from sar1m.release.records import LicenceRow, ReleaseFacts
 from sar1m.release.stac import stac_files
 from sar1m.schema import REJECTED_FILE, SAMPLE_COLUMNS, SAMPLES_FILE, STATS_DIR
 
 CARRIER = "bigearthnet_common"
-GENERATORS = (preview_files, stac_files, citation_files, card_files, croissant_files)  # as make_release calls them
+# as make_release calls them
+GENERATORS = (preview_files, stac_files, citation_files, explorer_files, card_files, croissant_files)
 
 
 _made = {}  # one folder of each kind for the whole session: nobody writes into it
@@ -58,6 +60,7 @@ def real_facts(factory):
 def _generated(facts):
     for generate in GENERATORS:
         for name, content in generate(facts).items():
+            (facts.root / name).parent.mkdir(exist_ok=True)
             (facts.root / name).write_bytes(content)
     return facts
 

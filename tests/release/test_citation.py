@@ -1,12 +1,14 @@
 """CITATION.cff, LICENSE, CHANGELOG.md, ERRATA.md: their form, and under which licence a release is passed on."""
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
+import yaml
 from release_facts import row, small_facts
 
 from sar1m.release.catalogue import release_terms
-from sar1m.release.citation import citation_files
+from sar1m.release.citation import citation_files, citation_words
 
 
 @pytest.fixture
@@ -40,7 +42,6 @@ def test_sources_without_pixels_in_the_release_do_not_bind_it():
 
 
 def test_the_citation_file_has_what_the_format_asks_for(facts):
-    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: the plain sibling below reads the lines")
     told = yaml.safe_load(citation_files(facts)["CITATION.cff"])
     assert {"cff-version", "message", "title", "authors"} <= told.keys()  # required by CFF 1.2.0
     assert told["cff-version"] == "1.2.0"
@@ -50,6 +51,15 @@ def test_the_citation_file_has_what_the_format_asks_for(facts):
     assert told["authors"] == [{"name": "The SAR-1M engineers"}]
     allowed = {"abstract", "authors", "cff-version", "keywords", "license", "message", "title", "type", "version"}
     assert told.keys() <= allowed
+
+
+def test_day_and_address_are_told_where_they_are_given(facts):
+    given = replace(facts, published=date(2026, 11, 3), url="https://example.org/a?b=c: #d")
+    told = yaml.safe_load(citation_files(given)["CITATION.cff"])
+    assert (told["date-released"], told["url"]) == (date(2026, 11, 3), "https://example.org/a?b=c: #d")
+    assert citation_words(given).endswith(", version 0.1.0. 2026-11-03. https://example.org/a?b=c: #d")
+    assert citation_words(facts).endswith(", version 0.1.0.")
+    assert citation_words(replace(facts, published=date(2026, 11, 3))).endswith(", version 0.1.0. 2026-11-03.")
 
 
 def test_the_citation_file_names_no_single_licence_where_there_is_none(facts):

@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
+from datetime import date
+from pathlib import Path
 
 import pytest
-from release_facts import row, small_facts, with_column
+from release_facts import row, small_facts, small_release, with_column
 
 from sar1m.errors import StoreError
 from sar1m.release.croissant import croissant, croissant_files
 from sar1m.schema import SAMPLE_COLUMNS
-
-ABSENT = "mlcroissant is not installed: siblings check the structure without it"
 
 
 @pytest.fixture
@@ -23,10 +26,9 @@ def facts(tmp_path_factory):
 @pytest.fixture
 def dataset(facts):
     """The release as mlcroissant opens it; its own libraries warn of their own."""
-    pytest.importorskip("mlcroissant", reason=ABSENT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mlcroissant  # noqa: PLC0415 - only where it is installed
+        import mlcroissant  # noqa: PLC0415 - it warns when it is imported
 
         yield mlcroissant.Dataset(jsonld=facts.root / "croissant.json")
 
@@ -36,6 +38,38 @@ def test_mlcroissant_finds_no_error(dataset):
     assert issues.errors == set()
     # a release holds no date, or it would not be the same on another day: whoever publishes it says when
     assert [str(warning) for warning in issues.warnings if "datePublished" not in str(warning)] == []
+
+
+def validated(path):
+    """`mlcroissant validate` as a user runs it."""
+    command = [Path(sys.executable).with_name("mlcroissant"), "validate", "--jsonld", str(path)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONWARNINGS": ""}
+    )
+
+
+def test_the_command_validates_a_whole_release(tmp_path_factory, tmp_path):
+    path = small_release(tmp_path_factory) / "croissant.json"
+    done = validated(path)
+    assert done.returncode == 0, done.stderr
+    assert "Done" in done.stderr
+    told = json.loads(path.read_text())
+    told["recordSet"][0]["field"][0]["dataType"] = "sc:Nothing"
+    (tmp_path / "croissant.json").write_text(json.dumps(told))
+    assert validated(tmp_path / "croissant.json").returncode != 0
+
+
+def test_with_a_date_of_publication_nothing_is_left_to_warn_of(facts, tmp_path):
+    told = croissant(replace(facts, published=date(2026, 11, 23), url="https://example.org/sar-1m"))
+    assert (told["datePublished"], told["url"]) == ("2026-11-23", "https://example.org/sar-1m")
+    assert not {"datePublished", "url"} & croissant(facts).keys()
+    (tmp_path / "croissant.json").write_text(json.dumps(told))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlcroissant  # noqa: PLC0415 - it warns when it is imported
+
+        issues = mlcroissant.Dataset(jsonld=tmp_path / "croissant.json").metadata.ctx.issues
+    assert (issues.errors, issues.warnings) == (set(), set())
 
 
 def test_mlcroissant_loads_every_sample(facts, dataset):

@@ -1,16 +1,15 @@
 """Downloads of a release: whole, by split, by shards; checked, resumed, never marked complete too early."""
 
-import os
 import shutil
+from functools import partial
 
 import pytest
 
-from crash_runner import watch_changes
+from crash_runner import interrupted
 from sar1m.errors import ConfigError, OutputError, StoreError
 from sar1m.release.get import Portion, get
-from sar1m.release.sealed import PARTIAL_FILE
 from sar1m.release.verify import verify_release
-from sar1m.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
+from sar1m.schema import MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
 from servers.base import Reply
 from servers.objects import PREFIX, folder_server
 from tiny_releases import Silence, contents, few_files, put, tiny_release
@@ -104,7 +103,7 @@ def test_damage_on_the_own_disk_is_mended(release, tmp_path):
 @pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.long)])
 def test_interrupted_between_two_changes_it_goes_on(tmp_path, every):
     release, point = few_files(tmp_path / "release"), 0
-    while interrupted(release, tmp_path / str(point), point):
+    while interrupted(partial(fetch, release, tmp_path / str(point)), point):
         out = tmp_path / str(point)
         if (out / RELEASE_MARKER_FILE).exists():
             assert contents(out).items() >= contents(release).items()
@@ -112,23 +111,6 @@ def test_interrupted_between_two_changes_it_goes_on(tmp_path, every):
         assert contents(out) == contents(release)
         point += every
     assert point > 50
-
-
-def interrupted(release, out, point) -> bool:
-    """Whether a download in a fork met its point-th change and died there."""
-    child = os.fork()
-    if child == 0:
-        left = [point]
-
-        def at_change():
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(9)
-
-        watch_changes(at_change)
-        fetch(release, out)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
 def test_other_folders_are_left_alone(release, tmp_path):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import stat
 import threading
-from pathlib import Path
+from functools import partial
 
 import pytest
 
-from crash_runner import watch_changes
+from crash_runner import PowerLoss, interrupted
 from sar1m.errors import ConfigError, OutputError, StoreError
 from sar1m.release.get import Portion, get
 from sar1m.release.publish.records import CLAIM_FILE, PublishOptions
@@ -290,7 +289,7 @@ def test_a_folder_interrupted_between_two_changes_goes_on(tmp_path, every):
     """A publishing dies before a change of the file system; then the same command again."""
     release = few_files(tmp_path / "release")
     point = 0
-    while interrupted(release, tmp_path / str(point), point):
+    while interrupted(partial(sent, release, tmp_path / str(point)), point):
         there = tmp_path / str(point)
         if (there / RELEASE_MARKER_FILE).exists():
             assert contents(there).items() >= contents(release).items()
@@ -298,55 +297,6 @@ def test_a_folder_interrupted_between_two_changes_goes_on(tmp_path, every):
         assert contents(there) == contents(release)
         point += every
     assert point > 50
-
-
-def interrupted(release, target, point) -> bool:
-    """Whether a publishing in a fork met its point-th change and died there."""
-    child = os.fork()
-    if child == 0:
-        left = [point]
-
-        def at_change():
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(9)
-
-        watch_changes(at_change)
-        sent(release, target)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-
-
-class PowerLoss:
-    """What a disk would hold after a power failure: contents that were synced, under names whose folder was synced."""
-
-    def __init__(self, root, monkeypatch):
-        self.root, self.content, self.names, self.states = root, {}, {}, []
-        fsync = os.fsync
-
-        def recording(handle):
-            fsync(handle)
-            status = os.fstat(handle)
-            if stat.S_ISDIR(status.st_mode):
-                self.names[status.st_ino] = {one.name: one.inode() for one in os.scandir(f"/proc/self/fd/{handle}")}
-            else:
-                self.content[status.st_ino] = Path(f"/proc/self/fd/{handle}").read_bytes()
-            self.states.append(self.survivors())
-
-        monkeypatch.setattr(os, "fsync", recording)
-
-    def survivors(self) -> dict[str, bytes]:
-        """A file that was named but never synced comes back empty."""
-        return dict(self._below(self.root.stat().st_ino, "")) if self.root.exists() else {}
-
-    def _below(self, folder, prefix):
-        for name, number in self.names.get(folder, {}).items():
-            if number in self.names:
-                yield from self._below(number, f"{prefix}{name}/")
-            elif number in self.content:
-                yield f"{prefix}{name}", self.content[number]
-            elif (self.root / prefix / name).is_file():
-                yield f"{prefix}{name}", b""
 
 
 @pytest.mark.parametrize("way", ["publish", "get"])

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from miniature_store import build_store
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
+from headless import MARKS, browser, requests_of
 from sar1m.report.page import render_report
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), shutil.which("chromedriver")
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not CHROMIUM.exists() or DRIVER is None, reason="needs Debian's chromium and chromium-driver packages"
-    ),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +20,9 @@ def opened(tmp_path_factory) -> Iterator[webdriver.Chrome]:
     page = folder / "index.html"
     (folder / "store").mkdir()
     page.write_text(render_report(build_store(folder / "store")), encoding="utf-8")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for option in (*OPTIONS, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(service=Service(DRIVER), options=options)
-    driver.get(page.as_uri())
-    yield driver
-    driver.quit()
+    with browser(folder / "profile") as driver:
+        driver.get(page.as_uri())
+        yield driver
 
 
 @pytest.fixture
@@ -80,9 +53,7 @@ def seam_px(page):
 
 
 def test_the_page_runs_without_errors_and_requests(page):
-    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    asked = [params["request"]["url"] for params in sent if params["documentURL"] == page.current_url]
+    asked = requests_of(page, page.current_url)
     assert page.current_url in asked, "the log must at least show the page itself"
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert page.get_log("browser") == []

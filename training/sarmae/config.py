@@ -100,7 +100,8 @@ class SareConfig(Section):
 
 class SarcConfig(Section):
     """The pull towards a frozen optical encoder. teacher: `none`, `linear_patch` (control), `efficientnet_lite0`,
-    `dinov3_small`, `dinov3_base`, `dinov3_large`, `dinov3_large_sat493m`, or any timm model as timm:<name>.
+    `dinov3_small`, `dinov3_base`, `dinov3_large`, `dinov3_large_sat493m`, or any timm model as timm:<name>; controls
+    of these: stem:<teacher> is its learned first layer alone, untrained:<teacher> all of it with random weights.
     weights: a file of the teacher's weights; None takes those of the package (efficientnet_lite0) or of timm's hub.
     cache: folder of features that `sarmae cache-teacher` wrote, used instead of the live teacher; needs data.align, and
     data.flips = false is wise: flipped features are not those of the flipped image (results/teacher-cache.md).

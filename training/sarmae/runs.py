@@ -31,12 +31,14 @@ _PROBES: Final = "probe/"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trained:
-    """A model as a checkpoint has it. averaged: its weights are the moving average, not those of the last step."""
+class Trained:
+    """A model as a run's latest whole checkpoint has it. averaged: its weights are the moving average, not those of
+    the last step."""
 
     model: SarMae
     config: PretrainConfig
     averaged: bool
+    checkpoint: Checkpoint
 
 
 def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNTOLD_LICENCE) -> Path:
@@ -47,14 +49,8 @@ def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNTOL
     credentials. Raises CheckpointError where run is no run, no checkpoint is whole, or it is of another model than it
     says; OutputError where out cannot be written.
     """
-    saved = load_latest(run) if run.is_dir() else None
-    if saved is None:
-        found = "no checkpoint" if run.is_dir() else "no such folder"
-        raise CheckpointError(
-            f"{run}: {found}; expected the folder of a run, with checkpoints/LATEST in it. Give the --out of "
-            "`sarmae pretrain`, once it has saved (train.checkpoint_every)."
-        )
-    trained = _trained(saved, run)
+    trained = load_trained(run)
+    saved = trained.checkpoint
     public = _public_config(trained.config)
     weights = "the moving average of the weights (train.ema)" if trained.averaged else "the weights"
     facts = RunFacts(
@@ -70,7 +66,18 @@ def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNTOL
     return out / WEIGHTS_FILE
 
 
-def _trained(saved: Checkpoint, run: Path) -> _Trained:
+def load_trained(run: Path) -> Trained:
+    """The model of a run's latest whole checkpoint, with the moving average of its weights where the run kept one.
+
+    Raises CheckpointError where run is no run, no checkpoint is whole, or it is of another model than it says.
+    """
+    saved = load_latest(run) if run.is_dir() else None
+    if saved is None:
+        found = "no checkpoint" if run.is_dir() else "no such folder"
+        raise CheckpointError(
+            f"{run}: {found}; expected the folder of a run, with checkpoints/LATEST in it. Give the --out of "
+            "`sarmae pretrain`, once it has saved (train.checkpoint_every)."
+        )
     weights, averaged = _weights(saved.model)
     try:
         config = PretrainConfig.model_validate(saved.facts["config"])
@@ -86,7 +93,7 @@ def _trained(saved: Checkpoint, run: Path) -> _Trained:
     with torch.random.fork_rng(devices=[]):
         model = SarMae(spec, normalise)
     _fill(model, weights, f"{run}: the checkpoint of step {saved.step}")
-    return _Trained(model=model, config=config, averaged=averaged)
+    return Trained(model=model, config=config, averaged=averaged, checkpoint=saved)
 
 
 def _weights(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:

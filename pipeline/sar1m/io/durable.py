@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
@@ -45,6 +46,21 @@ def sync_directory(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folders(folder: Path) -> None:
+    """Makes a folder and those above it that are missing, each with a durable name."""
+    missing = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in reversed(missing):
+        sync_directory(one.parent)
+
+
+def settle_folders(root: Path) -> None:
+    """Makes every name below root durable, those of folders that an interrupted run made included: what comes before
+    a marker is put where it vouches for all of them."""
+    for folder, _folders, _files in os.walk(root):
+        sync_directory(Path(folder))
+
+
 def write_durably(path: Path, pieces: Iterable[bytes]) -> FileDigest:
     """Writes pieces one after the other into path: a temporary name, fsync, rename, fsync of the folder.
 
@@ -55,7 +71,7 @@ def write_durably(path: Path, pieces: Iterable[bytes]) -> FileDigest:
     partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     sha256, size = hashlib.sha256(), 0
     with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         try:
             with partial.open("wb") as stream:
                 for piece in pieces:

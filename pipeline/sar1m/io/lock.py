@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sar1m.errors import LockedError
-from sar1m.io.durable import writing_to
+from sar1m.io.durable import make_folders, writing_to
 
 
 @contextlib.contextmanager
@@ -17,7 +17,7 @@ def output_lock(folder: Path) -> Iterator[None]:
     """Holds the folder's lock file build-log/lock. Raises LockedError at once where another process holds it."""
     path = folder / "build-log" / "lock"
     with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         stream = path.open("a+", encoding="ascii")
     with stream:
         try:

@@ -16,7 +16,16 @@ from sar1m.io.manifest import read_marker, verify
 from sar1m.io.store import ImageArray
 from sar1m.records import StoreKind
 from sar1m.release.shards import ShardReader
-from sar1m.schema import DATA_DIR, MANIFEST_FILE, PROVENANCE_DIR, SCHEMA_VERSION, SPLITS, STATS_DIR
+from sar1m.schema import (
+    DATA_DIR,
+    MANIFEST_FILE,
+    PARTIAL_FILE,
+    PROVENANCE_DIR,
+    RELEASE_MARKER_FILE,
+    SCHEMA_VERSION,
+    SPLITS,
+    STATS_DIR,
+)
 from sar1m.stages.select_pack import image_arrays
 
 FAULTS_SHOWN = 5
@@ -91,6 +100,8 @@ def require_sound(build: Build, progress: Callable[[str], None]) -> None:
 def _open(root: Path) -> Build:
     marker = read_marker(root)
     if marker is None:
+        if any((root / name).is_file() for name in (RELEASE_MARKER_FILE, PARTIAL_FILE)):
+            raise StoreError(f"{root}: a release, or a part of one. Give the builds that it was made of.")
         raise StoreError(f"{root}: not a finished build. Finish it with `sar1m build`.")
     digest = digest_file(root / MANIFEST_FILE).sha256
     if digest != marker["manifest_sha256"]:

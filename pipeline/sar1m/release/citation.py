@@ -26,7 +26,8 @@ CHANGES: Final = (
 
 
 def citation_files(facts: ReleaseFacts) -> dict[str, bytes]:
-    """The four files, in UTF-8. No date stands in them: the same builds give the same bytes on any day."""
+    """The four files, in UTF-8. No date stands in them but one that was given: the same builds give the same bytes on
+    any day."""
     files = {
         CITATION_FILE: _citation(facts),
         LICENCE_FILE: licence_text(facts),
@@ -38,7 +39,9 @@ def citation_files(facts: ReleaseFacts) -> dict[str, bytes]:
 
 def citation_words(facts: ReleaseFacts) -> str:
     """One line to cite the release by."""
-    return f"{AUTHORS}: {facts.title}. Dataset of co-registered SAR and optical patches, version {facts.version}."
+    told = f"{AUTHORS}: {facts.name}. Dataset of co-registered SAR and optical patches, version {facts.version}"
+    given = (None if facts.published is None else facts.published.isoformat(), facts.url)
+    return ". ".join([told, *(one for one in given if one)]) + ("" if facts.url else ".")
 
 
 def _citation(facts: ReleaseFacts) -> str:
@@ -57,6 +60,10 @@ def _citation(facts: ReleaseFacts) -> str:
     ]
     if spdx is not None:
         lines.append(f"license: {spdx}")
+    if facts.published is not None:
+        lines.append(f"date-released: {facts.published.isoformat()}")
+    if facts.url is not None:
+        lines.append(f"url: {json.dumps(facts.url)}")
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -18,16 +19,17 @@ from sar1m.release.publish.records import PublishOptions
 from sar1m.release.publish.run import publish as send
 from sar1m.release.rebuild import RebuildRequest
 from sar1m.release.rebuild import rebuild as make_again
-from sar1m.release.sealed import PARTIAL_FILE
+from sar1m.release.remote import LocalPlace
+from sar1m.release.sealed import Seal, require_whole_seal
 from sar1m.release.verify import Sampling, verify_release
-from sar1m.schema import RELEASE_MARKER_FILE
+from sar1m.schema import PARTIAL_FILE, RELEASE_MARKER_FILE
 from sar1m.terminal import TerminalWatch, program
 
 GB = 10**9
 ReleaseArgument = Annotated[Path, typer.Argument(help="Folder of a release.")]
 
 
-def release(
+def release(  # noqa: PLR0913, PLR0917  one argument an option
     builds: Annotated[list[Path], typer.Argument(help="Folders of finished builds; their order does not matter.")],
     version: Annotated[str, typer.Option("--version", help="MAJOR.MINOR.PATCH.")],
     out: Annotated[Path | None, typer.Option("--out", help="Default: releases/<name>-v<version>.")] = None,
@@ -37,11 +39,24 @@ def release(
         bool,
         typer.Option("--recipes", help="Leaves out pixels that may not be passed on, ships how to make them."),
     ] = False,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Where it will be found, for citation and catalogues.")
+    ] = None,
+    published: Annotated[
+        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="The day of publication, for the same.")
+    ] = None,
 ) -> None:
     """Makes a release of one or many builds, or goes on with one that was interrupted."""
     console = Console()
     folder = Path("releases") / f"{name}-v{version}" if out is None else out
-    request = ReleaseRequest(version=version, name=name, previous=previous, recipes=recipes)
+    request = ReleaseRequest(
+        version=version,
+        name=name,
+        previous=previous,
+        recipes=recipes,
+        published=None if published is None else published.date(),
+        url=url,
+    )
     summary = make_release(builds, folder, request, TerminalWatch(console))
     audit = summary.audit
     console.print(f"{summary.title}: {'was there already' if summary.nothing_to_do else 'made'}.", highlight=False)
@@ -112,12 +127,18 @@ def is_release(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (RELEASE_MARKER_FILE, PARTIAL_FILE))
 
 
+def seal_of(folder: Path) -> Seal:
+    """What a release in a folder, or a part of one, says of itself. Raises StoreError where it is damaged."""
+    return require_whole_seal(LocalPlace(folder))
+
+
 def verify_a_release(location: str, sampling: Sampling | None, console: Console) -> list[Fault]:
     """Verifies and tells what was compared; the faults found."""
     summary = verify_release(location, TerminalWatch(console), sampling)
     unlisted = "" if summary.listed else " Added files cannot be seen at this address."
+    part = f" ({summary.part})" if summary.part else ""
     console.print(
-        f"{summary.title} at {summary.location}: {summary.read_files:,} of {summary.files:,} files "
+        f"{summary.title} at {summary.location}{part}: {summary.read_files:,} of {summary.files:,} files "
         f"({summary.read_bytes / GB:.2f} GB) and {summary.read_chunks:,} chunks compared, {len(summary.faults)} faults."
         f"{unlisted}",
         highlight=False,

@@ -8,6 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import date
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ from sar1m.release.card import card_files
 from sar1m.release.choose import Choice
 from sar1m.release.citation import citation_files
 from sar1m.release.croissant import croissant_files
+from sar1m.release.explorer.page import explorer_files
 from sar1m.release.lock import lock_parquet, recipes_parquet
 from sar1m.release.pack import Packed, pack
 from sar1m.release.preview import preview_files
@@ -65,6 +67,7 @@ GENERATORS: Final[tuple[Generator, ...]] = (
     preview_files,
     stac_files,
     citation_files,
+    explorer_files,
     card_files,
     croissant_files,
 )
@@ -93,8 +96,9 @@ def write_contents(
 ) -> dict[str, Any]:
     """Writes a whole sealed release into root, keeping shards that an earlier run finished; gives the marker.
 
-    records: where the shards' records lie. identity: name and version, and what else of its origin the marker shall
-    say. secrets: see privacy.own_secrets. Raises StoreError, ConfigError and OutputError as make.make_release tells.
+    records: where the shards' records lie. identity: name, version, where given published and url, and what else of
+    its origin the marker shall say. secrets: see privacy.own_secrets. Raises StoreError, ConfigError and OutputError as
+    make.make_release tells.
     """
     writer = _Writer(root)
     samples, builds = choice.samples, choice.merged.builds
@@ -106,7 +110,7 @@ def write_contents(
     with watch.stage("tables and catalogues", 0):
         writer.put(_tables(choice, packed, changes, identity["version"]))
         writer.put(_provenance(choice, identity["name"]))
-        facts = _facts(root, choice, packed, changes, named)
+        facts = _facts(root, choice, packed, changes, identity)
         writer.put(_told(choice, packed, facts))
         for generate in GENERATORS:
             writer.put(generate(facts))
@@ -124,13 +128,13 @@ def write_contents(
     return _seal(writer, marker, secrets)
 
 
-def _facts(root: Path, choice: Choice, packed: Packed, changes: Changes, named: Mapping[str, str]) -> ReleaseFacts:
+def _facts(root: Path, choice: Choice, packed: Packed, changes: Changes, identity: Mapping[str, Any]) -> ReleaseFacts:
     samples = choice.samples
-    summary = statistics.summary_of(named["name"], named["version"], choice.merged, samples, choice.rejected)
+    summary = statistics.summary_of(identity["name"], identity["version"], choice.merged, samples, choice.rejected)
     return ReleaseFacts(
         root=root,
-        name=named["name"],
-        version=named["version"],
+        name=identity["name"],
+        version=identity["version"],
         samples=samples[[column.name for column in SAMPLE_COLUMNS]],
         rejected=choice.rejected,
         counts=summary["counts"],
@@ -141,6 +145,8 @@ def _facts(root: Path, choice: Choice, packed: Packed, changes: Changes, named: 
         years=licences.years_of(samples),
         previous=None if choice.previous is None else choice.previous.version,
         changes=changes.counts(),
+        published=None if "published" not in identity else date.fromisoformat(identity["published"]),
+        url=identity.get("url"),
     )
 
 

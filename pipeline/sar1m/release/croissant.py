@@ -101,6 +101,8 @@ def croissant(facts: ReleaseFacts) -> Node:
         "creator": {"@type": "sc:Organization", "name": AUTHORS},
         "citeAs": citation_words(facts),
         "keywords": list(KEYWORDS),
+        **({} if facts.published is None else {"datePublished": facts.published.isoformat()}),
+        **({} if facts.url is None else {"url": facts.url}),
         "license": terms.url if terms.spdx is not None else sorted({*own, LICENCES_FILE}),
         "isLiveDataset": False,
         **_geography(facts),

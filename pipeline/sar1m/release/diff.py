@@ -86,7 +86,8 @@ class ReleaseDiff:
 
 
 def diff(before: Path, after: Path) -> ReleaseDiff:
-    """Compares two releases in folders by their tables; no pixel is read. Raises StoreError where one is no release."""
+    """Compares two releases in folders by their tables, which every part of a release holds too; no pixel is read.
+    Raises StoreError where one is no release."""
     old_title, old = _read(before)
     new_title, new = _read(after)
     both = old.merge(new, left_index=True, right_index=True, suffixes=("_old", "_new"))

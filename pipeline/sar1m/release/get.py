@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sar1m.errors import ConfigError, OutputError, StoreError
-from sar1m.io.durable import digest_file, remove_tree, write_durably
+from sar1m.io.durable import digest_file, remove_tree, settle_folders, write_durably
 from sar1m.io.lock import output_lock
 from sar1m.io.staging import remove_partials
 from sar1m.release.remote import LocalPlace, Place, open_place
-from sar1m.release.sealed import PARTIAL_FILE, Expected, Seal, marker_digest, require_whole_seal, settle_folders
-from sar1m.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE, SPLITS
+from sar1m.release.sealed import Expected, Seal, marker_digest, require_whole_seal
+from sar1m.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS
 
 if TYPE_CHECKING:
     from sar1m.build import Watch

@@ -11,12 +11,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from sar1m import __version__
 from sar1m.errors import ConfigError, OutputError, Sar1mError
-from sar1m.io.durable import remove_tree, sync_directory, write_durably, writing_to
+from sar1m.io.durable import remove_tree, settle_folders, sync_directory, write_durably, writing_to
 from sar1m.io.lock import output_lock
 from sar1m.io.staging import remove_partials
 from sar1m.release import versions
@@ -37,19 +39,23 @@ INPUTS_FILE: Final = "inputs.json"  # in the folder under way: what it is being 
 LOCK_DIR: Final = "build-log"  # of io.lock
 RECORDS_DIR: Final = "records"
 ROOT_DIR: Final = "release"
+_URL: Final = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # what RFC 3986 allows, no more
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseRequest:
     """What a user asked for. previous: folder of the release this one follows. recipes: recipe-only optical pixels
-    are left out and their recipes shipped. check_builds: every file of the builds is compared with its manifest.
-    canaries: words that must appear nowhere, beside what privacy.py looks for of itself."""
+    are left out and their recipes shipped. published, url: day and address of publication for the catalogues; a
+    release tells neither of itself. check_builds: every file of the builds is compared with its manifest. canaries:
+    words that must appear nowhere, beside what privacy.py looks for of itself."""
 
     version: str
     name: str = "sar-1m"
     previous: Path | None = None
     recipes: bool = False
+    published: date | None = None
+    url: str | None = None
     check_builds: bool = True
     canaries: tuple[str, ...] = ()
 
@@ -79,6 +85,8 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
     versions.parse_version(request.version)
     if not _NAME.fullmatch(request.name):
         raise ConfigError(f"name {request.name!r}: expected 1 to 64 letters, digits, dots, dashes or underscores.")
+    if request.url is not None:
+        _require_web_address(request.url)
     out = out.absolute()
     opened = open_builds(builds)
     previous = None if request.previous is None else versions.read_previous(request.previous)
@@ -93,8 +101,8 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
             choice = _decide(opened, previous, request, work, watch)
             _prepare(work, inputs)
             secrets = own_secrets([out, *builds]) | dict.fromkeys(request.canaries, "a canary")
-            facts = {"name": request.name, "version": request.version, "inputs": inputs}
-            write_contents(work / ROOT_DIR, work / RECORDS_DIR, choice, facts, secrets, watch)
+            identity = {**_told(request), "inputs": inputs}
+            write_contents(work / ROOT_DIR, work / RECORDS_DIR, choice, identity, secrets, watch)
             _install(work / ROOT_DIR, out)
             marker = require_whole_seal(open_place(out)).marker
         remove_tree(work)
@@ -102,13 +110,29 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
     return ReleaseSummary(root=out, marker=marker, audit=audit, nothing_to_do=nothing_to_do)
 
 
+def _told(request: ReleaseRequest) -> dict[str, str]:
+    """What the release says of itself because its maker said so."""
+    told = {"name": request.name, "version": request.version}
+    if request.published is not None:
+        told["published"] = request.published.isoformat()
+    if request.url is not None:
+        told["url"] = request.url
+    return told
+
+
+def _require_web_address(url: str) -> None:
+    """Raises ConfigError unless a reader can follow it and it gives nobody's password away."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc or not _URL.fullmatch(url):
+        raise ConfigError("--url: expected https://host/path without user or password, of printable ASCII characters.")
+
+
 def _inputs(builds: Sequence[Build], request: ReleaseRequest, previous: Previous | None) -> str:
     """blake2b-128 of all that decides the release's bytes, environment aside."""
     told = {
         "code": __version__,
         "builds": [build.digest for build in builds],
-        "name": request.name,
-        "version": request.version,
+        **_told(request),
         "recipes": request.recipes,
         "previous": None if previous is None else previous.digest,
     }
@@ -171,9 +195,7 @@ def _decide(
 
 def _install(root: Path, out: Path) -> None:
     """Makes every name durable, then puts the folder in its place in one rename."""
-    for folder in sorted(path for path in root.rglob("*") if path.is_dir()):
-        sync_directory(folder)
-    sync_directory(root)
+    settle_folders(root)
     with writing_to(out):
         root.rename(out)
         sync_directory(out.parent)

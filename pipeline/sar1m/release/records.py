@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -49,7 +50,8 @@ class ReleaseFacts:
     sample, SAMPLE_COLUMNS in store order (split by split); rejected: REJECTED_COLUMNS. counts: candidates, accepted,
     rejected, failed, paired, unpaired, recipes. normalisation, audit, summary: what stats/normalisation.json,
     leakage_audit.json and stats/summary.json hold. years: of acquisition, ascending. previous: the version this one
-    follows, None for a first one. changes: samples added, removed, changed, moved since then.
+    follows, None for a first one. changes: samples added, removed, changed, moved since then. published, url: the day
+    and the address of publication as whoever makes the release gives them, None where they do not.
     """
 
     root: Path
@@ -65,6 +67,8 @@ class ReleaseFacts:
     years: tuple[int, ...]
     previous: str | None
     changes: Mapping[str, int]
+    published: date | None = None
+    url: str | None = None
 
     @property
     def title(self) -> str:

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from sar1m.errors import StoreError
-from sar1m.io.durable import sync_directory
 from sar1m.io.manifest import Fault
 from sar1m.release.remote import MissingError, Place
-from sar1m.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
+from sar1m.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS
 
-PARTIAL_FILE: Final = "PARTIAL_DOWNLOAD.json"
 MAX_SEAL_BYTES: Final = 256 * 2**20
 _LINE = re.compile(r"([0-9a-f]{64})  (\S[^\0\n\\]*)")
 
@@ -37,14 +33,16 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Seal:
-    """files: what each file of the release must be. marker_file: the name of the marker that was found. faults: what
-    is wrong with marker and manifest themselves."""
+    """files: what each file of the release, or of this part of it, must be. left_out: files of the release that a part
+    does without. marker_file: the name of the marker that was found. faults: what is wrong with marker and manifest
+    themselves."""
 
     marker_file: str
     marker: Mapping[str, Any]
     marker_bytes: bytes
     manifest_bytes: bytes
     files: Mapping[str, Expected]
+    left_out: frozenset[str] = frozenset()
     faults: tuple[Fault, ...] = field(default=())
 
     @property
@@ -56,6 +54,21 @@ class Seal:
     def version(self) -> str:
         """The release's version; ? where the marker does not say."""
         return str(self.marker.get("version", "?"))
+
+    @property
+    def part(self) -> str:
+        """Which part of a release this is, in words; nothing for a whole one."""
+        if self.marker_file != PARTIAL_FILE:
+            return ""
+        held = [f"{share} of {split}" for split in SPLITS if (share := self._share(f"{DATA_DIR}/{split}.zarr/"))]
+        total = len(self.files) + len(self.left_out)
+        return f"a part of it, {len(self.files):,} of {total:,} files: {', '.join(held) or 'no images'}"
+
+    def _share(self, group: str) -> str:
+        """How much of a group is there: all, some, or nothing said."""
+        if not any(name.startswith(group) for name in self.files):
+            return ""
+        return "some" if any(name.startswith(group) for name in self.left_out) else "all"
 
     @property
     def own_files(self) -> frozenset[str]:
@@ -99,6 +112,7 @@ def read_seal(place: Place) -> Seal:
         marker_bytes=marker_bytes,
         manifest_bytes=manifest_bytes,
         files=files,
+        left_out=frozenset(entries.keys() - files.keys()),
         faults=tuple(faults),
     )
 
@@ -109,13 +123,6 @@ def require_whole_seal(place: Place) -> Seal:
     for fault in seal.faults:
         raise StoreError(f"{place.location}/{fault.path}: {fault.found}. Check the release with `sar1m verify`.")
     return seal
-
-
-def settle_folders(root: Path) -> None:
-    """Makes every name below root durable, those of new folders in their parents included: what comes before a marker
-    is put where it vouches for all of them."""
-    for folder, _folders, _files in os.walk(root):
-        sync_directory(Path(folder))
 
 
 def parse_marker(content: bytes) -> dict[str, Any]:

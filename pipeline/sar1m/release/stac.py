@@ -2,7 +2,8 @@
 
 An item is a sample. Its assets `sar` and `optical` point at the array in the Zarr group of its split, by a path
 relative to both files; `sar1m:index` is the sample's position on the array's first dimension. STAC has no term for a
-slice of an array, and one asset a chunk would name byte ranges inside shards, which no client opens.
+slice of an array, and one asset a chunk would name byte ranges inside shards, which no client opens. A property that an
+item lacks is null in its row of items.parquet: a column has no other way to say it.
 Specifications: https://github.com/radiantearth/stac-spec, v1.1.0; https://github.com/stac-utils/stac-geoparquet.
 """
 
@@ -69,12 +70,12 @@ def stac_files(facts: ReleaseFacts) -> dict[str, bytes]:
 def collection(facts: ReleaseFacts) -> Node:
     """The collection as JSON. Its licence is `other` where every source keeps its own."""
     extent, terms, summary = extent_of(facts), release_terms(facts.licences), facts.summary
-    times = _times(facts.samples)
+    times, bands = _times(facts.samples), _bands(facts.summary)
     told = None if extent.first is None or extent.last is None else [rfc3339(extent.first), rfc3339(extent.last)]
     return {
         "type": "Collection",
         "stac_version": STAC_VERSION,
-        "stac_extensions": [EO],
+        "stac_extensions": [EO] if _has_eo(bands) else [],
         "id": facts.name,
         "title": facts.title,
         "description": description(facts),
@@ -95,9 +96,10 @@ def collection(facts: ReleaseFacts) -> Node:
         "links": [
             {"rel": "license", "href": f"./{LICENCE_FILE}", "type": "text/plain"},
             {"rel": "describedby", "href": f"./{CROISSANT_FILE}", "type": "application/ld+json"},
+            *([] if facts.url is None else [{"rel": "about", "href": facts.url}]),
         ],
         "assets": _collection_assets(summary["by_split"]),
-        "item_assets": {name: _asset(name, bands) for name, bands in _bands(summary).items()},
+        "item_assets": {name: _asset(name, own) for name, own in bands.items()},
     }
 
 
@@ -136,6 +138,10 @@ def _bands(summary: Mapping[str, Any]) -> dict[str, list[Node]]:
     return {"sar": sar, **({"optical": optical} if optical else {})}
 
 
+def _has_eo(bands: Mapping[str, list[Node]]) -> bool:
+    return any(term.startswith("eo:") for band in bands.get("optical", []) for term in band)
+
+
 def _asset(name: str, bands: list[Node]) -> Node:
     return {"type": ZARR_TYPE, "roles": ["data"], "title": f"{name} patch, at sar1m:index of the array", "bands": bands}
 
@@ -144,9 +150,11 @@ def _items_parquet(facts: ReleaseFacts, about: Node) -> bytes:
     times = _times(facts.samples)
     samples = facts.samples[times.notna().to_numpy()].reset_index(drop=True)
     bounds: F64 = np.array(samples["bounds_lonlat"].tolist(), dtype=np.float64).reshape(-1, 4)
+    bands = _bands(facts.summary)
     arrays = {
         **_core(samples, bounds, about),
-        "assets": _assets(samples, _bands(facts.summary)),
+        "stac_extensions": _extensions(samples, bands),
+        "assets": _assets(samples, bands),
         "datetime": pa.Array.from_pandas(times.dropna(), type=pa.timestamp("us", tz="UTC")),
         **_platform(samples),
         **_projection(samples, facts.summary["patch_px"]),
@@ -189,7 +197,6 @@ def _core(samples: pd.DataFrame, bounds: F64, about: Node) -> dict[str, pa.Array
     return {
         "type": _repeated("Feature", count),
         "stac_version": _repeated(STAC_VERSION, count),
-        "stac_extensions": _extensions(samples),
         "id": pa.array(samples["sample_id"].tolist(), type=pa.string()),
         "geometry": pa.array(shapely.to_wkb(shapely.box(*bounds.T)), type=pa.binary()),
         "bbox": boxes,
@@ -198,11 +205,12 @@ def _core(samples: pd.DataFrame, bounds: F64, about: Node) -> dict[str, pa.Array
     }
 
 
-def _extensions(samples: pd.DataFrame) -> pa.Array:
+def _extensions(samples: pd.DataFrame, bands: Mapping[str, list[Node]]) -> pa.Array:
     """Of each item those whose fields it has."""
+    paired = _is_paired(samples)
     has: list[tuple[str, Bool]] = [
         (PROJECTION, np.ones(len(samples), dtype=np.bool_)),
-        (EO, _is_paired(samples)),
+        (EO, paired if _has_eo(bands) else paired & np.isfinite(floats(samples, "cloud_frac"))),
         (SAR, np.array([name is not None for name, _ in _products(samples)], dtype=np.bool_)),
         (SAT, (_orbit_states(samples).notna() | samples["relative_orbit"].notna()).to_numpy(dtype=np.bool_)),
         (PROCESSING, np.ones(len(samples), dtype=np.bool_)),

@@ -39,11 +39,13 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifySummary:
-    """faults: sorted by name, empty where all is well. files: of the release; read_files, read_bytes, read_chunks: what
-    was compared by digest. listed: whether added files could be seen."""
+    """faults: sorted by name, empty where all is well. part: which part of a release this is, nothing for a whole one.
+    files: of the release or the part; read_files, read_bytes, read_chunks: what was compared by digest. listed: whether
+    added files could be seen."""
 
     location: str
     title: str
+    part: str
     files: int
     read_files: int
     read_bytes: int
@@ -74,6 +76,7 @@ def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None
     return VerifySummary(
         location=place.location,
         title=seal.title,
+        part=seal.part,
         files=len(seal.files),
         read_files=len(chosen),
         read_bytes=sum(sound[name].size or 0 for name in chosen),

@@ -75,7 +75,8 @@ def parse_version(text: str) -> Version:
 
 
 def read_previous(root: Path) -> Previous:
-    """A former release, as far as the next one needs it. Raises StoreError where it is no whole release."""
+    """A former release, as far as the next one needs it: its tables, which every part of it holds too. Raises
+    StoreError where it is no release or they are damaged."""
     seal = require_whole_seal(open_place(root))
     lock, samples = _sealed_table(root, seal, LOCK_FILE), _sealed_table(root, seal, SAMPLES_FILE)
     tombstones = pd.DataFrame({column.name: [] for column in TOMBSTONE_COLUMNS})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,9 +40,10 @@ class Vectors:
     kind: list[str]
 
 
-def outcome_bars(contents: Contents) -> list[Bar]:
-    """What became of the candidates: kept with and without optical partner, each reason, failures."""
-    counts, summary = contents.summary["counts"], contents.summary
+def outcome_bars(summary: Mapping[str, Any]) -> list[Bar]:
+    """What became of the candidates: kept with and without optical partner, each reason, failures. summary: as
+    stats/summary.json holds it."""
+    counts = summary["counts"]
     rows = [("kept, with optical partner", "accepted", counts["paired"])]
     rows += [(f"kept alone: {reason_words(why)}", "alone", n) for why, n in _by_size(summary["unpaired_by_reason"])]
     rows += [(f"rejected: {reason_words(why)}", "rejected", n) for why, n in _by_size(summary["rejected_by_reason"])]

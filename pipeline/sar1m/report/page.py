@@ -57,13 +57,13 @@ def render_report(store: Path) -> str:
     stretch = release_stretch(contents.normalisation, contents.summary)
     positions, shown = load_samples(contents, stretch)
     coverage = coverage_map(contents, positions)
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(_asset),
+        loader=jinja2.FunctionLoader(asset),
     )
     environment.filters["human"] = human_or_missing
     return environment.get_template(
@@ -81,7 +81,7 @@ def render_report(store: Path) -> str:
         shown=shown,
         browser=browser_json(shown, coverage.x, coverage.y),
         stretch=stretch_words(stretch, contents.summary["polarisations"]),
-        outcomes=outcome_bars(contents),
+        outcomes=outcome_bars(contents.summary),
         rejected=rejected_groups(contents.rejected),
         failed=_failed_rows(contents.failed),
         metrics=metric_figures(contents),
@@ -181,7 +181,8 @@ def _failed_rows(failed: pd.DataFrame) -> list[tuple[str, ...]]:
     return [(str(r.item), human(r.patches), str(r.error), str(r.cause)) for r in first.itertuples()]
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a file beside this module: style sheet, script or template."""
     return files("sar1m.report").joinpath(name).read_text(encoding="utf-8")
 
 

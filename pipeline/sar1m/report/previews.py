@@ -29,6 +29,7 @@ REFLECTANCE_GAMMA = 1.6  # lifts forest and water, which are dark beside a bare 
 RGB_BANDS = ("B04", "B03", "B02")
 
 Limits = tuple[float, float]
+Picture = tuple[U8, Bool]  # colours, and where there are data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,27 +129,36 @@ def png_data_uri(rgb: U8, valid: Bool) -> str:
 
 
 class PreviewReader:
-    """Opens the groups of a store once and renders samples of them."""
+    """Opens the groups of a store once and renders samples of them, at most longest_px high and wide."""
 
-    def __init__(self, store: Path, stretch: Stretch) -> None:
-        self._store, self._stretch = store, stretch
+    def __init__(self, store: Path, stretch: Stretch, longest_px: int = PREVIEW_PX) -> None:
+        self._store, self._stretch, self._longest_px = store, stretch, longest_px
         self._groups: dict[str, zarr.Group] = {}
 
     def preview(self, row: Mapping[str, Any]) -> Preview:
         """Pictures of one row of samples.parquet. Raises StoreError where the pixels are missing from the store."""
+        sar, optical = self.pictures(row)
+        return Preview(sar=png_data_uri(*sar), optical=None if optical is None else png_data_uri(*optical))
+
+    def pictures(self, row: Mapping[str, Any]) -> tuple[Picture, Picture | None]:
+        """Of SAR and optical: colours (H, W, 3) and (H, W) where there are data. Optical None where unpaired. Raises
+        StoreError where the pixels are missing from the store."""
         split = str(row["split"])
         if split not in self._groups:
             self._groups[split] = _open(self._store, split)
         group = self._groups[split]
         sar_db = _pixels(group, "sar", row, nodata_column="sar_nodata_frac")
-        if max(sar_db.shape[1:]) > PREVIEW_PX:
-            linear = _shrunk((10.0 ** (sar_db / 10)).astype(np.float32))  # never averaged in decibels
+        if max(sar_db.shape[1:]) > self._longest_px:
+            linear = self._shrunk((10.0 ** (sar_db / 10)).astype(np.float32))  # never averaged in decibels
             sar_db = 10 * np.log10(linear)
-        sar = png_data_uri(*sar_picture(sar_db, self._stretch))
+        sar = sar_picture(sar_db, self._stretch)
         if not row["paired"]:
-            return Preview(sar=sar, optical=None)
-        optical = _shrunk(_pixels(group, "optical", row, nodata_column="optical_nodata_frac"))
-        return Preview(sar=sar, optical=png_data_uri(*optical_picture(optical, row["bands"], self._stretch)))
+            return sar, None
+        optical = self._shrunk(_pixels(group, "optical", row, nodata_column="optical_nodata_frac"))
+        return sar, optical_picture(optical, row["bands"], self._stretch)
+
+    def _shrunk(self, image: F32) -> F32:
+        return block_mean(image, -(-max(image.shape[1:]) // self._longest_px))
 
 
 def _open(store: Path, split: str) -> zarr.Group:
@@ -175,10 +185,6 @@ def _pixels(group: zarr.Group, name: str, row: Mapping[str, Any], *, nodata_colu
         )
     scale, offset = (float(array.attrs[key]) for key in ("scale_factor", "add_offset"))  # type: ignore[arg-type]
     return np.where(dn == 0, np.nan, offset + scale * dn.astype(np.float64)).astype(np.float32)
-
-
-def _shrunk(image: F32) -> F32:
-    return block_mean(image, -(-max(image.shape[1:]) // PREVIEW_PX))
 
 
 def _stretched(values: npt.NDArray[np.float32], limits: Limits, gamma: float = 1.0) -> U8:

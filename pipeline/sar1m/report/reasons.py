@@ -26,6 +26,9 @@ REASON_WORDS: Final = MappingProxyType(
         "water_patch_share": "more water patches than their quota",
         "unpaired_share": "more patches without partner than their quota",
         "split_buffer": "in the gap between splits",
+        "same_in_other_build": "the same pixels in another build",
+        "superseded_by_other_build": "newer pixels of the same sample in another build",
+        "recipe_only": "optical pixels stay with their provider; a recipe makes them",
     }
 )
 

@@ -90,13 +90,26 @@ def outline_path(window: MapWindow, *, thinned_px: float, least_px: float) -> st
     thinned_px: how far a thinned line may lie from the true one; islands under least_px squared are left out.
     """
     beyond = 0.02 * (window.lon_1 - window.lon_0)  # so that the cut edge runs outside the picture
-    box = (window.lon_0 - beyond, window.lat_0 - beyond, window.lon_1 + beyond, window.lat_1 + beyond)
-    tolerance = thinned_px / window.px_per_degree
-    least = (least_px / window.px_per_degree) ** 2
     return "".join(
         line_path(zip(_x(window, ring), window.y(ring[:, 1]).tolist(), strict=True), closed=True)
-        for ring in _rings(box, tolerance, least)
+        for ring in outline_rings(window, beyond_deg=beyond, thinned_px=thinned_px, least_px=least_px)
     )
+
+
+def outline_rings(
+    window: MapWindow, *, beyond_deg: float, thinned_px: float, least_px: float
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Rings (n, 2) of longitudes and latitudes of the countries in the window and beyond_deg around it; longitudes run
+    on over 180 as the window's do. thinned_px, least_px: as outline_path takes them."""
+    box = (
+        window.lon_0 - beyond_deg,
+        window.lat_0 - beyond_deg,
+        window.lon_1 + beyond_deg,
+        window.lat_1 + beyond_deg,
+    )
+    tolerance = thinned_px / window.px_per_degree
+    least = (least_px / window.px_per_degree) ** 2
+    yield from _rings(box, tolerance, least)
 
 
 def graticule_step_deg(span_deg: float) -> float:

@@ -19,7 +19,15 @@ import pandas as pd
 from sar1m.config import BuildConfig
 from sar1m.errors import StoreError
 from sar1m.io.chunks import shard_pieces
-from sar1m.io.durable import FileDigest, digest_file, remove_tree, sync_directory, write_durably, writing_to
+from sar1m.io.durable import (
+    FileDigest,
+    digest_file,
+    remove_tree,
+    settle_folders,
+    sync_directory,
+    write_durably,
+    writing_to,
+)
 from sar1m.io.manifest import payload_files, write_manifest
 from sar1m.io.staging import read_chunk
 from sar1m.io.store import ImageArray, group_files, shard_path
@@ -173,6 +181,7 @@ def seal(packed: Path, known: Mapping[Path, FileDigest], facts: Mapping[str, Any
     """Digests what is packed and marks the folder as ready to be installed. known: digests taken while writing."""
     digests = {name: known.get(packed / name) or digest_file(packed / name) for name in payload_files(packed)}
     ready = {"facts": dict(facts), "files": {name: [d.sha256, d.size] for name, d in digests.items()}}
+    settle_folders(packed)
     write_durably(_ready_path(packed), [json.dumps(ready, sort_keys=True).encode()])
 
 

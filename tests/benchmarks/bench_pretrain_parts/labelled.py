@@ -54,7 +54,7 @@ def read_labelled(folder: Path, cells: int) -> dict[str, Labelled]:
     """All splits. Samples of val and test whose simulated cell has a part in train are left out: cells are held out
     whole. What covers the ground is simulated anew, some 0.6 s a cell, and kept beside the store."""
     table = pd.read_parquet(folder / "samples.parquet")
-    maps = _maps(folder, cells, table)
+    maps = maps_of(folder, cells, table)
     trained = set(table.cell[table.split == "train"])
     return {split: _read_split(folder, split, table, maps, trained) for split in SPLITS}
 
@@ -73,7 +73,7 @@ def _read_split(
     return Labelled(sar_db=sar_db, fractions=shares.mean(dim=(2, 3)).double(), cells=by_cell.argmax(dim=1))
 
 
-def _maps(folder: Path, cells: int, table: pd.DataFrame) -> dict[str, np.ndarray]:
+def maps_of(folder: Path, cells: int, table: pd.DataFrame) -> dict[str, np.ndarray]:
     """(256, 256) uint8 class numbers by name of the patch. Raises RuntimeError where they are not the store's."""
     kept = folder.with_name(f"{folder.name}-land-cover.npz")
     if not kept.is_file():

@@ -32,22 +32,6 @@ from servers.base import wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
 
 
-@pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    return write_store(tmp_path_factory.mktemp("remote-store"), seed=1)
-
-
-@pytest.fixture
-def served(store):
-    with folder_server(store) as server:
-        yield server
-
-
-@pytest.fixture
-def config(tmp_path):
-    return CacheConfig(root=tmp_path / "cache", max_bytes=2**29, in_flight=4, timeout_s=5.0, retries=2)
-
-
 def test_any_range_has_the_files_bytes_and_no_byte_is_fetched_twice(store, served, config):
     objects = opened(served, config)
     check_random_ranges(objects, store)

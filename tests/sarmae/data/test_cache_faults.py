@@ -13,29 +13,12 @@ from remote_stores import BIG, SIZES, SMALL, check_random_ranges, opened, segmen
 
 from sar1m.errors import StoreError
 from sar1m.schema import MARKER_FILE
-from sarmae.data.cache import CacheConfig
 from sarmae.data.cache_segment import SEGMENT_BYTES
 from sarmae.data.objects import ByteRange, open_objects
 from servers.base import Reply, Server, wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
 
 CANARY = "hunter2canary"
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    return write_store(tmp_path_factory.mktemp("remote-store"), seed=1)
-
-
-@pytest.fixture
-def served(store):
-    with folder_server(store) as server:
-        yield server
-
-
-@pytest.fixture
-def config(tmp_path):
-    return CacheConfig(root=tmp_path / "cache", max_bytes=2**29, in_flight=4, timeout_s=5.0, retries=2)
 
 
 def first_times(count, fault):

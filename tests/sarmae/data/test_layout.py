@@ -89,7 +89,7 @@ def test_a_shard_that_is_missing_is_named_when_the_store_is_opened(tmp_path, arr
     with pytest.raises(StoreError, match=f"{array}/c/{sample}/0/0/0: missing"):
         opened(tmp_path)
     small_stores.seal(tmp_path)
-    with pytest.raises(StoreError, match=f"{array}/c/{sample}/0/0/0: this shard is missing from the store's manifest"):
+    with pytest.raises(StoreError, match=f"{array}/c/{sample}/0/0/0: no such file in the store's manifest"):
         opened(tmp_path)
 
 

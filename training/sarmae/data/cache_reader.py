@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from sar1m.errors import ConfigError, StoreError
-from sar1m.schema import MARKER_FILE, RELEASE_MARKER_FILE
+from sar1m.schema import MARKER_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
 from sarmae.data.cache import CacheConfig, CacheFolder, using_cache
 from sarmae.data.cache_remote import Origin, checked_location
 from sarmae.data.cache_segment import HEAD_BYTES, PAGE_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX, Place, Segment
@@ -69,7 +69,7 @@ class CachedObjects:
                 raise StoreError(f"{self.location}/{name}: {size} bytes; at most {max_bytes} are expected of it.")
             return self.read_range(name, 0, size) if size else b""
         content = self._origin.read(checked_name(name), max_bytes=max_bytes)
-        if name in (MARKER_FILE, RELEASE_MARKER_FILE):
+        if name in (MARKER_FILE, RELEASE_MARKER_FILE, PARTIAL_FILE):
             with self._lock:
                 self._marker = self._marker or content
         return content
@@ -140,13 +140,15 @@ class CachedObjects:
             ) from None
 
     def _read_marker(self) -> bytes:
-        """Of a build, else of a release."""
+        """Of a build, else of a release, else of a part of one."""
         try:
             return self.read(MARKER_FILE, max_bytes=_MAX_MARKER_BYTES)
         except StoreError:
-            if self.size(MARKER_FILE) is not None or self.size(RELEASE_MARKER_FILE) is None:
+            there = (name for name in (MARKER_FILE, RELEASE_MARKER_FILE, PARTIAL_FILE) if self.size(name) is not None)
+            name = next(there, MARKER_FILE)
+            if name == MARKER_FILE:
                 raise
-        return self.read(RELEASE_MARKER_FILE, max_bytes=_MAX_MARKER_BYTES)
+        return self.read(name, max_bytes=_MAX_MARKER_BYTES)
 
     @cached_property
     def _store_folder(self) -> Path:

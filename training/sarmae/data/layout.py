@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from sar1m.errors import StoreError
-from sar1m.schema import DATA_DIR, SPLITS
+from sar1m.schema import DATA_DIR, PARTIAL_FILE, SPLITS
 from sarmae.data.codecs import CRC_BYTES, most_chunk_bytes
 from sarmae.data.objects import Objects
 from sarmae.data.records import ImageSpec, SplitIndex
@@ -51,9 +51,9 @@ def open_split(objects: Objects, split: str) -> SplitIndex:
         land_cover=land_cover,
         land_cover_names=land_cover_names,
     )
-    _check_shards(objects, index, sar, np.arange(samples))
+    _check_shards(sealed, index, sar, np.arange(samples))
     if optical is not None:
-        _check_shards(objects, index, optical, np.flatnonzero(paired))
+        _check_shards(sealed, index, optical, np.flatnonzero(paired))
     return index
 
 
@@ -85,6 +85,11 @@ def _check_split(sealed: Sealed, split: str) -> None:
     there = _splits(sealed)
     if split in there:
         return
+    if sealed.leaves_out(f"{group_of(split)}/zarr.json"):
+        raise StoreError(
+            f"{sealed.objects.location}: a part of a release ({PARTIAL_FILE}) without split {split!r}; it holds "
+            f"{', '.join(there) or 'no split'}. Get the rest into the same folder with `sar1m get`."
+        )
     what = "has no samples in" if split in SPLITS else "knows no"
     raise StoreError(f"{sealed.objects.location}: {what} split {split!r}. There are: {', '.join(there) or 'none'}.")
 
@@ -129,15 +134,15 @@ def _enl(sealed: Sealed, group: str, samples: int) -> np.ndarray:
     return read_column(sealed, group, "enl", "float32", samples)
 
 
-def _check_shards(objects: Objects, index: SplitIndex, spec: ImageSpec, stored: np.ndarray) -> None:
+def _check_shards(sealed: Sealed, index: SplitIndex, spec: ImageSpec, stored: np.ndarray) -> None:
     """stored: numbers of the samples that have a chunk of this array."""
     shards, chunks = np.unique(stored // spec.slots, return_counts=True)
     for shard, count in zip(shards.tolist(), chunks.tolist(), strict=True):
         name = shard_name(index.split, spec.name, shard)
-        place = f"{objects.location}/{name}"
+        place, objects = sealed.place(name), sealed.objects
         size = index.files.get(name)
         if size is None:
-            raise StoreError(f"{place}: this shard is missing from the store's manifest. {REMEDY}")
+            raise StoreError(sealed.absent(name))
         least, most = _shard_bytes(spec, count)
         if not least <= size <= most:
             raise StoreError(f"{place}: {size} bytes, expected {least} to {most} for {count} samples. {REMEDY}")

@@ -1,8 +1,9 @@
 """The metadata files of a finished store, each read whole and believed only where its digest holds.
 
-BUILD_COMPLETE.json, of a release RELEASE_COMPLETE.json, carries a digest of itself, the digest of manifest-sha256.txt
-and every file's size; the manifest carries every file's sha256. So one flipped bit in a zarr.json or a small array is
-found before anything is made of it. Shards are too large for that: each of their chunks has its own checksum.
+BUILD_COMPLETE.json, of a release RELEASE_COMPLETE.json, of a part of one PARTIAL_DOWNLOAD.json, carries a digest of
+itself, the digest of manifest-sha256.txt and every file's size; the manifest carries every file's sha256. So one
+flipped bit in a zarr.json or a small array is found before anything is made of it. Shards are too large for that: each
+of their chunks has its own checksum.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sar1m.errors import StoreError
-from sar1m.schema import MANIFEST_FILE, MARKER_FILE, RELEASE_MARKER_FILE, SCHEMA_VERSION
+from sar1m.schema import MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SCHEMA_VERSION
 from sarmae.data.objects import ByteRange, Objects
 
 MAX_MARKER_BYTES = 64 * 2**20  # some 600,000 files: 150 million samples
@@ -29,7 +30,8 @@ _LINE = re.compile(r"([0-9a-f]{64})  (\S[^\0\n]*)")
 
 @dataclass(frozen=True, kw_only=True)
 class Sealed:
-    """Files of a store with the sizes and digests its maker sealed. digest: of the manifest that holds them."""
+    """Files of a store with the sizes and digests its maker sealed. digest: of the manifest that holds them. Of a part
+    of a release, sizes names what is there and sha256 all that the whole one has."""
 
     objects: Objects
     digest: str
@@ -44,7 +46,7 @@ class Sealed:
         """A whole file. StoreError where the store has none, it is larger than max_bytes, or it was changed."""
         size = self.sizes.get(name)
         if size is None or name not in self.sha256:
-            raise StoreError(f"{self.place(name)}: no such file in the store's manifest. {REMEDY}")
+            raise StoreError(self.absent(name))
         if size > max_bytes:
             raise StoreError(f"{self.place(name)}: {size} bytes, at most {max_bytes} expected of such a file. {REMEDY}")
         for _ in range(2):  # of a remote store, a damaged copy may lie in the cache
@@ -53,6 +55,19 @@ class Sealed:
                 return content
             self.objects.forget(ByteRange(name=name, start=0, stop=max(size, 1)))
         raise StoreError(f"{self.place(name)}: damaged: its content differs from its sha256. {REMEDY}")
+
+    def leaves_out(self, name: str) -> bool:
+        """Whether a file is of the release that this is a part of, and not of the part."""
+        return name in self.sha256 and name not in self.sizes
+
+    def absent(self, name: str) -> str:
+        """What to say of a file that sizes does not name."""
+        if self.leaves_out(name):
+            return (
+                f"{self.place(name)}: left out of this copy, which is a part of a release ({PARTIAL_FILE}). Get the "
+                "rest into the same folder with `sar1m get`."
+            )
+        return f"{self.place(name)}: no such file in the store's manifest. {REMEDY}"
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Brings those of the files that the store has into reach at once: of a remote store, in one round trip instead
@@ -104,13 +119,14 @@ def _digests(content: bytes, digest: str, location: str) -> dict[str, str]:
 
 
 def _marker(objects: Objects) -> tuple[str, bytes]:
-    """The marker's name and content: of a build, else of a release."""
+    """The marker's name and content: of a build, else of a release, else of a part of one."""
     try:
         return MARKER_FILE, _unsealed(objects, MARKER_FILE, MAX_MARKER_BYTES)
     except StoreError:
-        if objects.size(RELEASE_MARKER_FILE) is None:
+        name = next((name for name in (RELEASE_MARKER_FILE, PARTIAL_FILE) if objects.size(name) is not None), None)
+        if name is None:
             raise
-    return RELEASE_MARKER_FILE, _unsealed(objects, RELEASE_MARKER_FILE, MAX_MARKER_BYTES)
+    return name, _unsealed(objects, name, MAX_MARKER_BYTES)
 
 
 def _unsealed(objects: Objects, name: str, max_bytes: int) -> bytes:

@@ -112,11 +112,13 @@ class AnalysesConfig(Section):
 
 class StudyConfig(Section):
     """Everything a study asks. pretrain: the base of pretrained arms. processes: arms at a time, one thread each, so
-    that the same study gives the same table bit for bit on a CPU."""
+    that the same study gives the same table bit for bit on a CPU. cache_teachers: features of the arms' teachers are
+    written once, not computed in every step; then pretrain.data.flips = false (see sarmae.config.SarcConfig)."""
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     device: str = "cpu"
+    cache_teachers: bool = True
     processes: int = Field(default=1, ge=1, le=256)
     pretrain: PretrainConfig = PretrainConfig()
     arms: tuple[ArmConfig, ...] = Field(min_length=1)

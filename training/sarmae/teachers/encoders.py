@@ -9,6 +9,7 @@ interpolation if they are coarser.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import torch
@@ -26,6 +27,7 @@ class Transformer(Protocol):
     embed_dim: int
     num_prefix_tokens: int
     patch_embed: Any
+    norm: nn.Module
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to prefix and patch tokens (B, L, T), normalised."""
@@ -38,6 +40,14 @@ class Pyramid(Protocol):
 
     def forward_intermediates(self, images: Tensor, **how: object) -> list[Tensor]:
         """The maps of the levels asked for."""
+
+
+def _whole_patches(images: Tensor, patch_px: int) -> Tensor:
+    """Images scaled, bilinearly, to the nearest multiple of the patch."""
+    side_px = max(1, round(images.shape[-1] / patch_px)) * patch_px
+    if images.shape[-1] == side_px:
+        return images
+    return interpolate(images, size=(side_px, side_px), mode="bilinear", antialias=True)
 
 
 class TokenTrunk(nn.Module):
@@ -54,10 +64,8 @@ class TokenTrunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, T, h, w)."""
-        grid = max(1, round(images.shape[-1] / self._patch_px))
-        side_px = grid * self._patch_px
-        if images.shape[-1] != side_px:
-            images = interpolate(images, size=(side_px, side_px), mode="bilinear", antialias=True)
+        images = _whole_patches(images, self._patch_px)
+        grid = images.shape[-1] // self._patch_px
         tokens = self.transformer.forward_features(images)
         patches = tokens[:, self.transformer.num_prefix_tokens :]
         return patches.transpose(1, 2).view(len(images), self.width, grid, grid)
@@ -95,6 +103,42 @@ class PatchTrunk(nn.Module):
         return nn.functional.conv2d(images, self.weight, stride=TOKEN_PX)
 
 
+class EmbedTrunk(nn.Module):
+    """Patch embedding and last norm of a timm transformer, without a block between and without positions: a linear
+    map of each patch's pixels, standardised. Each vector depends on its own patch alone."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        super().__init__()
+        self.patch_embed, self.norm = transformer.patch_embed, transformer.norm
+        self.width = transformer.embed_dim
+        self._patch_px: int = transformer.patch_embed.patch_size[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, T, h, w)."""
+        images = _whole_patches(images, self._patch_px)
+        grid = images.shape[-1] // self._patch_px
+        tokens: Tensor = self.norm(self.patch_embed(images))
+        return tokens.reshape(len(images), grid, grid, self.width).permute(0, 3, 1, 2)
+
+
+class FirstLayersTrunk(nn.Module):
+    """The first layers of a convolutional network, in their order."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        convolutions = [layer for layer in self.layers.modules() if isinstance(layer, nn.Conv2d)]
+        self.width = convolutions[-1].out_channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, T, h, w)."""
+        features: Tensor = self.layers(images)
+        return features
+
+
+Trunk = TokenTrunk | PyramidTrunk | PatchTrunk | EmbedTrunk | FirstLayersTrunk
+
+
 class FrozenTeacher(nn.Module):
     """A trunk with its normalisation, in eval mode and without gradients. width: T.
 
@@ -106,7 +150,7 @@ class FrozenTeacher(nn.Module):
 
     def __init__(
         self,
-        trunk: TokenTrunk | PyramidTrunk | PatchTrunk,
+        trunk: Trunk,
         *,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],

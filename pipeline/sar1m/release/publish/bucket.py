@@ -1,7 +1,9 @@
 """An S3-compatible bucket as the place of a release.
 
 Every object carries the sha256 of what was sent as metadata: by it and the size an interrupted publishing knows what
-need not go again. The check before completion does not believe it: it reads every byte back.
+need not go again. The check before completion does not believe it: it reads every byte back. Files over PART_BYTES go
+in parts; interrupted, such an object is absent and goes again from its beginning, and what parts it left are removed
+before the release is called complete.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import obstore
 from obstore.store import S3Store
 
 from sar1m.errors import ConfigError, StoreError
+from sar1m.release.publish.leftovers import abort_uploads
 from sar1m.release.publish.records import CLAIM_FILE, Closing, Outgoing
 from sar1m.release.remote import MissingError, ObjectPlace, UnreachableError, checked_location, connect, naming
 from sar1m.release.sealed import MAX_SEAL_BYTES
 from sar1m.release.verify import digest_pieces
 
 _DIGEST: Final = "sha256"  # name of the metadata
-_PART_BYTES: Final = 16 * 2**20
+PART_BYTES: Final = 16 * 2**20
 _AT_ONCE: Final = 4  # files; and parts of each
 
 
@@ -80,11 +83,14 @@ class BucketTarget:
                 step()
         return wrong
 
-    def complete(self, closing: Closing) -> None:
+    def complete(self, closing: Closing) -> str:
         """See Target."""
+        large = closing.large_names(PART_BYTES)
+        said = abort_uploads(self.location, large) if large else ""
         self._put(closing.marker)
         with naming(f"{self.location}/{CLAIM_FILE}"):
             obstore.delete(self._client, CLAIM_FILE)
+        return said
 
     def _put(self, file: Outgoing) -> None:
         with naming(f"{self.location}/{file.name}"):
@@ -93,7 +99,7 @@ class BucketTarget:
                 file.name,
                 file.path,
                 attributes={_DIGEST: file.sha256},
-                chunk_size=_PART_BYTES,
+                chunk_size=PART_BYTES,
                 max_concurrency=_AT_ONCE,
             )
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sar1m.errors import OutputError
-from sar1m.io.durable import PARTIAL_SUFFIX, digest_file, remove_tree, write_durably, writing_to
+from sar1m.io.durable import PARTIAL_SUFFIX, digest_file, remove_tree, settle_folders, write_durably, writing_to
 from sar1m.io.staging import remove_partials
 from sar1m.release.publish.records import CLAIM_FILE, Closing, Outgoing
 from sar1m.release.remote import PIECE_BYTES, LocalPlace
-from sar1m.release.sealed import MAX_SEAL_BYTES, settle_folders
+from sar1m.release.sealed import MAX_SEAL_BYTES
 
 
 class FolderTarget:
@@ -73,11 +73,12 @@ class FolderTarget:
             step()
         return wrong
 
-    def complete(self, closing: Closing) -> None:
+    def complete(self, closing: Closing) -> str:
         """See Target."""
         settle_folders(self._root)
         write_durably(self._root / closing.marker.name, _pieces(closing.marker.path))
         remove_tree(self._root / CLAIM_FILE)
+        return ""
 
     def _holds(self, file: Outgoing) -> bool:
         path = self._root / file.name

@@ -111,7 +111,7 @@ class HubTarget:
             step()
         return [file.name for file in files if not _is_right(file, tree)]
 
-    def complete(self, closing: Closing) -> None:
+    def complete(self, closing: Closing) -> str:
         """See Target."""
         there = self._tree()
         operations: list[Any] = []
@@ -125,6 +125,7 @@ class HubTarget:
         if closing.tag not in self.tags():
             with naming(self.location):
                 self._api.create_tag(self._repository, tag=closing.tag, revision=self._head, repo_type="dataset")
+        return ""
 
     def _refs(self) -> Any:  # noqa: ANN401 - huggingface_hub's GitRefs; None where there is no repository
         try:

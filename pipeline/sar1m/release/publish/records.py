@@ -47,10 +47,16 @@ class PublishSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Closing:
-    """What makes a release complete at its target. tag: v1.0.0, where the target knows tags."""
+    """What makes a release complete at its target. tag: v1.0.0, where the target knows tags. files: all that is there
+    whole."""
 
     marker: Outgoing
     tag: str
+    files: tuple[Outgoing, ...]
+
+    def large_names(self, part_bytes: int) -> tuple[str, ...]:
+        """Names of files of more than so many bytes."""
+        return tuple(file.name for file in self.files if file.size > part_bytes)
 
 
 class Target(Protocol):
@@ -86,8 +92,9 @@ class Target(Protocol):
     def differing(self, files: Sequence[Outgoing], step: Callable[[], None]) -> list[str]:
         """Which of files are missing there or have other bytes: the check before a release is called complete."""
 
-    def complete(self, closing: Closing) -> None:
-        """Puts the marker, takes the claim away, sets the tag. May be called again."""
+    def complete(self, closing: Closing) -> str:
+        """Puts the marker, takes the claim away, sets the tag. May be called again. Returns what a user should know,
+        empty where there is nothing."""
 
 
 def claim_of(seal: Seal) -> bytes:

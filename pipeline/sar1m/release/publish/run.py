@@ -51,7 +51,7 @@ def publish(release: Path, target: str, options: PublishOptions, watch: Watch) -
     there = place.names()
     if _is_complete(place, there, seal):
         if not options.dry_run:
-            place.complete(_closing(release, seal))
+            _complete(place, release, seal, files, watch)
         return _summary(place, seal, (), kept=len(files), options=options)
     stale = _require_free(place, there, seal, files)
     held = place.holding(files) if CLAIM_FILE in there or stale else set()
@@ -60,7 +60,7 @@ def publish(release: Path, target: str, options: PublishOptions, watch: Watch) -
         place.claim(claim_of(seal), stale)
         _send(place, files, missing, watch)
         _require_nothing_else(place, files)
-        place.complete(_closing(release, seal))
+        _complete(place, release, seal, files, watch)
     return _summary(place, seal, missing, kept=len(held), options=options)
 
 
@@ -97,8 +97,11 @@ def _local(release: Path, name: str) -> Outgoing:
     return Outgoing(name=name, path=release / name, sha256=digest.sha256, size=digest.size)
 
 
-def _closing(release: Path, seal: Seal) -> Closing:
-    return Closing(marker=_local(release, RELEASE_MARKER_FILE), tag=f"v{seal.version}")
+def _complete(place: Target, release: Path, seal: Seal, files: Sequence[Outgoing], watch: Watch) -> None:
+    marker = _local(release, RELEASE_MARKER_FILE)
+    said = place.complete(Closing(marker=marker, tag=f"v{seal.version}", files=tuple(files)))
+    if said:
+        watch.note(said)
 
 
 def _is_complete(place: Target, there: set[str], seal: Seal) -> bool:

@@ -1,0 +1,91 @@
+"""The labelled images of the ablation: a simulated store, masks of its truth, ships, and real sets where they are.
+
+A set that is there whole is taken as it is; each is written aside and put in place by a rename.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from bench_pretrain_parts.labelled import build_store, maps_of
+
+from sar1m.simulate.materials import LAND_COVER_NAMES
+from sarmae.data.opening import Opening, open_store
+from sarmae.data.reading import read_samples
+from sarmae.data.transforms import Dequantise
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))  # the simulated sets of the tests
+
+from simulated_sets import write_ship_scenes, write_tif  # noqa: E402
+
+SHARED = ROOT.parent / "shared/data"
+CELLS = 120
+MASK_PX = 128
+MASKS = {"train": 320, "val": 64, "test": 240}
+SHIPS = 180
+
+FIT = {"epochs": 12, "batch": 16, "lr": 2e-3, "freeze": True}
+
+
+def write_sets(work: Path) -> None:
+    """Everything simulated, below work."""
+    store = work / f"simulated-{CELLS}"
+    build_store(store, CELLS)
+    _once(work / "land-cover", lambda folder: _write_masks(store, folder))
+    _once(work / "ships", lambda folder: write_ship_scenes(folder, scenes=SHIPS, side_px=128))
+
+
+def real_tasks() -> list[dict[str, Any]]:
+    """Tasks on the real images that are at hand; none where the folder is absent."""
+    found = []
+    if (SHARED / "aircraft_chips").is_dir():
+        dataset = {"kind": "folders", "path": str(SHARED / "aircraft_chips"), "image_px": 128}
+        asked = {"protocols": ["knn", "linear"], "shots": [5, 40], "label_shares": [0.1, 0.3]}
+        found.append({"name": "aircraft types (real, SAR-ACD)", "kind": "classification", "dataset": dataset, **asked})
+    if (SHARED / "flood_chips").is_dir():
+        dataset = {"kind": "masks", "path": str(SHARED / "flood_chips"), "image_px": 128, "test_share": 0.4}
+        dataset |= {"val_share": 0.0}
+        found.append({"name": "flood water (real)", "kind": "segmentation", "dataset": dataset, "fit": FIT})
+    if (SHARED / "s1s2_rtc_pairs").is_dir():
+        dataset = {"kind": "masks", "path": str(SHARED / "s1s2_rtc_pairs"), "image_px": 112, "test_share": 0.34}
+        dataset |= {"val_share": 0.0}
+        found.append({"name": "land cover (real, three sites)", "kind": "segmentation", "dataset": dataset, "fit": FIT})
+    return found
+
+
+def _once(folder: Path, write: Callable[[Path], object]) -> None:
+    if folder.is_dir():
+        return
+    aside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    write(aside)
+    aside.rename(folder)
+
+
+def _write_masks(store: Path, folder: Path) -> None:
+    """Centres of the store's images in dB with what covers the ground, in the store's own splits."""
+    table = pd.read_parquet(store / "samples.parquet")
+    maps = maps_of(store, CELLS, table)
+    positions = {number: position for position, (number, _) in enumerate(LAND_COVER_NAMES)}
+    for split, most in MASKS.items():
+        rows = table[table.split == split].sort_values(["shard", "index"])
+        chosen = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)  # spread over all places
+        opened = open_store(str(store), Opening(split=split, optical=False))
+        sar_db = Dequantise(opened.index.sar, None)(read_samples(opened, chosen)).sar.numpy()
+        for image, patch in zip(sar_db, rows.patch.iloc[chosen], strict=True):
+            margin = (image.shape[-1] - MASK_PX) // 2
+            window = np.s_[..., margin : margin + MASK_PX, margin : margin + MASK_PX]
+            mask = np.vectorize(positions.__getitem__, otypes=[np.uint8])(maps[patch][window])
+            write_tif(folder / split / "images" / f"{patch}.tif", image[window], opened.index.sar.labels)
+            write_tif(folder / split / "masks" / f"{patch}.tif", mask[None])
+    names = {str(position): name for position, (_, name) in enumerate(LAND_COVER_NAMES)}
+    (folder / "classes.json").write_text(json.dumps(names, indent=1), encoding="utf-8")

@@ -1,0 +1,169 @@
+"""Whole studies: the same bytes whatever stopped them or how many worked, answers kept, failures told and survived."""
+
+import json
+import os
+import random
+import signal
+import time
+from multiprocessing import get_context
+
+import pytest
+
+from sar1m import settings
+from sar1m.errors import ConfigError
+from sarmae.evaluate.config import StudyConfig
+from sarmae.evaluate.kept import Kept, pretraining
+from sarmae.evaluate.study import run_study
+from simulated_sets import write_target_chips
+from small_runs import SECTIONS, Notes, training_store
+
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    write_target_chips(root / "chips", classes=3, per_class=12, side_px=48)
+    return root, training_store(root / "store")
+
+
+def study_of(place, **changes):
+    root, store = place
+    task = {
+        "name": "targets",
+        "kind": "classification",
+        "dataset": {"kind": "folders", "path": str(root / "chips"), "image_px": 48},
+        "protocols": ["knn", "linear"],
+        "bootstrap": 20,
+    }
+    pretrain = {name: dict(part) for name, part in SECTIONS.items()}
+    pretrain["data"]["stores"] = [str(store.root)]
+    pretrain["train"] |= {"steps": 4, "checkpoint_every": 2}
+    arms = [
+        {"name": "MAE", "set": ["sare.speckle=none", "sarc.teacher=none"]},
+        {"name": "MAE + SARE", "set": ["sare.speckle=gamma", "sarc.teacher=none"]},
+        {"name": "raw statistics", "encoder": "statistics"},
+    ]
+    given = {"name": "small", "seeds": [0, 1], "pretrain": pretrain, "arms": arms, "tasks": [task], **changes}
+    return StudyConfig.model_validate(given)
+
+
+def run_alone(study, folder):
+    """In a process of its own, as the command does it; None where it was killed."""
+    return get_context("spawn").Process(target=run_quietly, args=(study, folder))
+
+
+def run_quietly(study, folder):
+    outcome = run_study(study, folder, Notes())
+    (folder / "outcome.json").write_text(json.dumps([outcome.answered, outcome.asked, list(outcome.failures)]))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    watch = Notes()
+    outcome = run_study(study_of(place, processes=2), folder, watch)
+    assert (outcome.answered, outcome.asked, outcome.failures, outcome.exit_code) == (6, 6, (), 0), watch.notes
+    return folder
+
+
+def test_a_study_answers_every_task_by_every_arm_and_seed(undisturbed):
+    lines = (undisturbed / "scores.csv").read_text().splitlines()
+    assert lines[0] == "task,arm,seed,protocol,setting,metric,value,low,high,tested"
+    found = {tuple(line.split(",")[1:4]) for line in lines[1:]}
+    arms = ("MAE", "MAE + SARE", "raw statistics")
+    assert found == {(arm, seed, way) for arm in arms for seed in "01" for way in ("knn", "linear")}
+    assert "MAE + SARE" in (undisturbed / "summary.md").read_text()
+    assert "MAE + SARE" in (undisturbed / "report.html").read_text()
+
+
+def test_killed_studies_go_on_to_the_same_bytes(place, undisturbed, tmp_path):
+    """Killed three times at random moments, workers left to notice by themselves, then run to its end with one
+    process where the undisturbed one had two."""
+    moments = random.Random(3)
+    study = study_of(place)
+    for _ in range(KILLS):
+        process = run_alone(study, tmp_path)
+        process.start()
+        time.sleep(moments.uniform(4, 14))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    run_quietly(study, tmp_path)
+    assert json.loads((tmp_path / "outcome.json").read_text()) == [6, 6, []]
+    for name in ("scores.csv", "summary.md"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def test_a_second_run_answers_nothing_anew(place, undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("seed-*.json")}
+    outcome = run_study(study_of(place), undisturbed, Notes())
+    assert (outcome.answered, outcome.exit_code) == (6, 0)
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("seed-*.json")} == before
+
+
+def test_an_answer_to_another_question_is_not_taken(place, undisturbed):
+    study = study_of(place)
+    arm, task = study.arms[0], study.tasks[0]
+    assert Kept(study, undisturbed).scores(arm, task, 0)
+    assert Kept(study, undisturbed).scores(arm, task.model_copy(update={"name": "targets "}), 0)
+    other = task.model_copy(update={"bootstrap": 21})
+    assert Kept(study, undisturbed).scores(arm, other, 0) is None
+    longer = study_of(place, pretrain={**study.pretrain.model_dump(), "name": "other"})
+    assert Kept(longer, undisturbed).scores(longer.arms[0], task, 0) is None
+
+
+def test_a_damaged_answer_is_asked_again(place, undisturbed, tmp_path):
+    study = study_of(place)
+    kept = Kept(study, tmp_path)
+    arm, task = study.arms[0], study.tasks[0]
+    kept.keep_scores(arm, task, 0, Kept(study, undisturbed).scores(arm, task, 0))
+    assert kept.scores(arm, task, 0)
+    path = next(tmp_path.rglob("seed-0.json"))
+    path.write_bytes(path.read_bytes()[:-9])
+    assert kept.scores(arm, task, 0) is None
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(place, tmp_path):
+    arms = [
+        {"name": "gone", "encoder": "run:nowhere"},
+        {"name": "raw statistics", "encoder": "statistics"},
+    ]
+    outcome = run_study(study_of(place, arms=arms, seeds=[0]), tmp_path, Notes())
+    assert (outcome.answered, outcome.asked, outcome.exit_code) == (1, 2, 1)
+    (failure,) = outcome.failures
+    assert failure.startswith("gone, seed 0: targets: ")
+    assert "nowhere" in failure
+    assert "nowhere" in (tmp_path / "report.html").read_text()
+
+
+def test_a_wrong_key_of_an_arm_is_told_before_anything_is_computed(place, tmp_path):
+    arms = [{"name": "MAE", "set": ["sare.speckel=gamma"]}]
+    with pytest.raises(ConfigError, match=r"arm 'MAE'.*speckel"):
+        run_study(study_of(place, arms=arms), tmp_path, Notes())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"arms": [{"name": "A b"}, {"name": "a-B"}]}, "same folder"),
+        ({"arms": [{"name": "A", "control": "B"}]}, "is no arm"),
+        ({"arms": [{"name": "A", "encoder": "pixels", "set": ["train.steps=1"]}]}, "exclude each other"),
+        ({"seeds": [1, 1]}, "stands twice"),
+        ({"arms": [{"name": "A", "encoder": "resnet"}]}, "encoder"),
+    ],
+)
+def test_studies_that_cannot_be_are_refused(place, changes, told):
+    with pytest.raises(ValueError, match=told):
+        study_of(place, **changes)
+
+
+def test_a_study_is_written_as_it_was_read(place):
+    study = study_of(place, analyses={"overhead": True})
+    assert settings.parse(StudyConfig, settings.to_toml(study), origin="written") == study
+
+
+def test_seed_and_device_of_a_study_are_those_of_its_runs(place):
+    study = study_of(place)
+    config = pretraining(study, study.arms[1], 7)
+    assert (config.train.seed, config.train.device, config.sare.speckle) == (7, "cpu", "gamma")

@@ -1,0 +1,219 @@
+"""A classification task from end to end: which classifiers are taught what, and which samples they are asked."""
+
+# S samples, K classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sar1m.errors import ConfigError, SourceError
+from sarmae.config import SareConfig
+from sarmae.evaluate.classify.attentive import by_attention
+from sarmae.evaluate.classify.breakdown import parts
+from sarmae.evaluate.classify.finetuned import by_fine_tuning
+from sarmae.evaluate.classify.knn import by_neighbours
+from sarmae.evaluate.classify.lesson import Lesson, Predict
+from sarmae.evaluate.classify.logistic import by_logistic
+from sarmae.evaluate.classify.looks import FewerLooks
+from sarmae.evaluate.classify.measures import Answers, score
+from sarmae.evaluate.classify.source import Source
+from sarmae.evaluate.classify.subsets import share, shots
+from sarmae.evaluate.config import Protocol, TaskConfig
+from sarmae.evaluate.records import Backbone, LabelledChips, Score
+
+I64 = NDArray[np.int64]
+
+CLASSIFIERS: Final[dict[Protocol, Callable[[Lesson], Predict]]] = {
+    "knn": by_neighbours,
+    "linear": by_logistic,
+    "attentive": by_attention,
+    "fine-tune": by_fine_tuning,
+}
+
+
+def classify(
+    backbone: Backbone, task: LabelledChips, asked: TaskConfig, seed: int, device: torch.device
+) -> list[Score]:
+    """Scores of every protocol asked for; none of fine-tuning where the encoder has nothing to learn.
+
+    Of every protocol, in this order: the plain setting (with the recall of each class); where dataset.hold_out is
+    asked, `held-out ATTRIBUTEs` (the same figures) beside `seen ATTRIBUTEs`, the same classifier on the val split,
+    which has also chosen the linear probe's strength; the plain classifier by asked.breakdown; on test images of
+    asked.looks (`ENL 4`); then classifiers of their own for asked.label_shares (`30 % of the labels`) and asked.shots
+    (`10 a class`). Images are encoded once, and once more for each number of looks.
+
+    Deterministic: the same seed gives the same scores bit for bit on a CPU at one thread. Raises ConfigError for a task
+    that cannot be taught or tested or an attribute it has not, SourceError for labels out of range, NonFiniteError
+    where features or losses are not finite.
+    """
+    _check(task, asked)
+    backbone.eval().to(device)
+    session = _Session(backbone, task, asked, seed, device)
+    protocols = [one for one in asked.protocols if one != "fine-tune" or backbone.learns]
+    return [found for protocol in protocols for found in session.scores(protocol)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Speckled:
+    setting: str
+    source: Source
+
+
+class _Session:
+    """One encoder, one task, one seed."""
+
+    def __init__(
+        self, backbone: Backbone, task: LabelledChips, asked: TaskConfig, seed: int, device: torch.device
+    ) -> None:
+        self._task, self._asked, self._seed = task, asked, seed
+        train, val, self._test = (np.flatnonzero(task.splits == split) for split in ("train", "val", "test"))
+        numbers = np.sort(np.concatenate([train, val, self._test]))
+        self._lesson = Lesson(
+            source=Source(backbone, task.images, numbers, device),
+            train=train,
+            val=val,
+            seen=train,
+            labels=task.labels,
+            groups=task.groups,
+            classes=len(task.classes),
+            fit=asked.fit,
+            seed=seed,
+        )
+        self._speckled = tuple(self._with_looks(looks) for looks in asked.looks)
+
+    def scores(self, protocol: Protocol) -> list[Score]:
+        """All rows of one protocol."""
+        plain = self._lesson
+        predict = CLASSIFIERS[protocol](plain)
+        predicted = predict(plain.source, self._test)
+        scores = self._score(protocol, "", self._test, predicted, each=True)
+        if self._asked.dataset.hold_out is not None and len(plain.val):
+            attribute = self._asked.dataset.hold_out.split("=")[0]
+            scores += self._score(protocol, f"held-out {attribute}s", self._test, predicted)
+            scores += self._score(protocol, f"seen {attribute}s", plain.val, predict(plain.source, plain.val))
+        for name in self._asked.breakdown:
+            for setting, numbers in parts(name, self._task.attributes[name], self._test):
+                scores += self._score(protocol, setting, numbers, predicted[np.searchsorted(self._test, numbers)])
+        for speckled in self._speckled:
+            scores += self._score(protocol, speckled.setting, self._test, predict(speckled.source, self._test))
+        for setting, lesson in self._fewer_labels():
+            whole = len(lesson.train) == len(plain.train) and len(lesson.val) == len(plain.val)
+            answers = predicted if whole else CLASSIFIERS[protocol](lesson)(plain.source, self._test)
+            scores += self._score(protocol, setting, self._test, answers)
+        return scores
+
+    def _score(self, protocol: str, setting: str, numbers: I64, predicted: I64, *, each: bool = False) -> list[Score]:
+        return score(
+            Answers(
+                protocol=protocol,
+                setting=setting,
+                classes=self._task.classes,
+                truth=self._task.labels[numbers],
+                predicted=predicted,
+                groups=self._task.groups[numbers],
+                draws=self._asked.bootstrap,
+                seed=self._seed,
+                each=each,
+            )
+        )
+
+    def _with_looks(self, looks: float) -> _Speckled:
+        """The test images at so many looks. The setting tells how many have no more and stay as they are."""
+        taken = _looks_taken(self._task)
+        source = self._lesson.source
+        images = FewerLooks(source.images, taken, looks, self._seed)
+        still = int((taken[self._test] <= looks).sum())
+        some = "all" if still == len(self._test) else f"{still} of {len(self._test)}"
+        note = f" ({some} images as they are)" if still else ""
+        return _Speckled(f"ENL {looks:g}{note}", Source(source.backbone, images, self._test, source.device))
+
+    def _fewer_labels(self) -> Iterator[tuple[str, Lesson]]:
+        """Settings and what is taught in them."""
+        plain = self._lesson
+        for part in self._asked.label_shares:
+            train, val = (
+                share(numbers, plain.labels, plain.groups, part=part, seed=self._seed)
+                for numbers in (plain.train, plain.val)
+            )
+            yield f"{100 * part:g} % of the labels", replace(plain, train=train, val=val)
+        for each in self._asked.shots:
+            train, val = (
+                shots(numbers, plain.labels, plain.groups, each=each, seed=self._seed)
+                for numbers in (plain.train, plain.val)
+            )
+            yield f"{each} a class{self._short_of(each)}", replace(plain, train=train, val=val)
+
+    def _short_of(self, each: int) -> str:
+        """Classes that have fewer labels to teach, all of which are used."""
+        counts = np.bincount(self._lesson.labels[self._lesson.train], minlength=len(self._task.classes))
+        short = [
+            f"{self._task.classes[place]} {counts[place]}" for place in np.flatnonzero((counts > 0) & (counts < each))
+        ]
+        return f" (all there are: {', '.join(short)})" if short else ""
+
+
+def _looks_taken(task: LabelledChips) -> NDArray[np.float64]:
+    """(S,) equivalent looks of the images: attribute `enl`, the trainer's default where it is missing or NaN."""
+    default = SareConfig().default_enl
+    if "enl" not in task.attributes:
+        return np.full(len(task.labels), default)
+    measured = task.attributes["enl"].astype(np.float64)
+    return np.where(np.isfinite(measured) & (measured > 0), measured, default)
+
+
+def _check(task: LabelledChips, asked: TaskConfig) -> None:
+    _check_labels(task)
+    _check_taught(task)
+    missing = [name for name in asked.breakdown if name not in task.attributes]
+    if missing:
+        raise ConfigError(
+            f"task {asked.name!r}: breakdown by {', '.join(missing)}; known of the samples of {task.name} are "
+            f"{', '.join(task.attributes) or 'no attributes'}. Name one of these."
+        )
+    wrong = [value for value in asked.label_shares if not 0 < value <= 1]
+    few = [value for value in (*asked.looks, *asked.shots) if value <= 0]
+    if wrong or few:
+        raise ConfigError(
+            f"task {asked.name!r}: {', '.join(f'{value:g}' for value in (*wrong, *few))}; label_shares above 0 and up "
+            "to 1, looks and shots above 0 expected."
+        )
+    if asked.looks and task.inputs.units != "dB":
+        raise ConfigError(
+            f"task {asked.name!r}: looks are asked of {task.name}, whose images are grey values without a physical "
+            "unit; calibrated backscatter in dB expected. Take `looks` out of the task."
+        )
+
+
+def _check_labels(task: LabelledChips) -> None:
+    out = np.flatnonzero((task.labels < 0) | (task.labels >= len(task.classes)))
+    if len(out):
+        raise SourceError(
+            f"{task.name}: labels of samples {', '.join(str(one) for one in out[:8])}{' ...' if len(out) > 8 else ''} "
+            f"are {sorted(set(task.labels[out].tolist()))[:8]}; 0 to {len(task.classes) - 1} expected."
+        )
+
+
+def _check_taught(task: LabelledChips) -> None:
+    """That there are two classes to learn, samples to test, and nothing tested that was never taught."""
+    taught, tested = (set(task.labels[task.splits == split].tolist()) for split in ("train", "test"))
+    count = int((task.splits == "train").sum())
+    if len(taught) < 2:
+        raise ConfigError(
+            f"{task.name}: the train split has {count} samples of {len(taught)} classes; at least two classes with a "
+            "sample each expected. Add samples, or lower dataset.test_share and dataset.val_share."
+        )
+    if not tested:
+        raise ConfigError(f"{task.name}: the test split is empty; raise dataset.test_share, or give it samples.")
+    unknown = sorted(tested - taught)
+    if unknown:
+        names = ", ".join(task.classes[label] for label in unknown)
+        raise ConfigError(
+            f"{task.name}: {names}: tested, but without any train sample; every tested class must be taught. Merge or "
+            "leave out classes by dataset.classes, or choose another dataset.split_seed or dataset.hold_out."
+        )

@@ -1,0 +1,41 @@
+"""Labelled images as people have them on disk, opened as what a task needs."""
+
+from __future__ import annotations
+
+from sar1m.errors import ConfigError
+from sarmae.evaluate.config import TaskConfig
+from sarmae.evaluate.datasets.coco import open_coco
+from sarmae.evaluate.datasets.folders import open_folders
+from sarmae.evaluate.datasets.masks import open_masks
+from sarmae.evaluate.datasets.store import open_labelled_store
+from sarmae.evaluate.records import BoxedScenes, LabelledChips, LabelledScenes
+
+_KINDS = {
+    "classification": ("folders", "store"),
+    "segmentation": ("masks",),
+    "detection": ("coco",),
+}
+
+
+def open_dataset(task: TaskConfig) -> LabelledChips | LabelledScenes | BoxedScenes:
+    """The task's images and labels: LabelledChips for classification, LabelledScenes for segmentation, BoxedScenes for
+    detection. Reads every image once: near-copies and the train split's mean are in no file.
+
+    Raises ConfigError where the dataset's kind cannot serve the task's or its keys name what is not there, SourceError
+    (StoreError for a store) naming the file that is broken or not what its layout promises.
+    """
+    asked = task.dataset
+    if asked.kind not in _KINDS[task.kind]:
+        raise ConfigError(
+            f"task {task.name!r}: {task.kind} cannot use a dataset of kind {asked.kind!r}; it takes "
+            f"{' or '.join(_KINDS[task.kind])}. Change `kind` of the task or of its dataset."
+        )
+    match asked.kind:
+        case "folders":
+            return open_folders(asked, task.name)
+        case "store":
+            return open_labelled_store(asked, task.name)
+        case "masks":
+            return open_masks(asked, task.name)
+        case _:
+            return open_coco(asked, task.name)

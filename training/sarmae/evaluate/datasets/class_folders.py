@@ -1,0 +1,86 @@
+"""Which pictures lie in which class folder of which split, and what their folders tell of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sar1m.errors import SourceError
+from sarmae.evaluate.datasets.naming import LEFT_OUT
+from sarmae.evaluate.datasets.pictures import pictures_under, split_named
+from sarmae.evaluate.splits import NO_SPLIT
+
+_DEPRESSION: Final = re.compile(r"(\d+)_?DEG(REES)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """A picture file. folders: below the split, without N_DEG. depression_deg: NaN where no folder tells it."""
+
+    path: Path
+    split: str
+    folders: tuple[str, ...]
+    depression_deg: float
+
+
+def find_chips(root: Path, classes: Mapping[str, str]) -> list[Chip]:
+    """Every picture in a class folder, in the order of paths. A folder that holds one folder alone is passed through.
+
+    Raises SourceError where there is no picture, where one lies in no class folder or beside the split folders, and
+    where a class folder that classes does not leave out is empty.
+    """
+    root = _descend(root)
+    splits = {folder: split for folder in _folders(root) if (split := split_named(folder.name))}
+    for folder in _class_folders(root, splits):
+        if classes.get(folder.name) != LEFT_OUT and not pictures_under(folder):
+            raise SourceError(
+                f"{folder}: a class folder without pictures. Add some, remove it, or leave it out by "
+                f'classes = {{"{folder.name}" = ""}}.'
+            )
+    chips = [_chip(root, path, splits) for path in pictures_under(root)]
+    if not chips:
+        raise SourceError(f"{root}: no pictures below it; {root}/CLASS/*.png (.jpg, .tif, .bmp) expected.")
+    return chips
+
+
+def label_keys(chips: Sequence[Chip], classes: Mapping[str, str]) -> list[str]:
+    """The label of each chip: the deepest of its folders that classes mentions, else its top folder."""
+    keys = []
+    for chip in chips:
+        paths = ["/".join(chip.folders[:depth]) for depth in range(len(chip.folders), 0, -1)]
+        keys.append(next((path for path in paths if path in classes), chip.folders[0]))
+    return keys
+
+
+def _chip(root: Path, path: Path, splits: Mapping[Path, str]) -> Chip:
+    parts = path.relative_to(root).parts[:-1]
+    split = splits.get(root / parts[0], NO_SPLIT) if parts else NO_SPLIT
+    below = parts[1:] if split else parts
+    angles = [float(match[1]) for part in below if (match := _DEPRESSION.fullmatch(part))]
+    folders = tuple(part for part in below if not _DEPRESSION.fullmatch(part))
+    if not folders or (splits and not split):
+        layout = "SPLIT/CLASS" if splits else "CLASS"
+        raise SourceError(f"{path}: lies in no class folder; {root}/{layout}/... expected. Move it or remove it.")
+    return Chip(path=path, split=split, folders=folders, depression_deg=angles[0] if angles else np.nan)
+
+
+def _descend(root: Path) -> Path:
+    """The first folder that holds more than one folder without a meaning of its own."""
+    inner = _folders(root)
+    if len(inner) != 1 or split_named(inner[0].name) or any(path.is_file() for path in root.iterdir()):
+        return root
+    return _descend(inner[0])
+
+
+def _class_folders(root: Path, splits: Mapping[Path, str]) -> Iterator[Path]:
+    for folder in [inner for split in splits for inner in _folders(split)] if splits else _folders(root):
+        yield from _folders(folder) if _DEPRESSION.fullmatch(folder.name) else [folder]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

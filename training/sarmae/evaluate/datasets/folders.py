@@ -1,0 +1,175 @@
+"""A folder a class, pictures below: MSTAR, FUSAR-Ship, SAR-ACD and everything laid out like them.
+
+    root/A220/001.jpg                               classes at the top
+    root/TRAIN/17_DEG/BMP2/SN_9563/HB03787.jpg      a split at the top is taken; N_DEG folders are passed through
+    root/Cargo/BulkCarrier/Ship_C01.tiff            the top folder is the class; `classes` may name deeper ones
+
+Grey values are read as they are (8 bit: 0 to 255, 16 bit: as stored), never normalised one image at a time. Images are
+cut to image_px around their middle; smaller ones stand in the middle of a window without data. They are not stretched:
+in MSTAR the size of a chip tells its class.
+"""
+
+# S samples
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sar1m.errors import SourceError
+from sarmae.evaluate.config import DatasetConfig
+from sarmae.evaluate.datasets.class_folders import Chip, find_chips, label_keys
+from sarmae.evaluate.datasets.naming import named_classes, unused
+from sarmae.evaluate.datasets.pictures import (
+    Kept,
+    Pixels,
+    centre_window,
+    drawn,
+    moments,
+    read_grey,
+    root_of,
+    stacked,
+)
+from sarmae.evaluate.near_copies import describe, find_groups
+from sarmae.evaluate.records import Inputs, LabelledChips
+from sarmae.evaluate.splits import Parted, Samples, contradictions, part_samples
+
+_LEAST: Final = 2  # samples of a class: one to teach, one to ask
+
+
+class ChipFiles:
+    """Images of picture files, windows of image_px."""
+
+    def __init__(self, paths: Sequence[Path], image_px: int) -> None:
+        self._paths, self._image_px = tuple(paths), image_px
+        self.whole = Kept(lambda number: read_whole(self._paths[number]))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, numbers: Sequence[int]) -> torch.Tensor:
+        """(B, 1, image_px, image_px) float32 grey values, NaN beyond the image."""
+        side = self._image_px
+        windows = (centre_window(self.whole(int(number)), side)[None] for number in numbers)
+        return stacked(windows, (1, side, side))
+
+
+def open_folders(asked: DatasetConfig, name: str) -> LabelledChips:
+    """Chips of class folders. attributes: folder (below the split), rows_px and cols_px of the file, depression_deg.
+
+    Raises SourceError for a class folder without pictures or with a single one, for a picture that cannot be read or
+    is coloured, and for pictures of different depths in one set; ConfigError for classes that are not there.
+    """
+    root = root_of(asked)
+    chips = find_chips(root, asked.classes)
+    keys = label_keys(chips, asked.classes)
+    classes, positions = named_classes(sorted(set(keys)), asked.classes, root)
+    notes = [f"left out: {', '.join(left)}"] if (left := unused(set(keys), positions)) else []
+    used = [number for number, key in enumerate(keys) if key in positions]
+    used = [used[place] for place in drawn(len(used), asked)]
+    chips, labels = [chips[number] for number in used], np.array([positions[keys[number]] for number in used])
+    if asked.most is not None:
+        notes.append(f"{len(used)} images drawn (most = {asked.most})")
+    _check_counts(root, classes, labels)
+    images = ChipFiles([chip.path for chip in chips], asked.image_px)
+    looked = _look(images, chips)
+    attributes = _attributes(chips, looked.shapes)
+    own = np.array([chip.split for chip in chips])
+    parted = part_samples(asked, Samples(groups=looked.groups, labels=labels, own=own, attributes=attributes))
+    if (mixed := contradictions(looked.groups, labels)) > 0:
+        notes.append(f"{mixed} groups of near-copies carry more than one class: their labels contradict each other")
+    check_taught(root, classes, labels[parted.kept], parted.splits)
+    images = ChipFiles([chips[number].path for number in parted.kept], asked.image_px)
+    return LabelledChips(
+        name=name,
+        inputs=_inputs(images, parted, asked, root),
+        images=images,
+        classes=classes,
+        labels=labels[parted.kept],
+        splits=parted.splits,
+        groups=parted.groups,
+        attributes={column: values[parted.kept] for column, values in attributes.items()},
+        notes=(*notes, *parted.notes, _sizes_told(looked.shapes[parted.kept], asked.image_px)),
+    )
+
+
+def read_whole(path: Path) -> Pixels:
+    """(rows, cols) of a picture in its own type. Raises SourceError where a value is infinite."""
+    pixels = read_grey(path)
+    if pixels.dtype.kind == "f" and np.isinf(pixels).any():
+        raise SourceError(f"{path}: holds infinite values. Write NaN where there is no data.")
+    return pixels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Looked:
+    """shapes: (S, 2) rows and columns. groups: (S,) of near-copies."""
+
+    shapes: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+def _look(images: ChipFiles, chips: Sequence[Chip]) -> _Looked:
+    """Reads every picture once. Raises SourceError where they are not all of one depth."""
+    descriptors, shapes = [], []
+    first = images.whole(0).dtype
+    for number, chip in enumerate(chips):
+        pixels = images.whole(number)
+        if pixels.dtype != first:
+            raise SourceError(
+                f"{chip.path}: holds {pixels.dtype}, but {chips[0].path} holds {first}. Their grey values have no "
+                "common scale: convert the set to one depth."
+            )
+        shapes.append(pixels.shape)
+        descriptors.append(describe(pixels))
+    return _Looked(shapes=np.array(shapes), groups=find_groups(np.stack(descriptors)))
+
+
+def _attributes(chips: Sequence[Chip], shapes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    return {
+        "folder": np.array(["/".join(chip.folders) for chip in chips]),
+        "rows_px": shapes[:, 0].astype(np.float64),
+        "cols_px": shapes[:, 1].astype(np.float64),
+        "depression_deg": np.array([chip.depression_deg for chip in chips]),
+    }
+
+
+def _inputs(images: ChipFiles, parted: Parted, asked: DatasetConfig, root: Path) -> Inputs:
+    taught = np.flatnonzero(parted.splits == "train").tolist()
+    mean, std = moments(images.read, taught, 1, root)
+    return Inputs(units="picture", channels=("grey",), image_px=asked.image_px, mean=mean, std=std)
+
+
+def _check_counts(root: Path, classes: Sequence[str], labels: NDArray[np.int64]) -> None:
+    for position, name in enumerate(classes):
+        if (found := int((labels == position).sum())) < _LEAST:
+            raise SourceError(
+                f"{root}: class {name!r} has {found} image{'s' * (found != 1)}; at least {_LEAST} expected, one to "
+                "teach and one to ask. Add images, raise `most`, or leave the class out by `classes`."
+            )
+
+
+def check_taught(where: object, classes: Sequence[str], labels: NDArray[np.int64], splits: NDArray[np.str_]) -> None:
+    """Raises SourceError where a class has no sample of train, or no class has two classes to tell apart in test."""
+    for split, wanted in (("train", len(classes)), ("test", 2)):
+        there = set(labels[splits == split].tolist())
+        if len(there) < wanted:
+            absent = next(name for position, name in enumerate(classes) if position not in there)
+            raise SourceError(
+                f"{where}: {split} has no sample of class {absent!r} once near-copies are kept in one split. Give the "
+                "class more images that are no copies, another split_seed, trust_split, or leave it out by `classes`."
+            )
+
+
+def _sizes_told(shapes: NDArray[np.int64], side_px: int) -> str:
+    cropped, padded = (shapes > side_px).any(axis=1), (shapes < side_px).any(axis=1)
+    return (
+        f"grey values as stored; centre windows of {side_px} px, never stretched: of {len(shapes)} images "
+        f"{int(cropped.sum())} cropped, {int(padded.sum())} padded with no data"
+    )

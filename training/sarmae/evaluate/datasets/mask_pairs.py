@@ -1,0 +1,169 @@
+"""Which mask belongs to which image, as people lay them out.
+
+    root/images/*, root/masks/*                   folder names in any case, see _IMAGES and _MASKS
+    root/s1/*_S1Hand.tif, root/label/*_LabelHand.tif, flood_train_data.csv ...          Sen1Floods11
+    root/S1RTC/*.tif, root/LULC/*.tif                                                   TerraMesh
+    root/train/images/*_HH.tiff ..., root/train/labels/*_gt.png                         a file a polarisation
+
+A split is taken from folders (above or below the two) or from lists of names (a .csv or .txt with train, val or test
+in its own name). An image and its mask share their stem, but for a last word that every file of the folder has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sar1m.errors import SourceError
+from sarmae.evaluate.datasets.pictures import natural, pictures_under, split_named
+from sarmae.evaluate.splits import NO_SPLIT
+
+_IMAGES: Final = ("images", "image", "imgs", "img", "s1", "s1hand", "s1rtc", "s1grd", "sar")
+_MASKS: Final = ("masks", "mask", "labels", "label", "labelhand", "lulc", "gt", "annotations")
+_LAST_WORD: Final = re.compile(r"_([A-Za-z][A-Za-z0-9]*)$")
+POLARISATIONS: Final = ("HH", "HV", "VH", "VV")
+_LISTS: Final = (".csv", ".txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A scene. images: one file with all its channels, or a file a polarisation, by its name. stem: without suffixes.
+    split: NO_SPLIT where the dataset tells none."""
+
+    stem: str
+    images: Mapping[str, Path]
+    mask: Path
+    split: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """masks: name of the folder of masks in small letters. notes: what was left out."""
+
+    pairs: tuple[Pair, ...]
+    masks: str
+    notes: tuple[str, ...]
+
+
+def find_pairs(root: Path) -> Pairs:
+    """All pairs in the natural order of splits and stems.
+
+    Images without a mask are left out and noted. Raises SourceError where the two folders are not there, a mask has no
+    image, two files claim one place, or nothing pairs.
+    """
+    tops = {split: folder for folder in sorted(_folders(root)) if (split := split_named(folder.name))}
+    places = {split: _two_folders(folder) for split, folder in tops.items()} if _has_two(tops) else None
+    found: dict[tuple[str, str], Pair] = {}
+    lonely = 0
+    for split, (images, masks) in (places or {NO_SPLIT: _two_folders(root)}).items():
+        by_stem, by_mask = _images_by_stem(images), _masks_by_stem(masks)
+        lonely += len(by_stem.keys() - by_mask.keys())
+        for (inner, stem), mask in by_mask.items():
+            if (inner, stem) not in by_stem:
+                raise SourceError(f"{mask}: no image {stem!r} in {images}. Get the image, or remove the mask.")
+            pair = Pair(stem=stem, images=by_stem[inner, stem], mask=mask, split=split or inner)
+            found[pair.split, stem] = pair
+    notes = [f"{lonely} images without a mask left out"] if lonely else []
+    pairs = sorted(found.values(), key=lambda pair: (pair.split, natural(pair.stem)))
+    listed = _listed(root)
+    if listed and not any(pair.split for pair in pairs):
+        pairs, notes = _split_by_lists(pairs, listed, notes)
+    if not pairs:
+        raise SourceError(f"{root}: no image has a mask. {_expected(root)}")
+    masks_name = next(iter((places or {NO_SPLIT: _two_folders(root)}).values()))[1].name.lower()
+    return Pairs(pairs=tuple(pairs), masks=masks_name, notes=tuple(notes))
+
+
+def _has_two(tops: Mapping[str, Path]) -> bool:
+    return any(folder.name.lower() in _IMAGES for top in tops.values() for folder in _folders(top))
+
+
+def _two_folders(root: Path) -> tuple[Path, Path]:
+    """The folders of images and of masks. Raises SourceError where one is not there, or there are several."""
+    found = []
+    for names, what in ((_IMAGES, "images"), (_MASKS, "masks")):
+        there = [folder for folder in _folders(root) if folder.name.lower() in names]
+        if len(there) != 1:
+            told = ", ".join(str(folder.name) for folder in there) or "none"
+            raise SourceError(f"{root}: one folder of {what} expected, found {told}. {_expected(root)}")
+        found.append(there[0])
+    return found[0], found[1]
+
+
+def _expected(root: Path) -> str:
+    return f"Expected {root}/images/NAME.tif and {root}/masks/NAME.png (also {', '.join(_IMAGES[4:])}; {_MASKS[-4:]})."
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def _images_by_stem(folder: Path) -> dict[tuple[str, str], dict[str, Path]]:
+    """Files by (split of the subfolder, stem) and, where every stem ends in one, by polarisation; else by ''."""
+    paths = pictures_under(folder)
+    words = [_last_word(path.stem) for path in paths]
+    by_pol = bool(paths) and all(word.upper() in POLARISATIONS for word in words)
+    common = "" if by_pol else _common_word(words)
+    found: dict[tuple[str, str], dict[str, Path]] = {}
+    for path, word in zip(paths, words, strict=True):
+        stem = path.stem.removesuffix(f"_{word if by_pol else common}")
+        files = found.setdefault((_inner_split(folder, path), stem), {})
+        pol = word.upper() if by_pol else ""
+        if pol in files:
+            raise SourceError(f"{path}: the same image as {files[pol]}? Both are called {stem!r}. Remove one.")
+        files[pol] = path
+    return found
+
+
+def _masks_by_stem(folder: Path) -> dict[tuple[str, str], Path]:
+    paths = pictures_under(folder)
+    common = _common_word([_last_word(path.stem) for path in paths])
+    found: dict[tuple[str, str], Path] = {}
+    for path in paths:
+        key = (_inner_split(folder, path), path.stem.removesuffix(f"_{common}"))
+        if key in found:
+            raise SourceError(f"{path}: the same mask as {found[key]}? Both are called {key[1]!r}. Remove one.")
+        found[key] = path
+    return found
+
+
+def _last_word(stem: str) -> str:
+    match = _LAST_WORD.search(stem)
+    return match[1] if match else ""
+
+
+def _common_word(words: Sequence[str]) -> str:
+    return words[0] if words and len(set(words)) == 1 else ""
+
+
+def _inner_split(folder: Path, path: Path) -> str:
+    return split_named(path.relative_to(folder).parts[0])
+
+
+def _listed(root: Path) -> dict[str, set[str]]:
+    """Stems by split out of lists of names beside the images."""
+    listed: dict[str, set[str]] = {}
+    for path in sorted([*root.glob("*"), *root.glob("splits/*")]):
+        splits = [split for word in re.split(r"[^A-Za-z]+", path.stem) if (split := split_named(word))]
+        if path.suffix.lower() in _LISTS and splits:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            listed.setdefault(splits[0], set()).update(Path(line.split(",")[0].strip()).stem for line in lines if line)
+    return listed
+
+
+def _split_by_lists(
+    pairs: Sequence[Pair], listed: Mapping[str, set[str]], notes: list[str]
+) -> tuple[list[Pair], list[str]]:
+    told: list[Pair] = []
+    for pair in pairs:
+        names = {pair.stem, *(path.stem for path in pair.images.values())}
+        splits = [split for split, stems in listed.items() if names & stems]
+        if len(splits) > 1:
+            raise SourceError(f"{pair.mask}: listed in {' and in '.join(splits)}. Correct the lists of the split.")
+        if splits:
+            told.append(Pair(stem=pair.stem, images=pair.images, mask=pair.mask, split=splits[0]))
+    more = [f"{len(pairs) - len(told)} images that no list of a split names left out"] if len(told) < len(pairs) else []
+    return told, [*notes, *more]

@@ -1,0 +1,41 @@
+"""Class names as configured: rename, merge, leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sar1m.errors import ConfigError
+from sarmae.evaluate.datasets.pictures import natural
+
+LEFT_OUT = ""  # as a class name: what carries the label is not used
+
+
+def named_classes(
+    found: Sequence[str], classes: Mapping[str, str], where: object
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Names of the classes, and the position among them of each label that is used.
+
+    classes: label to name. Labels of one name are one class; the name LEFT_OUT leaves a label out. Where any label is
+    given a name, those that are not mentioned are left out too; where labels are only left out, the others keep theirs.
+    Named classes come in the order of the configuration, others in the order of their names. Raises ConfigError where
+    classes mentions a label that is not found, or fewer than two classes remain.
+    """
+    unknown = [label for label in classes if label not in found]
+    if unknown:
+        raise ConfigError(
+            f"classes: {unknown[0]!r} is no label of {where}. There are: {', '.join(sorted(found, key=natural))}."
+        )
+    any_named = any(name != LEFT_OUT for name in classes.values())
+    wanted = classes if any_named else {label: label for label in sorted(found, key=natural) if label not in classes}
+    names = tuple(dict.fromkeys(name for name in wanted.values() if name != LEFT_OUT))
+    if len(names) < 2:
+        raise ConfigError(
+            f"{where}: {len(names)} of the two classes that are the least ({', '.join(names) or 'none'}). Check path, and "
+            "`classes` where it is set."
+        )
+    return names, {label: names.index(name) for label, name in wanted.items() if name != LEFT_OUT}
+
+
+def unused(found: Iterable[str], positions: Mapping[str, int]) -> list[str]:
+    """Labels that were left out, in the order of their names."""
+    return sorted((label for label in found if label not in positions), key=natural)

@@ -1,0 +1,135 @@
+"""Which found objects are right: match tables of COCO's rules, and the metrics of any weighting of the images by them.
+
+The points come from faster-coco-eval (sarmae.evaluate.detect.coco); these tables are for the intervals, where images
+are drawn again a thousand times. An image drawn twice counts as weight 2, which gives the metric of the doubled set
+exactly: a pair of equal right answers only lets precision rise, and COCO reads it at the last of them.
+Source of the rules: Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation protocol (cocodataset.org).
+"""
+
+# I images, N found objects of a class over all images, g true objects and n found ones of an image, T thresholds
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarmae.evaluate.detect.finding import MOST_FOUND, Found
+from sarmae.evaluate.records import Boxes
+
+F64 = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+THRESHOLDS: Final = tuple(np.linspace(0.5, 0.95, 10).tolist())  # of intersection over union
+RECALLS: Final = np.linspace(0.0, 1.0, 101)
+AREAS_PX2: Final = {  # of boxes; COCO's limits
+    "": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MatchTable:
+    """Found objects of one class and one range of areas, the best first over all images.
+
+    image: (N,) whose. right, counted: (T, N), whether an object is a true one, and whether it counts at all (crowds and
+    objects of other areas make it neither right nor wrong). true: (I,) objects to find by image.
+    """
+
+    image: NDArray[np.int64]
+    right: Flags
+    counted: Flags
+    true: NDArray[np.int64]
+
+    def curves(self, weights: NDArray[np.int64]) -> tuple[F64, F64]:
+        """(average precision, recall) by threshold, (T,) each, of images counted weights (I,) times each.
+
+        NaN where nothing is to be found.
+        """
+        wanted = int((weights * self.true).sum())
+        if not wanted:
+            return np.full(len(THRESHOLDS), np.nan), np.full(len(THRESHOLDS), np.nan)
+        each = weights[self.image]
+        counts = each * self.counted
+        right = np.cumsum(counts * self.right, axis=1)
+        precision = right / np.maximum(np.cumsum(counts, axis=1), 1)
+        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        found = right[:, -1] / wanted if right.shape[1] else np.zeros(len(THRESHOLDS))
+        average = [_average(row / wanted, best) for row, best in zip(right, precision, strict=True)]
+        return np.array(average), found
+
+
+def _average(recall: F64, precision: F64) -> float:
+    """Mean of the precision at 101 recalls, 0 at those that are not reached."""
+    place = np.searchsorted(recall, RECALLS, side="left")
+    return float(precision[place[place < len(recall)]].sum() / len(RECALLS))
+
+
+def match(truth: Sequence[Boxes], found: Sequence[Found], label: int, area: str) -> MatchTable:
+    """The table of a class and of a range of AREAS_PX2, image by image."""
+    parts = [_match_one(boxes, one, label, AREAS_PX2[area]) for boxes, one in zip(truth, found, strict=True)]
+    image = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    order = np.argsort(-np.concatenate([part[0] for part in parts]), kind="stable")
+    return MatchTable(
+        image=image[order],
+        right=np.concatenate([part[1] for part in parts], axis=1)[:, order],
+        counted=np.concatenate([part[2] for part in parts], axis=1)[:, order],
+        true=np.array([part[3] for part in parts]),
+    )
+
+
+def _match_one(boxes: Boxes, found: Found, label: int, area: tuple[float, float]) -> tuple[F64, Flags, Flags, int]:
+    """(scores (n,), right (T, n), counted (T, n), objects to find) of one image."""
+    best = np.flatnonzero(found.labels == label)
+    best = best[np.argsort(-found.scores[best], kind="stable")][:MOST_FOUND]
+    of_class = boxes.labels == label
+    true, crowd = boxes.corners[of_class].astype(np.float64), boxes.crowd[of_class]
+    guessed = found.corners[best].astype(np.float64)
+    aside = crowd | ~_within(true, area)
+    order = np.argsort(aside, kind="stable")
+    overlap = _overlaps(guessed, true[order], crowd[order])
+    owners = np.stack([_owners(overlap, aside[order], crowd[order], threshold) for threshold in THRESHOLDS])
+    matched = owners >= 0
+    to_aside = matched & (np.append(aside[order], False)[owners])
+    outside = ~matched & ~_within(guessed, area)[None, :]
+    scores = found.scores[best].astype(np.float64)
+    return scores, matched & ~to_aside, ~(to_aside | outside), int((~aside).sum())
+
+
+def _owners(overlap: F64, aside: Flags, crowd: Flags, threshold: float) -> NDArray[np.int64]:
+    """(n,): the true object each found one takes, -1 for none. The better found one chooses first, and takes the free
+    object it overlaps most (the later one of equals); one set aside only where no other will do; a crowd is never used
+    up."""
+    taken = np.zeros(len(aside), dtype=bool)
+    owners = np.full(len(overlap), -1, dtype=np.int64)
+    for number in np.flatnonzero((overlap >= min(threshold, 1 - 1e-10)).any(axis=1)):
+        row = overlap[number]
+        possible = (row >= min(threshold, 1 - 1e-10)) & (~taken | crowd)
+        for group in (possible & ~aside, possible & aside):
+            if group.any():
+                last = len(row) - 1 - int(np.argmax(np.where(group, row, -1.0)[::-1]))
+                owners[number], taken[last] = last, True
+                break
+    return owners
+
+
+def _within(corners: F64, area: tuple[float, float]) -> Flags:
+    sides = corners[:, 2:] - corners[:, :2]
+    size = sides[:, 0] * sides[:, 1]
+    return (size >= area[0]) & (size <= area[1])
+
+
+def _overlaps(guessed: F64, true: F64, crowd: Flags) -> F64:
+    """(n, g) intersection over union; with a crowd, over the found object alone."""
+    low = np.maximum(guessed[:, None, :2], true[None, :, :2])
+    high = np.minimum(guessed[:, None, 2:], true[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=-1)
+    size, other = (np.prod(corners[:, 2:] - corners[:, :2], axis=1) for corners in (guessed, true))
+    union: F64 = np.where(crowd[None, :], size[:, None], size[:, None] + other[None, :] - shared)
+    ratio: F64 = shared / union
+    return ratio

@@ -1,0 +1,100 @@
+"""What turns an encoder's grid into a class a pixel: a light feature pyramid, and one linear map."""
+
+# B batch, D width of the features, h w the encoder's grid, H W pixels, F width of the pyramid, K classes
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+STRIDES_PX: Final = (4, 8, 16, 32)
+PYRAMID_WIDTH: Final = 96
+NORM_GROUPS: Final = 8
+_FLOOR: Final = 1e-6  # of a channel's deviation: one that never varies says nothing and becomes 0
+
+
+class Standardise(nn.Module):
+    """Features (B, D, h, w) less the channels' mean over the train split, over their deviation, both fixed before the
+    first step, so that raw pixels and learned features meet the same head at the same scale."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean[:, None, None].float())
+        self.register_buffer("std", std.clamp(min=_FLOOR)[:, None, None].float())
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """(B, D, h, w)."""
+        return (grid - self.mean) / self.std
+
+
+class LinearHead(nn.Module):
+    """A class of every cell by one linear map, brought to pixels bilinearly: the linear probe of segmentation."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def forward(self, grid: Tensor, side_px: int) -> Tensor:
+        """grid: (B, D, h, w). Logits (B, K, side_px, side_px)."""
+        return to_pixels(self.classify(grid), side_px)
+
+
+class PyramidHead(nn.Module):
+    """Maps of strides 4, 8, 16 and 32 px from the encoder's last grid, added at the finest, and a class a pixel.
+
+    stride_px: of the encoder's grid. Finer maps come by transposed convolutions, coarser ones by maxima; a stride that
+    is no power of two goes to the nearest. Source: Li et al., Exploring plain vision transformer backbones for object
+    detection, 2022, section 3 (simple feature pyramid); Kirillov et al., Panoptic feature pyramid networks, 2019,
+    section 3.1 (levels added at the finest stride).
+    """
+
+    def __init__(self, width: int, stride_px: int, classes: int) -> None:
+        super().__init__()
+        self.lateral = nn.Conv2d(width, PYRAMID_WIDTH, 1)
+        self.levels = nn.ModuleList(_level(round(math.log2(stride_px / target_px))) for target_px in STRIDES_PX)
+        self.fuse = nn.Sequential(nn.Conv2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 3, padding=1), _norm(), nn.GELU())
+        self.classify = nn.Conv2d(PYRAMID_WIDTH, classes, 1)
+
+    def forward(self, grid: Tensor, side_px: int) -> Tensor:
+        """grid: (B, D, h, w). Logits (B, K, side_px, side_px)."""
+        narrow = self.lateral(grid)
+        finest, *coarser = (level(narrow) for level in self.levels)
+        for level in coarser:
+            finest = finest + functional.interpolate(level, finest.shape[-2:], mode="bilinear", align_corners=False)
+        return to_pixels(self.classify(self.fuse(finest)), side_px)
+
+
+class _Maxima(nn.Module):
+    """The largest value of every window of `side` cells; of what there is, at a border or in a smaller grid."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.max_pool2d(maps, self.side, ceil_mode=True)
+
+
+def _level(doublings: int) -> nn.Module:
+    """From the grid to one that is finer by so many doublings, coarser where negative; normalised."""
+    layers: list[nn.Module] = []
+    for _ in range(doublings):
+        layers += [nn.ConvTranspose2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 2, stride=2), _norm(), nn.GELU()]
+    if doublings < 0:
+        layers.append(_Maxima(2**-doublings))
+    return nn.Sequential(*layers, nn.Conv2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 3, padding=1), _norm())
+
+
+def _norm() -> nn.GroupNorm:
+    return nn.GroupNorm(NORM_GROUPS, PYRAMID_WIDTH)
+
+
+def to_pixels(logits: Tensor, side_px: int) -> Tensor:
+    """(B, K, side_px, side_px), bilinear."""
+    return functional.interpolate(logits, (side_px, side_px), mode="bilinear", align_corners=False)

@@ -1,0 +1,173 @@
+"""How sure a figure is: over the tested samples, over the seeds, and between two arms.
+
+Two things vary, and two intervals tell them apart. The bootstrap draws the test samples again and holds the training
+fixed; the t interval over seeds repeats the training (weights, order, drawn labels) and holds the test samples fixed.
+Neither contains the other: a difference between two arms that is real for this test split may still not hold for
+another one, so a claim wants both. Student's t with three seeds multiplies the standard error by 4.30 (two degrees of
+freedom), with five by 2.78, with ten by 2.26: a wide interval from three seeds is what three seeds know.
+"""
+
+# S samples, G groups, R draws, M contributions
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sar1m.errors import ConfigError
+from sarmae.data.draws import DrawKey, integers
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Statistic = Callable[[F64], F64]
+
+LEVEL: Final = 0.95
+STREAM: Final = "bootstrap"
+_WEIGHTS_AT_A_TIME: Final = 1 << 22  # 32 MiB of float64
+
+
+class Interval(NamedTuple):
+    """Mean of the values and its 95 % interval, None where there is none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class Difference(NamedTuple):
+    """Mean of a - b over the seeds both have, its 95 % interval, and the two-sided p of no difference."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    seeds: int
+
+
+def bootstrap_interval(
+    contributions: NDArray[Any], statistic: Statistic, groups: I64, *, draws: int, seed: int
+) -> tuple[float, float] | None:
+    """95 % percentile interval of a statistic of sums over samples, groups of near-copies drawn whole.
+
+    contributions: (S, M), what each sample adds, such as its cell of a confusion matrix. statistic: (R, M) sums to (R,)
+    values; draws for which it is NaN (a class that was not drawn) are left out. groups: (S,). None with fewer than two
+    groups, without draws, or where every draw is NaN.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13; of clusters, Field and Welsh, Journal
+    of the Royal Statistical Society B 69, 2007.
+    """
+    _, places = np.unique(groups, return_inverse=True)
+    sums = np.zeros((int(places.max(initial=-1)) + 1, contributions.shape[1]))
+    np.add.at(sums, places, contributions)
+    if len(sums) < 2 or draws < 1:
+        return None
+    values = np.concatenate([statistic(weights @ sums) for weights in _weights(len(sums), draws, seed)])
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def group_draws(groups: I64, *, draws: int, seed: int) -> Iterator[I64]:
+    """draws bootstrap samples for statistics that are no function of sums: positions of the drawn samples, each group
+    whole and as often as it was drawn."""
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    for weights in _weights(len(members), draws, seed):
+        for times in weights.astype(np.int64):
+            yield np.concatenate([np.tile(members[place], times[place]) for place in np.flatnonzero(times)])
+
+
+def seed_interval(values: Sequence[float]) -> Interval:
+    """t interval of the mean over seeds.
+
+    No interval from one value, nor where all values are the same: then the seed decides nothing, and their spread says
+    nothing about how sure the figure is. Raises ConfigError without values or with one that is not finite.
+    """
+    mean, error = _mean_and_error(values)
+    if error is None:
+        return Interval(mean, None, None)
+    reach = t_quantile((1 + LEVEL) / 2, len(values) - 1) * error
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
+    """Paired t comparison of two arms' values by seed; seeds that only one of them has are left out.
+
+    Paired, as arms of one seed share the order of samples and the drawn labels. No interval and no p from fewer than
+    two common seeds, nor where all differences are the same (see seed_interval). Raises ConfigError without a common
+    seed.
+    """
+    common = sorted(a.keys() & b.keys())
+    if not common:
+        raise ConfigError(
+            f"comparison: seeds {sorted(a)} and {sorted(b)} have none in common; at least one expected. Run both arms "
+            "with the same seeds."
+        )
+    differences = [a[seed] - b[seed] for seed in common]
+    mean, error = _mean_and_error(differences)
+    low, high = seed_interval(differences)[1:]
+    p = None if error is None else t_two_sided(mean / error, len(common) - 1)
+    return Difference(mean, low, high, p, len(common))
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """The p values of a family of comparisons, corrected so that the chance of one false finding among all of them
+    stays at the level each is held against. Source: Holm, Scandinavian Journal of Statistics 6, 1979."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected = [0.0] * len(p_values)
+    reached = 0.0
+    for rank, place in enumerate(order):
+        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = reached
+    return tuple(corrected)
+
+
+def t_two_sided(t: float, freedom: int) -> float:
+    """Chance of Student's t at least as far from 0, to about 1e-15. freedom: a whole number from 1.
+
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
+    """
+    angle = math.atan(abs(t) / math.sqrt(freedom))
+    cosine, even = math.cos(angle), freedom % 2 == 0
+    term, total = (1.0, 0.0) if even else (cosine, 0.0)
+    for power in range(2 if even else 3, freedom + 1, 2):
+        total += term
+        term *= cosine**2 * (power - 1) / power
+    inside = math.sin(angle) * total if even else (angle + math.sin(angle) * total) * 2 / math.pi
+    return max(0.0, 1.0 - inside)
+
+
+def t_quantile(probability: float, freedom: int) -> float:
+    """Value that Student's t stays under with this probability, from 0.5 to below 1."""
+    low, high = 0.0, 1.0
+    while t_two_sided(high, freedom) > 2 * (1 - probability):
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_two_sided(middle, freedom) > 2 * (1 - probability) else (low, middle)
+    return (low + high) / 2
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and its standard error; no error where the values do not vary."""
+    if not values or not all(math.isfinite(value) for value in values):
+        raise ConfigError(f"values over seeds {list(values)}; at least one, all finite, expected.")
+    if len(set(values)) == 1:
+        return values[0], None
+    sample = np.asarray(values, dtype=np.float64)
+    return float(sample.mean()), float(sample.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _weights(groups: int, draws: int, seed: int) -> Iterator[F64]:
+    """(R, G) blocks: how often each group is drawn, in draws of as many groups as there are."""
+    key = DrawKey(seed=seed, epoch=0, stream=STREAM)
+    block = max(1, _WEIGHTS_AT_A_TIME // groups)
+    for start in range(0, draws, block):
+        ids = np.arange(start, min(start + block, draws), dtype=np.int64)
+        drawn = integers(key, ids, groups, groups)
+        flat = np.bincount((drawn + np.arange(len(ids))[:, None] * groups).ravel(), minlength=len(ids) * groups)
+        yield flat.reshape(len(ids), groups).astype(np.float64)

@@ -14,11 +14,12 @@ CONFIG ?=
 SCHEDULER ?=
 SET ?=
 DATA ?=
+ENCODER ?=
 BUILDS ?=
 VERSION ?=
 PREVIOUS ?=
 
-.PHONY: help build-sar1m test test-long test-lowest check bench bench-loader bench-train pretrain release constraints clean
+.PHONY: help build-sar1m test test-long test-lowest check bench bench-loader bench-train bench-ablation pretrain evaluate release constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +34,10 @@ release: $(VENV)/.pipeline  ## VERSION=0.1.0 BUILDS="build/a build/b" [OUT=relea
 pretrain: $(VENV)/.training  ## DATA=build/sample [CONFIG=smoke] [OUT=runs/<name>] [SET="a.b=c ..."]: pretrains, or goes on
 	@$(BIN)/sarmae pretrain $(foreach store,$(DATA),--data "$(store)") $(if $(CONFIG),--config "$(CONFIG)") \
 		$(if $(OUT),--out "$(OUT)") $(foreach pair,$(SET),--set "$(pair)")
+
+evaluate: $(VENV)/.evaluate  ## DATA="folders:my/chips" ENCODER="run:runs/base", or CONFIG=study [OUT=studies/<name>]: what encoders are worth
+	@$(BIN)/sarmae evaluate $(foreach place,$(DATA),"$(place)") $(foreach name,$(ENCODER),--encoder "$(name)") \
+		$(if $(CONFIG),--config "$(CONFIG)") $(if $(OUT),--out "$(OUT)") $(foreach pair,$(SET),--set "$(pair)")
 
 test: $(VENV)/.dev  ## the tests, some minutes on two cores
 	$(BIN)/python -m pytest
@@ -62,6 +67,9 @@ bench-loader: $(VENV)/.dev $(PEERS)/.ready  ## streaming beside seven other load
 bench-train: $(VENV)/.dev  ## the training step in its arms beside a plain one; --device cuda on a GPU
 	$(BIN)/python tests/benchmarks/bench_train.py
 
+bench-ablation: $(VENV)/.dev  ## what SARE and SARC add: the study `ablation` with its data, an hour and a half on two cores
+	$(BIN)/python tests/benchmarks/bench_ablation.py
+
 constraints: $(VENV)/.dev  ## writes constraints.txt anew from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable --exclude sar1m | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
 
@@ -84,10 +92,15 @@ $(VENV)/.training: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[training]'
 	@touch $@
 
+$(VENV)/.evaluate: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV) for training and evaluation (once, some minutes: PyTorch) ..."
+	@$(PIP) --editable '.[training,teacher,evaluate]'
+	@touch $@ $(VENV)/.training
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) with the development tools (once, about a minute) ..."
-	@$(PIP) --editable '.[pipeline,sample,services,release,training,teacher,dev]'
-	@touch $@ $(VENV)/.pipeline $(VENV)/.training
+	@$(PIP) --editable '.[pipeline,sample,services,release,training,teacher,evaluate,dev]'
+	@touch $@ $(VENV)/.pipeline $(VENV)/.training $(VENV)/.evaluate
 
 # the other loaders want versions of their own; only what decides the reading is pinned alike
 $(PEERS)/.ready: tests/benchmarks/requirements-peers.txt constraints.txt

@@ -39,7 +39,7 @@ class TinyBackbone(Backbone):
         self.requires_grad_(learns)
 
     def forward(self, images: Tensor) -> Seen:
-        normalised = torch.nan_to_num(images + 10.0, nan=0.0) / 6.0
+        normalised = (images + 10.0).nan_to_num(nan=0.0, posinf=torch.inf) / 6.0
         tokens = torch.nn.functional.gelu(self.embed(normalised)).permute(0, 2, 3, 1)
         tokens = tokens + torch.nn.functional.gelu(self.mix(tokens))
         return Seen(tokens.mean(dim=(1, 2)), tokens.permute(0, 3, 1, 2))

@@ -33,13 +33,15 @@ MARKS = [
 
 
 @contextlib.contextmanager
-def browser(profile, *options):
-    """A browser that logs its console and its requests."""
+def browser(profile, *options, trace=None):
+    """A browser that logs its console and its requests. trace: chromedriver's perfLoggingPrefs."""
     wanted = webdriver.ChromeOptions()
     wanted.binary_location = str(CHROMIUM)
     for option in (*OPTIONS, f"--user-data-dir={profile}", *options):
         wanted.add_argument(option)
     wanted.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    if trace is not None:
+        wanted.add_experimental_option("perfLoggingPrefs", trace)
     driver = webdriver.Chrome(service=Service(DRIVER), options=wanted)
     try:
         yield driver

@@ -9,7 +9,7 @@ from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-services = [line for name in ("stac", "earthengine", "dhus") for line in extras[name]]
+services = [line for name in ("stac", "earthengine", "dhus", "s3", "release") for line in extras[name]]
 pinned = [line.replace(">=", "==") for line in project["dependencies"] + extras["pipeline"] + services]
 tools = [line for line in extras["dev"] if line.split(">=")[0] not in {"ruff", "mypy", "import-linter", "pre-commit"}]
 print("\n".join(pinned + extras["sample"] + tools))

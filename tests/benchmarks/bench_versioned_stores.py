@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def measure_writing(python: Path, releases: dict[str, Path], folder: Path) -> di
         for label, newer in work:
             target = folder / f"{LAYOUTS.index(label)}-{newer}"
             found[label, newer].append(launch(python, "write", label, target, releases["1.0.0"], releases[newer]))
-    return found
+    return {key: found[key] for key in sorted(found, key=lambda key: (LAYOUTS.index(key[0]), key[1]))}
 
 
 def measure_reading(python: Path, releases: dict[str, Path], folder: Path) -> dict[str, list[dict[str, float]]]:
@@ -113,7 +114,7 @@ def measure_reading(python: Path, releases: dict[str, Path], folder: Path) -> di
                 found[label].append(launch(python, "read", label, target, SECONDS))
         rates = ", ".join(f"{label}: {median(one['one_rate'] for one in found[label]):,.0f}/s" for label in found)
         print(f"round {number}: {rates}", flush=True)
-    return found
+    return {label: found[label] for label in (DIRECT, *READ)}
 
 
 def measure_damage(python: Path, releases: dict[str, Path], scratch: Path) -> dict[str, dict[str, Any]]:
@@ -135,8 +136,8 @@ def readers_of(python: Path, folder: Path, release: Path, modules: Path | None) 
         script = modules.absolute().parent / "zarrita.mjs"  # node looks for modules beside the script
         shutil.copyfile(HERE / "versioned_stores/zarrita.mjs", script)
         done = subprocess.run(["node", str(script), str(folder)], capture_output=True, text=True, check=False)
-        words = next((line for line in done.stderr.splitlines() if "Error" in line), "")[:80]
-        found["zarrita (JavaScript)"] = "no (" + words.strip() + ")" if done.returncode else "yes"
+        error = re.search(r"\w+Error", done.stderr)
+        found["zarrita (JavaScript)"] = f"no ({error[0] if error else done.returncode})" if done.returncode else "yes"
     return found
 
 

@@ -3,6 +3,7 @@
 import re
 import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 from huggingface_hub.repocard import metadata_load
-from release_facts import row, small_facts, small_release, with_column
+from release_facts import real_facts, row, small_facts, small_release, with_column
 
+from made_releases import release
 from sar1m.errors import StoreError
 from sar1m.release.card import card_files, number, size_category
 
+COMMITTED = Path(__file__).parents[2] / "dataset_cards/sar-1m-v0.1.0-sample.md"
 SECTIONS = (
     *("What it is, and what it is not", "Counts", "Splits", "Measured quality", "Normalisation", "Biases and limits"),
     *("Out of scope", "Licences", "Loading", "Citation"),
@@ -150,9 +153,16 @@ def test_every_example_runs_as_it_stands(library, monkeypatch, tmp_path, tmp_pat
     assert EXAMPLES[library] in capsys.readouterr().out
 
 
+def test_the_committed_card_is_the_one_that_the_sample_gives(tmp_path_factory, tmp_path):
+    """dataset_cards/README.md says how it is made; see there before you change either."""
+    build = real_facts(tmp_path_factory).root
+    made = release([build], tmp_path / "release", "0.1.0", check_builds=False).root / "README.md"
+    assert COMMITTED.read_bytes() == made.read_bytes()
+
+
 def test_duckdb_counts_what_the_card_tells(tmp_path_factory):
     root = small_release(tmp_path_factory)
-    counted = duckdb.sql(f"select split, count(*) from '{root}/samples.parquet' group by split").fetchall()
+    counted = duckdb.read_parquet(str(root / "samples.parquet")).aggregate("split, count(*)").fetchall()
     told = {split: int(cells((root / "README.md").read_text(), f"{split} |")[1]) for split, _ in counted}
     assert dict(counted) == told
 
@@ -167,7 +177,14 @@ def test_sizes_have_the_hubs_names(samples, name):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1234567, "1,234,567"), (0.123456, "0.123"), (-12.3456, "-12.3"), (1442.962, "1,443"), (None, "none")],
+    [
+        (1234567, "1,234,567"),
+        (0.123456, "0.123"),
+        (-12.3456, "-12.3"),
+        (1442.962, "1,443"),
+        (0.00003994, "0.00004"),
+        (None, "none"),
+    ],
 )
 def test_numbers_are_written_for_people(value, text):
     assert number(value) == text

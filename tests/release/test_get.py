@@ -1,5 +1,6 @@
 """Downloads of a release: whole, by split, by shards; checked, resumed, never marked complete too early."""
 
+import re
 import shutil
 from functools import partial
 
@@ -7,7 +8,10 @@ import pytest
 
 from crash_runner import interrupted
 from sar1m.errors import ConfigError, OutputError, StoreError
+from sar1m.release.diff import diff
 from sar1m.release.get import Portion, get
+from sar1m.release.remote import LocalPlace
+from sar1m.release.sealed import read_seal
 from sar1m.release.verify import verify_release
 from sar1m.schema import MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
 from servers.base import Reply
@@ -55,6 +59,38 @@ def test_a_split_comes_with_all_that_is_no_image_and_says_that_it_is_a_part(rele
     assert faults(out) == {}
     put(out / "data/val.zarr/zarr.json", b"{}")
     assert faults(out).keys() == {"data/val.zarr/zarr.json"}
+
+
+@pytest.mark.parametrize(
+    ("portion", "words"),
+    [
+        (Portion(split="val"), "all of val"),
+        (Portion(split="train", shards=1), "some of train"),
+        (Portion(shards=1), "some of train, all of val"),
+    ],
+)
+def test_every_command_names_a_part_as_a_part(sar1m, release, tmp_path, portion, words):
+    part, whole = tmp_path / "part", len(read_seal(LocalPlace(release)).files)
+    fetch(release, part, portion)
+    told = rf"tiny v1\.0\.0.* \(a part of it, \d+ of {whole} files: {words}\)"
+    code, out, _ = sar1m("verify", part)
+    assert code == 0
+    assert re.search(told, out)
+    for command in (["report", part], ["release", part, "--version", "1.0.0", "--out", tmp_path / "made"]):
+        code, _, err = sar1m(*command)
+        assert code != 0
+        assert "a release, or a part of one" in err
+    code, _, err = sar1m("publish", part, tmp_path / "there")
+    assert code != 0
+    assert "Only a whole one is published" in err
+    assert not (tmp_path / "there").exists()
+    assert sar1m("verify", release)[1].count("a part of it") == 0
+
+
+def test_the_tables_of_a_part_are_the_wholes(release, tmp_path):
+    fetch(release, tmp_path / "part", Portion(split="val"))
+    found = diff(tmp_path / "part", release)
+    assert (found.same, found.unchanged) == (True, 9)
 
 
 def test_portions_add_up_to_the_whole(release, tmp_path):

@@ -1,7 +1,12 @@
 """A release from builds: whole, readable, the same bytes whoever makes it in whatever order."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +96,59 @@ def test_clones_in_any_order_give_the_same_bytes(built, made, tmp_path):
     clones = [shutil.copytree(path, tmp_path / f"somewhere/{path.name}-clone") for path in (built.other, built.large)]
     again = release([*clones, built.large], tmp_path / "elsewhere").root
     assert contents(again) == contents(made)
+
+
+def test_another_checkout_gives_the_same_bytes(built, made, tmp_path):
+    """The code lies elsewhere under another name, and the command runs there as its user runs it."""
+    here, there = Path(__file__).parents[2], tmp_path / "some/where/sar"
+    for part in ("pipeline", "dataset_cards"):
+        shutil.copytree(here / part, there / part, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "sar1m",
+        "release",
+        built.other,
+        built.large,
+        "--version",
+        "1.0.0",
+        "--out",
+        "made",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(there / "pipeline"), "TZ": "Asia/Kolkata", "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=there, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(there / "made") == contents(made)
+
+
+def test_day_and_address_stand_where_they_were_given_and_nowhere_else(built, tmp_path):
+    given = {"published": date(2026, 11, 23), "url": "https://example.org/sar-1m"}
+    plain, told = (release([built.part], tmp_path / name, **wishes).root for name, wishes in (("p", {}), ("t", given)))
+    differing = {name for name, content in contents(told).items() if contents(plain)[name] != content}
+    catalogues = {
+        "CITATION.cff",
+        "README.md",
+        "collection.json",
+        "croissant.json",
+        "items.parquet",
+        "report/index.html",
+    }
+    assert catalogues | {"manifest-sha256.txt", "RELEASE_COMPLETE.json"} == differing
+    assert {key: marker_of(told)[key] for key in given} == {"published": "2026-11-23", "url": given["url"]}
+    assert not given.keys() & marker_of(plain).keys()
+    assert json.loads((told / "collection.json").read_text())["links"][-1] == {"rel": "about", "href": given["url"]}
+    with pytest.raises(OutputError, match="other builds or settings"):
+        release([built.part], told)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["example.org/x", "ftp://example.org/x", "https://me:hunter2@example.org/x", "https://a.org/x\ny", "https://é.fr"],
+)
+def test_an_address_that_nobody_could_follow_is_refused(built, tmp_path, url):
+    with pytest.raises(ConfigError, match="--url: expected") as refusal:
+        release([built.part], tmp_path / "r", url=url)
+    assert "hunter2" not in str(refusal.value)
 
 
 def test_the_same_command_again_finds_nothing_to_do(built, made):

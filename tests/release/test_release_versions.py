@@ -5,9 +5,11 @@ import shutil
 import pandas as pd
 import pytest
 
+from crash_runner import Silence
 from made_releases import lock_of, marker_of, release, samples_of
 from sar1m.errors import ConfigError, StoreError
 from sar1m.io.tables import read_table
+from sar1m.release.get import Portion, get
 from sar1m.release.versions import Changes, parse_version, require_semver
 
 NONE = {"added": (), "removed": (), "changed": (), "moved": ()}
@@ -86,6 +88,13 @@ def test_changed_pixels_and_removals_are_major_and_leave_tombstones(built, first
 def test_what_does_not_follow_is_refused(built, first, tmp_path, wishes, words):
     with pytest.raises(ConfigError, match=words):
         release([built.large], tmp_path / "r", previous=first, **wishes)
+
+
+def test_a_part_of_the_former_release_binds_like_the_whole(built, first, tmp_path):
+    get(str(first), tmp_path / "part", Portion(split="val"), Silence())
+    whole = release([built.large], tmp_path / "whole", "1.0.1", previous=first)
+    part = release([built.large], tmp_path / "of-a-part", "1.0.1", previous=tmp_path / "part")
+    assert part.marker == whole.marker
 
 
 def test_a_build_is_no_former_release(built, tmp_path):

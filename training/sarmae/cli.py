@@ -1,4 +1,4 @@
-"""The command line `sarmae`: pretraining on the stores that `sar1m` builds, and what comes of it.
+"""The command line `sarmae`: pretraining on the stores that `sar1m` builds, and what its features are worth.
 
 Exit codes: 0 done; 1 error; 2 usage or configuration; 85 saved and stopped because the batch system asked (queue the
 same command again); 130 interrupted.
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from sar1m.errors import Sar1mError
 from sarmae.config import PretrainConfig, resolve_config
+from sarmae.evaluate.cli import evaluate
 from sarmae.runs import UNTOLD_LICENCE, export_run
 from sarmae.teachers.cache import write_cache
 from sarmae.terminal import TerminalWatch, print_outcome
@@ -25,6 +26,7 @@ from sarmae.train.loop import pretrain as run_pretraining
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 console = Console()
 problems = Console(stderr=True)
+app.command()(evaluate)
 
 ConfigOption = Annotated[
     str, typer.Option("--config", help="A TOML file, or the name of one in training/configs (smoke, vit_base ...).")

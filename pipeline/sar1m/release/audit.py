@@ -133,19 +133,13 @@ def audit_splits(samples: pd.DataFrame, config: SplitConfig, duplicate_hamming: 
 
 def blocks_parquet(samples: pd.DataFrame) -> bytes:
     """blocks.parquet: one row a block, by name, with the outline of its samples as geometry."""
-    rows = []
-    for (block, split), inside in samples.groupby(["block", "split"], sort=True):
-        bounds = np.array(inside["bounds_lonlat"].tolist(), dtype=np.float64)
-        rows.append(
-            {
-                "block": block,
-                "split": split,
-                "samples": len(inside),
-                "paired": int(inside["paired"].sum()),
-                "bounds_lonlat": [*bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()],
-            }
-        )
-    return parquet_bytes(pd.DataFrame(rows, columns=[column.name for column in BLOCK_COLUMNS]), BLOCK_COLUMNS)
+    bounds: F64 = np.array(samples["bounds_lonlat"].tolist(), dtype=np.float64).reshape(-1, 4)
+    table = samples[["block", "split"]].assign(samples=1, paired=samples["paired"].astype(np.int64))
+    table[["west", "south", "east", "north"]] = bounds
+    ways = {"samples": "sum", "paired": "sum", "west": "min", "south": "min", "east": "max", "north": "max"}
+    blocks = table.groupby(["block", "split"], sort=True).agg(ways).reset_index()
+    outlines = pd.Series(blocks[["west", "south", "east", "north"]].to_numpy().tolist(), dtype=object)
+    return parquet_bytes(blocks.assign(bounds_lonlat=outlines), BLOCK_COLUMNS)
 
 
 def split_parquet(samples: pd.DataFrame, split: str) -> bytes:

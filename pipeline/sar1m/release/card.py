@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +74,8 @@ def number(value: float | None) -> str:
         return "none"
     if isinstance(value, int | np.integer):
         return f"{value:,}"
+    if 1e-6 < abs(value) < 1e-3:
+        return format(Decimal(f"{value:.2g}"), "f")
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -2,6 +2,11 @@
 
 The folder is made beside its place, as <out>.making, and renamed when it is whole and sealed: whoever looks at <out>
 sees a complete release or none. The same builds, version and former release give the same bytes.
+
+Over all builds together: a sample once, near-duplicates out, splits with their gap, audit and statistics. The shares of
+[balance] (unpaired, water, land-cover class, ecoregion) are not enforced again: a union of builds that each keep a
+share keeps it, up to what near-duplicates, the gap and recipes take out, and dropping samples for the rest would make a
+later MINOR version take samples away. stats/coverage.json tells the union's shares.
 """
 
 from __future__ import annotations

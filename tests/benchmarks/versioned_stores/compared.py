@@ -13,7 +13,6 @@ from measure import Section
 MB = 1e6
 PLAIN = "plain Zarr, as released"
 DIRECT = "our release, our reader"
-CHECKSUMLESS = "Icechunk, a chunk a sample, without crc32c"
 FULL_SAMPLES, FULL_SHARD = 1_000_000, 512  # the size that releases are made for, and the configuration's shard
 HUB_FILES = 100_000
 
@@ -45,33 +44,35 @@ def _decision(found: Findings) -> Section:
     note = f"""Releases stay folders of plain Zarr v3 shards, whole, with one manifest; a new version is a new folder.
 
 A release is read by strangers for years, checked by them, and changes rarely: three versions, not three thousand. For
-that the folder wins where it matters. Every reader of Zarr opens it with nothing installed besides; our own reader,
-which goes to the shards' bytes, reads single random samples at {one} the rate of the fastest Icechunk layout and could
-not read one at all (through zarr-python alone, plain Zarr is at {through}). `sha256sum --check` and `sar1m verify` find every
-damage and name the file; Icechunk's library offers no such check, and only what a chunk's own crc32c and its length
-give away is refused, when that chunk is read. A copy is a copy: rsync, a web server, the hub.
+that the folder wins where it matters. Common readers of Zarr open it with nothing installed besides (GDAL once it knows
+sharding). Our own reader goes to the shards' bytes: it gives single random samples at {one} the rate of the
+fastest Icechunk layout, and has no way into an Icechunk repository. Through zarr-python alone the formats differ less:
+plain Zarr in shards is at {through} that layout, which has a chunk a sample. `sha256sum --check` and
+`sar1m verify` find every damage and name the file; Icechunk's library offers no such check, and refuses only what a
+chunk's own crc32c and its length give away, when that chunk is read. A copy is a copy: rsync, a web server, the hub.
 
-Icechunk is better at two things. Adding samples costs what they weigh instead of a whole release; and it knows which
-objects there must be, so that a deleted shard is an error and two exchanged ones are refused, where zarr-python reads a
-plain store's missing shard as no data and an exchanged one as if it were right (our reader and `verify` refuse both).
-Branches, tags and commits that no reader sees half done come besides, which we make ourselves with a folder that is
-renamed when whole, semver, tombstones and `sar1m diff`.
+Icechunk is better at two things. Adding samples costs what they weigh instead of a whole release. And it knows which
+objects there must be: a deleted shard is an error and two exchanged ones are refused, where zarr-python reads a plain
+store's missing shard as no data and an exchanged one as if it were right (our reader and `verify` refuse both, and a
+user of zarr-python alone must verify first). Branches, tags, several writers, and commits that no reader sees half done
+come besides; of these we have a folder that is renamed when whole, semver, tombstones and `sar1m diff`.
 
-What a version costs us follows from the order, not from the format: a release numbers its samples by a hash, so new ones
-stand among the old, every shard changes and no link to a former version's shard is possible. With new samples behind
-the old ones plain shards cost the same as Icechunk's (table below); a chunk a sample, Icechunk's cheapest, makes two
-million objects of a million samples, over the hub's {HUB_FILES:,} files.
+What a version costs us follows from the order, not from the format: a release numbers its samples by a hash, so new
+ones stand among the old, every shard changes, and no link to a former version's shard is possible. With new samples
+behind the old ones plain shards cost what Icechunk's shards cost; a chunk a sample, Icechunk's cheapest layout, makes
+two million objects of a million samples, where the hub takes {HUB_FILES:,} files a repository.
 
 We would decide otherwise for a store that grows every day or that several write at once, such as a build that follows
-the satellites: then Icechunk over object storage, with sharded arrays that are appended to. The step is small: the same
-shards can go in, or be pointed at as virtual chunks without a copy, and a release can be exported from it. Should only
-the cost of versions hurt, appending in plain shards comes first."""
+the satellites: then Icechunk over object storage, with shards that are appended to. The step is small: the same shards
+can go in, or be pointed at as virtual chunks without a copy, and a release can be exported from it. Should only the
+cost of versions hurt, appending in plain shards comes first."""
     return Section(title="The comparison and the decision", note=note, rows=_summary(found))
 
 
 def _summary(found: Findings) -> list[dict[str, Any]]:
     icechunk = "Icechunk, sharded, as released"
     rates = {label: median(run["one_rate"] for run in runs) for label, runs in found.reading.items()}
+    cpu = {label: median(run["one_cpu_ms"] for run in runs) for label, runs in found.reading.items()}
     damaged = found.damage[DIRECT]
     named = sum(bool(one["verify"]) for one in damaged.values())
     quiet = {
@@ -87,6 +88,7 @@ def _summary(found: Findings) -> list[dict[str, Any]]:
         ),
         _row("read by our direct reader", "yes", "no"),
         _row("one random sample, samples/s", f"{rates[DIRECT]:,.0f} (zarr-python: {rates[PLAIN]:,.0f})", _best(rates)),
+        _row("its CPU ms", f"{cpu[DIRECT]:.2f} (zarr-python: {cpu[PLAIN]:.2f})", _best(cpu, least=True)),
         _row("a version with samples added, MB", _mb(found, PLAIN, "1.1.0"), f"{_added(appended) / MB:.2f} at best"),
         _row("kinds of damage that its own check names", f"{named} of {kinds}", "no check"),
         _row("kinds that zarr-python reads wrongly, silently", *(f"{quiet[one]} of {kinds}" for one in quiet)),
@@ -99,8 +101,9 @@ def _row(what: str, ours: str, icechunk: str) -> dict[str, Any]:
     return {"": what, "our release": ours, "Icechunk": icechunk}
 
 
-def _best(rates: dict[str, float]) -> str:
-    return f"{max(rate for label, rate in rates.items() if 'Icechunk' in label):,.0f} (best layout)"
+def _best(figures: dict[str, float], *, least: bool = False) -> str:
+    best = (min if least else max)(figure for label, figure in figures.items() if "Icechunk" in label)
+    return f"{best:.2f} (best layout)" if least else f"{best:,.0f} (best layout)"
 
 
 def _ratio(found: Findings, label: str, figure: str, against: Callable[[str], bool]) -> str:
@@ -141,13 +144,14 @@ def _size(found: Findings) -> Section:
     whole = {version: _folder(root) for version, root in found.releases.items()}
     told = ", ".join(f"{version}: {size / MB:.1f} MB in {count} files" for version, (size, count) in whole.items())
     note = (
-        "The arrays sar and optical of the train split, 16 samples a shard, all through zarr-python from decoded pixels "
-        "(virtual: references alone). 1.1.0 adds samples, 2.0.0 adds some and removes some. What a version adds: in "
-        "plain Zarr the files that differ from those of the version before it (the others could be hard links, or "
-        "copies inside a bucket; `sar1m publish` makes neither, it writes the whole version); in Icechunk the new "
-        "objects, those of chunks that no version uses any more included until garbage is collected. As released: the "
-        "order of the release, drawn by a hash; appended: new samples behind the old ones, removed ones emptied, which "
-        f"no release of ours does. Medians of three rounds. Whole releases, tables and page included: {told}."
+        "The arrays sar and optical of the train split, 16 samples a shard, all through zarr-python from decoded "
+        "pixels (virtual: references alone). 1.1.0 adds samples, 2.0.0 adds some and removes some. What a version "
+        "adds: in plain Zarr the files that differ from those of the version before it (the others could be hard "
+        "links, or copies inside a bucket; `sar1m publish` makes neither, it writes the whole version); in Icechunk "
+        "the new objects, those of chunks that no version uses any more included until garbage is collected. As "
+        "released: the order of the release, drawn by a hash; appended: new samples behind the old ones, removed ones"
+        " emptied, which no release of ours does. Medians of three rounds. Whole releases, tables and page included: "
+        f"{told}."
     )
     return Section(title="Size, and time to write", note=note, rows=rows)
 
@@ -172,7 +176,8 @@ def _full_size(found: Findings) -> Section:
     ]
     note = (
         f"Computed, not measured. Objects of two arrays: {2 * shards:,} in shards, {2 * FULL_SAMPLES:,} with a chunk a "
-        f"sample. Measured: an Icechunk repository with {references['number']:,} references (virtual, all to one file) "
+        f"sample. Measured: an Icechunk repository with {references['number']:,} references (virtual, all to one "
+        "file, which compresses well) "
         f"takes {references['commit_s']:.1f} s to commit, its manifest {references['manifest_bytes'] / MB:.1f} MB, "
         f"{1000 * references['open_s']:.0f} ms to open and {1000 * references['first_read_s']:.0f} ms until the first "
         "sample is read, since the manifest comes first; a plain store needs a zarr.json and one shard's index."
@@ -197,18 +202,18 @@ def _reading(found: Findings) -> Section:
             row[title] = float(median(run[figure] for run in runs))
         rows.append(row)
     note = (
-        "SAR and optical pixels of version 1.1.0, decoded and checked against their crc32c, from local files in the page "
-        "cache; medians of five rounds in another order each, a process a figure. Ours runs in one thread; zarr-python "
-        "uses its own. Opening of ours reads and checks the manifest and the small arrays as well. 32 random samples "
-        "through zarr-python are `array.oindex[rows]`, which is slow on shards (slower than one by one), in plain Zarr "
-        "and Icechunk alike. Nothing here was measured over a network, where Icechunk's manifest saves listings and "
-        "ours saves none because its shards are at known names."
+        "SAR and optical pixels of version 1.1.0, decoded and checked against their crc32c, from local files in the "
+        "page cache; medians of five rounds in another order each, a process a figure. Ours runs in one thread; "
+        "zarr-python uses its own. Opening of ours reads and checks the manifest and the small arrays as well. 32 "
+        "random samples through zarr-python are `array.oindex[rows]`, which is slow on shards (slower than one by "
+        "one), in plain Zarr and Icechunk alike. Nothing here was measured over a network, where Icechunk's manifest "
+        "saves listings and ours saves none because its shards are at known names."
     )
     return Section(title="Reading", note=note, rows=rows)
 
 
 def _damage(found: Findings) -> Section:
-    kinds = [name for name in found.damage[DIRECT]]
+    kinds = list(found.damage[DIRECT])
     rows = []
     for label, by_kind in found.damage.items():
         who = label if label == DIRECT else f"{label}, zarr-python"
@@ -223,7 +228,8 @@ def _damage(found: Findings) -> Section:
         "Samples of the train split after one file of SAR pixels (a shard, or a chunk where a chunk is a sample; for "
         "metadata: zarr.json or Icechunk's manifest) was damaged: right / refused / silently wrong. Icechunk names its "
         "chunks at random and keeps no digest of them; its library has no verification (garbage_collect and "
-        "inspect_snapshot read no chunk), and sha256sum has nothing to compare with."
+        "inspect_snapshot read no chunk), and sha256sum has nothing to compare with. Sharded layouts lose a shard's 16 "
+        "samples at once; ours refuses to open a local store in which a shard has another size than it should."
     )
     return Section(title="Damage", note=note, rows=rows)
 

@@ -57,5 +57,6 @@ def try_readers(folder: Path, row: int, expected: np.ndarray) -> dict[str, str]:
             pixels = read(folder, row)
             found[name] = "yes" if np.array_equal(pixels, expected[: len(pixels)]) else "other pixels"
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what a user sees
-            found[name] = f"no ({type(error).__name__}: {' '.join(str(error).split())[:60]})"
+            words = " ".join(str(error).replace(str(folder), "...").split())
+            found[name] = f"no ({type(error).__name__}: {words[:60]})"
     return found

@@ -1,6 +1,7 @@
 """Opening a split: what is known before pixels are read, and what is refused before anything is allocated."""
 
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import zarr
 
 import small_stores
 from sar1m.errors import StoreError
+from sar1m.schema import MARKER_FILE, PARTIAL_FILE
 from sarmae.data.layout import open_split
 from sarmae.data.objects import LocalObjects
 from small_stores import edit_json
@@ -75,6 +77,40 @@ def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path):
         opened(tmp_path, "val")
     with pytest.raises(StoreError, match=r"no split '\.\./x'. There are: train"):
         opened(tmp_path, "../x")
+
+
+def part_of(root, wanted):
+    """Makes a store a part of a release, as `sar1m get` leaves one: what is not wanted is not there."""
+    marker = json.loads((root / MARKER_FILE).read_text())
+    del marker["marker_sha256"]
+    for name in [name for name in marker["files"] if not wanted(name)]:
+        del marker["files"][name]
+        (root / name).unlink()
+    marker["marker_sha256"] = hashlib.sha256(json.dumps(marker, sort_keys=True).encode()).hexdigest()
+    (root / MARKER_FILE).unlink()
+    (root / PARTIAL_FILE).write_text(json.dumps(marker))
+
+
+def test_of_a_part_of_a_release_what_is_there_is_read_and_the_rest_refused(tmp_path):
+    store = small_stores.small_store(tmp_path)
+    shutil.copytree(store.group, store.group.with_name("val.zarr"))
+    edit_json(store.group.with_name("val.zarr") / "zarr.json", lambda meta: meta["attributes"].update(split="val"))
+    small_stores.seal(tmp_path)
+    whole = opened(tmp_path, "val")
+    part_of(tmp_path, lambda name: not name.startswith("data/train.zarr/"))
+    part = opened(tmp_path, "val")
+    assert (part.digest, part.files, len(part)) == (whole.digest, whole.files, 11)
+    with pytest.raises(StoreError, match=r"a part of a release .* without split 'train'; it holds val\. Get the rest"):
+        opened(tmp_path)
+    with pytest.raises(StoreError, match="no samples in split 'test'"):
+        opened(tmp_path, "test")
+
+
+def test_a_split_of_which_shards_were_left_out_is_refused(tmp_path):
+    small_stores.small_store(tmp_path)
+    part_of(tmp_path, lambda name: not name.endswith("/c/1/0/0/0"))
+    with pytest.raises(StoreError, match=r"sar/c/1/0/0/0: left out of this copy, which is a part of a release"):
+        opened(tmp_path)
 
 
 @pytest.mark.parametrize(("array", "sample"), [("sar", 0), ("optical", 0)])

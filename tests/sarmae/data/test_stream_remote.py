@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 
 import sarmae
 from sar1m.errors import OutputError, StoreError
+from sar1m.schema import MARKER_FILE, PARTIAL_FILE
 from sarmae.data.cache import FOLDER, CacheConfig
 from sarmae.data.cache_segment import PAGE_BYTES
 from sarmae.data.layout import open_split
@@ -64,6 +66,14 @@ def check_same(found, expected):
     assert [(batch.epoch, batch.step) for batch in found] == [(batch.epoch, batch.step) for batch in expected]
     for one, other in zip(found, expected, strict=True):
         assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("sar", "optical", "paired", "id"))
+
+
+def test_a_part_of_a_release_is_read_over_a_network(store, cache, expected, tmp_path):
+    """As a build is, by the marker that `sar1m get` left in place of the release's own."""
+    part = shutil.copytree(store.root, tmp_path / "part")
+    (part / MARKER_FILE).rename(part / PARTIAL_FILE)
+    with folder_server(part) as server:
+        check_same(list(loader(server.url + PREFIX, cache)), expected)
 
 
 def times_asked(server, store):

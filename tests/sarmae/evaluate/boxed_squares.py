@@ -33,7 +33,8 @@ class Convolutions(Backbone):
         super().__init__()
         self.learns = learns
         generator = torch.Generator().manual_seed(5)
-        self.first, self.second = nn.Conv2d(1, 16, 4, stride=4), nn.Conv2d(16, 16, 4, stride=2, padding=1)
+        with torch.random.fork_rng(devices=[]):
+            self.first, self.second = nn.Conv2d(1, 16, 4, stride=4), nn.Conv2d(16, 16, 4, stride=2, padding=1)
         for layer in (self.first, self.second):
             nn.init.normal_(layer.weight, std=0.3, generator=generator)
             nn.init.zeros_(layer.bias)

@@ -8,13 +8,14 @@ therefore fine texture, in two steps:
 1. `candidates`: moduli of the Fourier transform, which no shift changes, over the four turns and flips that a modulus
    can tell apart. One matrix product of S x 4 S short rows in blocks: 3,000 images take under a second, 100,000 some
    minutes on one core, and memory grows with S alone.
-2. `similarity`: of the candidates, normalised correlation over all eight turns and flips and over shifts.
+2. `similarity`: of the candidates, normalised correlation over all eight turns and flips and shifts of whole pixels up
+   to MOST_SHIFT_PX, straight from the few frequencies kept.
 
 Not found: copies that were scaled, turned by other angles than 90 degrees, or moved by more than MOST_SHIFT_PX, and
 images that share an edge alone. Threshold and its evidence: tests/benchmarks/results/near_copies.md.
 """
 
-# S samples, N pairs, D side of a descriptor, K kept frequencies
+# S samples, N pairs, K kept frequencies from -BAND to BAND, H those from 0 to BAND, T shifts along a side
 
 from __future__ import annotations
 
@@ -26,17 +27,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW_PX: Final = 64  # side of the window in the middle of an image that is compared
-SIDE: Final = 32  # D: of a descriptor, cells of 2 x 2 px
+BAND: Final = 11  # frequencies up to this many cycles a window are kept; above lies what JPEG changes
 MOST_SHIFT_PX: Final = 4
-SAME: Final = 0.7  # similarity from which two images are near-copies
+SAME: Final = 0.8  # similarity from which two images are near-copies
 _PROMISING: Final = 0.5  # of moduli, from which a pair is looked at
 _SMOOTH_PX: Final = 15  # what is wider than this is contrast and scene, not texture
-_BAND: Final = 11  # frequencies up to this many cycles a window are kept; above lies what JPEG changes
 _BLOCK: Final = 512
+_ENOUGH: Final = 256  # images, for what their moduli have in common to tell no copy
 _BLANK: Final = 1e-6  # standard deviation of log amplitude under which an image has no texture to compare
+
+_ROWS: Final = np.concatenate([np.arange(BAND + 1), np.arange(-BAND, 0)])  # K, in the order of np.fft
+_COLS: Final = np.arange(BAND + 1)  # H; the other half of a real image's plane is their conjugate
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
+C64 = NDArray[np.complex64]
 
 
 class Pairs(NamedTuple):
@@ -57,8 +62,9 @@ class Leak:
     similarity: float
 
 
-def describe(grey: NDArray[np.floating]) -> F32:
-    """(SIDE, SIDE) texture of unit norm and mean 0; all 0 for an image without texture, which is no copy of any other.
+def describe(grey: NDArray[np.floating]) -> C64:
+    """(K, H) spectrum of the texture, of norm 1 over the whole plane; all 0 for an image without texture, which is no
+    copy of any other.
 
     grey: (rows, cols) amplitudes, NaN: no data. Values below 0 are taken as they are on a scale of dB, others on a
     log scale, on which gain and gamma corrections are a sum and a factor. Smaller images than WINDOW_PX stand in the
@@ -68,16 +74,16 @@ def describe(grey: NDArray[np.floating]) -> F32:
     filled = np.where(missing, 0, grey).astype(np.float64)
     log = filled if (filled < 0).any() else np.log1p(filled)
     if missing.all() or log[~missing].std() < _BLANK:
-        return np.zeros((SIDE, SIDE), dtype=np.float32)
+        return np.zeros((len(_ROWS), len(_COLS)), dtype=np.complex64)
     texture = np.where(missing, 0, log - _local_mean(np.where(missing, log[~missing].mean(), log)))
-    cells = _window(texture).reshape(SIDE, WINDOW_PX // SIDE, SIDE, WINDOW_PX // SIDE).mean(axis=(1, 3))
-    cells -= cells.mean()
-    norm = np.linalg.norm(cells)
-    return (cells / max(norm, _BLANK)).astype(np.float32)
+    spectrum = np.fft.rfft2(_window(texture))[_ROWS][:, _COLS]
+    spectrum[0, 0] = 0
+    energy = float((_weights() * np.abs(spectrum) ** 2).sum())
+    return np.asarray(spectrum / max(np.sqrt(energy), _BLANK), dtype=np.complex64)
 
 
-def find_groups(descriptors: F32, same: float = SAME) -> I64:
-    """(S,) group of each image of descriptors (S, D, D): near-copies, and near-copies of near-copies, share one.
+def find_groups(descriptors: C64, same: float = SAME) -> I64:
+    """(S,) group of each image of descriptors (S, K, H): near-copies, and near-copies of near-copies, share one.
 
     Groups are numbered from 0 by their first image.
     """
@@ -92,7 +98,7 @@ def find_groups(descriptors: F32, same: float = SAME) -> I64:
     return np.unique(_roots(parents, np.arange(len(parents))), return_inverse=True)[1].astype(np.int64)
 
 
-def leaks(descriptors: F32, splits: NDArray[np.str_], names: Sequence[str], same: float = SAME) -> tuple[Leak, ...]:
+def leaks(descriptors: C64, splits: NDArray[np.str_], names: Sequence[str], same: float = SAME) -> tuple[Leak, ...]:
     """Near-copies across splits, the most alike first."""
     pairs = candidates(descriptors)
     across = splits[pairs.first] != splits[pairs.second]
@@ -110,8 +116,8 @@ def leaks(descriptors: F32, splits: NDArray[np.str_], names: Sequence[str], same
     )
 
 
-def candidates(descriptors: F32) -> Pairs:
-    """Pairs of descriptors (S, D, D) whose Fourier moduli are alike in some turn; the others are no near-copies."""
+def candidates(descriptors: C64) -> Pairs:
+    """Pairs of descriptors (S, K, H) whose Fourier moduli are alike in some turn; the others are no near-copies."""
     turned = _moduli(descriptors)
     blocks = []
     for start in range(0, len(descriptors), _BLOCK):
@@ -122,14 +128,14 @@ def candidates(descriptors: F32) -> Pairs:
         forward = first < second  # both count from start
         first, second = first[forward], second[forward]
         blocks.append((first + start, second + start, best[first, second]))
-    columns = [np.concatenate(column) for column in zip(*blocks, strict=True)] or [np.empty(0)] * 3
+    columns = [np.concatenate(column) for column in zip(*blocks, strict=True)] or [np.empty(0) for _ in Pairs._fields]
     order = np.argsort(-columns[2], kind="stable")
     return Pairs(
         columns[0][order].astype(np.int64), columns[1][order].astype(np.int64), columns[2][order].astype(np.float32)
     )
 
 
-def similarity(descriptors: F32, first: I64, second: I64) -> F32:
+def similarity(descriptors: C64, first: I64, second: I64) -> F32:
     """(N,) largest normalised correlation of each pair over turns, flips and shifts up to MOST_SHIFT_PX."""
     likeness = np.empty(len(first), dtype=np.float32)
     for start in range(0, len(first), _BLOCK):
@@ -138,32 +144,55 @@ def similarity(descriptors: F32, first: I64, second: I64) -> F32:
     return likeness
 
 
-def _correlate(ones: F32, others: F32) -> NDArray[np.float64]:
-    """(N,) largest value of eight circular cross-correlations near their origins. Mirroring about cell 0 mirrors the
-    spectrum; it lies one cell off mirroring about the middle, which one more cell of shift makes good."""
-    most = MOST_SHIFT_PX * SIDE // WINDOW_PX + 1
-    near = np.arange(-most, most + 1) % SIDE
-    mirrored = -np.arange(SIDE) % SIDE
-    half = slice(SIDE // 2 + 1)
-    spectra, turned = np.fft.fft2(ones)[:, :, half], np.conj(np.fft.fft2(others))
-    best = np.full(len(ones), -1.0)
-    for way in (turned, turned.transpose(0, 2, 1)):
-        for one in (way, way[:, mirrored], way[:, :, mirrored], way[:, mirrored][:, :, mirrored]):
-            surface = np.fft.irfft2(spectra * one[:, :, half], s=(SIDE, SIDE))
-            best = np.maximum(best, surface[:, near][:, :, near].max(axis=(1, 2)))
+def _correlate(ones: C64, others: C64) -> F32:
+    """(N,) largest value of eight cross-correlations near their origins. Mirroring a spectrum mirrors about pixel 0,
+    one off the middle of the window, which one more pixel of shift makes good."""
+    shifts = _shifts()
+    best = np.full(len(ones), -1.0, dtype=np.float32)
+    for turned in _eight(others):
+        products = (ones * np.conj(turned)).reshape(len(ones), -1)
+        best = np.maximum(best, (products.view(np.float32) @ shifts).max(axis=1))
     return best
 
 
-def _moduli(descriptors: F32) -> list[F32]:
-    """Four times (S, K), rows of mean 0 and unit norm: moduli of the lower frequencies, as they are, flipped,
-    transposed, and both. A modulus is even, so half of the plane and four of the eight turns say everything."""
-    plane = np.fft.fftshift(np.abs(np.fft.fft2(descriptors)), axes=(1, 2)).astype(np.float32)
-    middle = slice(SIDE // 2 - _BAND, SIDE // 2 + _BAND + 1)
-    plane = plane[:, middle, middle]
-    plane -= plane.mean(axis=0) if len(plane) > _BLOCK else 0  # what all have in common tells no copy
-    half = np.arange(plane[0].size).reshape(plane[0].shape) < plane[0].size // 2
-    transposed = plane.transpose(0, 2, 1)
-    return [_unit_rows(one[:, half]) for one in (plane, plane[:, :, ::-1], transposed, transposed[:, :, ::-1])]
+def _shifts() -> F32:
+    """(2 K H, T T): turns real and imaginary parts of a product of spectra into its correlation at each shift, in one
+    matrix product of real numbers."""
+    shifts_px = np.arange(-MOST_SHIFT_PX - 1, MOST_SHIFT_PX + 2)
+    down = np.exp(2j * np.pi / WINDOW_PX * np.outer(_ROWS, shifts_px))  # (K, T)
+    along = _weights().T * np.exp(2j * np.pi / WINDOW_PX * np.outer(_COLS, shifts_px))  # (H, T)
+    both = np.einsum("kr,hc->khrc", down, along).reshape(len(_ROWS) * len(_COLS), -1)
+    return np.stack([both.real, -both.imag], axis=1).reshape(2 * len(both), -1).astype(np.float32)
+
+
+def _eight(spectra: C64) -> list[C64]:
+    """(N, K, H) of the eight turns and flips of the square."""
+    back = -np.arange(len(_ROWS))
+    flipped = [way for whole in (spectra, _transposed(spectra)) for way in (whole, whole[:, back])]
+    return [*flipped, *(np.conj(way) for way in flipped)]
+
+
+def _transposed(spectra: C64) -> C64:
+    """The spectra of the transposed images; of the half that is not kept, the conjugates."""
+    below = _ROWS[:, None] < 0
+    rows = np.where(below, -_COLS, _COLS)
+    found = spectra[:, rows, np.abs(_ROWS)[:, None]]
+    return np.asarray(np.where(below, np.conj(found), found))
+
+
+def _weights() -> NDArray[np.float64]:
+    """(1, H): how often a kept frequency stands in the whole plane."""
+    return np.where(_COLS == 0, 1.0, 2.0)[None]
+
+
+def _moduli(descriptors: C64) -> list[F32]:
+    """Four times (S, K H), rows of mean 0 and unit norm: moduli as they are, flipped, transposed, and both. A modulus
+    is even, so four of the eight turns say everything."""
+    back = -np.arange(len(_ROWS))
+    ways = [way for whole in (descriptors, _transposed(descriptors)) for way in (whole, whole[:, back])]
+    moduli = [np.abs(way).reshape(len(descriptors), len(_ROWS) * len(_COLS)) for way in ways]
+    common = sum(one.mean(axis=0) for one in moduli) / len(moduli) if len(descriptors) >= _ENOUGH else 0
+    return [_unit_rows(one - common) for one in moduli]
 
 
 def _unit_rows(rows: F32) -> F32:

@@ -42,12 +42,13 @@ class Shares:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
     """What decides a split. groups, labels: (S,) int64. own: (S,) splits the dataset came with, NO_SPLIT where none.
-    attributes: columns (S,) that hold_out may name."""
+    attributes: columns (S,) that hold_out may name. kin: what members of a group are to each other, for notes."""
 
     groups: I64
     labels: I64
     own: Strings
     attributes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    kin: str = "near-copies of"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,9 +85,10 @@ def split_groups(groups: I64, labels: I64, shares: Shares, seed: int) -> Strings
 def _neediest(wanted: NDArray[np.float64], given: NDArray[np.float64], count: I64) -> int:
     """The split whose share of the group's classes is least served, as a fraction of what it is to get; splits that
     have none yet of a class come first, train before test before val."""
+    its = count > 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        served = np.where(wanted > 0, given / wanted, np.inf)
-    need = (served * count).sum(axis=1, where=count > 0)
+        served = np.where(wanted[:, its] > 0, given[:, its] / wanted[:, its], np.inf)
+    need = (served * count[its]).sum(axis=1)
     return int((0, 2, 1)[int(np.argmin(need[[0, 2, 1]]))])
 
 
@@ -101,8 +103,8 @@ def part_samples(asked: DatasetConfig, samples: Samples) -> Parted:
         return _own(asked, samples)
     shares = Shares(val=asked.val_share, test=asked.test_share)
     note = (
-        f"split drawn by groups of near-copies (seed {asked.split_seed}): {len(np.unique(samples.groups))} groups of "
-        f"{len(samples.groups)} samples"
+        f"split drawn by groups ({samples.kin} each other, seed {asked.split_seed}): "
+        f"{len(np.unique(samples.groups))} groups of {len(samples.groups)} samples"
     )
     splits = split_groups(samples.groups, samples.labels, shares, asked.split_seed)
     return Parted(kept=np.arange(len(splits)), splits=splits, groups=samples.groups, notes=(note,))
@@ -139,7 +141,7 @@ def _held_out(asked: DatasetConfig, samples: Samples, held: NDArray[np.bool_]) -
     splits[taught] = split_groups(samples.groups[taught], samples.labels[taught], shares, asked.split_seed)
     notes = [f"tested: {asked.hold_out} ({int(held.sum())} samples), taught: all others ({len(taught)})"]
     if copied.any():
-        notes.append(f"{int(copied.sum())} others left out: near-copies of tested samples")
+        notes.append(f"{int(copied.sum())} others left out: {samples.kin} tested samples")
     kept = np.flatnonzero(~copied)
     return Parted(kept=kept, splits=splits[kept], groups=samples.groups[kept], notes=tuple(notes))
 
@@ -149,7 +151,7 @@ def _own(asked: DatasetConfig, samples: Samples) -> Parted:
     if "test" not in splits:
         splits[splits == "val"] = "test"
         notes = ["the dataset's own split; its val split is tested, as it has no other"]
-    kept, groups, more = _without_leaks(asked, splits, samples.groups)
+    kept, groups, more = _without_leaks(asked, splits, samples)
     splits, labels = splits[kept], samples.labels[kept]
     if "val" not in splits and asked.val_share > 0:
         rows = np.flatnonzero(splits == "train")
@@ -159,16 +161,17 @@ def _own(asked: DatasetConfig, samples: Samples) -> Parted:
     return Parted(kept=kept, splits=splits, groups=groups, notes=(*notes, *more))
 
 
-def _without_leaks(asked: DatasetConfig, splits: Strings, groups: I64) -> tuple[I64, I64, list[str]]:
+def _without_leaks(asked: DatasetConfig, splits: Strings, samples: Samples) -> tuple[I64, I64, list[str]]:
     """Numbers kept, their groups, what to note. With trust_split everything is kept, and a group ends at its split."""
     rank = np.array([SPLITS.index(split) for split in splits])
+    groups = samples.groups
     members, group_of = np.unique(groups, return_inverse=True)
     highest = np.zeros(len(members), dtype=np.int64)
     np.maximum.at(highest, group_of, rank)
     copied = rank < highest[group_of]
     if not copied.any():
         return np.arange(len(splits)), groups, []
-    told = f"{int(copied.sum())} of {int((rank < 2).sum())} samples of train and val are near-copies of a later split's"
+    told = f"{int(copied.sum())} of {int((rank < 2).sum())} samples of train and val are {samples.kin} a later split's"
     if asked.trust_split:
         return np.arange(len(splits)), groups * len(SPLITS) + rank, [f"{told}; kept, as trust_split asks"]
     kept = np.flatnonzero(~copied)

@@ -32,7 +32,7 @@ from sarmae.evaluate.answers import Answering
 from sarmae.evaluate.config import ArmConfig, StudyConfig
 from sarmae.evaluate.kept import Kept, pretraining
 from sarmae.evaluate.overhead_table import write_overhead
-from sarmae.evaluate.report import write_report
+from sarmae.evaluate.report.page import write_report
 from sarmae.files import write_durably
 from sarmae.teachers.cache import write_cache
 from sarmae.teachers.zoo import NO_TEACHER

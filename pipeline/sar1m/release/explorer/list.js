@@ -140,9 +140,10 @@ const makeList = (scroller, store, pictureOf, on) => {
       scroller.removeAttribute("aria-activedescendant");
       render();
     },
-    setCurrent(row) {
+    /** into: whether the list scrolls to the row; after a change of filters or order it stays at its head. */
+    setCurrent(row, into) {
       current = row;
-      const place = placeOf(row);
+      const place = into ? placeOf(row) : -1;
       if (place >= 0) reveal(place);
       render();
       for (const node of nodes.values()) mark(node);

@@ -36,7 +36,9 @@ from sar1m.schema import PROVENANCE_DIR, REPORT_FILE, SPLITS
 
 FOLDER: Final = REPORT_FILE.rpartition("/")[0]
 # One script in this order: later ones use what earlier ones declare.
-SCRIPTS: Final = ("parts.js", "filters.js", "panel.js", "map.js", "list.js", "viewer.js", "main.js")
+SCRIPTS: Final = (
+    *("parts.js", "store.js", "filters.js", "panel.js", "map.js", "list.js", "viewer.js", "controls.js", "main.js"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,7 +1,6 @@
 // The filter panel: a list of boxes for every facet, a histogram with two handles for every metric.
 
 const VALUES_SHOWN = 7; // of a facet before "show all"
-const FIRST_METRICS = ["residual_px", "enl", "cloud_frac", "dt_hours", "dynamic_range_db", "incidence_deg"];
 
 /** One facet. tell(codes) is called with the chosen codes, an empty list for none. */
 const makeFacet = (facet, total, tell) => {

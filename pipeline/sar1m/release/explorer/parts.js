@@ -1,5 +1,5 @@
 // Data of the page. A page opened from a folder may not fetch its neighbours, so parts come as scripts: each hands its
-// value to explorerParts, before or after this script runs. Order of files: parts, filters, panel, map, list, viewer, main.
+// value to explorerParts, before or after this script runs. Order of files: SCRIPTS in page.py.
 
 const byId = (id) => document.getElementById(id);
 const settings = JSON.parse(byId("settings").textContent);

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sarmae.data.draws import DrawKey, uniform
+from sarmae.errors import NonFiniteError
 from sarmae.evaluate.classify.lesson import I64, Lesson, Predict, most_likely
 from sarmae.evaluate.classify.measures import balanced_accuracy
 from sarmae.evaluate.classify.source import Source
@@ -19,7 +20,9 @@ from sarmae.evaluate.classify.source import Source
 FOLDS: Final = 5
 STREAM: Final = "logistic-folds"
 _NEGLIGIBLE: Final = 1e-12  # of the largest eigenvalue
-_STEPS: Final = 2000
+_STEPS: Final = 40  # before the coordinates are renewed
+_ROUNDS: Final = 50
+_LEAST_CURVATURE: Final = 1e-12
 _GRADIENT: Final = 1e-7  # largest component at which the solution counts as found
 
 
@@ -63,51 +66,65 @@ def by_logistic(lesson: Lesson) -> Predict:
 def fit_logistic(features: Tensor, labels: Tensor, classes: int, strengths: tuple[float, ...]) -> tuple[Logistic, ...]:
     """The minimum, for each strength, of mean cross-entropy + strength / 2 * sum of squared weights; biases are free.
 
-    features: (S, D) float64, labels: (S,) int64. A class without samples has probability 0. In the coordinates used
-    (principal axes scaled by the curvature at equal probabilities) the curvature starts as nearly the identity, so that
-    L-BFGS converges in tens of steps; each strength starts where a stronger one ended.
+    features: (S, D) float64, labels: (S,) int64. A class without samples has probability 0. L-BFGS in coordinates in
+    which the curvature, taken alike for all classes, is the identity where it starts; it starts anew in fresh ones
+    until it has converged, and each strength where a stronger one ended. Raises NonFiniteError where it does not converge.
     """
-    present, labels = labels.unique(return_inverse=True)
-    axes, variances = _principal_axes(features)
-    coordinates = features @ axes
-    state = features.new_zeros((coordinates.shape[1] + 1, len(present)))  # last row: biases
+    present, labels = torch.unique(labels, return_inverse=True)
+    axes = _principal_axes(features)
+    coordinates = torch.cat([features @ axes, features.new_ones((len(features), 1))], dim=1)  # last column: biases
+    state = features.new_zeros((coordinates.shape[1], len(present)))
     found: dict[float, Logistic] = {}
     for strength in sorted(set(strengths), reverse=True):
-        scale = (variances / len(present) + strength).rsqrt()[:, None]
-        state = _minimum(coordinates * scale.T, labels, state / _with_bias(scale), strength * scale**2)
-        state = state * _with_bias(scale)
+        penalty = features.new_full((len(state), 1), strength)
+        penalty[-1] = 0
+        state = _minimum(coordinates, labels, state, penalty)
         weight, bias = features.new_zeros((classes, features.shape[1])), features.new_full((classes,), -torch.inf)
         weight[present], bias[present] = (axes @ state[:-1]).T, state[-1]
         found[strength] = Logistic(weight=weight, bias=bias)
     return tuple(found[strength] for strength in strengths)
 
 
-def _principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
-    """(D, R) orthonormal axes that span the samples, and their mean squares (R,). The solution lies in their span."""
-    count, width = features.shape
-    if count < width:
+def _principal_axes(features: Tensor) -> Tensor:
+    """(D, R) orthonormal axes that span the samples; the solution lies in their span."""
+    if features.shape[0] < features.shape[1]:
         squares, left = torch.linalg.eigh(features @ features.T)
         kept = squares > _NEGLIGIBLE * squares[-1].clamp_min(torch.finfo(torch.float64).tiny)
-        axes = features.T @ (left[:, kept] / squares[kept].sqrt())
-    else:
-        squares, right = torch.linalg.eigh(features.T @ features)
-        kept = squares > _NEGLIGIBLE * squares[-1].clamp_min(torch.finfo(torch.float64).tiny)
-        axes = right[:, kept]
-    return axes, squares[kept] / count
+        axes: Tensor = features.T @ (left[:, kept] / squares[kept].sqrt())
+        return axes
+    squares, right = torch.linalg.eigh(features.T @ features)
+    axes = right[:, squares > _NEGLIGIBLE * squares[-1].clamp_min(torch.finfo(torch.float64).tiny)]
+    return axes
 
 
-def _with_bias(scale: Tensor) -> Tensor:
-    return torch.cat([scale, scale.new_ones((1, 1))])
+def _minimum(coordinates: Tensor, labels: Tensor, state: Tensor, penalty: Tensor) -> Tensor:
+    """(R + 1, K) weights and biases. penalty: (R + 1, 1)."""
+    left = torch.inf
+    for _ in range(_ROUNDS):
+        state, left = _approach(coordinates, labels, state, penalty)
+        if left < _GRADIENT:
+            return state
+    raise NonFiniteError(
+        f"linear probe: the gradient is still {left:.1g} after {_ROUNDS * _STEPS} steps at strength "
+        f"{penalty.max().item():g}; {_GRADIENT:g} expected. Raise fit.strengths, or look at the features."
+    )
 
 
-def _minimum(coordinates: Tensor, labels: Tensor, start: Tensor, penalty: Tensor) -> Tensor:
-    """(R + 1, K) minimum over weights and biases. penalty: (R, 1)."""
-    state = start.clone().requires_grad_(True)
+def _approach(coordinates: Tensor, labels: Tensor, state: Tensor, penalty: Tensor) -> tuple[Tensor, float]:
+    """A better state (R + 1, K), and the largest component of the gradient there in the coordinates used."""
+    shares = (coordinates @ state).softmax(dim=1)
+    spread = (shares * (1 - shares)).mean(dim=1, keepdim=True)
+    curvature = (
+        coordinates.T @ (coordinates * spread) / len(coordinates) + penalty.clamp_min(_LEAST_CURVATURE).diagflat()
+    )
+    lower = torch.linalg.cholesky(curvature)
+    unscale = torch.linalg.solve_triangular(lower.T, torch.eye(len(lower)).to(lower), upper=True)
+    scaled, moved = coordinates @ unscale, (lower.T @ state).requires_grad_(True)
     solver = torch.optim.LBFGS(
-        [state],
+        [moved],
         max_iter=_STEPS,
         max_eval=2 * _STEPS,
-        history_size=30,
+        history_size=_STEPS,
         line_search_fn="strong_wolfe",
         tolerance_grad=_GRADIENT,
         tolerance_change=0.0,
@@ -115,13 +132,15 @@ def _minimum(coordinates: Tensor, labels: Tensor, start: Tensor, penalty: Tensor
 
     def closure() -> Tensor:
         solver.zero_grad()
-        logits = coordinates @ state[:-1] + state[-1]
-        loss = torch.nn.functional.cross_entropy(logits, labels) + (penalty * state[:-1] ** 2).sum() / 2
+        loss = torch.nn.functional.cross_entropy(scaled @ moved, labels)
+        loss = loss + (penalty * (unscale @ moved) ** 2).sum() / 2
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     solver.step(closure)  # type: ignore[no-untyped-call]
-    return state.detach()
+    closure()
+    left = torch.zeros(()) if moved.grad is None else moved.grad.abs().max()
+    return unscale @ moved.detach(), left.item()
 
 
 def _best(logits: list[Tensor], labels: Tensor) -> int:

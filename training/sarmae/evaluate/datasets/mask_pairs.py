@@ -41,10 +41,11 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """masks: name of the folder of masks in small letters. notes: what was left out."""
+    """masks: in small letters, the name of the folder of masks and the last word of their names. notes: what was left
+    out."""
 
     pairs: tuple[Pair, ...]
-    masks: str
+    masks: tuple[str, str]
     notes: tuple[str, ...]
 
 
@@ -55,30 +56,40 @@ def find_pairs(root: Path) -> Pairs:
     image, two files claim one place, or nothing pairs.
     """
     tops = {split: folder for folder in sorted(_folders(root)) if (split := split_named(folder.name))}
-    places = {split: _two_folders(folder) for split, folder in tops.items()} if _has_two(tops) else None
-    found: dict[tuple[str, str], Pair] = {}
-    lonely = 0
-    for split, (images, masks) in (places or {NO_SPLIT: _two_folders(root)}).items():
-        by_stem, by_mask = _images_by_stem(images), _masks_by_stem(masks)
-        lonely += len(by_stem.keys() - by_mask.keys())
-        for (inner, stem), mask in by_mask.items():
-            if (inner, stem) not in by_stem:
-                raise SourceError(f"{mask}: no image {stem!r} in {images}. Get the image, or remove the mask.")
-            pair = Pair(stem=stem, images=by_stem[inner, stem], mask=mask, split=split or inner)
-            found[pair.split, stem] = pair
+    places = _places(root, tops)
+    pairs, lonely = [], 0
+    for split, (images, masks) in places.items():
+        more, alone = _pair_up(split, images, masks)
+        pairs.extend(more)
+        lonely += alone
     notes = [f"{lonely} images without a mask left out"] if lonely else []
-    pairs = sorted(found.values(), key=lambda pair: (pair.split, natural(pair.stem)))
+    pairs.sort(key=lambda pair: (pair.split, natural(pair.stem)))
     listed = _listed(root)
     if listed and not any(pair.split for pair in pairs):
         pairs, notes = _split_by_lists(pairs, listed, notes)
     if not pairs:
         raise SourceError(f"{root}: no image has a mask. {_expected(root)}")
-    masks_name = next(iter((places or {NO_SPLIT: _two_folders(root)}).values()))[1].name.lower()
-    return Pairs(pairs=tuple(pairs), masks=masks_name, notes=tuple(notes))
+    word = _common_word([_last_word(pair.mask.stem) for pair in pairs])
+    return Pairs(
+        pairs=tuple(pairs), masks=(next(iter(places.values()))[1].name.lower(), word.lower()), notes=tuple(notes)
+    )
 
 
-def _has_two(tops: Mapping[str, Path]) -> bool:
-    return any(folder.name.lower() in _IMAGES for top in tops.values() for folder in _folders(top))
+def _places(root: Path, tops: Mapping[str, Path]) -> dict[str, tuple[Path, Path]]:
+    """Folders of images and masks by split: below the splits' folders, else at the root under NO_SPLIT."""
+    if any(folder.name.lower() in _IMAGES for top in tops.values() for folder in _folders(top)):
+        return {split: _two_folders(folder) for split, folder in tops.items()}
+    return {NO_SPLIT: _two_folders(root)}
+
+
+def _pair_up(split: str, images: Path, masks: Path) -> tuple[list[Pair], int]:
+    """Pairs of two folders, and the number of images without a mask."""
+    by_stem, by_mask = _images_by_stem(images), _masks_by_stem(masks)
+    for (inner, stem), mask in by_mask.items():
+        if (inner, stem) not in by_stem:
+            raise SourceError(f"{mask}: no image {stem!r} in {images}. Get the image, or remove the mask.")
+    pairs = [Pair(stem=key[1], images=by_stem[key], mask=mask, split=split or key[0]) for key, mask in by_mask.items()]
+    return pairs, len(by_stem.keys() - by_mask.keys())
 
 
 def _two_folders(root: Path) -> tuple[Path, Path]:

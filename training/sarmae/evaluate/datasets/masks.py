@@ -24,9 +24,9 @@ from sarmae.evaluate.config import DatasetConfig
 from sarmae.evaluate.datasets.mask_pairs import Pair, Pairs, find_pairs
 from sarmae.evaluate.datasets.naming import LEFT_OUT, named_classes
 from sarmae.evaluate.datasets.pictures import Kept, drawn, moments, root_of, stacked
-from sarmae.evaluate.datasets.rasters import Scene, label_text, read_labels, read_scene, values_of
+from sarmae.evaluate.datasets.rasters import Scene, label_text, read_labels, read_scene
 from sarmae.evaluate.near_copies import describe, find_groups
-from sarmae.evaluate.records import IGNORED, Inputs, LabelledScenes
+from sarmae.evaluate.records import IGNORED, Inputs, LabelledScenes, Units
 from sarmae.evaluate.splits import Samples, part_samples
 
 # By the folder of the masks: what its numbers mean. LULC: TerraMesh's order of the 10 m map of ESRI and Impact
@@ -39,40 +39,227 @@ _MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
 _REGION: Final = re.compile(r"([A-Za-z]+)[_-]")
 
 
+class Scenes:
+    """Scenes by number with the class position of each pixel; small sets are read once."""
+
+    def __init__(self, pairs: Sequence[Pair], positions: Mapping[int, int]) -> None:
+        self.pairs, self._positions = tuple(pairs), dict(positions)
+        self.pixels = Kept(lambda number: read_scene(self.pairs[number].images).pixels)
+        self.classes = Kept(self._classes)
+
+    def _classes(self, number: int) -> NDArray[np.int64]:
+        """(H, W) positions, IGNORED where there is no label or no data."""
+        labels = read_labels(self.pairs[number].mask)
+        classes = np.full(labels.shape, IGNORED, dtype=np.int64)
+        for label, position in self._positions.items():
+            classes[labels == label] = position
+        classes[np.isnan(self.pixels(number)).any(axis=0)] = IGNORED
+        return classes
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Tiles:
-    """scene, row, col: (T,) int64; row and col are the upper left pixel."""
+class Tiles:
+    """(T,) int64 each: number of the scene, its upper left pixel. side_px: of every tile."""
 
     scene: NDArray[np.int64]
     row: NDArray[np.int64]
     col: NDArray[np.int64]
+    side_px: int
 
+    def __len__(self) -> int:
+        return len(self.scene)
 
-class _Looked:
-    """All scenes of a set, each read once and checked. scenes, labels: by number. dropped: numbers without data."""
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.pairs = tuple(pairs)
-        self.scenes = Kept(lambda number: read_scene(self.pairs[number].images).pixels)
-        self.labels = Kept(lambda number: _ignoring(self.scenes(number), read_labels(self.pairs[number].mask)))
+    def window(self, number: int) -> tuple[slice, slice]:
+        """Rows and columns of a tile in its scene; they may end beyond it."""
+        row, col = int(self.row[number]), int(self.col[number])
+        return slice(row, row + self.side_px), slice(col, col + self.side_px)
 
 
 class TileImages:
-    """(C, side, side) tiles of scenes."""
+    """Tiles of scenes as images of a task."""
 
-    def __init__(self, looked: _Looked, tiles: _Tiles, channels: int, side_px: int) -> None:
-        self._looked, self._tiles, self._shape = looked, tiles, (channels, side_px, side_px)
+    def __init__(self, scenes: Scenes, tiles: Tiles, channels: int) -> None:
+        self._scenes, self._tiles, self._shape = scenes, tiles, (channels, tiles.side_px, tiles.side_px)
 
     def __len__(self) -> int:
-        return len(self._tiles.scene)
+        return len(self._tiles)
 
     def read(self, numbers: Sequence[int]) -> torch.Tensor:
-        """(B, C, side, side) float32, NaN where there is no data."""
+        """(B, C, side_px, side_px) float32, NaN where there is no data."""
         return stacked((self._one(int(number)) for number in numbers), self._shape)
 
     def _one(self, number: int) -> NDArray[np.float32]:
-        pixels = self._looked.scenes(int(self._tiles.scene[number]))
-        cut = _cut(pixels, self._tiles, number, self._shape[1])
+        rows, cols = self._tiles.window(number)
+        cut = self._scenes.pixels(int(self._tiles.scene[number]))[:, rows, cols]
         tile = np.full(self._shape, np.nan, dtype=np.float32)
         tile[:, : cut.shape[1], : cut.shape[2]] = cut
         return tile
+
+
+class TileMasks:
+    """The masks of TileImages."""
+
+    def __init__(self, scenes: Scenes, tiles: Tiles) -> None:
+        self._scenes, self._tiles = scenes, tiles
+
+    def read(self, numbers: Sequence[int]) -> torch.Tensor:
+        """(B, side_px, side_px) int64 positions in the classes, IGNORED where there is no label."""
+        side = self._tiles.side_px
+        masks = torch.full((len(numbers), side, side), IGNORED, dtype=torch.int64)
+        for mask, number in zip(masks, numbers, strict=True):
+            rows, cols = self._tiles.window(int(number))
+            cut = self._scenes.classes(int(self._tiles.scene[int(number)]))[rows, cols]
+            mask[: cut.shape[0], : cut.shape[1]] = torch.from_numpy(cut)
+        return masks
+
+
+def open_masks(asked: DatasetConfig, name: str) -> LabelledScenes:
+    """Tiles with masks. hold_out may name scene (the stem) or region (the letters a stem begins with).
+
+    Scenes without any data are left out and noted. Raises SourceError for a mask of another size than its image, one
+    without any label, fractional or unknown class numbers, and scenes of different channels; ConfigError for classes.
+    """
+    root = root_of(asked)
+    found = find_pairs(root)
+    pairs = [found.pairs[number] for number in drawn(len(found.pairs), asked)]
+    looked = look(pairs)
+    pairs = [pairs[number] for number in looked.usable]
+    classes, positions = _positions(looked, found, asked.classes, root)
+    parted = part_samples(asked, _samples(pairs, looked))
+    scenes = Scenes([pairs[number] for number in parted.kept], positions)
+    tiles, blank = cut_tiles(scenes, asked.image_px)
+    splits, images = parted.splits[tiles.scene], TileImages(scenes, tiles, len(looked.channels))
+    _check_taught(root, splits)
+    mean, std = moments(images.read, np.flatnonzero(splits == "train").tolist(), len(looked.channels), root)
+    side = asked.image_px
+    return LabelledScenes(
+        name=name,
+        inputs=Inputs(units=looked.units, channels=looked.channels, image_px=side, mean=mean, std=std),
+        images=images,
+        masks=TileMasks(scenes, tiles),
+        classes=classes,
+        splits=splits,
+        groups=parted.groups[tiles.scene],
+        notes=(
+            *found.notes,
+            *looked.notes,
+            *parted.notes,
+            f"{len(tiles)} tiles of {side} px out of {len(scenes.pairs)} scenes, {blank} without a label left out",
+        ),
+    )
+
+
+def cut_tiles(scenes: Scenes, side_px: int) -> tuple[Tiles, int]:
+    """All tiles that hold a labelled pixel, scene by scene, row by row; and how many hold none."""
+    found, blank = [], 0
+    for scene in range(len(scenes.pairs)):
+        classes = scenes.classes(scene)
+        for row in range(0, classes.shape[0], side_px):
+            for col in range(0, classes.shape[1], side_px):
+                if (classes[row : row + side_px, col : col + side_px] == IGNORED).all():
+                    blank += 1
+                else:
+                    found.append((scene, row, col))
+    columns = np.array(found, dtype=np.int64).reshape(-1, 3)
+    return Tiles(scene=columns[:, 0], row=columns[:, 1], col=columns[:, 2], side_px=side_px), blank
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Looked:
+    """What one reading of all scenes tells. usable: numbers of the scenes with data. groups: of near-copies among
+    them. masks, labels: file of each of these, and the numbers that occur in it."""
+
+    usable: tuple[int, ...]
+    masks: tuple[Path, ...]
+    groups: NDArray[np.int64]
+    labels: tuple[frozenset[int], ...]
+    units: Units
+    channels: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def look(pairs: Sequence[Pair]) -> Looked:
+    """Reads every scene and mask once. Errors as open_masks."""
+    usable, descriptors, labels = [], [], []
+    first: Scene | None = None
+    for number, pair in enumerate(pairs):
+        scene, mask = read_scene(pair.images), read_labels(pair.mask)
+        first = first or scene
+        _check_scene(pair, scene, first, mask)
+        if np.isnan(scene.pixels).any(axis=0).all():
+            continue
+        if (mask == IGNORED).all():
+            raise SourceError(f"{pair.mask}: an empty mask, no pixel has a label. Correct it, or remove the pair.")
+        usable.append(number)
+        descriptors.append(describe(scene.pixels[0]))
+        labels.append(frozenset(np.unique(mask).tolist()) - {IGNORED})
+    if first is None or not usable:
+        raise SourceError(f"{pairs[0].mask.parent}: none of {len(pairs)} images holds data. Check the files.")
+    lost = [pair.stem for number, pair in enumerate(pairs) if number not in usable]
+    return Looked(
+        usable=tuple(usable),
+        masks=tuple(pairs[number].mask for number in usable),
+        groups=find_groups(np.stack(descriptors)),
+        labels=tuple(labels),
+        units=first.units,
+        channels=first.channels,
+        notes=(f"{len(lost)} images without data left out ({lost[0]})",) if lost else (),
+    )
+
+
+def _check_scene(pair: Pair, scene: Scene, first: Scene, mask: NDArray[np.int64]) -> None:
+    path = next(iter(pair.images.values()))
+    if mask.shape != scene.pixels.shape[1:]:
+        raise SourceError(
+            f"{pair.mask}: {mask.shape[0]} x {mask.shape[1]} px, but {path} has {scene.pixels.shape[1]} x "
+            f"{scene.pixels.shape[2]}. A mask must lie on the grid of its image."
+        )
+    if (scene.units, scene.channels) != (first.units, first.channels):
+        raise SourceError(
+            f"{path}: {scene.units} of {', '.join(scene.channels)}, but the first image holds {first.units} of "
+            f"{', '.join(first.channels)}. All images of a set must have the same channels."
+        )
+
+
+def _positions(
+    looked: Looked, found: Pairs, asked: Mapping[str, str], root: Path
+) -> tuple[tuple[str, ...], dict[int, int]]:
+    """Class names that occur, and the position of each label number. Raises SourceError for a number without name."""
+    meaning = asked or next((_MEANINGS[word] for word in found.masks if word in _MEANINGS), {})
+    there = {label_text(label): label for label in sorted(frozenset().union(*looked.labels))}
+    if any(name != LEFT_OUT for name in meaning.values()):
+        _check_named(looked, meaning)
+    names, positions = named_classes(
+        list(there), {label: name for label, name in meaning.items() if label in there}, f"{root}: masks"
+    )
+    return names, {there[label]: position for label, position in positions.items()}
+
+
+def _check_named(looked: Looked, meaning: Mapping[str, str]) -> None:
+    for mask, labels in zip(looked.masks, looked.labels, strict=True):
+        for label in sorted(labels):
+            if label_text(label) not in meaning:
+                raise SourceError(
+                    f"{mask}: label {label_text(label)} has no name; there are "
+                    f'{", ".join(meaning)}. Name it in `classes`, or leave it out by naming it "".'
+                )
+
+
+def _samples(pairs: Sequence[Pair], looked: Looked) -> Samples:
+    """Scenes as samples of a split; classes do not weigh, as most scenes hold several."""
+    regions = [_REGION.match(pair.stem) for pair in pairs]
+    attributes = {
+        "scene": np.array([pair.stem for pair in pairs]),
+        "region": np.array([match[1] if match else pair.stem for match, pair in zip(regions, pairs, strict=True)]),
+    }
+    own, labels = np.array([pair.split for pair in pairs]), np.zeros(len(pairs), dtype=np.int64)
+    return Samples(groups=looked.groups, labels=labels, own=own, attributes=attributes)
+
+
+def _check_taught(root: Path, splits: NDArray[np.str_]) -> None:
+    for split in ("train", "test"):
+        if split not in splits:
+            raise SourceError(
+                f"{root}: {len(splits)} tiles, none in {split}. Too few scenes that are no near-copies of each other: "
+                "add scenes, or change test_share and val_share."
+            )

@@ -20,19 +20,27 @@ def named_classes(
     Named classes come in the order of the configuration, others in the order of their names. Raises ConfigError where
     classes mentions a label that is not found, or fewer than two classes remain.
     """
-    unknown = [label for label in classes if label not in found]
-    if unknown:
-        raise ConfigError(
-            f"classes: {unknown[0]!r} is no label of {where}. There are: {', '.join(sorted(found, key=natural))}."
-        )
-    any_named = any(name != LEFT_OUT for name in classes.values())
-    wanted = classes if any_named else {label: label for label in sorted(found, key=natural) if label not in classes}
-    names = tuple(dict.fromkeys(name for name in wanted.values() if name != LEFT_OUT))
+    names, positions = place_labels(sorted(found, key=natural), classes, where)
     if len(names) < 2:
         raise ConfigError(
-            f"{where}: {len(names)} of the two classes that are the least ({', '.join(names) or 'none'}). Check path, and "
-            "`classes` where it is set."
+            f"{where}: {len(names)} of the two classes that are the least ({', '.join(names) or 'none'}). Check path, "
+            "and `classes` where it is set."
         )
+    return names, positions
+
+
+def place_labels(
+    found: Sequence[str], classes: Mapping[str, str], where: object
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """As named_classes; one class is enough, and labels that are not mentioned keep the order they are found in."""
+    unknown = [label for label in classes if label not in found]
+    if unknown:
+        raise ConfigError(f"classes: {unknown[0]!r} is no label of {where}. There are: {', '.join(found)}.")
+    any_named = any(name != LEFT_OUT for name in classes.values())
+    wanted = classes if any_named else {label: label for label in found if label not in classes}
+    names = tuple(dict.fromkeys(name for name in wanted.values() if name != LEFT_OUT))
+    if not names:
+        raise ConfigError(f"classes: leaves every label of {where} out. There are: {', '.join(found)}.")
     return names, {label: names.index(name) for label, name in wanted.items() if name != LEFT_OUT}
 
 

@@ -32,6 +32,7 @@ COLOURED: Final = 2  # of 255: what JPEG's rounding makes of equal channels
 _GREY_MODES: Final = ("L", "I;16", "I;16B", "I;16L", "I", "F")
 _KEPT_BYTES: Final = 256 << 20
 _STREAM: Final = 0x3057
+_AT_ONCE: Final = 16  # images read for the moments
 
 Pixels = NDArray[Any]
 
@@ -131,8 +132,9 @@ def moments(
     Raises SourceError where a channel has no measured pixel, or only one value.
     """
     count, total, squares = (np.zeros(channels) for _ in range(3))
-    for number in numbers:
-        pixels = read([number])[0].double().numpy().reshape(channels, -1)
+    for start in range(0, len(numbers), _AT_ONCE):
+        images = read(numbers[start : start + _AT_ONCE])
+        pixels = images.transpose(0, 1).double().numpy().reshape(channels, -1)
         measured = ~np.isnan(pixels)
         count += measured.sum(axis=1)
         total += np.where(measured, pixels, 0).sum(axis=1)

@@ -9,7 +9,7 @@ Needs rasterio for TIFF, which the extra `evaluate` brings.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -81,8 +81,8 @@ def label_text(label: int) -> str:
 
 def _coloured(channels: NDArray[np.int64]) -> NDArray[np.int64]:
     if (channels.max(axis=0) == channels.min(axis=0)).all():
-        return channels[0]
-    return (1 << 24) + (channels[0] << 16) + (channels[1] << 8) + channels[2]
+        return np.asarray(channels[0])
+    return np.asarray((1 << 24) + (channels[0] << 16) + (channels[1] << 8) + channels[2])
 
 
 def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[np.int64]:
@@ -147,8 +147,8 @@ def _channels(path: Path, count: int, descriptions: Sequence[str | None]) -> tup
     if count == len(_TWO_BANDS):
         return _TWO_BANDS
     raise SourceError(
-        f"{path}: {count} float band{'s' * (count != 1)} described as {', '.join(map(repr, descriptions))}; polarisations "
-        f"({', '.join(POLARISATIONS)}) expected. Write them into the bands' descriptions."
+        f"{path}: {count} float band{'s' * (count != 1)} described as {', '.join(map(repr, descriptions))}; one of "
+        f"{', '.join(POLARISATIONS)} each expected. Write it into the bands' descriptions."
     )
 
 
@@ -171,8 +171,3 @@ def _tiff(path: Path) -> tuple[NDArray[Any], tuple[str | None, ...]]:
     if nodata is not None and bands.dtype.kind == "f":
         bands = np.where(bands == nodata, np.nan, bands)
     return bands, told
-
-
-def values_of(labels: Iterable[NDArray[np.int64]]) -> set[int]:
-    """All label numbers that occur, without IGNORED."""
-    return {int(value) for one in labels for value in np.unique(one)} - {IGNORED}

@@ -28,10 +28,9 @@ class Curves(NamedTuple):
 def coco_curves(truth: Sequence[Boxes], found: Sequence[Found], classes: Sequence[str], image_px: int) -> Curves:
     """What faster-coco-eval says of objects found in these images.
 
-    Areas are those of the boxes, in pixels of the images as they are read: records hold no outlines. Raises ConfigError
-    where the package is missing.
+    Areas are those of the boxes, in pixels of the images as they are read: records hold no outlines.
     """
-    package = _faster_coco_eval()
+    package = faster_coco_eval()
     facts = {
         "images": [{"id": n, "height": image_px, "width": image_px} for n in range(1, len(truth) + 1)],
         "categories": [{"id": n, "name": name} for n, name in enumerate(classes, start=1)],
@@ -48,7 +47,8 @@ def coco_curves(truth: Sequence[Boxes], found: Sequence[Found], classes: Sequenc
     return Curves(np.where(precision < 0, np.nan, precision), np.where(recall < 0, np.nan, recall))
 
 
-def _faster_coco_eval() -> ModuleType:
+def faster_coco_eval() -> ModuleType:
+    """The package that computes the metrics. Raises ConfigError where it is missing."""
     try:
         return importlib.import_module("faster_coco_eval")
     except ImportError as error:

@@ -6,13 +6,13 @@ exactly: a pair of equal right answers only lets precision rise, and COCO reads 
 Source of the rules: Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation protocol (cocodataset.org).
 """
 
-# I images, N found objects of a class over all images, g true objects and n found ones of an image, T thresholds
+# I images, M N found objects over all images, g true objects and n found ones of an image, T thresholds
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from sarmae.evaluate.detect.finding import MOST_FOUND, Found
 from sarmae.evaluate.records import Boxes
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 THRESHOLDS: Final = tuple(np.linspace(0.5, 0.95, 10).tolist())  # of intersection over union
@@ -37,16 +38,20 @@ AREAS_PX2: Final = {  # of boxes; COCO's limits
 class MatchTable:
     """Found objects of one class and one range of areas, the best first over all images.
 
-    image: (N,) whose. right, counted: (T, N), whether an object is a true one, and whether it counts at all (crowds and
-    objects of other areas make it neither right nor wrong). true: (I,) objects to find by image.
+    image: (M,) whose, of those that take a true object at some threshold. right, counted: (T, M), whether an object is
+    a true one, and whether it counts at all (crowds and objects of other areas make it neither right nor wrong). wrong:
+    (N,) whose are those that count and take none at any. wrong_before: (M,) how many of them are better. true: (I,)
+    objects to find by image.
     """
 
-    image: NDArray[np.int64]
+    image: I64
     right: Flags
     counted: Flags
-    true: NDArray[np.int64]
+    wrong: I64
+    wrong_before: I64
+    true: I64
 
-    def curves(self, weights: NDArray[np.int64]) -> tuple[F64, F64]:
+    def curves(self, weights: I64) -> tuple[F64, F64]:
         """(average precision, recall) by threshold, (T,) each, of images counted weights (I,) times each.
 
         NaN where nothing is to be found.
@@ -54,10 +59,10 @@ class MatchTable:
         wanted = int((weights * self.true).sum())
         if not wanted:
             return np.full(len(THRESHOLDS), np.nan), np.full(len(THRESHOLDS), np.nan)
-        each = weights[self.image]
-        counts = each * self.counted
+        counts = weights[self.image] * self.counted
         right = np.cumsum(counts * self.right, axis=1)
-        precision = right / np.maximum(np.cumsum(counts, axis=1), 1)
+        wrong = np.append(0, np.cumsum(weights[self.wrong]))[self.wrong_before]
+        precision = right / np.maximum(np.cumsum(counts, axis=1) + wrong, 1)
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         found = right[:, -1] / wanted if right.shape[1] else np.zeros(len(THRESHOLDS))
         average = [_average(row / wanted, best) for row, best in zip(right, precision, strict=True)]
@@ -73,18 +78,35 @@ def _average(recall: F64, precision: F64) -> float:
 def match(truth: Sequence[Boxes], found: Sequence[Found], label: int, area: str) -> MatchTable:
     """The table of a class and of a range of AREAS_PX2, image by image."""
     parts = [_match_one(boxes, one, label, AREAS_PX2[area]) for boxes, one in zip(truth, found, strict=True)]
-    image = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
-    order = np.argsort(-np.concatenate([part[0] for part in parts]), kind="stable")
+    order = np.argsort(-np.concatenate([part.scores for part in parts]), kind="stable")
+    image = np.repeat(np.arange(len(parts)), [len(part.scores) for part in parts])[order]
+    matched, right, counted = (
+        np.concatenate(columns, axis=1)[:, order]
+        for columns in zip(*((part.matched, part.right, part.counted) for part in parts), strict=True)
+    )
+    taking = matched.any(axis=0)
+    wrong = ~taking & counted[0]  # without a match an object counts at all thresholds or at none
     return MatchTable(
-        image=image[order],
-        right=np.concatenate([part[1] for part in parts], axis=1)[:, order],
-        counted=np.concatenate([part[2] for part in parts], axis=1)[:, order],
-        true=np.array([part[3] for part in parts]),
+        image=image[taking],
+        right=right[:, taking],
+        counted=counted[:, taking],
+        wrong=image[wrong],
+        wrong_before=np.cumsum(wrong)[taking],
+        true=np.array([part.true for part in parts]),
     )
 
 
-def _match_one(boxes: Boxes, found: Found, label: int, area: tuple[float, float]) -> tuple[F64, Flags, Flags, int]:
-    """(scores (n,), right (T, n), counted (T, n), objects to find) of one image."""
+class _Matched(NamedTuple):
+    """Of one image: scores (n,), whether each takes an object, is right and counts (T, n), objects to find."""
+
+    scores: F64
+    matched: Flags
+    right: Flags
+    counted: Flags
+    true: int
+
+
+def _match_one(boxes: Boxes, found: Found, label: int, area: tuple[float, float]) -> _Matched:
     best = np.flatnonzero(found.labels == label)
     best = best[np.argsort(-found.scores[best], kind="stable")][:MOST_FOUND]
     of_class = boxes.labels == label
@@ -98,10 +120,10 @@ def _match_one(boxes: Boxes, found: Found, label: int, area: tuple[float, float]
     to_aside = matched & (np.append(aside[order], False)[owners])
     outside = ~matched & ~_within(guessed, area)[None, :]
     scores = found.scores[best].astype(np.float64)
-    return scores, matched & ~to_aside, ~(to_aside | outside), int((~aside).sum())
+    return _Matched(scores, matched, matched & ~to_aside, ~(to_aside | outside), int((~aside).sum()))
 
 
-def _owners(overlap: F64, aside: Flags, crowd: Flags, threshold: float) -> NDArray[np.int64]:
+def _owners(overlap: F64, aside: Flags, crowd: Flags, threshold: float) -> I64:
     """(n,): the true object each found one takes, -1 for none. The better found one chooses first, and takes the free
     object it overlaps most (the later one of equals); one set aside only where no other will do; a crowd is never used
     up."""

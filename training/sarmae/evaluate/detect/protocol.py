@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,55 +12,58 @@ import torch
 from numpy.typing import NDArray
 
 from sar1m.errors import ConfigError
-from sarmae.data.draws import DrawKey, integers, uniform
+from sarmae.data.draws import DrawKey, uniform
 from sarmae.evaluate.config import TaskConfig
+from sarmae.evaluate.detect.coco import faster_coco_eval
 from sarmae.evaluate.detect.finding import Found, find
-from sarmae.evaluate.detect.scoring import Trial, measure
+from sarmae.evaluate.detect.scoring import Metric, Trial, measure
 from sarmae.evaluate.detect.training import Lesson, Trained, train
 from sarmae.evaluate.records import Backbone, BoxedScenes, Boxes, Score
+from sarmae.evaluate.uncertainty import group_draws
 
 PROTOCOL: Final = "fcos"
 SHARE_STREAM: Final = "detection-label-share"
-BOOTSTRAP_STREAM: Final = "detection-bootstrap"
+I64 = NDArray[np.int64]
 
 
 def detect(backbone: Backbone, task: BoxedScenes, asked: TaskConfig, seed: int, device: torch.device) -> list[Score]:
     """Trains a detector on the train split, tests it once on the test split, AP over all of the labels first.
 
     asked.fit.freeze, or an encoder without weights to learn, teaches the pyramid and the head alone; the setting says
-    "frozen encoder" then. asked.label_shares adds trainings on a share of the train images. Nothing is chosen, so the
-    val split is not used. Boxes, their areas and all metrics are in the frame of the images as they are read, after any
-    scaling by the dataset's image_px: COCO's small, medium and large count those pixels. Images are read by batches;
-    what grows with their number is what was found (at most 100 objects each), match tables of that, and a frozen
-    encoder's kept grids (sarmae.evaluate.detect.training). backbone is left as it was.
+    "frozen encoder" then. asked.label_shares adds trainings on shares of the train split's groups. Nothing is chosen,
+    so the val split is not used. Boxes, their areas and all metrics are in the frame of the images as they are read,
+    after any scaling by the dataset's image_px: COCO's small, medium and large count those pixels. Images are read by
+    batches; what grows with their number is what was found (at most 100 objects each), match tables of that, and a
+    frozen encoder's kept grids (sarmae.evaluate.detect.training). The weights of the backbone stay as they are. The
+    same seed gives the same bits on a CPU.
 
     Raises ConfigError where splits or boxes cannot be used, faster-coco-eval is missing or asked holds what detection
     does not know (shots, looks, breakdown); NonFiniteError where training diverges.
     """
     _check_asked(asked)
     check_scenes(task)
-    taught = np.flatnonzero(task.splits == "train")
-    tested = np.flatnonzero(task.splits == "test")
+    faster_coco_eval()  # told now, not after hours of training
+    backbone.to(device)
+    taught, tested = (np.flatnonzero(task.splits == split) for split in ("train", "test"))
+    weights = draw_weights(task.groups[tested], asked.bootstrap, seed)
     freeze = asked.fit.freeze or not backbone.learns
-    weights = draw_weights(task.groups[tested], asked.bootstrap, task.name)
-    scores = []
-    for share in sorted({1.0, *asked.label_shares}, reverse=True):
-        lesson = Lesson(
-            task=task,
-            train=_some(taught, share, seed),
-            config=asked.fit,
-            freeze=freeze,
-            seed=seed,
-            device=device,
-        )
+
+    def measured(numbers: I64) -> list[Metric]:
+        lesson = Lesson(task=task, train=numbers.tolist(), config=asked.fit, freeze=freeze, seed=seed, device=device)
         found = find_all(train(backbone, lesson), task, tested, asked.fit.batch, device)
-        scores += _scores(_tested(task, tested, found, weights), _setting(freeze, share))
+        return measure(_trial(task, tested, found, weights))
+
+    plain = measured(taught)
+    scores = [_score(metric, _setting(freeze, ""), len(tested)) for metric in plain]
+    for share in asked.label_shares:
+        numbers = _some(task, taught, share, seed)
+        metrics = plain if len(numbers) == len(taught) else measured(numbers)
+        setting = _setting(freeze, f"{100 * share:g} % of the labels")
+        scores += [_score(metric, setting, len(tested)) for metric in metrics]
     return scores
 
 
-def find_all(
-    trained: Trained, task: BoxedScenes, numbers: Sequence[int] | NDArray[np.int64], batch: int, device: torch.device
-) -> list[Found]:
+def find_all(trained: Trained, task: BoxedScenes, numbers: I64, batch: int, device: torch.device) -> list[Found]:
     """What is found in these images, so many at a time."""
     found: list[Found] = []
     with torch.no_grad():
@@ -71,19 +73,15 @@ def find_all(
     return found
 
 
-def draw_weights(groups: NDArray[np.int64], draws: int, name: str) -> NDArray[np.int64]:
-    """(draws, I): how often each image counts in a draw, groups of near-copies (I,) drawn whole and with replacement.
+def draw_weights(groups: I64, draws: int, seed: int) -> I64:
+    """(draws, I): how often each image counts in a draw of the bootstrap, groups of near-copies (I,) drawn whole.
 
-    The draws depend on the task's name alone, so that every encoder is judged on the same ones. None where all images
-    are near-copies of each other.
+    No draws where all images are near-copies of each other.
     """
-    _, member = np.unique(groups, return_inverse=True)
-    count = int(member.max()) + 1
-    if count < 2 or not draws:
+    if len(np.unique(groups)) < 2:
         return np.empty((0, len(groups)), dtype=np.int64)
-    key = DrawKey(seed=0, epoch=0, stream=f"{BOOTSTRAP_STREAM}|{name}")
-    chosen = integers(key, np.arange(draws), count, count)
-    return np.stack([np.bincount(row, minlength=count)[member] for row in chosen])
+    drawn = [np.bincount(numbers, minlength=len(groups)) for numbers in group_draws(groups, draws=draws, seed=seed)]
+    return np.array(drawn, dtype=np.int64).reshape(draws, len(groups))
 
 
 def check_scenes(task: BoxedScenes) -> None:
@@ -130,22 +128,19 @@ def _check_asked(asked: TaskConfig) -> None:
         raise ConfigError(f"task {asked.name!r}: label share {wrong[0]:g}; a number over 0 and up to 1 expected.")
 
 
-def _some(taught: NDArray[np.int64], share: float, seed: int) -> list[int]:
-    """A share of the images, at least one, in their order; drawn by seed, the smaller share within the larger."""
-    key = DrawKey(seed=seed, epoch=0, stream=SHARE_STREAM)
-    order = np.argsort(uniform(key, np.arange(len(taught)), 1)[:, 0], kind="stable")
-    chosen: list[int] = np.sort(taught[order[: max(1, math.floor(share * len(taught) + 0.5))]]).tolist()
-    return chosen
+def _some(task: BoxedScenes, taught: I64, share: float, seed: int) -> I64:
+    """The images of a share of the groups, at least one; drawn by seed, the smaller share within the larger."""
+    groups: I64 = np.unique(task.groups[taught])
+    draws = uniform(DrawKey(seed=seed, epoch=0, stream=f"{SHARE_STREAM}: {task.name}"), groups, 1)[:, 0]
+    chosen = groups[np.argsort(draws, kind="stable")][: max(1, round(share * len(groups)))]
+    return taught[np.isin(task.groups[taught], chosen)]
 
 
-def _setting(freeze: bool, share: float) -> str:
-    parts = ["frozen encoder"] * freeze + [f"{100 * share:g} % of the labels"] * (share < 1)
-    return ", ".join(parts)
+def _setting(freeze: bool, labels: str) -> str:
+    return ", ".join(part for part in ("frozen encoder" * freeze, labels) if part)
 
 
-def _tested(
-    task: BoxedScenes, numbers: NDArray[np.int64], found: Sequence[Found], weights: NDArray[np.int64]
-) -> Trial:
+def _trial(task: BoxedScenes, numbers: I64, found: Sequence[Found], weights: I64) -> Trial:
     return Trial(
         truth=[task.boxes[number] for number in numbers],
         found=found,
@@ -155,16 +150,13 @@ def _tested(
     )
 
 
-def _scores(tested: Trial, setting: str) -> list[Score]:
-    return [
-        Score(
-            protocol=PROTOCOL,
-            setting=setting,
-            metric=metric.name,
-            value=metric.value,
-            low=metric.low,
-            high=metric.high,
-            tested=len(tested.truth),
-        )
-        for metric in measure(tested)
-    ]
+def _score(metric: Metric, setting: str, tested: int) -> Score:
+    return Score(
+        protocol=PROTOCOL,
+        setting=setting,
+        metric=metric.name,
+        value=metric.value,
+        low=metric.low,
+        high=metric.high,
+        tested=tested,
+    )

@@ -12,6 +12,9 @@ from sarmae.evaluate.summary import LEVEL, Line, Question, main_questions
 
 LABELS: Final = re.compile(r"^(?P<number>[\d.]+) (?P<unit>a class|% of the labels)")
 LOOKS: Final = re.compile(r"^ENL (?P<number>[\d.]+)")
+FEW_LABELS: Final = "with few labels"  # titles of tables after the task's
+FEWER_LOOKS: Final = "with fewer looks"
+TOLD_APART: Final = "told apart"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +52,9 @@ def setting_tables(task: str, lines: Sequence[Line]) -> list[Table]:
     """Answers in special settings: with few labels, with fewer looks, told apart by an attribute; none where there are
     none."""
     kinds: tuple[tuple[str, Callable[[str], object], str], ...] = (
-        ("with few labels", LABELS.match, "Labels are drawn anew by every seed; a smaller share is part of a larger."),
-        ("with fewer looks", LOOKS.match, "The test images got speckle until so many equivalent looks were left."),
-        ("told apart", _other, "Test samples told apart by what is known of them."),
+        (FEW_LABELS, LABELS.match, "Labels are drawn anew by every seed; a smaller share is part of a larger."),
+        (FEWER_LOOKS, LOOKS.match, "The test images got speckle until so many equivalent looks were left."),
+        (TOLD_APART, _other, "Test samples told apart by what is known of them."),
     )
     tables = []
     for title, belongs, note in kinds:
@@ -95,7 +98,7 @@ def check_table(kept: Kept) -> Table | None:
 
 
 def _check_cells(check: dict[str, Any]) -> tuple[str, str, str]:
-    measured = ", ".join(f"{name} {value:.3g}" for name, value in check["values"].items())
+    measured = ", ".join(f"{name} {value:.3g}" for name, value in check["values"])
     return str(check["name"]), measured, str(check["verdict"])
 
 

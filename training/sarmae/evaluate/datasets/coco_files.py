@@ -1,0 +1,172 @@
+"""COCO JSON files, read strictly: what is wrong is told with the file and the entry."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sar1m.errors import SourceError
+from sarmae.evaluate.datasets.pictures import natural, split_named
+from sarmae.evaluate.splits import NO_SPLIT
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Annotation:
+    """An object. number: its id. label: name of its category. corners: (4,) x0 y0 x1 y1 in px, x1 > x0, y1 > y0."""
+
+    number: int
+    label: str
+    corners: NDArray[np.float64]
+    crowd: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """An image. source: the JSON that tells of it. split: NO_SPLIT where the JSON's name tells none."""
+
+    file_name: str
+    rows: int
+    cols: int
+    split: str
+    source: Path
+    annotations: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Told:
+    """pictures: in the order of split and file name. names: of all categories, in the order of their ids. notes: which
+    files were not read."""
+
+    pictures: tuple[Picture, ...]
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_annotations(root: Path) -> Told:
+    """COCO files below the root. A file's split is the one in its name (train.json, instances_val2017.json).
+
+    Of several files for a split that of the shortest name is read (SSDD: test.json beside test_offshore.json), and
+    where some name a split none that names no split or two (HRSID: train_test2017.json). Raises SourceError where there
+    is no COCO file, a file is malformed, or two files tell of the same image.
+    """
+    there = sorted((path for path in root.rglob("*.json") if not path.name.startswith(".")), key=lambda path: path.name)
+    documents = {path: document for path in there if (document := _read(path)) is not None}
+    splits = {path: _split_of(path) for path in documents}
+    by_split = {split: min(_of(splits, split), key=lambda path: len(path.stem)) for split in set(splits.values())}
+    files = sorted(by_split.values()) if by_split.keys() - {NO_SPLIT} else sorted(documents)
+    files = [path for path in files if len(by_split) == 1 or splits[path]]
+    if not files:
+        raise SourceError(f"{root}: no COCO file; {root}/annotations/train.json and test.json expected.")
+    pictures, names = _joined({path: documents[path] for path in files}, splits)
+    unread = sorted(path.name for path in documents if path not in files)
+    return Told(
+        pictures=tuple(sorted(pictures, key=lambda picture: (picture.split, natural(picture.file_name)))),
+        names=names,
+        notes=(f"not read: {', '.join(unread)}",) if unread else (),
+    )
+
+
+def _of(splits: Mapping[Path, str], split: str) -> list[Path]:
+    return [path for path, its in splits.items() if its == split]
+
+
+def _joined(
+    documents: Mapping[Path, Mapping[str, Any]], splits: Mapping[Path, str]
+) -> tuple[list[Picture], tuple[str, ...]]:
+    pictures, categories = list[Picture](), dict[int, str]()
+    for path, document in documents.items():
+        names = _categories(path, document)
+        for number, name in names.items():
+            if categories.setdefault(number, name) != name:
+                raise SourceError(f"{path}: category {number} is {name!r}, elsewhere {categories[number]!r}.")
+        pictures.extend(_pictures(path, document, names, splits[path]))
+    seen: dict[str, Path] = {}
+    for picture in pictures:
+        if (other := seen.setdefault(f"{picture.split}/{picture.file_name}", picture.source)) != picture.source:
+            raise SourceError(f"{picture.source}: image {picture.file_name!r} stands in {other} too. Keep one of them.")
+    return pictures, tuple(dict.fromkeys(categories[key] for key in sorted(categories)))
+
+
+def _split_of(path: Path) -> str:
+    words = re.split(r"[^A-Za-z]+", path.stem)
+    named = [split for word in words if (split := split_named(word))]
+    return named[0] if len(named) == 1 else NO_SPLIT
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    """The document, None for JSON of something else. Raises SourceError where it cannot be read."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path}: no JSON ({error}). Get the file again.") from None
+    parts = ("images", "annotations", "categories")
+    if not isinstance(document, dict) or not all(isinstance(document.get(part), list) for part in parts):
+        return None
+    return document
+
+
+def _categories(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for entry in document["categories"]:
+        number, name = _field(path, entry, "id", int), _field(path, entry, "name", str)
+        if number in names:
+            raise SourceError(f"{path}: category id {number} stands twice ({names[number]!r}, {name!r}).")
+        names[number] = name
+    return names
+
+
+def _pictures(path: Path, document: Mapping[str, Any], names: Mapping[int, str], split: str) -> list[Picture]:
+    entries: dict[int, Mapping[str, Any]] = {}
+    for entry in document["images"]:
+        number = _field(path, entry, "id", int)
+        if number in entries:
+            raise SourceError(
+                f"{path}: image id {number} stands twice ({entries[number].get('file_name')!r}, "
+                f"{entry.get('file_name')!r}). Which boxes are whose cannot be told: correct the JSON."
+            )
+        entries[number] = entry
+    annotations: dict[int, list[Annotation]] = {number: [] for number in entries}
+    for entry in document["annotations"]:
+        number = _field(path, entry, "image_id", int)
+        if number not in annotations:
+            raise SourceError(f"{path}: annotation {entry.get('id')} is of image {number}, which is not in the file.")
+        annotations[number].append(_annotation(path, entry, names))
+    return [_picture(path, entry, annotations[number], split) for number, entry in entries.items()]
+
+
+def _picture(path: Path, entry: Mapping[str, Any], annotations: Sequence[Annotation], split: str) -> Picture:
+    rows, cols = _field(path, entry, "height", int), _field(path, entry, "width", int)
+    name = _field(path, entry, "file_name", str)
+    if rows < 1 or cols < 1:
+        raise SourceError(f"{path}: image {name!r} of {rows} rows of {cols} px. Correct height and width.")
+    return Picture(file_name=name, rows=rows, cols=cols, split=split, source=path, annotations=tuple(annotations))
+
+
+def _annotation(path: Path, entry: Mapping[str, Any], names: Mapping[int, str]) -> Annotation:
+    number, category = _field(path, entry, "id", int), _field(path, entry, "category_id", int)
+    if category not in names:
+        raise SourceError(f"{path}: annotation {number} is of category {category}; known are {sorted(names)}.")
+    box = _field(path, entry, "bbox", list)
+    sound = len(box) == 4 and all(isinstance(side, int | float) and math.isfinite(side) for side in box)
+    if not sound or box[2] <= 0 or box[3] <= 0:
+        raise SourceError(
+            f"{path}: annotation {number} of image {entry['image_id']} has the box {box}; x, y, width and height in "
+            "px expected, the last two above 0. Correct or remove it."
+        )
+    corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], dtype=np.float64)
+    return Annotation(number=number, label=names[category], corners=corners, crowd=bool(entry.get("iscrowd", 0)))
+
+
+def _field(path: Path, entry: object, name: str, kind: type) -> Any:  # noqa: ANN401 - checked to be of the kind
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise SourceError(f"{path}: an entry without a {kind.__name__} {name!r}: {str(entry)[:120]}. Correct the JSON.")
+    return value

@@ -1,0 +1,86 @@
+"""What a study's encoders cost, measured once an architecture and kept: times are no part of the table that repeats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Final, Protocol
+
+from sar1m.errors import Sar1mError
+from sarmae.evaluate.backbones import open_backbone
+from sarmae.evaluate.config import ArmConfig
+from sarmae.evaluate.datasets import open_dataset
+from sarmae.evaluate.kept import Kept, pretraining
+from sarmae.evaluate.overhead import measure_overhead
+from sarmae.evaluate.report.tables import Table
+from sarmae.files import write_durably
+from sarmae.train.parallel import pick_device
+
+OVERHEAD_FILE: Final = "overhead.json"
+
+
+class Watch(Protocol):
+    """Who is told."""
+
+    def note(self, text: str) -> None:
+        """A line worth reading."""
+
+
+def write_overhead(kept: Kept, watch: Watch) -> None:
+    """Measures every architecture of the study on images of its first task, where that was not done yet."""
+    if (kept.folder / OVERHEAD_FILE).is_file() or not kept.study.tasks:
+        return
+    study, device = kept.study, pick_device(kept.study.device)
+    inputs = open_dataset(study.tasks[0]).inputs
+    measured: dict[str, Any] = {}
+    for arm in _architectures(kept):
+        run = kept.run(arm, study.seeds[0]) if arm.encoder is None else None
+        try:
+            backbone = open_backbone(arm, inputs, study=study, seed=study.seeds[0], run=run)
+            if backbone.learns:
+                measured[arm.name] = asdict(measure_overhead(backbone, inputs, device=device))
+        except Sar1mError as error:
+            watch.note(f"Overhead of {arm.name} not measured: {error}")
+    write_durably(kept.folder / OVERHEAD_FILE, json.dumps(measured, indent=1).encode() + b"\n")
+
+
+def overhead_table(kept: Kept) -> Table | None:
+    """The table of what was measured; None where nothing was."""
+    path = kept.folder / OVERHEAD_FILE
+    if not path.is_file():
+        return None
+    rows = tuple(
+        row for name, told in json.loads(path.read_text(encoding="utf-8")).items() for row in _rows(name, told)
+    )
+    note = (
+        "Encoders and plain timm ViTs of the same shape were measured in turns. Latency of one image, throughput at "
+        "the best of a few batch sizes; an encoder's figures include its normalisation. This machine, this day."
+    )
+    head = ("encoder", "latency, ms", "images/s", "memory, MiB", "weights, M", "multiply-adds, G", "largest difference")
+    return Table(title="What the encoders cost", note=note, head=head, rows=rows)
+
+
+def _architectures(kept: Kept) -> Iterator[ArmConfig]:
+    """Encoders that exist, and of the pretrained ones the first of each shape."""
+    seen = set()
+    for arm in kept.study.arms:
+        shape = pretraining(kept.study, arm, kept.study.seeds[0]).model
+        key = arm.encoder or shape.model_dump_json(include={"size", "width", "depth", "heads", "patch_px"})
+        if key not in seen:
+            seen.add(key)
+            yield arm
+
+
+def _rows(name: str, told: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    difference = told["largest_difference"]
+    yield _row(name, told["encoder"], "" if difference is None else f"{difference:.1e}")
+    if told["plain"] is not None:
+        yield _row(f"plain timm ViT as {name}", told["plain"], "")
+
+
+def _row(name: str, cost: dict[str, Any], difference: str) -> tuple[str, ...]:
+    memory = "–" if cost["peak_mib"] is None else f"{cost['peak_mib']:.0f}"
+    latency = f"{cost['latency_p50_ms']:.2f} (90 %: {cost['latency_p90_ms']:.2f})"
+    speed = f"{cost['images_per_s']:,.0f} (batch {cost['best_batch']})"
+    return name, latency, speed, memory, f"{cost['weights_m']:.2f}", f"{cost['multiply_adds_g']:.2f}", difference

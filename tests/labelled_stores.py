@@ -18,11 +18,11 @@ COVERS = ("Cropland", "Tree cover", "Built-up")
 COUNTRIES = ("PRT", "ESP", "FRA")
 
 
-def labelled_store(root: Path, *, counts=None, rare_taught=3, change=None) -> tuple[Path, pd.DataFrame]:
-    """counts: samples by split. Land cover goes round COVERS, but the last class has rare_taught samples of train;
+def labelled_store(root: Path, *, counts=None, covers=COVERS, change=None) -> tuple[Path, pd.DataFrame]:
+    """counts: samples by split. Land cover goes round covers, but the third class has three samples of train;
     every tenth sample knows none. Cells hold two samples; the cell of the first two of test is that of two of train.
     change: a function of the table before it is written. Returns the store and its table."""
-    table = pd.concat([_rows(*item, rare_taught) for item in (counts or {"train": 40, "val": 10, "test": 20}).items()])
+    table = pd.concat([_rows(*item, covers) for item in (counts or {"train": 40, "val": 10, "test": 20}).items()])
     table = table.reset_index(drop=True)
     for split, rows in table.groupby("split", sort=False):
         _write_split(root / f"data/{split}.zarr", split, rows.reset_index(drop=True))
@@ -40,12 +40,12 @@ def level_of(split: str, number: int) -> int:
     return 1000 + {"train": 0, "val": 200, "test": 400}[split] + number
 
 
-def _rows(split, count, rare_taught):
+def _rows(split, count, covers):
     numbers = np.arange(count)
     kinds = numbers % len(COVERS)
     if split == "train":
         rare = np.flatnonzero(kinds == 2)
-        kinds[rare[rare_taught:]] = 0
+        kinds[rare[3:]] = 0
     cells = [f"{split}-{number // 2}" for number in numbers]
     if split == "test":
         cells[:2] = ["train-0"] * 2
@@ -56,7 +56,10 @@ def _rows(split, count, rare_taught):
             "index": numbers,
             "paired": False,
             "enl": (numbers + 0.5).astype(np.float32),
-            "land_cover": [{} if n % 10 == 9 else {COVERS[kind]: 0.8} for n, kind in zip(numbers, kinds, strict=True)],
+            "land_cover": [
+                {} if number % 10 == 9 or not covers else {covers[kind]: 0.8}
+                for number, kind in zip(numbers, kinds, strict=True)
+            ],
             "cell": cells,
             "country": [COUNTRIES[number // 2 % 3] for number in numbers],
             "incidence_deg": (30 + numbers / 10).astype(np.float32),

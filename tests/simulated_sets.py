@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.transform import from_origin
+from rasterio.transform import Affine
 
 F64 = NDArray[np.float64]
 LAND_COVER = ("water", "field", "forest", "built")
@@ -84,7 +84,7 @@ def write_tif(path: Path, bands: NDArray[np.generic], names: tuple[str, ...] = (
     """(bands, rows, cols) as a GeoTIFF with 10 m pixels in UTM zone 33."""
     count, rows, cols = bands.shape
     shape = {"count": count, "height": rows, "width": cols, "dtype": bands.dtype}
-    place = {"crs": "EPSG:32633", "transform": from_origin(5e5, 5e6, 10, 10)}
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(path, "w", driver="GTiff", **shape, **place) as raster:
         raster.write(bands)

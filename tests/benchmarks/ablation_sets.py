@@ -5,7 +5,6 @@ A set that is there whole is taken as it is; each is written aside and put in pl
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from simulated_sets import write_ship_scenes, write_tif  # noqa: E402
 SHARED = ROOT.parent / "shared/data"
 CELLS = 120
 MASK_PX = 128
-MASKS = {"train": 320, "val": 64, "test": 240}
+MASKS = {"train": 160, "val": 40, "test": 160}
 SHIPS = 180
 
 FIT = {"epochs": 12, "batch": 16, "lr": 2e-3, "freeze": True}
@@ -54,10 +53,6 @@ def real_tasks() -> list[dict[str, Any]]:
         dataset = {"kind": "masks", "path": str(SHARED / "flood_chips"), "image_px": 128, "test_share": 0.4}
         dataset |= {"val_share": 0.0}
         found.append({"name": "flood water (real)", "kind": "segmentation", "dataset": dataset, "fit": FIT})
-    if (SHARED / "s1s2_rtc_pairs").is_dir():
-        dataset = {"kind": "masks", "path": str(SHARED / "s1s2_rtc_pairs"), "image_px": 112, "test_share": 0.34}
-        dataset |= {"val_share": 0.0}
-        found.append({"name": "land cover (real, three sites)", "kind": "segmentation", "dataset": dataset, "fit": FIT})
     return found
 
 
@@ -87,5 +82,3 @@ def _write_masks(store: Path, folder: Path) -> None:
             mask = np.vectorize(positions.__getitem__, otypes=[np.uint8])(maps[patch][window])
             write_tif(folder / split / "images" / f"{patch}.tif", image[window], opened.index.sar.labels)
             write_tif(folder / split / "masks" / f"{patch}.tif", mask[None])
-    names = {str(position): name for position, (_, name) in enumerate(LAND_COVER_NAMES)}
-    (folder / "classes.json").write_text(json.dumps(names, indent=1), encoding="utf-8")

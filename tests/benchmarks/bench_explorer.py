@@ -26,6 +26,7 @@ from sar1m.release.explorer.page import page_files
 from sar1m.release.explorer.pictures import PICTURES_BYTES
 
 SCROLL_FRAMES = 150  # from the top of the list to its end
+PATIENCE_S = 180
 TRACED = "toplevel,devtools.timeline,__metadata"
 FIRST_S, FRAME_MS = 3.0, 200.0  # what issue 7 asks for
 
@@ -69,14 +70,15 @@ Performance.getMetrics, thread ticks), which others on the machine disturb less.
 Load is the machine's one-minute load average at the start of the round. Two cores were shared with other work while
 this ran: wall times are upper bounds, CPU times are what the page itself costs."""
 SCROLL_NOTE = f"""The list is scrolled from top to end in {SCROLL_FRAMES} steps, one a frame, by requestAnimationFrame.
-Gaps are what passes between frames as the page sees them, in milliseconds of wall time. *CPU a frame*: of the main thread
-over the whole scroll. *Longest task, CPU*: of the main thread by its own clock, from a trace of the same scroll in
-another browser. Goal: no frame over {FRAME_MS:g} ms."""
-FILTER_NOTE = """Milliseconds from the event to the third frame after it, by when list, map, counts and histograms are drawn
-anew (three frames alone are 33 to 50 ms): median of the rounds with quartiles, the worst, and the main thread's CPU."""
-BYTES_NOTE = f"""Written by page_files. Core, outlines and program are loaded before the first view, metric columns after
-it, rows and pictures by parts when somebody looks at them. Pictures are held to {PICTURES_BYTES // 2**20} MiB of WebP,
-a third more as text, whatever the number of samples."""
+Gaps are what passes between frames as the page sees them, in milliseconds of wall time. *CPU a frame*: of the main
+thread over the whole scroll. *Longest task, CPU*: of the main thread by its own clock, from a trace of the same scroll
+in another browser. Goal: no frame over {FRAME_MS:g} ms."""
+FILTER_NOTE = """Milliseconds from the event to the third frame after it, by when list, map, counts and histograms are
+drawn anew (three frames alone are 33 to 50 ms): median of the rounds with quartiles, the worst, and the main thread's
+CPU."""
+BYTES_NOTE = f"""Written by page_files. Core, outlines and program are loaded before the first view, metric columns
+after it, rows and pictures by parts when somebody looks at them. Pictures are held to {PICTURES_BYTES // 2**20} MiB of
+WebP, a third more as text, whatever the number of samples."""
 
 
 def main() -> None:
@@ -122,7 +124,10 @@ def _make(root: Path, count: int, pictures: int) -> tuple[dict[str, int], float]
 def _open(driver: Any, address: str) -> None:
     driver.get("about:blank")
     driver.get(address)
+    end = time.monotonic() + PATIENCE_S
     while driver.execute_script("return document.documentElement.dataset.ready") != "all":
+        if time.monotonic() > end:
+            raise TimeoutError(f"the page is not ready after {PATIENCE_S} s: {driver.get_log('browser')}")
         time.sleep(0.05)
 
 

@@ -51,12 +51,12 @@ def main() -> None:
     paths = sorted((SHARED / "aircraft_chips").rglob("*.jpg"))
     chips = [np.asarray(Image.open(path)) for path in paths]
     labels = np.unique([path.parent.name for path in paths], return_inverse=True)[1]
+    by_threshold = [_random_row(chips, labels, seeds), *_acd_rows(chips, labels, seeds)]
+    apart = [_apart_row(name, images) for name, images in _apart()]
     sections = [
-        Section(
-            "SAR-ACD by threshold", [_random_row(chips, labels, seeds), *_acd_rows(chips, labels, seeds)], ACD_NOTE
-        ),
-        Section("Images that are no copies", [_apart_row(name, images) for name, images in _apart()], APART_NOTE),
-        Section("Cost", [_cost_row(chips), _cost_row(chips * 3)], "Seconds of processor time on one core."),
+        Section(title="SAR-ACD by threshold", note=ACD_NOTE, rows=by_threshold),
+        Section(title="Images that are no copies", note=APART_NOTE, rows=apart),
+        Section(title="Cost", note="Seconds of processor time on one core.", rows=[_cost_row(chips)]),
     ]
     text = write_results("near_copies", "Near-copies", "python tests/benchmarks/bench_near_copies.py", sections)
     sys.stdout.write(text)

@@ -177,6 +177,14 @@ def test_a_polarisation_that_a_task_lacks_is_seen_as_the_other(run):
     torch.testing.assert_close(looked(opened(f"run:{folder}", only), seen).grid, expected, atol=5e-6, rtol=0)
 
 
+def test_what_the_encoder_does_not_know_stands_in_for_nothing_where_it_knows_another(run):
+    """VV is known and stands for VH; HH is not and is left aside."""
+    odd = Inputs(units="dB", channels=("HH", "VV"), image_px=32, mean=(-5.0, -9.0), std=(1.0, 3.0))
+    seen = images(odd)
+    expected = looked(opened(f"run:{run[0]}", permuted(DB, (0,))), seen[:, 1:])
+    torch.testing.assert_close(looked(opened(f"run:{run[0]}", odd), seen).grid, expected.grid, atol=5e-6, rtol=0)
+
+
 def test_pictures_named_as_polarisations_are_not_decibels(run):
     picture = Inputs(units="picture", channels=("VV", "VH"), image_px=32, mean=(80.0, 50.0), std=(40.0, 20.0))
     seen = images(picture)
@@ -218,6 +226,7 @@ def test_positions_are_interpolated_to_the_images_size(run):
         expected = theirs.forward_features(run[1].normalise(seen))[:, 1:].mean(dim=1)
     found = looked(backbone, seen)
     assert found.grid.shape == (3, 32, 8, 8)
+    assert backbone.network.pos_embed.shape == (1, 65, 32)  # once, so that fine-tuning teaches positions of this size
     torch.testing.assert_close(found.pooled, expected, atol=3e-6, rtol=0)
     assert looked(backbone, images(large, side=48)).grid.shape == (3, 32, 6, 6)
 

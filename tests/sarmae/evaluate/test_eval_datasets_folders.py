@@ -96,7 +96,7 @@ def test_copies_never_lie_across_a_drawn_split(tmp_path):
             image = noise(number + 300 * (kind == "a"))
             put(tmp_path / f"{kind}/{number}.png", image)
             put(tmp_path / f"{kind}/{number}-turned.png", np.rot90(image)[:, ::-1])
-            put(tmp_path / f"{kind}/{number}-darker.jpg", (image * 0.5).astype(np.uint8))
+            put(tmp_path / f"{kind}/{number}-darker.bmp", (image * 0.5).astype(np.uint8))
     task = opened(tmp_path)
     assert len(np.unique(task.groups)) == 20
     assert np.bincount(task.groups).tolist() == [3] * 20

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,16 @@ import torch
 from boxed_squares import Convolutions, Pictures, boxes, question, scenes, squares
 
 from sar1m.errors import ConfigError
+from sarmae.evaluate.config import DatasetConfig
+from sarmae.evaluate.datasets import open_dataset
 from sarmae.evaluate.detect import detect, training
+from sarmae.evaluate.detect.finding import Found
 from sarmae.evaluate.detect.protocol import check_scenes, draw_weights
+from sarmae.evaluate.detect.scoring import Trial, measure
+from simulated_sets import write_ship_scenes
 
 CPU = torch.device("cpu")
+SSDD = Path(__file__).parents[3] / "../shared/data/ship_boxes/coco"
 
 
 def ask(task, *, seed=0, learns=True, **settings):
@@ -189,3 +196,31 @@ def test_a_missing_package_is_told_before_anything_is_learnt(monkeypatch):
     with pytest.raises(ConfigError, match=r"faster-coco-eval .* pip install 'sar1m\[evaluate\]'"):
         ask(task)
     assert task.images.reads == []
+
+
+def coco_question(folder, **settings):
+    asked = question(epochs=1, bootstrap=20, **settings)
+    dataset = DatasetConfig(kind="coco", path=str(folder), image_px=96)
+    return asked.model_copy(update={"dataset": dataset})
+
+
+def check_answers(asked, images):
+    """Scores are there; boxes given back as they were read are all right."""
+    task = open_dataset(asked)
+    scores = by_metric(detect(Convolutions(), task, asked, 0, CPU))
+    assert {"AP", "AP50", "AP75", "AR100"} <= scores.keys()
+    assert all(0 <= score.value <= 1 and score.tested == images for score in scores.values())
+    right = [Found(corners=b.corners, labels=b.labels, scores=np.ones(len(b.labels), np.float32)) for b in task.boxes]
+    trial = Trial(
+        truth=task.boxes, found=right, classes=task.classes, image_px=96, weights=np.empty((0, 0), dtype=np.int64)
+    )
+    assert {metric.value for metric in measure(trial)} == {1.0}
+
+
+def test_simulated_ships_are_looked_for(tmp_path):
+    check_answers(coco_question(write_ship_scenes(tmp_path, scenes=6, side_px=96)), 2)
+
+
+@pytest.mark.skipif(not SSDD.exists(), reason=f"real images are not here: {SSDD}")
+def test_real_ships_are_looked_for():
+    check_answers(coco_question(SSDD, freeze=True), 2)

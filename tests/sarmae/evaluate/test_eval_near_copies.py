@@ -76,15 +76,15 @@ def test_two_acquisitions_of_one_target_are_no_copies(tmp_path):
 
 
 def test_groups_are_closed_over_copies_of_copies_and_numbered_by_first_member():
-    one, other = chip(1).astype(float), chip(2).astype(float)
-    between = one**0.5 * other**0.5  # like both, which are not like each other
-    stack = np.stack([describe(image) for image in (chip(9), one, other, between, chip(8), np.rot90(one))])
-    assert similarity(stack, np.array([1]), np.array([2]))[0] < 0.4
-    groups = find_groups(stack, same=0.6)
-    assert groups.tolist() == [0, 1, 1, 1, 2, 1]
+    wide = chip(1, side=100)
+    chain = [wide[10 + 3 * step : 90 + 3 * step, 10:90] for step in range(4)]  # 3 px from one to the next
+    stack = np.stack([describe(image) for image in (chip(9), *chain, chip(8), np.rot90(chain[0]))])
+    assert similarity(stack, np.array([1]), np.array([4]))[0] < 0.5  # 9 px apart
+    groups = find_groups(stack)
+    assert groups.tolist() == [0, 1, 1, 1, 1, 2, 1]
     assert groups.dtype == np.int64
-    order = np.random.default_rng(0).permutation(6)
-    shuffled = find_groups(stack[order], same=0.6)
+    order = np.random.default_rng(0).permutation(7)
+    shuffled = find_groups(stack[order])
     assert len(set(zip(shuffled.tolist(), groups[order].tolist(), strict=True))) == 3
 
 

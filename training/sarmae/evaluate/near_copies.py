@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 WINDOW_PX: Final = 64  # side of the window in the middle of an image that is compared
 BAND: Final = 11  # frequencies up to this many cycles a window are kept; above lies what JPEG changes
 MOST_SHIFT_PX: Final = 4
-SAME: Final = 0.8  # similarity from which two images are near-copies
+SAME: Final = 0.75  # similarity from which two images are near-copies
 _PROMISING: Final = 0.5  # of moduli, from which a pair is looked at
 _SMOOTH_PX: Final = 15  # what is wider than this is contrast and scene, not texture
 _BLOCK: Final = 512
@@ -150,7 +150,7 @@ def _correlate(ones: C64, others: C64) -> F32:
     shifts = _shifts()
     best = np.full(len(ones), -1.0, dtype=np.float32)
     for turned in _eight(others):
-        products = (ones * np.conj(turned)).reshape(len(ones), -1)
+        products = np.ascontiguousarray(ones * np.conj(turned)).reshape(len(ones), len(_ROWS) * len(_COLS))
         best = np.maximum(best, (products.view(np.float32) @ shifts).max(axis=1))
     return best
 

@@ -53,7 +53,8 @@ class Overhead:
     """An encoder's cost, and that of the plain timm ViT of its shape, measured in turns; None where there is no such.
 
     encoder: from the task's units on, normalisation included; plain: from normalised images on. The ratios are
-    encoder over plain. largest_difference: between the two's patch features, absolute.
+    encoder over plain, that of latencies the median over pairs of passes, one after the other. largest_difference:
+    between the two's patch features, absolute.
     """
 
     encoder: Cost
@@ -88,20 +89,21 @@ def measure_overhead(backbone: Backbone, inputs: Inputs, *, device: torch.device
             twin = backbone.plain_twin().to(device)
             entrants.append(_Entrant(module=twin, images=backbone.entrance(images)))
             difference = _difference(backbone, twin, images[:MEMORY_BATCH])
-        costs = _costs(entrants, device, repeats)
+        costs, latencies_s = _costs(entrants, device, repeats)
     backbone.train(was_training)
     encoder, plain = costs[0], costs[1] if len(costs) > 1 else None
     return Overhead(
         encoder=encoder,
         plain=plain,
-        latency_ratio=None if plain is None else encoder.latency_p50_ms / plain.latency_p50_ms,
+        latency_ratio=None if plain is None else float(np.median(latencies_s[0] / latencies_s[1])),
         throughput_ratio=None if plain is None else encoder.images_per_s / plain.images_per_s,
         memory_ratio=None if plain is None else _ratio(encoder.peak_mib, plain.peak_mib),
         largest_difference=difference,
     )
 
 
-def _costs(entrants: Sequence[_Entrant], device: torch.device, repeats: int) -> list[Cost]:
+def _costs(entrants: Sequence[_Entrant], device: torch.device, repeats: int) -> tuple[list[Cost], np.ndarray]:
+    """Each entrant's cost, and the seconds of its passes over one image, (entrants, repeats)."""
     for entrant in entrants:
         for _ in range(WARM_UP):
             entrant.module(entrant.images[:1])
@@ -110,7 +112,7 @@ def _costs(entrants: Sequence[_Entrant], device: torch.device, repeats: int) -> 
     batches = _batches(device)
     speeds = np.array([b / np.median(_timed(entrants, b, THROUGHPUT_PASSES, device), axis=1) for b in batches])
     best = speeds.argmax(axis=0)
-    return [
+    costs = [
         Cost(
             latency_p50_ms=1e3 * float(np.quantile(latencies_s[place], 0.5)),
             latency_p90_ms=1e3 * float(np.quantile(latencies_s[place], 0.9)),
@@ -122,6 +124,7 @@ def _costs(entrants: Sequence[_Entrant], device: torch.device, repeats: int) -> 
         )
         for place, entrant in enumerate(entrants)
     ]
+    return costs, latencies_s
 
 
 def _timed(entrants: Sequence[_Entrant], batch: int, passes: int, device: torch.device) -> np.ndarray:

@@ -151,7 +151,7 @@ def _features(
     if not projected:
         return None, None, None
     every, where = torch.cat(anchors), torch.cat(places)[:, :, None]
-    return torch.cat(projected), every.take_along_dim(where, 1), every.take_along_dim(where, 1)
+    return torch.cat(projected), every.take_along_dim(where, 1), every.roll(1, 0).take_along_dim(where, 1)
 
 
 def _cosine(first: Tensor, second: Tensor) -> Tensor:

@@ -46,9 +46,8 @@ class TransformerBackbone(Backbone):
         rows, cols = grid_of(images, self.stride_px, self.name)
         network = cast(Any, self.network)
         tokens: Tensor = network.forward_features(self.entrance(images))
-        patches: Tensor = network.fc_norm(
-            tokens[:, self._prefix :]
-        )  # the last norm, where timm applies it after pooling
+        # fc_norm: the last norm, where timm applies it after pooling; else the identity
+        patches: Tensor = network.fc_norm(tokens[:, self._prefix :])
         pooled = patches.mean(dim=1) if self._patch_mean else network.forward_head(tokens, pre_logits=True)
         return Seen(pooled, patches.transpose(1, 2).reshape(len(images), self.width, rows, cols))
 

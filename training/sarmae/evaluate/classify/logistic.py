@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sarmae.data.draws import DrawKey, uniform
 from sarmae.errors import NonFiniteError
@@ -20,6 +20,7 @@ from sarmae.evaluate.classify.source import Source
 FOLDS: Final = 5
 STREAM: Final = "logistic-folds"
 _NEGLIGIBLE: Final = 1e-12  # of the largest eigenvalue
+_TOLERATED: Final = 1e-5  # where rounding of the loss ends the search earlier
 _STEPS: Final = 40  # before the coordinates are renewed
 _ROUNDS: Final = 50
 _LEAST_CURVATURE: Final = 1e-12
@@ -68,7 +69,8 @@ def fit_logistic(features: Tensor, labels: Tensor, classes: int, strengths: tupl
 
     features: (S, D) float64, labels: (S,) int64. A class without samples has probability 0. L-BFGS in coordinates in
     which the curvature, taken alike for all classes, is the identity where it starts; it starts anew in fresh ones
-    until it has converged, and each strength where a stronger one ended. Raises NonFiniteError where it does not converge.
+    until it has converged, and each strength where a stronger one ended. Raises NonFiniteError where it does not
+    converge.
     """
     present, labels = torch.unique(labels, return_inverse=True)
     axes = _principal_axes(features)
@@ -87,13 +89,10 @@ def fit_logistic(features: Tensor, labels: Tensor, classes: int, strengths: tupl
 
 def _principal_axes(features: Tensor) -> Tensor:
     """(D, R) orthonormal axes that span the samples; the solution lies in their span."""
-    if features.shape[0] < features.shape[1]:
-        squares, left = torch.linalg.eigh(features @ features.T)
-        kept = squares > _NEGLIGIBLE * squares[-1].clamp_min(torch.finfo(torch.float64).tiny)
-        axes: Tensor = features.T @ (left[:, kept] / squares[kept].sqrt())
-        return axes
-    squares, right = torch.linalg.eigh(features.T @ features)
-    axes = right[:, squares > _NEGLIGIBLE * squares[-1].clamp_min(torch.finfo(torch.float64).tiny)]
+    wide = features.shape[0] < features.shape[1]
+    squares, vectors = torch.linalg.eigh(features @ features.T if wide else features.T @ features)
+    kept = squares > _NEGLIGIBLE * squares[-1].clamp_min(torch.finfo(torch.float64).tiny)
+    axes: Tensor = features.T @ (vectors[:, kept] / squares[kept].sqrt()) if wide else vectors[:, kept]
     return axes
 
 
@@ -104,9 +103,11 @@ def _minimum(coordinates: Tensor, labels: Tensor, state: Tensor, penalty: Tensor
         state, left = _approach(coordinates, labels, state, penalty)
         if left < _GRADIENT:
             return state
+    if left < _TOLERATED:
+        return state
     raise NonFiniteError(
         f"linear probe: the gradient is still {left:.1g} after {_ROUNDS * _STEPS} steps at strength "
-        f"{penalty.max().item():g}; {_GRADIENT:g} expected. Raise fit.strengths, or look at the features."
+        f"{penalty.max().item():g}; {_TOLERATED:g} expected. Raise fit.strengths, or look at the features."
     )
 
 
@@ -119,7 +120,7 @@ def _approach(coordinates: Tensor, labels: Tensor, state: Tensor, penalty: Tenso
     )
     lower = torch.linalg.cholesky(curvature)
     unscale = torch.linalg.solve_triangular(lower.T, torch.eye(len(lower)).to(lower), upper=True)
-    scaled, moved = coordinates @ unscale, (lower.T @ state).requires_grad_(True)
+    scaled, moved = coordinates @ unscale, nn.Parameter(lower.T @ state)
     solver = torch.optim.LBFGS(
         [moved],
         max_iter=_STEPS,
@@ -132,15 +133,16 @@ def _approach(coordinates: Tensor, labels: Tensor, state: Tensor, penalty: Tenso
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = torch.nn.functional.cross_entropy(scaled @ moved, labels)
-        loss = loss + (penalty * (unscale @ moved) ** 2).sum() / 2
+        misfit = torch.nn.functional.cross_entropy(scaled @ moved, labels)
+        loss: Tensor = misfit + (penalty * (unscale @ moved).square()).sum() / 2
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     solver.step(closure)  # type: ignore[no-untyped-call]
     closure()
     left = torch.zeros(()) if moved.grad is None else moved.grad.abs().max()
-    return unscale @ moved.detach(), left.item()
+    found: Tensor = unscale @ moved.detach()
+    return found, left.item()
 
 
 def _best(logits: list[Tensor], labels: Tensor) -> int:

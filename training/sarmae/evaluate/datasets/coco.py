@@ -31,6 +31,7 @@ from sarmae.evaluate.datasets.pictures import (
     pictures_under,
     read_grey,
     root_of,
+    split_named,
     stacked,
 )
 from sarmae.evaluate.near_copies import describe, find_groups
@@ -116,12 +117,11 @@ def _find_files(root: Path, pictures: Sequence[Picture]) -> list[Path]:
     found = []
     for picture in pictures:
         there = by_name.get(Path(picture.file_name).name, [])
-        exact = [path for path in there if path.as_posix().endswith(f"/{picture.file_name}")] or there
-        in_split = (
-            [path for path in exact if picture.split in path.relative_to(root).parts] if len(exact) > 1 else exact
-        )
-        if len(in_split) != 1:
-            what = f"{len(exact)} files of that name" if exact else "no such file"
+        there = [path for path in there if path.as_posix().endswith(f"/{picture.file_name}")] or there
+        if len(there) > 1:  # the same name in the folders of several splits
+            there = [path for path in there if picture.split in map(split_named, path.relative_to(root).parts)] or there
+        if len(there) != 1:
+            what = f"{len(there)} files of that name" if there else "no such file"
             raise SourceError(
                 f"{picture.source}: image {picture.file_name!r}: {what} below {root}. Put it there once, e.g. into "
                 f"{root}/images, or remove it from the JSON."

@@ -21,7 +21,8 @@ class CheckpointError(Sar1mError):
 
 
 class NonFiniteError(Sar1mError):
-    """The loss was NaN or infinite for too many steps in a row. Names the samples of the last bad step."""
+    """What is computed is NaN or infinite, or does not converge: a loss for too many steps in a row, features, a probe.
+    Names the samples."""
 
 
 class ParityError(Sar1mError):

@@ -47,8 +47,9 @@ class DatasetConfig(Section):
 
 class FitConfig(Section):
     """How heads, and for fine-tuning encoders, are trained. epochs, lr, batch: of AdamW with a cosine schedule.
-    layer_decay: the learning rate of a layer over that of the next. neighbours: of k-NN. ridge: strengths among which
-    the val split chooses the linear probe's. The last epoch counts, never the best one on test."""
+    layer_decay: the learning rate of a layer over that of the next. neighbours: of k-NN. strengths: of the
+    linear probe's penalty, among which the val split chooses. freeze: of segmentation and detection, only the head
+    learns. The last epoch counts, never the best one on test."""
 
     epochs: int = Field(default=30, ge=1)
     batch: int = Field(default=32, ge=1)
@@ -63,10 +64,11 @@ class FitConfig(Section):
 
 
 class TaskConfig(Section):
-    """One question. kind must suit the dataset. protocols: of classification. shots: labels a class, each drawn anew a
-    seed; label_shares: shares of the training labels. looks: the test images get speckle until so many equivalent looks
-    are left (dB only). breakdown: attributes by whose values or thirds the test scores are told apart. bootstrap:
-    draws for the intervals."""
+    """One question. kind must suit the dataset. protocols: of classification; segmentation always has its
+    pyramid, and `linear` beside it where that is among them. shots: labels a class, each drawn anew a seed;
+    label_shares: shares of the training labels. looks: the test images get speckle until so many equivalent looks are
+    left (classification, dB only). breakdown: attributes by whose values or thirds the test scores are told apart.
+    bootstrap: draws for the intervals."""
 
     name: str = Field(pattern=_PLAIN)
     kind: Literal["classification", "segmentation", "detection"]

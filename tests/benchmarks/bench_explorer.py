@@ -132,7 +132,7 @@ def _open(driver: Any, address: str) -> None:
 
 
 def _cpu_ms(driver: Any) -> float:
-    """Of the page's main thread since the navigation."""
+    """Of the page's main thread. about:blank and a file live in processes of their own: it starts anew with the page."""
     numbers = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
     return 1000 * next(float(one["value"]) for one in numbers if one["name"] == "TaskDuration")
 
@@ -146,9 +146,8 @@ def _rounds(address: str, count: int) -> list[dict[str, Any]]:
 
 def _round(driver: Any, address: str) -> dict[str, Any]:
     load = os.getloadavg()[0]
-    before = _cpu_ms(driver)
     _open(driver, address)
-    cpu_ms = _cpu_ms(driver) - before
+    cpu_ms = _cpu_ms(driver)
     first = driver.execute_script(
         "const at = (name) => performance.getEntriesByName(name)[0].startTime;"
         "return [at('first-contentful-paint'), at('first rows'), at('all columns')]"

@@ -18,6 +18,8 @@ ENCODER ?=
 BUILDS ?=
 VERSION ?=
 PREVIOUS ?=
+URL ?=
+DATE ?=
 
 .PHONY: help build-sar1m test test-long test-lowest check bench bench-loader bench-train bench-ablation pretrain evaluate release constraints clean
 
@@ -28,8 +30,9 @@ build-sar1m: $(VENV)/.pipeline  ## REGION=sample|portugal|w,s,e,n|safe:PATH|fold
 	@$(BIN)/sar1m build --region "$(REGION)" $(if $(OUT),--out "$(OUT)") $(if $(CONFIG),--config "$(CONFIG)") \
 		$(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(foreach pair,$(SET),--set "$(pair)")
 
-release: $(VENV)/.pipeline  ## VERSION=0.1.0 BUILDS="build/a build/b" [OUT=releases/...] [PREVIOUS=releases/...]: a release of builds
-	@$(BIN)/sar1m release $(BUILDS) --version "$(VERSION)" $(if $(OUT),--out "$(OUT)") $(if $(PREVIOUS),--previous "$(PREVIOUS)")
+release: $(VENV)/.pipeline  ## VERSION=0.1.0 BUILDS="build/a build/b" [OUT=releases/...] [PREVIOUS=releases/...] [URL=https://...] [DATE=2026-11-23]: a release of builds
+	@$(BIN)/sar1m release $(BUILDS) --version "$(VERSION)" $(if $(OUT),--out "$(OUT)") $(if $(PREVIOUS),--previous "$(PREVIOUS)") \
+		$(if $(URL),--url "$(URL)") $(if $(DATE),--date "$(DATE)")
 
 pretrain: $(VENV)/.training  ## DATA=build/sample [CONFIG=smoke] [OUT=runs/<name>] [SET="a.b=c ..."]: pretrains, or goes on
 	@$(BIN)/sarmae pretrain $(foreach store,$(DATA),--data "$(store)") $(if $(CONFIG),--config "$(CONFIG)") \

@@ -11,5 +11,6 @@ project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 extras = project["optional-dependencies"]
 services = [line for name in ("stac", "earthengine", "dhus", "s3", "release") for line in extras[name]]
 pinned = [line.replace(">=", "==") for line in project["dependencies"] + extras["pipeline"] + services]
-tools = [line for line in extras["dev"] if line.split(">=")[0] not in {"ruff", "mypy", "import-linter", "pre-commit"}]
+left_out = {"ruff", "mypy", "import-linter", "pre-commit", "torchmetrics"}  # the last would bring a torch of its own
+tools = [line for line in extras["dev"] if line.split(">=")[0] not in left_out]
 print("\n".join(pinned + extras["sample"] + tools))

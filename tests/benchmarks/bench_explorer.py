@@ -132,7 +132,7 @@ def _open(driver: Any, address: str) -> None:
 
 
 def _cpu_ms(driver: Any) -> float:
-    """Of the page's main thread. about:blank and a file live in processes of their own: it starts anew with the page."""
+    """Of the page's main thread: a file has a process of its own, not about:blank's, and so a clock of its own."""
     numbers = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
     return 1000 * next(float(one["value"]) for one in numbers if one["name"] == "TaskDuration")
 

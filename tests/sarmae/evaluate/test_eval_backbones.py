@@ -272,7 +272,7 @@ def test_opening_leaves_the_global_generator_alone(run):
 
 
 def test_a_published_encoder_comes_into_the_studys_shape(tmp_path):
-    theirs = tiny_model(tiny_spec(polarisations=("r", "g", "b"), image_px=64), seed=8)
+    theirs = tiny_model(tiny_spec(polarisations=("r", "g", "b"), image_px=48), seed=8)
     state = {f"sar_encoder.{name}": tensor for name, tensor in theirs.encoder.state_dict().items()}
     torch.save({"model": state}, tmp_path / "published.pth")
     found = looked(opened(f"file:{tmp_path / 'published.pth'}", GREY), images(GREY))

@@ -199,6 +199,8 @@ def test_an_interval_needs_draws_that_hold_something():
     """One image of four holds the only object, and most draws leave it out."""
     truth = [boxes([10, 10, 50, 50])] + [boxes()] * 3
     guesses = [found([10, 10, 50, 50], scores=[0.5])] + [found(scores=[])] * 3
-    got = metrics(truth, guesses, weights=np.array([[0, 2, 1, 1], [0, 0, 2, 2], [0, 1, 1, 2], [2, 0, 1, 1], [1, 1, 1, 1]]))
+    got = metrics(
+        truth, guesses, weights=np.array([[0, 2, 1, 1], [0, 0, 2, 2], [0, 1, 1, 2], [2, 0, 1, 1], [1, 1, 1, 1]])
+    )
     assert (got["AP"].low, got["AP"].high) == (None, None)
     assert metrics(truth, guesses)["AP"].low is None

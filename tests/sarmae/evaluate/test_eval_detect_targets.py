@@ -58,6 +58,12 @@ def test_an_untaught_detector_expects_few_objects():
     assert torch.sigmoid(answers.class_logits).mean().item() == pytest.approx(PRIOR, rel=0.3)
 
 
+def test_an_untaught_detector_guesses_boxes_as_large_as_its_strides():
+    answers, locations = look()
+    sides = answers.corners[0, :, 2:] - answers.corners[0, :, :2]
+    assert torch.allclose(sides / locations.stride_px[:, None], torch.full_like(sides, 2.0), rtol=0.6)
+
+
 def test_a_map_of_odd_size_is_pooled_to_its_end():
     _, locations = look(side_px=48)
     assert torch.bincount(locations.level).tolist() == [144, 36, 9, 4]

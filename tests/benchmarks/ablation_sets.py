@@ -31,6 +31,17 @@ MASK_PX = 128
 MASKS = {"train": 160, "val": 40, "test": 160}
 SHIPS = 180
 
+MAIN_ARMS = (
+    "MAE",
+    "MAE + SARE gamma",
+    "MAE + SARC EfficientNet-Lite0",
+    "MAE + SARE gamma + SARC EfficientNet-Lite0",
+    "random encoder",
+    "ImageNet EfficientNet-Lite0",
+    "raw statistics",
+    "raw pixels",
+)
+
 FIT = {"epochs": 12, "batch": 16, "lr": 2e-3, "freeze": True}
 
 
@@ -43,17 +54,23 @@ def write_sets(work: Path) -> None:
 
 
 def real_tasks() -> list[dict[str, Any]]:
-    """Tasks on the real images that are at hand; none where the folder is absent."""
+    """Tasks on the real images that are at hand, of the main arms; none where the folder is absent."""
     found = []
     if (SHARED / "aircraft_chips").is_dir():
         dataset = {"kind": "folders", "path": str(SHARED / "aircraft_chips"), "image_px": 128}
-        asked = {"protocols": ["knn", "linear"], "shots": [5, 40], "label_shares": [0.1, 0.3]}
-        found.append({"name": "aircraft types (real, SAR-ACD)", "kind": "classification", "dataset": dataset, **asked})
+        plain = {"protocols": ["knn", "linear"], "shots": [5, 40], "label_shares": [0.1, 0.3]}
+        found.append(_real("aircraft types (real, SAR-ACD)", "classification", dataset, **plain))
+        few = {"protocols": ["attentive", "fine-tune"], "fit": {"epochs": 10, "batch": 16, "lr": 2e-3}}
+        found.append(_real("aircraft types (real, 800 chips)", "classification", dataset | {"most": 800}, **few))
     if (SHARED / "flood_chips").is_dir():
-        dataset = {"kind": "masks", "path": str(SHARED / "flood_chips"), "image_px": 128, "test_share": 0.4}
-        dataset |= {"val_share": 0.0}
-        found.append({"name": "flood water (real)", "kind": "segmentation", "dataset": dataset, "fit": FIT})
+        dataset = {"kind": "masks", "path": str(SHARED / "flood_chips"), "image_px": 128}
+        shares = {"test_share": 0.4, "val_share": 0.0}
+        found.append(_real("flood water (real)", "segmentation", dataset | shares, fit=FIT))
     return found
+
+
+def _real(name: str, kind: str, dataset: dict[str, Any], **asked: Any) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "dataset": dataset, "arms": list(MAIN_ARMS), **asked}
 
 
 def _once(folder: Path, write: Callable[[Path], object]) -> None:

@@ -17,7 +17,7 @@ from sarmae.evaluate.study import run_study
 from simulated_sets import write_target_chips
 from small_runs import SECTIONS, Notes, training_store
 
-KILLS = 3
+KILLS = 2
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,9 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     write_target_chips(root / "chips", classes=3, per_class=12, side_px=48)
     return root, training_store(root / "store")
+
+
+TASK = {"name": "t", "kind": "classification", "dataset": {"kind": "folders", "path": "somewhere"}}
 
 
 def study_of(place, **changes):
@@ -78,7 +81,7 @@ def test_a_study_answers_every_task_by_every_arm_and_seed(undisturbed):
 
 
 def test_killed_studies_go_on_to_the_same_bytes(place, undisturbed, tmp_path):
-    """Killed three times at random moments, workers left to notice by themselves, then run to its end with one
+    """Killed twice at random moments, workers left to notice by themselves, then run to its end with one
     process where the undisturbed one had two."""
     moments = random.Random(3)
     study = study_of(place)
@@ -147,15 +150,31 @@ def test_a_wrong_key_of_an_arm_is_told_before_anything_is_computed(place, tmp_pa
     ("changes", "told"),
     [
         ({"arms": [{"name": "A b"}, {"name": "a-B"}]}, "same folder"),
-        ({"arms": [{"name": "A", "control": "B"}]}, "is no arm"),
+        ({"arms": [{"name": "A", "control": "B"}]}, "'B' is named as an arm or a control; arms are A"),
         ({"arms": [{"name": "A", "encoder": "pixels", "set": ["train.steps=1"]}]}, "exclude each other"),
         ({"seeds": [1, 1]}, "stands twice"),
+        ({"tasks": [{**TASK, "arms": ["B"]}]}, "'B' is named as an arm"),
         ({"arms": [{"name": "A", "encoder": "resnet"}]}, "encoder"),
     ],
 )
 def test_studies_that_cannot_be_are_refused(place, changes, told):
     with pytest.raises(ValueError, match=told):
         study_of(place, **changes)
+
+
+def test_a_task_may_ask_some_arms_only(place, tmp_path):
+    study = study_of(place)
+    chosen = study.tasks[0].model_copy(update={"name": "chosen", "arms": ("raw statistics",)})
+    both = study.model_copy(update={"tasks": (*study.tasks, chosen)})
+    assert [[task.name for task in both.tasks_of(arm)] for arm in both.arms] == [
+        ["targets"],
+        ["targets"],
+        ["targets", "chosen"],
+    ]
+    kept = Kept(both, tmp_path)
+    kept.keep_scores(both.arms[2], chosen, 0, [])
+    asked_of_all = chosen.model_copy(update={"arms": ()})
+    assert kept.scores(both.arms[2], asked_of_all, 0) == []  # whom else a task asks is no part of the question
 
 
 def test_a_study_is_written_as_it_was_read(place):

@@ -68,7 +68,7 @@ class TaskConfig(Section):
     pyramid, and `linear` beside it where that is among them. shots: labels a class, each drawn anew a seed;
     label_shares: shares of the training labels. looks: the test images get speckle until so many equivalent looks are
     left (classification, dB only). breakdown: attributes by whose values or thirds the test scores are told apart.
-    bootstrap: draws for the intervals."""
+    bootstrap: draws for the intervals. arms: names of the arms that are asked, for what costs much; empty asks all."""
 
     name: str = Field(pattern=_PLAIN)
     kind: Literal["classification", "segmentation", "detection"]
@@ -79,6 +79,7 @@ class TaskConfig(Section):
     looks: tuple[float, ...] = ()
     breakdown: tuple[str, ...] = ()
     bootstrap: int = Field(default=1000, ge=0)
+    arms: tuple[str, ...] = ()
     fit: FitConfig = FitConfig()
 
 
@@ -134,13 +135,23 @@ class StudyConfig(Section):
             double = sorted({name for name, short in zip(names, slugs, strict=True) if slugs.count(short) > 1})
             if double:
                 raise ValueError(f"{what}: {', '.join(double)} stand for the same folder; give each a name of its own")
-        known = {arm.name for arm in self.arms}
-        wrong = [arm.control for arm in self.arms if arm.control is not None and arm.control not in known]
-        if wrong or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"control {wrong[0]!r} is no arm" if wrong else f"seeds {list(self.seeds)}: one stands twice"
-            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)}: one stands twice")
         return self
+
+    @model_validator(mode="after")
+    def _arms_known(self) -> Self:
+        known = {arm.name for arm in self.arms}
+        named = [arm.control for arm in self.arms if arm.control is not None]
+        named += [name for task in self.tasks for name in task.arms]
+        wrong = [name for name in named if name not in known]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is named as an arm or a control; arms are {', '.join(sorted(known))}")
+        return self
+
+    def tasks_of(self, arm: ArmConfig) -> tuple[TaskConfig, ...]:
+        """What an arm is asked."""
+        return tuple(task for task in self.tasks if not task.arms or arm.name in task.arms)
 
 
 def slug(name: str) -> str:

@@ -95,10 +95,10 @@ class Kept:
         return self.folder / kind / task / slug(arm.name) / f"seed-{seed}.json"
 
     def _asked(self, arm: ArmConfig, seed: int, question: dict[str, Any]) -> str:
-        """Digest of everything that decides an answer; names and controls decide nothing."""
+        """Digest of everything that decides an answer; names, and which other arms are asked, decide nothing."""
         encoder = arm.model_dump(mode="json", include={"encoder", "weights"})
         base = pretraining(self.study, arm, seed).model_dump(mode="json")
-        question = {key: value for key, value in question.items() if key != "name"}
+        question = {key: value for key, value in question.items() if key not in {"name", "arms"}}
         return settings.digest_of({"encoder": encoder, "pretrain": base, "seed": seed, "question": question})
 
 

@@ -94,10 +94,10 @@ def run_study(study: StudyConfig, folder: Path, watch: Watch) -> Outcome:
         failures = _work_off(open_cells, preemption, watch)
     if study.analyses.overhead and not preemption.asked:
         write_overhead(kept, watch)
-    answered = sum(kept.scores(c.arm, task, c.seed) is not None for c in cells for task in study.tasks)
+    answers = [kept.scores(cell.arm, task, cell.seed) for cell in cells for task in study.tasks_of(cell.arm)]
     return Outcome(
-        answered=answered,
-        asked=len(cells) * len(study.tasks),
+        answered=sum(scores is not None for scores in answers),
+        asked=len(answers),
         failures=tuple(failures),
         exit_code=preemption.exit_code if preemption.asked else int(bool(failures)),
         report=write_report(kept, failures),
@@ -106,7 +106,7 @@ def run_study(study: StudyConfig, folder: Path, watch: Watch) -> Outcome:
 
 def _is_open(kept: Kept, cell: _Cell) -> bool:
     """Whether a cell has anything left to do."""
-    unanswered = any(kept.scores(cell.arm, task, cell.seed) is None for task in cell.study.tasks)
+    unanswered = any(kept.scores(cell.arm, task, cell.seed) is None for task in cell.study.tasks_of(cell.arm))
     checked = not cell.study.analyses.quick_checks or cell.arm.encoder is not None
     return unanswered or not (checked or kept.checks(cell.arm, cell.seed) is not None)
 
@@ -225,7 +225,7 @@ def _work(cell: _Cell, told: SimpleQueue[tuple[str, bool] | None]) -> None:
             watch.failed(str(error))
             return
         answering = Answering(kept, cell.arm, cell.seed, run)
-        for task in cell.study.tasks:
+        for task in cell.study.tasks_of(cell.arm):
             if kept.scores(cell.arm, task, cell.seed) is None:
                 try:
                     watch.note(answering.answer(task))

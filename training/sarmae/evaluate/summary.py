@@ -73,12 +73,12 @@ def summarise(kept: Kept) -> list[Line]:
 
 
 def main_questions(lines: Iterable[Line]) -> dict[str, list[Question]]:
-    """Of every task the plain question of each protocol, in its first metric."""
+    """Of every task the first question of each protocol: the plain setting in the main metric."""
     found: dict[str, list[Question]] = {}
     for line in lines:
         question = line.question
         asked = found.setdefault(question.task, [])
-        if not question.setting and question.protocol not in {other.protocol for other in asked}:
+        if question.protocol not in {other.protocol for other in asked}:
             asked.append(question)
     return found
 

@@ -37,7 +37,7 @@ def figures_of(lines: Sequence[Line]) -> list[Figure]:
             if line.question.task == task
             and line.question.protocol == questions[-1].protocol
             and line.question.metric == questions[-1].metric
-            and line.question.setting
+            and line.question != questions[-1]
         ]
         figures += _label_curves(task, questions[-1], plain, special)
         figures += _looks_curve(task, questions[-1], plain, special)

@@ -90,9 +90,10 @@ def check_table(kept: Kept) -> Table | None:
         checks = next((checks for seed in kept.study.seeds if (checks := kept.checks(arm, seed)) is not None), None)
         if checks is not None:
             found[arm.name] = checks
-    if not found:
+    answered = [(arm, check) for arm, checks in found.items() for check in checks if check["values"]]
+    if not answered:
         return None
-    rows = tuple((arm, *_check_cells(check)) for arm, checks in found.items() for check in checks)
+    rows = tuple((arm, *_check_cells(check)) for arm, check in answered)
     note = "Of the first seed: does the noise behave, does the decoder predict, do pairs agree more than strangers."
     return Table(title="Quick checks", note=note, head=("encoder", "asked", "measured", "says"), rows=rows)
 
@@ -104,19 +105,21 @@ def _check_cells(check: dict[str, Any]) -> tuple[str, str, str]:
 
 def _by_setting(title: str, note: str, questions: Sequence[Question], lines: Sequence[Line]) -> Table:
     by_place = {(line.question, line.arm): line for line in lines}
-    head = ("encoder", *(f"{question.protocol}, {question.setting}" for question in questions))
+    head = ("encoder", *(f"{question.protocol}, {question.setting.split(' (')[0]}" for question in questions))
+    remarks = dict.fromkeys(question.setting for question in questions if " (" in question.setting)
     rows = []
     for arm in _arms(lines, questions[0].task):
         answers = [by_place.get((question, arm)) for question in questions]
         rows.append((arm, *("–" if answer is None else answer.told for answer in answers)))
-    return Table(title=title, note=f"{note} Metric: {questions[0].metric}.", head=head, rows=tuple(rows))
+    note = " ".join([note, *(f"{remark}." for remark in remarks), f"Metric: {questions[0].metric}."])
+    return Table(title=title, note=note, head=head, rows=tuple(rows))
 
 
 def _main_in_settings(task: str, lines: Sequence[Line]) -> list[Question]:
-    """Questions in a special setting, in the first metric of the task."""
-    metric = main_questions(lines)[task][0].metric
+    """Questions in another setting than the plain one, in the main metric of the task."""
+    main = main_questions(lines)[task]
     asked = dict.fromkeys(line.question for line in lines if line.question.task == task)
-    return [question for question in asked if question.setting and question.metric == metric]
+    return [question for question in asked if question.metric == main[0].metric and question not in main]
 
 
 def _other(setting: str) -> bool:

@@ -86,7 +86,7 @@ def batch_jobs() -> Jobs:
         "dequantise, both sensors (table look-up)": lambda: dequantise(cropped),
         "  SAR alone by table look-up": lambda: dequantise(alone),
         "  SAR alone by the schema's decode": lambda: encoding.decode(cropped.sar.numpy()),
-        "normalise SAR, NaN to 0, with mask": lambda: normalise.with_mask(physical.sar),
+        "normalise SAR, NaN to 0": lambda: normalise(physical.sar),
         "normal field 2 x 224 x 224, keyed": lambda: normal(KEY, batch.id, shape),
         "  torch.randn of that size (not keyed)": lambda: torch.randn((SAMPLES, *shape)),
         "uniform, 8 draws a sample": lambda: uniform(KEY, batch.id, 8),

@@ -64,7 +64,14 @@ def release(  # noqa: PLR0913, PLR0917  one argument an option
         distances = audit.get("least_distance_km", {})
         told = ", ".join(f"{pair} {'-' if km is None else f'{km:.1f} km'}" for pair, km in distances.items())
         console.print(f"Splits:  least distance {told}", highlight=False, soft_wrap=True)
-    console.print(f"Release: {folder}\nVerify:  {program()} verify {folder}", highlight=False, soft_wrap=True)
+    counts = summary.marker["counts"]
+    told = ", ".join(f"{counts[key]:,} {key}" for key in ("accepted", "paired", "rejected", "failed"))
+    console.print(f"Samples: {told}", highlight=False)
+    console.print(
+        f"Release: {folder}\nPage:    {folder / 'report/index.html'}\nVerify:  {program()} verify {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def diff(

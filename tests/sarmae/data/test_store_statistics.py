@@ -78,13 +78,10 @@ def test_normalised_bands_and_the_way_back():
     assert torch.allclose(normalise.denormalise(normalised), db, atol=1e-5)
 
 
-def test_no_data_is_0_and_the_mask_says_so():
+def test_no_data_is_0():
     normalise = Normalise((-11.0,), (5.0,))
     db = torch.tensor([[[[-11.0, math.nan], [-6.0, math.nan]]]])
-    normalised, valid = normalise.with_mask(db)
-    assert normalised.tolist() == [[[[0.0, 0.0], [1.0, 0.0]]]]
-    assert valid.tolist() == [[[[True, False], [True, False]]]]
-    assert torch.equal(normalise(db), normalised)
+    assert normalise(db).tolist() == [[[[0.0, 0.0], [1.0, 0.0]]]]
 
 
 def test_constants_travel_in_the_state_dict():

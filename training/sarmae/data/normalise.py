@@ -45,10 +45,6 @@ class Normalise(nn.Module):
         normalised = (db - self.mean_db[:, None, None]).div_(self.std_db[:, None, None])
         return normalised.nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
 
-    def with_mask(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What forward gives, and (B, P, H, W) bool, true where there is data: a loss must look there only."""
-        return self(db), ~torch.isnan(db)
-
     def denormalise(self, normalised: torch.Tensor) -> torch.Tensor:
         """(B, P, H, W) back to decibels; what was no data comes back as the mean of its band."""
         return normalised * self.std_db[:, None, None] + self.mean_db[:, None, None]

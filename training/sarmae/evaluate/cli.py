@@ -100,4 +100,6 @@ def _tell(console: Console, lines: Sequence[Line], outcome: Outcome) -> None:
     told = TerminalWatch(console)
     for failure in outcome.failures:
         told.note(f"No answer: {failure}")
+    if outcome.answered < outcome.asked and not outcome.failures:
+        told.note("Stopped before the end; the same command goes on from there.")
     told.note(f"{outcome.answered} of {outcome.asked} answers. Page: {outcome.report}")

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "tests"))  # the simulated sets of the tests
 
 from simulated_sets import write_ship_scenes, write_tif  # noqa: E402
 
-SHARED = ROOT.parent / "shared/data"
+SHARED = Path("../shared/data")  # beside the repository
 CELLS = 120
 MASK_PX = 128
 MASKS = {"train": 160, "val": 40, "test": 160}

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_ablation.py [--work build/ablation] [--set KEY=VALUE ...]
 
-Simulates a store of 120 cells, masks and ships (what is there is kept), runs `sarmae evaluate` on the study with
-tasks on real images added, and puts summary.md, the figures and the table of all scores into results/. An interrupted
-run goes on. Two arms at a time, one thread each. On a GPU: --set device=cuda.
+From the root of the repository: simulates a store of 120 cells, masks and ships (what is there is kept), runs `sarmae
+evaluate` on the study with tasks on real images added, and puts summary, page and the table of all scores into results/.
+An interrupted run goes on. Two arms at a time, one thread each. On a GPU: --set device=cuda.
 """
 
 from __future__ import annotations
@@ -38,8 +38,12 @@ def main() -> None:
     whole.write_text(settings.to_toml(study.model_copy(update={"tasks": tasks})), encoding="utf-8")
     command = [sys.executable, "-m", "sarmae", "evaluate", "--config", str(whole), "--out", str(asked.work / "study")]
     done = subprocess.run([*command, *(word for pair in asked.overrides for word in ("--set", pair))], check=False)
-    shutil.copyfile(asked.work / "study/summary.md", RESULTS / "ablation.md")
-    shutil.copyfile(asked.work / "study/scores.csv", RESULTS / "ablation-scores.csv")
+    for name, kept in (
+        ("summary.md", "ablation.md"),
+        ("scores.csv", "ablation-scores.csv"),
+        ("report.html", "ablation.html"),
+    ):
+        shutil.copyfile(asked.work / "study" / name, RESULTS / kept)
     sys.exit(done.returncode)
 
 

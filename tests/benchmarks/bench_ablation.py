@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_ablation.py [--work build/ablation] [--set KEY=VALUE ...]
 
 From the root of the repository: simulates a store of 120 cells, masks and ships (what is there is kept), runs `sarmae
-evaluate` on the study with tasks on real images added, and puts summary, page and the table of all scores into results/.
+evaluate` on the study with tasks on real images added, and puts summary, page and table of scores into results/.
 An interrupted run goes on. Two arms at a time, one thread each. On a GPU: --set device=cuda.
 """
 

@@ -47,7 +47,7 @@ def named_paths(document):
     words = re.findall(r"`([^`\n]+)`", text) + re.findall(r"\]\(([^)#:]+)\)", text)
     looks = re.compile(r"[\w.-]+(/[\w.-]+)*/?")
     paths = [word for word in words if looks.fullmatch(word) and ("/" in word or re.search(r"\.[a-z]{2,5}$", word))]
-    known_to_store = {"BUILD_COMPLETE.json", "manifest-sha256.txt"}
+    known_to_store = {"BUILD_COMPLETE.json", "manifest-sha256.txt", "croissant.json", "collection.json"}
     return [path for path in paths if not STORE_NAMES.match(path) and path not in known_to_store]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,7 +14,7 @@ from rich.table import Table
 from sar1m import settings
 from sar1m.errors import ConfigError
 from sarmae.config import CONFIG_FOLDERS, PretrainConfig
-from sarmae.evaluate.config import ArmConfig, DatasetConfig, StudyConfig, TaskConfig, slug
+from sarmae.evaluate.config import ENCODERS, ArmConfig, DatasetConfig, StudyConfig, TaskConfig, slug
 from sarmae.evaluate.kept import Kept
 from sarmae.evaluate.study import Outcome, run_study
 from sarmae.evaluate.summary import Line, main_questions, summarise
@@ -63,6 +64,12 @@ def _study(data: Sequence[str], encoders: Sequence[str], name: str | None) -> St
         raise ConfigError(
             "Give labelled images and at least one --encoder, as in `sarmae evaluate folders:my/chips --encoder "
             "run:runs/base`, or a whole study with --config."
+        )
+    wrong = [given for given in encoders if not re.match(ENCODERS, given)]
+    if wrong:
+        raise ConfigError(
+            f"--encoder {wrong[0]}: no encoder of that name. Expected run:FOLDER (of a pretraining), file:PATH "
+            "(weights), timm:NAME, efficientnet_lite0, random, pixels or statistics."
         )
     tasks = [_task(place) for place in data]
     arms = [ArmConfig(name=given, encoder=given) for given in dict.fromkeys((*encoders, *BASELINES))]

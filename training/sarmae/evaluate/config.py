@@ -17,7 +17,8 @@ from sar1m.settings import Section
 from sarmae.config import PretrainConfig
 
 Protocol = Literal["knn", "linear", "attentive", "fine-tune"]
-_PLAIN: Final = r"^[^/\\\n]{1,80}$"
+_PLAIN: Final = r"^[^\n]{1,200}$"
+ENCODERS: Final = r"^(run:.+|file:.+|timm:.+|efficientnet_lite0|pixels|statistics|random)$"
 
 
 class DatasetConfig(Section):
@@ -90,9 +91,7 @@ class ArmConfig(Section):
     changes keys of [pretrain]. control: its name in the table's column of differences; by default the first arm."""
 
     name: str = Field(pattern=_PLAIN)
-    encoder: str | None = Field(
-        default=None, pattern=r"^(run:.+|file:.+|timm:.+|efficientnet_lite0|pixels|statistics|random)$"
-    )
+    encoder: str | None = Field(default=None, pattern=ENCODERS)
     weights: str | None = None
     set: tuple[str, ...] = ()
     control: str | None = None

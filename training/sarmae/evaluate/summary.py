@@ -26,9 +26,9 @@ class Question:
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """An arm's answer to a question. by_seed: in the order of the study's seeds, only those that answered. low, high:
-    95 % t interval of the mean over seeds, None for one seed. tested: samples. difference: to the control, paired by
-    seed, None for the control itself and where they share fewer than two seeds. p_adjusted: Holm's, over the arms of
-    the question."""
+    95 % t interval of the mean over seeds; where seeds change nothing, or there is one, the first one's bootstrap
+    interval over the tested samples. tested: samples. difference: to the control, paired by seed, None for the control
+    itself and without a common seed. p_adjusted: Holm's, over the arms of the question."""
 
     question: Question
     arm: str
@@ -95,6 +95,8 @@ def _line(question: Question, arm: ArmConfig, arms: dict[str, list[Row]], contro
     own = {row.seed: row.score.value for row in arms[arm.name]}
     mean, low, high = seed_interval(list(own.values()))
     others = {row.seed: row.score.value for row in arms.get(control, ())}
+    if low is None:  # the seed decides nothing, or there is one: what the tested samples alone leave open
+        low, high = arms[arm.name][0].score.low, arms[arm.name][0].score.high
     compared = arm.name != control and bool(own.keys() & others)
     return Line(
         question=question,

@@ -41,8 +41,9 @@ def answer_table(task: str, lines: Sequence[Line]) -> Table:
         rows.append((arm, *told, difference, "" if against is None or against.difference is None else against.control))
     tested = max(line.tested for line in lines if line.question.task == task)
     note = (
-        f"Mean and 95 % t interval over the seeds; {tested:,} tested samples. Differences are paired by seed; * marks "
-        f"those below {LEVEL:.0%} after Holm's correction over the arms of the table. Metric: {questions[0].metric}."
+        f"Mean and 95 % t interval over the seeds; where these change nothing, the bootstrap's over the {tested:,} "
+        f"tested samples. Differences are paired by seed; * marks those below {LEVEL:.0%} after Holm's correction over "
+        f"the arms of the table. Metric: {questions[0].metric}."
     )
     head = ("encoder", *(question.protocol for question in questions), f"{compared.protocol}, difference", "to")
     return Table(title=task, note=note, head=head, rows=tuple(rows))

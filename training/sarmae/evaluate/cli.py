@@ -97,7 +97,7 @@ def _tell(console: Console, lines: Sequence[Line], outcome: Outcome) -> None:
     by_question = {(line.question, line.arm): line for line in lines}
     for task, questions in main_questions(lines).items():
         table = Table(title=f"{task}, {questions[0].metric}", title_justify="left", box=None)
-        table.add_column("encoder")
+        table.add_column("encoder", overflow="fold")
         for question in questions:
             table.add_column(question.protocol, justify="right")
         for arm in dict.fromkeys(line.arm for line in lines if line.question.task == task):

@@ -29,25 +29,26 @@ SCORES = "ablation-scores.csv.gz"
 FOUND = """
 ## What it says
 
-Of a ViT of 1.9 M weights, 500 steps, 602 simulated pairs, three seeds; the page with all plots is ablation.html, every
-score is in ablation-scores.csv.gz.
+Of a ViT of 1.9 M weights, 500 steps, 602 simulated pairs, three seeds; the page with all plots is ablation.html,
+every score is in ablation-scores.csv.gz.
 
-- SARC with a trained optical encoder is what helps: mIoU of pixels +0.096 (the only difference of its table that survives
-  correction), AP of ships +0.060, balanced accuracy +0.083, of a region never seen +0.114 (wide interval). It ranks first
-  or second in all four simulated tasks.
+- SARC with a trained optical encoder is what helps: mIoU of pixels +0.096 (the only difference of its table that
+  survives correction), AP of ships +0.060, balanced accuracy +0.083, of a region never seen +0.114 (wide interval).
+  It ranks first or second in all four simulated tasks.
 - Its controls help less: in mIoU the first layer of the same teacher +0.039, random linear patches +0.020, the same
-  network untrained +0.006. What was learned by the teacher matters, not that there is one, nor its architecture. The
-  first layer's features are nearly constant (cosine 0.97), so that control is a weak one.
-- SARE on its own changes nothing that holds: no noise differs from MAE in pixels or ships. White thinning is +0.043 in
-  one table, significant there, and -0.003 in the region never seen. On top of SARC the gamma noise gives -0.012, -0.002,
-  -0.012 and -0.009. The paper's gain by SARE (82.2 to 86.8 on FUSAR-Ship) was not seen; it is not refuted either, since
-  masked patches are predicted only 0.4 to 0.6 % better than flat ones (quick checks): there is little MAE to improve.
-- With test images of one look (ENL 1) the linear probe of MAE loses 0.086, with SARE gamma 0.075, correlated 0.043, with
-  SARC 0.077, with both 0.043: SARE's arms lose less. No test was made of these differences.
-- MAE alone is no better than a random encoder here, and plain statistics of the pixels beat every arm without SARC: the
-  simulated classes differ in brightness.
-- Nothing carries over to the real images: aircraft at 1 m +0.032 (-0.110 to +0.174), flood water -0.093 (one test scene
-  after splitting by scene). On aircraft ImageNet's encoder is best (0.46, k-NN).
+  network untrained +0.006. What was learned by the teacher matters, not that there is one, nor its architecture.
+  The first layer's features are nearly constant (cosine 0.97), so that control is a weak one.
+- SARE on its own changes nothing that holds: no noise differs from MAE in pixels or ships. White thinning is +0.043
+  in one table, significant there, and -0.003 in the region never seen. On top of SARC the gamma noise gives -0.012,
+  -0.002, -0.012 and -0.009. The paper's gain by SARE (82.2 to 86.8 on FUSAR-Ship) was not seen; it is not refuted
+  either, since masked patches are predicted only 0.4 to 0.6 % better than flat ones (quick checks): there is little
+  MAE to improve.
+- With test images of one look (ENL 1) the linear probe of MAE loses 0.086, with SARE gamma 0.075, correlated 0.043,
+  with SARC 0.077, with both 0.043: SARE's arms lose less. No test was made of these differences.
+- MAE alone is no better than a random encoder here, and plain statistics of the pixels beat every arm without SARC:
+  the simulated classes differ in brightness.
+- Nothing carries over to the real images: aircraft at 1 m +0.032 (-0.110 to +0.174), flood water -0.093 (two test
+  scenes after splitting by scene). On aircraft ImageNet's encoder is best (0.46, k-NN).
 - Three seeds make wide t intervals, and seventeen comparisons a strict correction: absence of a star is no proof of
   absence.
 """

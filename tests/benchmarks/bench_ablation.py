@@ -45,7 +45,7 @@ every score is in ablation-scores.csv.gz.
   MAE to improve.
 - With test images of one look (ENL 1) the linear probe of MAE loses 0.086, with SARE gamma 0.075, correlated 0.043,
   with SARC 0.077, with both 0.043: SARE's arms lose less. No test was made of these differences.
-- MAE alone is no better than a random encoder here, and plain statistics of the pixels beat every arm without SARC:
+- MAE alone is no better than a random encoder here, and for land cover plain statistics beat every arm without SARC:
   the simulated classes differ in brightness.
 - Nothing carries over to the real images: aircraft at 1 m +0.032 (-0.110 to +0.174), flood water -0.093 (two test
   scenes after splitting by scene). On aircraft ImageNet's encoder is best (0.46, k-NN).

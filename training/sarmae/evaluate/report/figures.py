@@ -12,7 +12,7 @@ from sarmae.evaluate.plots import Labels, Mark, Series, forest, label_curve, loo
 from sarmae.evaluate.report.tables import FEW_LABELS, FEWER_LOOKS, LABELS, LOOKS
 from sarmae.evaluate.summary import Line, Question, main_questions
 
-MOST_LINES: Final = 8  # of a plot; more cannot be told apart
+MOST_LINES: Final = 5  # of a plot; more bands cannot be told apart
 ALL_LABELS: Final = 100.0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -58,14 +58,7 @@ def render_report(store: Path) -> str:
     positions, shown = load_samples(contents, stretch)
     coverage = coverage_map(contents, positions)
     style, script = asset("page.css"), asset("page.js")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(asset),
-    )
-    environment.filters["human"] = human_or_missing
+    environment = page_environment(asset)
     return environment.get_template(
         "template.html.j2"
     ).render(
@@ -179,6 +172,20 @@ def _shared_names(splits: Mapping[str, Any]) -> list[str]:
 def _failed_rows(failed: pd.DataFrame) -> list[tuple[str, ...]]:
     first = failed.sort_values("item", kind="stable").head(FAILED_SHOWN)
     return [(str(r.item), human(r.patches), str(r.error), str(r.cause)) for r in first.itertuples()]
+
+
+def page_environment(load: Callable[[str], str]) -> jinja2.Environment:
+    """How pages are written, of a build and of a release: everything escaped, a missing value is an error. load gives
+    a template's text by its file name."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(load),
+    )
+    environment.filters["human"] = human_or_missing
+    return environment
 
 
 def asset(name: str) -> str:

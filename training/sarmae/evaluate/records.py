@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -153,9 +152,3 @@ class Score:
     low: float | None
     high: float | None
     tested: int
-
-
-def device_of(module: nn.Module, fallback: torch.device) -> torch.device:
-    """Where a module's weights lie; fallback for one without any."""
-    first = next(module.parameters(), None)
-    return fallback if first is None else first.device

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -96,24 +95,20 @@ def _program() -> bytes:
 def _index(facts: ReleaseFacts, pictures: Pictures, held: int, scripts: Mapping[str, bytes]) -> bytes:
     style = report.asset("page.css") + _asset("explorer.css")
     nonce = _nonce(scripts)
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(_asset),
-    )
-    environment.filters["human"] = report.human_or_missing
-    page = environment.get_template("template.html.j2").render(
-        policy=_policy(style, nonce),
-        nonce=nonce,
-        style=Markup(style),  # noqa: S704 - our own files
-        facts=facts,
-        held=held,
-        pictured=len(pictures.positions),
-        picture_px=pictures.longest_px,
-        settings=script_json(_settings(facts, pictures, scripts)),
-        **_context(facts),
+    page = (
+        report.page_environment(_asset)
+        .get_template("template.html.j2")
+        .render(
+            policy=_policy(style, nonce),
+            nonce=nonce,
+            style=Markup(style),  # noqa: S704 - our own files
+            facts=facts,
+            held=held,
+            pictured=len(pictures.positions),
+            picture_px=pictures.longest_px,
+            settings=script_json(_settings(facts, pictures, scripts)),
+            **_context(facts),
+        )
     )
     return page.encode()
 

@@ -1,11 +1,16 @@
 """What several test files share."""
 
+import os
 import signal
 import sys
 
 import pytest
 
 from sar1m import cli
+from support.paths import ROOT
+
+# programs that tests start find support/ and servers/ too
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @pytest.fixture

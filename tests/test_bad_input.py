@@ -17,11 +17,12 @@ import pandas as pd
 import pytest
 import xarray
 
-from crash_runner import SMALL_BUILD, in_child, run_build, tree_digest
-from geotiffs import SHARED, speckled_db, utm_grid, write_tiff
-from sar1m.io.lock import output_lock
-from sar1m.io.manifest import verify
-from sar1m.schema import CANDIDATE_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
+from sar1m.store.file_lock import output_lock
+from sar1m.store.schema import CANDIDATE_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
+from sar1m.store.seal import verify
+from support.crash_runner import SMALL_BUILD, in_child, run_build, tree_digest
+from support.geotiffs import speckled_db, utm_grid, write_tiff
+from support.paths import SHARED
 
 SIDE = 96  # of a chip: one patch of 64 px with a halo of 16
 CHIPS = """
@@ -268,7 +269,7 @@ def test_the_real_chip_without_data_is_a_recorded_rejection(build, tmp_path):
     root.mkdir()
     rows = []
     for name in ("Paraguay_34417", "Nigeria_812045"):
-        shutil.copyfile(SHARED / f"flood_chips/s1/{name}_S1Hand.tif", root / f"{name}.tif")
+        shutil.copyfile(SHARED / f"data/flood_chips/s1/{name}_S1Hand.tif", root / f"{name}.tif")
         row = {"pair": name, "kind": "sar", "path": f"{name}.tif", "bands": "VV VH", "unit": "db", "quantity": "sigma0"}
         rows.append(row)
     write_table(root, rows)
@@ -541,7 +542,7 @@ def wait_for(condition, child):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside this checkout; the tests above make chips")
 def test_real_chips_build_three_of_three_and_state_what_is_left_of_the_shift(sar1m, tmp_path):
-    source = SHARED / "s1s2_rtc_pairs"
+    source = SHARED / "data/s1s2_rtc_pairs"
     code, _, err = sar1m(
         "build", "--region", f"folder:{source}", "--config", "chips", "--workers", 0, "--out", tmp_path / "out"
     )

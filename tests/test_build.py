@@ -13,16 +13,17 @@ import pandas as pd
 import pytest
 import xarray
 
-from crash_runner import SMALL_BUILD, Silence, run_build, tree_digest
-from sar1m import build as building
-from sar1m.build import BuildRequest, build, refilter
+from sar1m import building
+from sar1m.building import BuildRequest, build, refilter
 from sar1m.config import parse_config
-from sar1m.errors import ConfigError, LockedError, OutputError, SourceError, StoreError
 from sar1m.flow import Workers, WorkersSettings
-from sar1m.io.lock import output_lock
-from sar1m.io.manifest import payload_files, verify
-from sar1m.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS
 from sar1m.sources.simulated import SimulatedSource
+from sar1m.store.errors import ConfigError, LockedError, OutputError, SourceError, StoreError
+from sar1m.store.file_lock import output_lock
+from sar1m.store.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS
+from sar1m.store.seal import payload_files, verify
+from support.crash_runner import SMALL_BUILD, Silence, run_build, tree_digest
+from support.paths import ROOT
 
 CONFIG = parse_config(SMALL_BUILD, origin="small")
 HERE = WorkersSettings(workers=0)
@@ -243,7 +244,7 @@ def test_footprints_left_out_are_named_without_their_folder(built, tmp_path):
 
 def test_names_of_places_stay_out_of_a_store(built):
     """No absolute path of the output, the checkout or the home folder in any payload file."""
-    canaries = [str(built.parent), str(Path(__file__).parents[1]), str(Path.home() / "")]
+    canaries = [str(built.parent), str(ROOT), str(Path.home() / "")]
     for name in payload_files(built):
         content = (built / name).read_bytes()
         for canary in canaries:
@@ -256,8 +257,8 @@ def test_killed_worker_loses_nothing(tmp_path, built):
         "import os, signal, sys, threading, time, pathlib\n"
         "sys.path.insert(0, sys.argv[2])\n"
         "import psutil\n"
-        "from crash_runner import SMALL_BUILD, Silence\n"
-        "from sar1m.build import BuildRequest, build\n"
+        "from support.crash_runner import SMALL_BUILD, Silence\n"
+        "from sar1m.building import BuildRequest, build\n"
         "from sar1m.config import parse_config\n"
         "from sar1m.flow import WorkersSettings\n"
         "def kill():\n"
@@ -282,7 +283,7 @@ def test_killed_worker_loses_nothing(tmp_path, built):
     )
     script = tmp_path / "killer.py"
     script.write_text(program)
-    command = [sys.executable, script, tmp_path / "out", Path(__file__).parent]
+    command = [sys.executable, script, tmp_path / "out", ROOT / "tests"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "killed 0" not in done.stdout

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from area_builds import box_inside, opened, settings
-from safe_scenes import CONFIG as SAFE_CONFIG
 from sar1m.core.grid import block_grids, cells_at, make_cells
-from sar1m.sources.services import cdse_token
+from sar1m.sources.services.cdse import tokens
 from servers.cdse import CdseStandIn
 from servers.cdse_cog import members_of
 from servers.cdse_store import S3_ACCESS, S3_SECRET
 from servers.delivered import deliver, everything_below
+from support.area_builds import box_inside, opened, settings
+from support.safe_scenes import CONFIG as SAFE_CONFIG
 
 (BLOCK,) = block_grids(make_cells(*cells_at([11.5], [47.3])), SAFE_CONFIG.grid)
 REGION = box_inside(BLOCK)
@@ -32,7 +32,7 @@ def served(delivered, monkeypatch, tmp_path):
         folder = tmp_path / variable.lower()
         folder.mkdir(mode=0o700)
         monkeypatch.setenv(variable, str(folder))
-    monkeypatch.setattr(cdse_token, "_REFUSED", set())
+    monkeypatch.setattr(tokens, "_REFUSED", set())
     with CdseStandIn().serving() as stand_in:
         stand_in.add(delivered)
         stand_in.add_cog(delivered)

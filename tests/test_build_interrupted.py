@@ -12,15 +12,15 @@ from datetime import date
 
 import pytest
 
-from area_builds import box_inside, settings
-from safe_scenes import CONFIG
 from sar1m.core.grid import block_grids, cells_at, make_cells
 from sar1m.io.net.ranged import BLOCK_BYTES
-from sar1m.simulate.safe.spec import Acquisition
+from sarworld.safe.scenario import Acquisition
 from servers.base import Asked, Reply, Route, wait_until
 from servers.cdse import CdseStandIn, product_uuid
 from servers.delivered import deliver
 from servers.stac import Place, StacServer
+from support.area_builds import box_inside, settings
+from support.safe_scenes import CONFIG
 
 PIECE = 2**14
 (BLOCK,) = block_grids(make_cells(*cells_at([11.5], [47.3])), CONFIG.grid)

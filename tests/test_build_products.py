@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 import rasterio
 
-from area_builds import SETTINGS, box_inside, opened, settings
-from safe_scenes import CONFIG as SAFE_CONFIG
 from sar1m.config import resolve_config
 from sar1m.core.grid import block_grids, bounds_lonlat, cells_at, make_cells
-from sar1m.errors import SourceError
 from sar1m.records import RasterGrid
-from sar1m.sources.region import parse_region
-from sar1m.sources.registry import open_source
-from sar1m.sources.services import asf, cdse_token, dhus
+from sar1m.sources.dispatch import open_source
+from sar1m.sources.regions.region import parse_region
+from sar1m.sources.services.cdse import tokens
+from sar1m.sources.services.products import asf, dhus
 from sar1m.stages.plan import make_plan
+from sar1m.store.errors import SourceError
 from servers.asf import TOKEN, AsfStandIn
 from servers.cdse import CdseStandIn
 from servers.delivered import Delivered, deliver, everything_below
@@ -28,6 +27,8 @@ from servers.dhus import DhusStandIn
 from servers.earthengine import EarthEngine, Ground, optical_scene, sar_scene
 from servers.earthengine_account import secrets, set_account
 from servers.stac import BANDS, KEY_CANARY, TOKEN_CANARY, Place, StacServer
+from support.area_builds import SETTINGS, box_inside, opened, settings
+from support.safe_scenes import CONFIG as SAFE_CONFIG
 
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 (CELL,) = make_cells(*cells_at([11.5], [47.3]))
@@ -85,7 +86,7 @@ def clean(monkeypatch, tmp_path):
         folder = tmp_path / variable.lower()
         folder.mkdir(mode=0o700)
         monkeypatch.setenv(variable, str(folder))
-    monkeypatch.setattr(cdse_token, "_REFUSED", set())
+    monkeypatch.setattr(tokens, "_REFUSED", set())
     monkeypatch.setattr(asf, "_TOKENS", {})
     monkeypatch.setattr(dhus, "_FACTS", {})
 

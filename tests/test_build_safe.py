@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 import xarray
 
-from safe_factory import SafeRecipe, write_safe
-from safe_scenes import block_scene
+from support.safe_factory import SafeRecipe, write_safe
+from support.safe_scenes import block_scene
 
 SETTINGS = (
     *("--set", "grid.patch_px=64", "--set", "grid.patches_per_side=2", "--set", "grid.halo_px=8"),

@@ -15,7 +15,7 @@ from sar1m.core.grid import block_grids, bounds_lonlat, cells_at, make_cells
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.records import RasterGrid
 from sar1m.sources.scene import LAND_COVER_ATTRIBUTION
-from sar1m.sources.services.worldcover import NAMES, tiles_under
+from sar1m.sources.services.stac.worldcover import NAMES, tiles_under
 from servers.earthengine import EarthEngine, Ground, optical_scene, sar_scene
 from servers.earthengine_account import set_account
 from servers.stac import KEY_CANARY, TOKEN_CANARY, Place, StacServer, land_cover_at

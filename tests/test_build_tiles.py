@@ -7,8 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from area_builds import box_inside, opened, settings
-from safe_scenes import CONFIG
 from sar1m.core.grid import block_grids, cells_at, make_cells
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.records import RasterGrid
@@ -16,6 +14,8 @@ from servers.base import Server
 from servers.delivered import everything_below
 from servers.stac import Place, StacServer
 from servers.tiles import TileRoute, brightness
+from support.area_builds import box_inside, opened, settings
+from support.safe_scenes import CONFIG
 
 KEY = "canary-tiles-key-55"
 (CELL,) = make_cells(*cells_at([11.5], [47.3]))

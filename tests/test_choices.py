@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crash_runner import SMALL_BUILD, Silence, run_build, tree_digest
-from folders import write_modalities
-from sar1m import build as building
-from sar1m.build import BuildRequest, build, refilter, without_folders
+from sar1m import building
+from sar1m.building import BuildRequest, build, refilter, without_folders
 from sar1m.config import parse_config, resolve_config
-from sar1m.errors import RegionError, SourceError, StoreError
 from sar1m.flow import Workers, WorkersSettings
-from sar1m.io.durable import remove_tree
-from sar1m.io.manifest import payload_files, verify
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages import assemble, select_pack
+from sar1m.stages import choose, pack
+from sar1m.store.durable import remove_tree
+from sar1m.store.errors import RegionError, SourceError, StoreError
+from sar1m.store.seal import payload_files, verify
+from support.crash_runner import SMALL_BUILD, Silence, run_build, tree_digest
+from support.folders import write_modalities
 
 CONFIG = parse_config(SMALL_BUILD, origin="small")
 HERE = WorkersSettings(workers=0)
@@ -72,7 +72,7 @@ def test_pack_of_another_choice_that_is_half_removed_is_not_believed(tmp_path, m
 
     listing = Path.iterdir
     with monkeypatch.context() as patch:
-        patch.setattr(select_pack, "remove_tree", remove)
+        patch.setattr(pack, "remove_tree", remove)
         patch.setattr(Path, "iterdir", lambda path: iter(sorted(listing(path), key=Path.is_file)))  # folders first
         with pytest.raises(Killed):
             refilter(tmp_path, with_cloud(0.05), HERE, Silence())
@@ -199,7 +199,7 @@ class Counting:
 
 
 def test_progress_ends_where_it_was_announced_and_batches_change_no_byte(tmp_path, monkeypatch, built):
-    monkeypatch.setattr(assemble, "BLOCKS_A_BATCH", 3)
+    monkeypatch.setattr(choose, "BLOCKS_A_BATCH", 3)
     watch = Counting()
     build(request(tmp_path), watch)
     assert watch.announced["pack shards"] > 2

@@ -23,10 +23,10 @@ import pytest
 import rasterio
 import xarray
 
-from crash_runner import SMALL_BUILD, tree_digest
 from sar1m import __version__, cli
-from sar1m.io.lock import output_lock
-from sar1m.schema import MANIFEST_FILE, MARKER_FILE, SPLITS
+from sar1m.store.file_lock import output_lock
+from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, SPLITS
+from support.crash_runner import SMALL_BUILD, tree_digest
 
 COMMANDS = ("build", "plan", "status", "refilter", "verify", "report", "info", "version")
 HANDLED = (signal.SIGINT, signal.SIGTERM)

@@ -20,7 +20,7 @@ from sar1m.config import (
     parse_config,
     resolve_config,
 )
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 
 SHAPING = {"seed", "grid", "pixels", "registration", "safe", "simulated"}
 PLACES = {("safe", key) for key in SAFE_PLACES}  # where inputs stand; their bytes enter by another way

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from crash_runner import SMALL_BUILD, tree_digest
+from support.crash_runner import SMALL_BUILD, tree_digest
+from support.paths import SUPPORT
 
-RUNNER = Path(__file__).with_name("crash_runner.py")
+RUNNER = SUPPORT / "crash_runner.py"
 
 
 def run(folder, *arguments):

@@ -6,8 +6,8 @@ import signal
 import pytest
 from distributed import LocalCluster
 
-from sar1m.errors import OutputError, Sar1mError, SourceError
 from sar1m.flow import IN_FLIGHT_PER_WORKER, Workers, WorkersSettings
+from sar1m.store.errors import OutputError, Sar1mError, SourceError
 
 
 def work(item: int) -> int:

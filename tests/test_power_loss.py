@@ -2,8 +2,8 @@
 
 import json
 
-from crash_runner import PowerLoss, run_build
-from sar1m.schema import MARKER_FILE
+from sar1m.store.schema import MARKER_FILE
+from support.crash_runner import PowerLoss, run_build
 
 
 def test_a_power_loss_never_leaves_a_build_complete_without_its_bytes(tmp_path, monkeypatch):

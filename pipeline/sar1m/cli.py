@@ -19,22 +19,21 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sar1m import __version__
-from sar1m import build as building
+from sar1m import __version__, building
 from sar1m.config import BuildConfig, resolve_config
-from sar1m.errors import ConfigError, OutputError, Sar1mError
 from sar1m.flow import WorkersSettings
-from sar1m.io.manifest import Fault, read_marker
-from sar1m.io.manifest import verify as find_faults
-from sar1m.io.staging import staged_path
-from sar1m.release import cli as release_commands
-from sar1m.release.rebuild import RebuildRequest
-from sar1m.release.verify import Sampling
-from sar1m.report.page import render_report
-from sar1m.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
-from sar1m.sources.region import Region, cells_of, parse_region
-from sar1m.sources.registry import open_area, open_fetcher, open_source
+from sar1m.io.staged import staged_path
+from sar1m.page.build_page import render_report
+from sar1m.releases import commands as release_commands
+from sar1m.releases.rebuild import RebuildRequest
+from sar1m.releases.verification import Sampling
+from sar1m.sources.dispatch import open_area, open_fetcher, open_source
+from sar1m.sources.regions.region import Region, cells_of, parse_region
 from sar1m.stages.plan import make_plan, read_plan
+from sar1m.store.errors import ConfigError, OutputError, Sar1mError
+from sar1m.store.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
+from sar1m.store.seal import Fault, read_marker
+from sar1m.store.seal import verify as find_faults
 from sar1m.terminal import TerminalWatch, count_table, print_summary, program
 
 EXIT_SOME_FAILED = 3
@@ -71,7 +70,7 @@ StoreArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Output folde
 
 
 @app.command()
-def build(  # noqa: PLR0913, PLR0917  one argument an option
+def build(
     region: RegionOption,
     out: OutOption = None,
     config: ConfigOption = None,
@@ -122,8 +121,8 @@ def plan(
 
 def _plan_area(place: Region, settings: BuildConfig, out: Path, to: Path | None, mbit: float) -> None:
     # Services bring clients and a compiler that the other commands need not load.
-    from sar1m.sources.area_table import write_plan_table  # noqa: PLC0415
-    from sar1m.sources.pricing import Pace, price_rows, require_within, summary, total  # noqa: PLC0415
+    from sar1m.sources.area.plan_table import write_plan_table  # noqa: PLC0415
+    from sar1m.sources.area.pricing import Pace, price_rows, require_within, summary, total  # noqa: PLC0415
 
     cells = len(cells_of(place))
     most = cells * settings.grid.patches_per_side**2
@@ -203,7 +202,7 @@ def refilter(
 
 
 @app.command()
-def verify(  # noqa: PLR0913, PLR0917  one argument an option
+def verify(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="Output folder of a build, or a release, also remote.")],
     files: Annotated[
         int | None, typer.Option("--files", min=0, help="Of a release: only so many files, drawn.")
@@ -310,7 +309,7 @@ def simulate(
     ] = False,
 ) -> None:
     """Writes a Sentinel-1 product of a made-up place with DEM and optical partner, to try `safe:FOLDER` on."""
-    from sar1m.simulate.safe.demonstration import write_demonstration  # noqa: PLC0415  a compiler others need not load
+    from sarworld.safe.demonstration import write_demonstration  # noqa: PLC0415  a compiler others need not load
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder}: is not empty. Give a new or empty folder.")

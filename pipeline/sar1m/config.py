@@ -13,9 +13,9 @@ from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
-from sar1m import settings
-from sar1m.schema import SCHEMA_VERSION, Profile
-from sar1m.settings import Section
+from sar1m.store import settings
+from sar1m.store.schema import SCHEMA_VERSION, Profile
+from sar1m.store.settings import Section
 
 # In a wheel the configurations lie in the package, in a checkout beside it.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -270,7 +270,7 @@ class BuildConfig(Section):
 
 
 def parse_config(text: str, *, origin: str) -> BuildConfig:
-    """BuildConfig from TOML text. origin names the text in errors. Raises ConfigError, see sar1m.settings."""
+    """BuildConfig from TOML text. origin names the text in errors. Raises ConfigError, see sar1m.store.settings."""
     return settings.parse(BuildConfig, text, origin=origin)
 
 

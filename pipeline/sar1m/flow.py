@@ -21,7 +21,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
-from sar1m.errors import BudgetError, OutputError, Sar1mError
+from sar1m.store.errors import BudgetError, OutputError, Sar1mError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.schema import OpticalQuantity
+from sar1m.store.schema import OpticalQuantity
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]

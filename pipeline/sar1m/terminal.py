@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from sar1m.build import BuildSummary
-from sar1m.schema import SPLITS
+from sar1m.building import BuildSummary
+from sar1m.store.schema import SPLITS
 
 LINE_EVERY_S = 10.0  # between two lines of a log that is no terminal
 SHOWN_FAILURES = 10  # more of them hide the counts

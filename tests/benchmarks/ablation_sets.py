@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 from bench_pretrain_parts.labelled import build_store, maps_of
 
-from sar1m.simulate.materials import LAND_COVER_NAMES
-from sarmae.data.opening import Opening, open_store
-from sarmae.data.reading import read_samples
-from sarmae.data.transforms import Dequantise
+from sarmae.stream.opening import Opening, open_store
+from sarmae.stream.read_ahead import read_samples
+from sarmae.stream.transforms import Dequantise
+from sarworld.materials import LAND_COVER_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))  # the simulated sets of the tests
 
-from simulated_sets import write_ship_scenes, write_tif  # noqa: E402
+from support.simulated_sets import write_ship_scenes, write_tif  # noqa: E402
 
 SHARED = Path("../shared/data")  # beside the repository
 CELLS = 120

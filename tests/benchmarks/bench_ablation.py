@@ -19,9 +19,9 @@ from pathlib import Path
 from ablation_sets import real_tasks, write_sets
 from measure import cpu_model
 
-from sar1m import settings
-from sarmae.evaluate.cli import STUDY_FOLDERS
-from sarmae.evaluate.config import StudyConfig, TaskConfig
+from sar1m.store import settings
+from sarmae.evaluate.command import STUDY_FOLDERS
+from sarmae.evaluate.study_config import StudyConfig, TaskConfig
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SCORES = "ablation-scores.csv.gz"

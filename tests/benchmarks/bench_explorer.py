@@ -20,10 +20,10 @@ from typing import Any
 from measure import Section, Spread, run_with_one_thread, write_results
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from explorer_tables import made_facts, made_pictures, made_samples
-from headless import browser
-from sar1m.release.explorer.page import page_files
-from sar1m.release.explorer.pictures import PICTURES_BYTES
+from sar1m.releases.explorer.explorer_page import page_files
+from sar1m.releases.explorer.thumbnails import PICTURES_BYTES
+from support.explorer_tables import made_facts, made_pictures, made_samples
+from support.headless import browser
 
 SCROLL_FRAMES = 150  # from the top of the list to its end
 PATIENCE_S = 180

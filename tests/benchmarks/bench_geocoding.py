@@ -20,8 +20,6 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core/radar"))
 
-import orbit_scene
-
 from sar1m.core.radar.facets import lit_area
 from sar1m.core.radar.geocode import image_coordinates, resample
 from sar1m.core.radar.lattice import fit_lattice
@@ -30,6 +28,7 @@ from sar1m.core.radar.shadow import layover_and_shadow
 from sar1m.core.radar.sight import fit_sight
 from sar1m.core.radar.terrain import flatten, margin_px
 from sar1m.io.safe.product import read_product
+from support import orbit_scene
 
 ROME = Path(__file__).resolve().parents[3] / "shared/data/s1_safe_annotations/rome/data"
 SIZE = 1056

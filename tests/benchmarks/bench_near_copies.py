@@ -22,8 +22,8 @@ from PIL import Image
 
 from sarmae.evaluate import near_copies
 from sarmae.evaluate.datasets.pictures import centre_window
+from sarmae.evaluate.label_splits import Shares, contradictions, split_groups
 from sarmae.evaluate.near_copies import SAME, candidates, describe, find_groups, similarity
-from sarmae.evaluate.splits import Shares, contradictions, split_groups
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -117,7 +117,7 @@ def _targets() -> Iterator[NDArray[Any]]:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tempfile import TemporaryDirectory  # noqa: PLC0415
 
-    from simulated_sets import write_target_chips  # noqa: PLC0415
+    from support.simulated_sets import write_target_chips  # noqa: PLC0415
 
     with TemporaryDirectory() as folder:
         for path in sorted(write_target_chips(Path(folder), per_class=25).rglob("*.png")):

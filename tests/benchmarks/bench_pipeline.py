@@ -27,12 +27,12 @@ from pipeline_stages import PAIRS_PER_BLOCK, SOURCE, WHOLE_PHASE_1, measure_phas
 
 from sar1m.config import resolve_config
 from sar1m.flow import Workers, WorkersSettings
-from sar1m.io.durable import remove_tree, sync_directory
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages import assemble
+from sar1m.stages import choose
+from sar1m.stages.pack import ShardTask, write_shard
 from sar1m.stages.plan import make_plan, read_plan
 from sar1m.stages.prepare import prepare_item
-from sar1m.stages.select_pack import ShardTask, write_shard
+from sar1m.store.durable import remove_tree, sync_directory
 
 Item = TypeVar("Item")
 
@@ -159,8 +159,8 @@ def pack_section(size: Size, scratch: Path) -> list[Section]:
     config, out = resolve_config(CONFIG, []), scratch / "pack"
     cells = size.memory_cells[-2]
     sar1m(cells, out, workers=2)
-    assembly = assemble.choose(out / "staging", read_plan(out / "staging"), config)
-    tasks = list(assemble.shards(assembly))
+    assembly = choose.choose(out / "staging", read_plan(out / "staging"), config)
+    tasks = list(choose.shards(assembly))
     samples, written = len(assembly.samples), sum(write_shard(task).size for task in tasks)
     clock = Clock(cpu=False)
     with ExitStack() as stack:

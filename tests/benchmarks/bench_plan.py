@@ -1,7 +1,7 @@
 """What planning costs: a country, a million cells, the plan's file; and what three routes to the same pairs would cost.
 
 python tests/benchmarks/bench_plan.py [--quick]
-Services of scenes are asked in memory and answer at once (tests/sources/fake_service.py), so that all time is ours or
+Services of scenes are asked in memory and answer at once (tests/support/fake_service.py), so that all time is ours or
 theirs to make up scenes; prices are those of the real services' adapters, which ask nobody to tell them.
 """
 
@@ -24,19 +24,18 @@ from plan_routes import Route, price_route, route_table
 
 sys.path.append(str(Path(__file__).parents[1] / "sources"))
 
-from fake_service import FakeService
-
 from sar1m.config import BuildConfig
 from sar1m.core.grid import block_grids, cells_at, make_cells
 from sar1m.io.net.fetch import Fetcher, FetchSettings
-from sar1m.sources.area import AreaSource
-from sar1m.sources.area_plan import AreaPlan
-from sar1m.sources.area_table import read_plan_table, write_plan_table
-from sar1m.sources.natural_earth import countries
-from sar1m.sources.pricing import Pace, price_rows
-from sar1m.sources.region import Region, parse_region
+from sar1m.sources.area.plan_table import read_plan_table, write_plan_table
+from sar1m.sources.area.pricing import Pace, price_rows
+from sar1m.sources.area.scene_plan import AreaPlan
+from sar1m.sources.area.source import AreaSource
+from sar1m.sources.regions.countries import countries
+from sar1m.sources.regions.region import Region, parse_region
 from sar1m.sources.scene import Asset, Query, Scene
 from sar1m.sources.services.registry import open_service
+from support.fake_service import FakeService
 
 CONFIG = BuildConfig()
 PACE = Pace(mbit=200.0, workers=2)

@@ -31,13 +31,13 @@ from bench_pretrain_parts.questions import Answers, ask
 from measure import Section, run_command, run_with_one_thread, write_results
 from torch import Tensor
 
-from sar1m.simulate.materials import LAND_COVER_NAMES
 from sarmae.config import PretrainConfig, resolve_config
 from sarmae.model.sarmae import SarMae
-from sarmae.teachers.cache import write_cache
+from sarmae.sarc.cache_writer import write_cache
 from sarmae.train.loop import Progress, pretrain
 from sarmae.train.parallel import world
 from sarmae.train.setup import set_up
+from sarworld.materials import LAND_COVER_NAMES
 
 COMMAND = "PYTHONPATH=training python tests/benchmarks/bench_pretrain.py"
 AT_A_TIME = 2

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/bench_release.py [--samples 200000]
 
-A made-up table (tests/explorer_tables.py) stands in for two builds without pixels; a quarter of it is run first, to see
-whether a step grows faster than its table. CPU seconds, and the largest memory in use during a step beyond what was in
-use before it. Packing and hashing of pixels are not here: they are a matter of bytes, not of rows. Writes
-results/release.{json,md}. Some four minutes.
+A made-up table (tests/support/explorer_tables.py) stands in for two builds without pixels; a quarter of it is run
+first, to see whether a step grows faster than its table. CPU seconds, and the largest memory in use during a step
+beyond what was in use before it. Packing and hashing of pixels are not here: they are a matter of bytes, not of rows.
+Writes results/release.{json,md}. Some four minutes.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from sar1m.config import BuildConfig
 from sar1m.core.splits import block_names
 from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.records import StoreKind
-from sar1m.release import audit, licences, statistics, versions
-from sar1m.release.builds import Build
-from sar1m.release.choose import choose
-from sar1m.release.croissant import croissant_files
-from sar1m.release.lock import lock_parquet
-from sar1m.release.merge import merge
-from sar1m.release.preview import choose_rows
-from sar1m.release.privacy import require_private
-from sar1m.release.records import ITEMS_FILE, LicenceRow, ReleaseFacts
-from sar1m.release.stac import stac_files
-from sar1m.release.verify import verify_release
-from sar1m.schema import (
+from sar1m.releases import audit, licences, stats_files, versions
+from sar1m.releases.builds import Build
+from sar1m.releases.croissant import croissant_files
+from sar1m.releases.merge import merge
+from sar1m.releases.parts import ITEMS_FILE, LicenceRow, ReleaseFacts
+from sar1m.releases.preview import choose_rows
+from sar1m.releases.privacy import require_private
+from sar1m.releases.provenance import lock_parquet
+from sar1m.releases.selection import choose
+from sar1m.releases.stac import stac_files
+from sar1m.releases.verification import verify_release
+from sar1m.store.schema import (
     FAILED_COLUMNS,
     FAILED_FILE,
     REJECTED_COLUMNS,
@@ -55,8 +55,8 @@ from sar1m.schema import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the made-up tables and releases of the tests
 
-from explorer_tables import made_facts, made_samples
-from tiny_releases import Silence, seal_release
+from support.explorer_tables import made_facts, made_samples
+from support.tiny_releases import Silence, seal_release
 
 MIB = 2**20
 COPIES = 200  # pictures that stand twice, so that near-duplicates are met
@@ -205,7 +205,7 @@ def _catalogues(ledger: Ledger, facts: ReleaseFacts, samples: pd.DataFrame) -> N
         licences.attribution_md(samples, rows, facts.title)
         licences.years_of(samples)
     with ledger.step("coverage"):
-        statistics.coverage_of(samples)
+        stats_files.coverage_of(samples)
     with ledger.step("STAC collection and items"):
         made = stac_files(replace(facts, licences=rows))
     (facts.root / ITEMS_FILE).write_bytes(made[ITEMS_FILE])

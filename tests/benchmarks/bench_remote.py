@@ -29,11 +29,11 @@ import psutil
 from loader_store import make_store
 from measure import Section, write_results
 
-from sarmae.data.cache import CacheConfig
-from sarmae.data.layout import open_split
-from sarmae.data.objects import open_objects
-from sarmae.data.reader import SplitReader
-from sarmae.data.stream import BLOCK, LoaderSettings, ShardLoader
+from sarmae.stream.cache import CacheConfig
+from sarmae.stream.layout import open_split
+from sarmae.stream.loader import BLOCK, LoaderSettings, ShardLoader
+from sarmae.stream.objects import open_objects
+from sarmae.stream.reader import SplitReader
 
 BATCH = 64
 DECODERS = 2

@@ -27,13 +27,13 @@ from sar1m.config import BuildConfig, resolve_config
 from sar1m.core.radar.product import ImageWindow
 from sar1m.io.safe.measurement import read_dn
 from sar1m.io.safe.product import read_product
-from sar1m.schema import MARKER_FILE
-from sar1m.simulate.safe.scene import write_scene
-from sar1m.simulate.safe.spec import Ground, Partners, SceneSpec
-from sar1m.simulate.safe.whole_swath import write_whole_swath
-from sar1m.sources import safe_read
-from sar1m.sources.safe import SafeSource
+from sar1m.sources.safe import backscatter
+from sar1m.sources.safe.source import SafeSource
 from sar1m.stages.prepare import prepare_block
+from sar1m.store.schema import MARKER_FILE
+from sarworld.safe.known_scene import write_scene
+from sarworld.safe.scenario import Ground, Partners, SceneSpec
+from sarworld.safe.whole_swath import write_whole_swath
 
 RELIEF_M = 150.0  # standard deviation: some 700 m between valleys and tops
 WHOLE_LINES, WHOLE_SAMPLES = 16_700, 26_000
@@ -55,13 +55,13 @@ def cpu_by_block(folder: Path, scratch: Path, most: int) -> dict[str, Any]:
     planned_s = time.process_time() - started
     chosen = candidates[:: max(1, len(candidates) // most)]
     clock = Clock()
-    reading = safe_read.read_block
+    reading = backscatter.read_block
 
     def timed(*arguments: Any) -> Any:
         with clock.time("read SAR"):
             return reading(*arguments)
 
-    sys.modules["sar1m.sources.safe"].read_block = timed  # type: ignore[attr-defined]
+    sys.modules["sar1m.sources.safe.source"].read_block = timed  # type: ignore[attr-defined]
     with clock.time("first block"):
         source.read(chosen[0], settings)
     clock.seconds.pop("read SAR")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from measure import MIB, Section, Spread, run_with_one_thread, write_results
 
-from sarmae.data.order import Order
-from sarmae.data.order_spec import OrderSpec, StoreShare
+from sarmae.stream.order.sample_order import Order
+from sarmae.stream.order.specification import OrderSpec, StoreShare
 
 BATCH = 256
 SAMPLE_MB = 0.368  # compressed, design/storage.md

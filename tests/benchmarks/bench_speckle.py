@@ -16,9 +16,9 @@ from measure import Clock, Section, Spread, run_with_one_thread, write_results
 from speckle_chips import chip_row, real_chips, simulated_chip
 
 from sarmae.config import SareConfig
-from sarmae.data.draws import DrawKey, normal
-from sarmae.data.records import Batch
-from sarmae.speckle import Sare
+from sarmae.sare import Sare
+from sarmae.stream.batch import Batch
+from sarmae.stream.keyed_random import DrawKey, normal
 
 SHAPE = (64, 2, 224, 224)
 MODELS: dict[str, dict[str, Any]] = {

@@ -23,17 +23,17 @@ import torch
 from measure import Clock, Section, Spread, run_with_one_thread, write_results
 
 from sarmae.config import PretrainConfig
-from sarmae.data.order_spec import StoreShare
-from sarmae.data.records import Batch
-from sarmae.data.stream import LoaderSettings, ShardLoader
-from sarmae.data.transforms import TOKEN_PX, Augmented, Dequantise, Geometry
-from sarmae.teachers import open_anchors
-from sarmae.teachers.anchors import slice_grid
-from sarmae.teachers.cache import write_cache
-from sarmae.teachers.cache_files import INDEX_ENTRY, INDEX_FILE, read_teacher
-from sarmae.teachers.compression import Basis
-from sarmae.teachers.encoders import FrozenTeacher
-from sarmae.teachers.zoo import open_teacher
+from sarmae.sarc import open_anchors
+from sarmae.sarc.anchors import slice_grid
+from sarmae.sarc.cache_writer import write_cache
+from sarmae.sarc.compression import Basis
+from sarmae.sarc.feature_cache import INDEX_ENTRY, INDEX_FILE, read_teacher
+from sarmae.sarc.frozen_encoders import FrozenTeacher
+from sarmae.sarc.teachers import open_teacher
+from sarmae.stream.batch import Batch
+from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.order.specification import StoreShare
+from sarmae.stream.transforms import TOKEN_PX, Augmented, Dequantise, Geometry
 
 ROUNDS = 20
 BATCH = 64

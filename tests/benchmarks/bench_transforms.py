@@ -22,13 +22,13 @@ import torch
 from measure import Clock, Section, Spread, run_with_one_thread, write_results
 from PIL import Image
 
-from sar1m.schema import LinearEncoding, optical_encoding, sar_encoding
-from sarmae.data.draws import DrawKey, normal, uniform
-from sarmae.data.normalise import Normalise
-from sarmae.data.published import PublishedReader
-from sarmae.data.published_index import index_published
-from sarmae.data.records import Batch, ImageSpec
-from sarmae.data.transforms import CropFlip, Dequantise, _copy_windows, _gather_windows, crop_flip, draw_geometry
+from sar1m.store.schema import LinearEncoding, optical_encoding, sar_encoding
+from sarmae.stream.batch import Batch, ImageSpec
+from sarmae.stream.keyed_random import DrawKey, normal, uniform
+from sarmae.stream.normalise import Normalise
+from sarmae.stream.published.index import index_published
+from sarmae.stream.published.picture_reader import PublishedReader
+from sarmae.stream.transforms import CropFlip, Dequantise, _copy_windows, _gather_windows, crop_flip, draw_geometry
 
 SAMPLES, STORED_PX, CROP_PX = 64, 256, 224
 PICTURES = 256

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_truth.py [--quick]
 
-The chain is the pipeline's own (truth_chain.py); the scenes are those of sar1m.simulate.safe, whose geometry follows
+The chain is the pipeline's own (truth_chain.py); the scenes are those of sarworld.safe, whose geometry follows
 the closed form of an orbit and whose echo is summed over facets finer than the flattening's. Writes results/truth.md
 and results/truth.json beside this file. Some five minutes on one core.
 """
@@ -41,12 +41,12 @@ from sar1m.core.radar.border import edge_depth, edge_strips, valid_samples
 from sar1m.core.radar.calibration import nesz
 from sar1m.core.radar.product import GEOLOCATION_GRID, ImageWindow
 from sar1m.core.speckle import estimate_enl
-from sar1m.io.dem import open_dem
+from sar1m.io.dem.heights import open_dem
 from sar1m.io.safe.measurement import read_dn
 from sar1m.io.safe.product import read_product
-from sar1m.simulate.safe.scene import write_scene
-from sar1m.simulate.safe.spec import Acquisition, Ground, Partners, SceneSpec, Signal
-from sar1m.simulate.safe.truth import SafeTruth
+from sarworld.safe.known_scene import write_scene
+from sarworld.safe.scenario import Acquisition, Ground, Partners, SceneSpec, Signal
+from sarworld.safe.truth import SafeTruth
 
 RESULTS = Path(__file__).with_name("results") / "truth"
 UNDULATION_M = 48.6

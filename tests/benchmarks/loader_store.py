@@ -22,19 +22,19 @@ import pandas as pd
 
 from sar1m import __version__
 from sar1m.config import BuildConfig, GridConfig, PackConfig, PixelsConfig, SimulatedConfig
-from sar1m.io.chunks import Compression, encode_chunk, shard_pieces
-from sar1m.io.durable import FileDigest, remove_tree, write_durably
-from sar1m.io.manifest import read_marker
-from sar1m.io.staging import Row
-from sar1m.io.store import ImageArray, shard_path
+from sar1m.io.staged import Row
 from sar1m.io.tables import candidate_batch, candidate_frame, parquet_bytes
+from sar1m.io.zarr_groups import ImageArray, shard_path
 from sar1m.records import StoreKind
-from sar1m.schema import DATA_DIR, SAMPLE_COLUMNS, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
 from sar1m.sources.simulated import SimulatedSource
+from sar1m.stages.pack import image_arrays, install, number_samples, seal, write_groups
 from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
-from sar1m.stages.select_pack import image_arrays, install, number_samples, seal, write_groups
 from sar1m.stages.statistics import Normalisation
+from sar1m.store.chunks import Compression, encode_chunk, shard_pieces
+from sar1m.store.durable import FileDigest, remove_tree, write_durably
+from sar1m.store.schema import DATA_DIR, SAMPLE_COLUMNS, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
+from sar1m.store.seal import read_marker
 
 SPLIT = "train"
 BASE_BLOCKS = 12

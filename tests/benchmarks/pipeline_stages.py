@@ -11,16 +11,16 @@ from pathlib import Path
 from measure import Clock
 
 from sar1m.config import BuildConfig
-from sar1m.io.durable import FileDigest, remove_tree, write_durably
-from sar1m.io.staging import StagedRecord, read_record, write_staged
+from sar1m.io.staged import StagedRecord, read_record, write_staged
 from sar1m.io.tables import candidate_batch, candidate_frame
+from sar1m.page.build_page import render_report
 from sar1m.records import BlockPixels, Candidate
-from sar1m.report.page import render_report
-from sar1m.schema import REPORT_FILE
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages import assemble, columns, prepare
+from sar1m.stages import choose, columns, prepare
+from sar1m.stages.pack import install, seal, write_shard
 from sar1m.stages.plan import Plan, read_plan
-from sar1m.stages.select_pack import install, seal, write_shard
+from sar1m.store.durable import FileDigest, remove_tree, write_durably
+from sar1m.store.schema import REPORT_FILE
 
 PAIRS_PER_BLOCK = 16
 SOURCE = "source (simulation)"
@@ -82,12 +82,12 @@ def _time_phase_2(clock: Clock, plan: Plan, out: Path, config: BuildConfig) -> N
     with clock.time("read records"):
         _read_candidates(out / "staging", plan)
     with clock.time("choose"):
-        assembly = assemble.choose(out / "staging", plan, config)
+        assembly = choose.choose(out / "staging", plan, config)
     packed, known = assembly.packed, dict[Path, FileDigest]()
     with clock.time("tables and statistics"):
-        known |= assemble.write_tables(assembly, plan, config)
+        known |= choose.write_tables(assembly, plan, config)
     with clock.time("pack"):
-        known |= {task.path: write_shard(task) for task in assemble.shards(assembly)}
+        known |= {task.path: write_shard(task) for task in choose.shards(assembly)}
     with clock.time("report"):
         page = render_report(packed)
         known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sar1m.config import BuildConfig
-from sar1m.sources.pricing import GB, Pace, Stage, chunk_bytes, duration, stages
+from sar1m.sources.area.pricing import GB, Pace, Stage, chunk_bytes, duration, stages
 from sar1m.sources.scene import Price
 
 

@@ -15,9 +15,6 @@ from scipy.ndimage import gaussian_filter, label
 from xarray_sentinel import sentinel1
 
 sys.path.append(str(Path(__file__).parents[1] / "core/radar"))
-import radiometry_cases as cases
-import radiometry_real as real
-
 from sar1m.core.radar.border import edge_depth, edge_strips
 from sar1m.core.radar.calibration import nesz, noise_power
 from sar1m.core.radar.geodesy import ecef_from_geodetic
@@ -30,7 +27,9 @@ from sar1m.core.radar.tie_points import (
     tie_point_coordinates,
 )
 from sar1m.io.safe.product import read_product
-from sar1m.sources.natural_earth import find_country
+from sar1m.sources.regions.countries import find_country
+from support import radiometry_cases as cases
+from support import radiometry_real as real
 
 Row = dict[str, Any]
 INDIAN_GEOID_M = -93.0  # the sea's height above the ellipsoid off Kerala, EGM96, to a few metres

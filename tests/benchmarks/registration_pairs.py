@@ -14,10 +14,10 @@ import scipy.fft
 
 from sar1m.config import BuildConfig, GridConfig, RegistrationConfig, SimulatedConfig
 from sar1m.core.registration import register_block
-from sar1m.errors import SourceError
 from sar1m.records import F32
 from sar1m.sources.sample import SampleSource
 from sar1m.sources.simulated import SimulatedSource
+from sar1m.store.errors import SourceError
 
 RTC_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "s1s2_rtc_pairs"
 BANDS_10M_OF_12 = (2, 3, 4, 8)  # B02, B03, B04, B08 among the twelve of the RTC pairs

@@ -15,8 +15,8 @@ from scipy import ndimage, stats
 from sar1m.core.speckle import estimate_enl, speckle_field
 from sar1m.records import F32
 from sarmae.config import SareConfig
-from sarmae.data.records import Batch
-from sarmae.speckle import Sare
+from sarmae.sare import Sare
+from sarmae.stream.batch import Batch
 
 REAL_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data"
 FOLDERS = ("s1s2_rtc_pairs/S1RTC", "flood_chips/s1")

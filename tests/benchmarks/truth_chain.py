@@ -16,8 +16,8 @@ from sar1m.core.radar.terrain import Terrain, flatten, margin_px
 from sar1m.io.safe.measurement import read_dn
 from sar1m.io.safe.product import read_product
 from sar1m.records import RasterGrid
-from sar1m.simulate.safe.spec import Reflector
-from sar1m.simulate.safe.truth import KnownReflector, SafeTruth
+from sarworld.safe.scenario import Reflector
+from sarworld.safe.truth import KnownReflector, SafeTruth
 
 
 @dataclass(frozen=True, kw_only=True)

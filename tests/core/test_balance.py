@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from candidate_tables import candidate_table, choose, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sar1m.config import BalanceConfig, SplitConfig
 from sar1m.core.balance import class_cap, dominant_class
+from support.candidate_tables import candidate_table, choose, reasons
 
 WHOLE = SplitConfig(val_share=0, test_share=0)
 FREE = {"max_unpaired_share": 1.0, "max_water_patch_share": 1.0}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from candidate_tables import candidate_table, choose, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sar1m.config import BalanceConfig
 from sar1m.core.dedupe import hamming_pairs
+from support.candidate_tables import candidate_table, choose, reasons
 
 PAIR = [f"p{i}_S1A" for i in range(2)]
 

@@ -1,6 +1,5 @@
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,10 +28,11 @@ from sar1m.core.grid import (
     rows_between,
 )
 from sar1m.core.utm import utm_from_lonlat
-from sar1m.errors import RegionError, SourceError
 from sar1m.records import RasterGrid
+from sar1m.store.errors import RegionError, SourceError
+from support.paths import SHARED
 
-CHIPS = Path(__file__).resolve().parents[3] / "shared/data/s1s2_rtc_pairs/S1RTC"
+CHIPS = SHARED / "data/s1s2_rtc_pairs/S1RTC"
 ALL_ROWS = np.arange(FIRST_ROW, FIRST_ROW + ROWS)
 
 # Upper-left corners and systems of three published TerraMesh chips, as rasterio reads them from their files.

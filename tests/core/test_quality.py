@@ -22,8 +22,9 @@ from sar1m.core.quality import (
     perceptual_hash,
     sar_nodata_frac,
 )
+from support.paths import SHARED
 
-CLOUDY = Path(__file__).parents[2].parent / "shared/data/s1s2_cloudy"
+CLOUDY = SHARED / "data/s1s2_cloudy"
 SNOWY_CHIP = "20180204"
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from candidate_tables import candidate_table, choose, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sar1m.config import BalanceConfig, ScreeningConfig, SplitConfig
 from sar1m.core.select import Selection
-from sar1m.errors import ConfigError, StoreError
-from sar1m.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS
+from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS
+from support.candidate_tables import candidate_table, choose, reasons
 
 MESSY = settings(max_examples=15, deadline=None)
 

@@ -7,14 +7,14 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from candidate_tables import candidate_table, choose, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sar1m.config import BalanceConfig, SplitConfig
 from sar1m.core.sphere import EARTH_RADIUS_KM, nearest_km, unit_vectors
 from sar1m.core.splits import assign_splits, audit_splits, block_names
-from sar1m.schema import SPLITS
+from sar1m.store.schema import SPLITS
+from support.candidate_tables import candidate_table, choose, reasons
 
 THIRDS = SplitConfig(val_share=0.3, test_share=0.3)
 

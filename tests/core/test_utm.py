@@ -3,7 +3,7 @@ import pytest
 from pyproj import Transformer
 
 from sar1m.core.utm import lonlat_from_utm, utm_epsg, utm_from_lonlat
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 
 MICROMETRE = 1e-6
 METRE_DEG = 1 / 111_320

@@ -9,12 +9,7 @@ import zipfile
 
 import pytest
 
-from sar1m.errors import LockedError, OutputError, StoreError
-from sar1m.io.chunks import crc32c
-from sar1m.io.durable import FileDigest, digest_file, write_durably
-from sar1m.io.lock import output_lock
-from sar1m.io.manifest import payload_files, read_marker, verify, write_manifest
-from sar1m.io.staging import (
+from sar1m.io.staged import (
     StagedRecord,
     read_chunk,
     read_record,
@@ -22,7 +17,12 @@ from sar1m.io.staging import (
     staged_path,
     write_staged,
 )
-from sar1m.schema import MANIFEST_FILE, MARKER_FILE
+from sar1m.store.chunks import crc32c
+from sar1m.store.durable import FileDigest, digest_file, write_durably
+from sar1m.store.errors import LockedError, OutputError, StoreError
+from sar1m.store.file_lock import output_lock
+from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE
+from sar1m.store.seal import payload_files, read_marker, verify, write_manifest
 
 KEY = "ab" * 16
 RECORD = StagedRecord(rows=[{"patch": "p", "x": 1.5}], statistics=[{"patch": "p"}], self_test=[])
@@ -69,8 +69,8 @@ def test_file_size_limit_is_a_typed_error(tmp_path):
     """R4 by RLIMIT_FSIZE: the kernel refuses for real, in a process of its own."""
     program = (
         "import resource, signal, sys, pathlib\n"
-        "from sar1m.io.durable import write_durably\n"
-        "from sar1m.errors import OutputError\n"
+        "from sar1m.store.durable import write_durably\n"
+        "from sar1m.store.errors import OutputError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: write_durably(pathlib.Path(sys.argv[1]), [b'x' * 5000])\n"
@@ -123,7 +123,7 @@ def test_partials_go_whole_blocks_stay(tmp_path):
 
 def test_lock_is_held_by_one_process_and_dies_with_it(tmp_path):
     program = (
-        "import sys, pathlib\nfrom sar1m.io.lock import output_lock\n"
+        "import sys, pathlib\nfrom sar1m.store.file_lock import output_lock\n"
         "with output_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()\n"
     )
     holder = subprocess.Popen(

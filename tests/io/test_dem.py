@@ -12,17 +12,18 @@ import rasterio
 import rasterio.warp
 from rasterio.transform import Affine
 
-from elevations import centres, copernicus_file, grid_at, write_gtx, write_tile
-from geotiffs import SHARED, utm_grid, write_tiff
 from sar1m.core.utm import utm_from_lonlat
-from sar1m.errors import ConfigError, SourceError
-from sar1m.io import dem as dem_module
-from sar1m.io.dem import open_dem
+from sar1m.io.dem import heights as dem_module
+from sar1m.io.dem.heights import open_dem
 from sar1m.records import RasterGrid
+from sar1m.store.errors import ConfigError, SourceError
+from support.elevations import centres, copernicus_file, grid_at, write_gtx, write_tile
+from support.geotiffs import utm_grid, write_tiff
+from support.paths import SHARED
 
-GLO30 = SHARED / "s1_grd_gcp/copernicus-dem-30m"
-ROME = SHARED / "s1_safe_annotations/rome/data/Rome-30m-DEM.tif"
-GOLDEN = SHARED / "../golden/rome_geometry.npz"
+GLO30 = SHARED / "data/s1_grd_gcp/copernicus-dem-30m"
+ROME = SHARED / "data/s1_safe_annotations/rome/data/Rome-30m-DEM.tif"
+GOLDEN = SHARED / "golden/rome_geometry.npz"
 
 
 def slope(lon, lat):

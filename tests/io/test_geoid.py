@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
-from elevations import write_gtx
-from geotiffs import SHARED, write_tiff
-from sar1m.errors import SourceError
 from sar1m.io import geoid as geoid_module
 from sar1m.io.geoid import find_geoid, no_geoid, read_geoid
+from sar1m.store.errors import SourceError
+from support.elevations import write_gtx
+from support.geotiffs import write_tiff
+from support.paths import SHARED
 
 DEBIAN = Path("/usr/share/proj/egm96_15.gtx")
-GOLDEN = SHARED / "../golden/rome_geometry.npz"
+GOLDEN = SHARED / "golden/rome_geometry.npz"
 GTX_HEADER_BYTES = 40
 
 

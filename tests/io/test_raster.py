@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
-from geotiffs import SHARED, speckled_db, utm_grid, write_tiff
-from sar1m.errors import SourceError
 from sar1m.io.raster import ReadRule, file_digest, read_header, read_window
 from sar1m.io.raster_open import TiffBytes
+from sar1m.store.errors import SourceError
+from support.geotiffs import speckled_db, utm_grid, write_tiff
+from support.paths import SHARED
 
 COPY = ReadRule(resampling="bilinear")
 
@@ -263,7 +264,7 @@ def test_side_car_files_are_not_believed(tmp_path):
 
 
 def test_a_real_raw_scene_is_refused_with_its_control_points():
-    path = next(SHARED.glob("s1_grd_gcp/**/iw-vv.tiff"), None)
+    path = next(SHARED.glob("data/s1_grd_gcp/**/iw-vv.tiff"), None)
     if path is None:
         pytest.skip("../shared/data/s1_grd_gcp is absent")
     with pytest.raises(SourceError, match=r"found 210 ground control points.*geocode the scene first"):

@@ -11,11 +11,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar1m.errors import StoreError
-from sar1m.io.chunks import check_chunk, encode_chunk, shard_pieces
-from sar1m.io.durable import write_durably
-from sar1m.io.store import ImageArray, group_files, shard_path
-from sar1m.schema import ArrayLayout, optical_encoding, sar_encoding
+from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
+from sar1m.store.chunks import check_chunk, encode_chunk, shard_pieces
+from sar1m.store.durable import write_durably
+from sar1m.store.errors import StoreError
+from sar1m.store.schema import ArrayLayout, optical_encoding, sar_encoding
 
 SIDE = 16
 

@@ -1,17 +1,17 @@
 """The configurations that come with sarmae: each says how it is run, fits together, and costs what its head says."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from sarmae.config import resolve_config
-from sarmae.data.records import ImageSpec
 from sarmae.model.flops import step_flops
+from sarmae.stream.batch import ImageSpec
 from sarmae.train.schedule import scaled_rate
 from sarmae.train.setup import model_spec
+from support.paths import ROOT
 
-FOLDER = Path(__file__).resolve().parents[2] / "training/configs"
+FOLDER = ROOT / "training/configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 H100_FLOPS = 989.4e12 * 0.40  # dense bf16 peak of the data sheet, at the utilisation the heads name
 TEACHER_FLOPS = {"dinov3_base": 35.9e9}  # a forward pass at 224 px, from the design's table

@@ -9,9 +9,9 @@ import pytest
 import xarray
 
 from sarmae.config import resolve_config
-from sarmae.data.stream import LoaderSettings, ShardLoader
-from sarmae.data.transforms import Dequantise
-from small_runs import train
+from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.transforms import Dequantise
+from support.small_runs import train
 
 SMALL = ["train.steps=12", "train.log_every=1", "train.device=cpu", "model.width=32", "model.heads=2", "model.depth=1"]
 

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from sarmae.train.preemption import REQUEUE_EXIT
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 JOBS, KUBERNETES = ROOT / "docker/jobs", ROOT / "docker/kubernetes"
 LAUNCH, SBATCH = JOBS / "launch.sh", JOBS / "pretrain.sbatch"
 DOCKERFILE = ROOT / "docker/Dockerfile.training"

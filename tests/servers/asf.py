@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sar1m.sources.services.asf import AsfEndpoints
+from sar1m.sources.services.products.asf import AsfEndpoints
 from servers.base import Asked, Reply, Server, file_reply, reply_json
 from servers.delivered import Delivered
 

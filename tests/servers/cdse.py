@@ -11,7 +11,7 @@ from datetime import datetime
 from urllib.parse import parse_qs
 from uuid import UUID, uuid5
 
-from sar1m.sources.services.cdse import CdseEndpoints
+from sar1m.sources.services.cdse.service import CdseEndpoints
 from servers.base import Asked, Reply, Server, file_reply, reply_json
 from servers.cdse_cog import FOLDER, cog_edition, item_of, item_page, members_of
 from servers.cdse_store import S3_ACCESS, S3_SECRET, ObjectStore

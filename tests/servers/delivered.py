@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from safe_scenes import CONFIG, block_scene, with_safe
 from sar1m.config import BuildConfig, DownloadConfig
 from sar1m.io.net.fetch import Fetcher, FetchSettings
 from sar1m.sources.placement import grid_with_halo
-from sar1m.sources.safe import SafeSource
-from sar1m.sources.safe_scenes import footprint
+from sar1m.sources.safe.choose_products import footprint
+from sar1m.sources.safe.source import SafeSource
 from sar1m.sources.scene import Query, Ring
+from support.safe_scenes import CONFIG, block_scene, with_safe
 
 QUERY = Query(
     kind="sar",

@@ -14,9 +14,9 @@ from urllib.parse import parse_qs
 import numpy as np
 
 from sar1m.records import RasterGrid
-from sar1m.simulate.optics import Sun
-from sar1m.simulate.radar import View
-from sar1m.simulate.world import WorldSpec, build_world, cover_with_clouds, view_optical, view_radar
+from sarworld.optics import Sun
+from sarworld.radar import View
+from sarworld.world import WorldSpec, build_world, cover_with_clouds, view_optical, view_radar
 from servers.base import Asked, Reply, Server, reply_json
 from servers.earthengine_algebra import Algebra, AlgebraError, Band, Element, to_json
 

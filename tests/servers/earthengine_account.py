@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sar1m.config import DownloadConfig
 from sar1m.io.net.fetch import Fetcher, FetchSettings
-from sar1m.sources.services.earthengine import EarthEngineService
+from sar1m.sources.services.earthengine.service import EarthEngineService
 
 VARIABLES = (
     "EARTHENGINE_PROJECT",

@@ -21,9 +21,9 @@ from rasterio.transform import Affine
 
 from sar1m.core.grid import bounds_lonlat
 from sar1m.records import RasterGrid
-from sar1m.simulate.optics import Sun, clear_sky
-from sar1m.simulate.radar import View
-from sar1m.simulate.world import WorldSpec, build_world, view_optical, view_radar
+from sarworld.optics import Sun, clear_sky
+from sarworld.radar import View
+from sarworld.world import WorldSpec, build_world, view_optical, view_radar
 from servers.base import Asked, Reply, Server, file_reply, reply_json
 
 TOKEN_CANARY = "sig=CANARY-SAS-0f3a"  # noqa: S105 - planted, not secret

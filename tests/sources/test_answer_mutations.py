@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from answer_mutations import HANG_S, MEMORY_BYTES
-from geotiffs import SHARED
+from support.answer_mutations import HANG_S, MEMORY_BYTES
+from support.paths import SHARED, SUPPORT
 
-PROGRAM = Path(__file__).resolve().parents[1] / "answer_mutations.py"
-RECORDED = [path for path in [SHARED / "api_responses"] if path.is_dir()]  # beside those of the stand-ins
+PROGRAM = SUPPORT / "answer_mutations.py"
+RECORDED = [path for path in [SHARED / "data/api_responses"] if path.is_dir()]  # beside those of the stand-ins
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_campaign_sees_faults(tmp_path):
     say whose fault it was. One process imports the libraries, each fault has a fork of its own."""
     program = """
 import os, sys, time
-import answer_mutations as campaign
+from support import answer_mutations as campaign
 
 def stop(): time.sleep(60)
 def leak(): bytearray(4 * 2**30)

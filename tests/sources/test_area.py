@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import shapely
-from fake_service import FakeService
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,14 +15,15 @@ from sar1m.config import AreaConfig, BuildConfig, GridConfig
 from sar1m.core.grid import corners_lonlat
 from sar1m.core.identity import content_key
 from sar1m.core.utm import lonlat_from_utm
-from sar1m.errors import ConfigError, RegionError, SourceError
-from sar1m.sources.area import AreaSource, search_boxes
-from sar1m.sources.area_plan import scene_digest
-from sar1m.sources.area_table import read_plan_table, write_plan_table
+from sar1m.sources.area.plan_table import read_plan_table, write_plan_table
+from sar1m.sources.area.pricing import price_rows
+from sar1m.sources.area.scene_plan import scene_digest
+from sar1m.sources.area.source import AreaSource, search_boxes
 from sar1m.sources.placement import grid_with_halo
-from sar1m.sources.pricing import price_rows
-from sar1m.sources.region import cell_indices, cells_of, parse_region
+from sar1m.sources.regions.region import cell_indices, cells_of, parse_region
 from sar1m.sources.scene import UNDATED, Asset, scene_from_text
+from sar1m.store.errors import ConfigError, RegionError, SourceError
+from support.fake_service import FakeService
 
 SERVICE = FakeService()
 

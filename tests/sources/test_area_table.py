@@ -7,16 +7,16 @@ from itertools import zip_longest
 
 import pyarrow.parquet as pq
 import pytest
-from fake_service import FakeService
 
 from sar1m.config import AreaConfig, BuildConfig, DownloadConfig, PixelsConfig
-from sar1m.errors import ConfigError, SourceError
-from sar1m.sources import area_table
-from sar1m.sources.area import AreaSource
-from sar1m.sources.area_table import PlanTableSource, read_plan_table, write_plan_table
-from sar1m.sources.pricing import PRICE_COLUMNS, price_rows
-from sar1m.sources.region import parse_region
+from sar1m.sources.area import plan_table
+from sar1m.sources.area.plan_table import PlanTableSource, read_plan_table, write_plan_table
+from sar1m.sources.area.pricing import PRICE_COLUMNS, price_rows
+from sar1m.sources.area.source import AreaSource
+from sar1m.sources.regions.region import parse_region
 from sar1m.sources.scene import Asset
+from sar1m.store.errors import ConfigError, SourceError
+from support.fake_service import FakeService
 
 AREA = AreaConfig(first=date(2023, 3, 1), last=date(2023, 4, 1), scenes_per_cell=2, max_scene_cloud_frac=0.1)
 CONFIG = BuildConfig(area=AREA)
@@ -72,7 +72,7 @@ def test_rows_are_fit_to_read_and_add_up(tmp_path):
 
 
 def area_table_reasons():
-    from sar1m.sources.area_plan import CELL_WORDS, PARTNER_WORDS  # noqa: PLC0415 - beside its one use
+    from sar1m.sources.area.scene_plan import CELL_WORDS, PARTNER_WORDS  # noqa: PLC0415 - beside its one use
 
     return {*CELL_WORDS, *PARTNER_WORDS}
 
@@ -118,7 +118,7 @@ def test_thresholds_and_budgets_may_differ(tmp_path):
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
     written(tmp_path / "plan.parquet")
-    monkeypatch.setattr(area_table, "PLAN_VERSION", 2)
+    monkeypatch.setattr(plan_table, "PLAN_VERSION", 2)
     with pytest.raises(ConfigError, match=r"a plan of version 1 .* reads version 2"):
         read_plan_table(tmp_path / "plan.parquet", CONFIG)
 

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import shapely
 
-from crash_runner import SMALL_BUILD, Silence, run_build
-from sar1m.build import BuildRequest, build, refilter
+from sar1m.building import BuildRequest, build, refilter
 from sar1m.config import BalanceConfig, parse_config, resolve_config
-from sar1m.errors import ConfigError, RegionError
 from sar1m.flow import WorkersSettings
-from sar1m.io.manifest import verify
-from sar1m.sources.ecoregions import open_ecoregions
+from sar1m.sources.regions.ecoregions import open_ecoregions
+from sar1m.store.errors import ConfigError, RegionError
+from sar1m.store.seal import verify
+from support.crash_runner import SMALL_BUILD, Silence, run_build
 
 HERE = WorkersSettings(workers=0)
 CONFIG = parse_config(SMALL_BUILD, origin="small")

@@ -10,12 +10,13 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from folders import CHIP, CONFIG, SAR_ROW, read_all, write_modalities, write_table
-from geotiffs import SHARED, speckled_db, utm_grid, write_tiff
 from sar1m.config import BuildConfig, GridConfig, PixelsConfig
 from sar1m.core.grid import cell_names, cells_at, centres_lonlat
-from sar1m.errors import ConfigError, SourceError
-from sar1m.sources.folder import FolderSource
+from sar1m.sources.folder.source import FolderSource
+from sar1m.store.errors import ConfigError, SourceError
+from support.folders import CHIP, CONFIG, SAR_ROW, read_all, write_modalities, write_table
+from support.geotiffs import speckled_db, utm_grid, write_tiff
+from support.paths import SHARED
 
 
 @pytest.fixture
@@ -235,7 +236,7 @@ def test_degrees_become_the_rectangle_inside_in_utm(tmp_path):
 
 
 def test_real_chips_build_with_their_own_values():
-    root = SHARED / "s1s2_rtc_pairs"
+    root = SHARED / "data/s1s2_rtc_pairs"
     if not root.is_dir():
         pytest.skip("../shared/data/s1s2_rtc_pairs is absent")
     config = BuildConfig(grid=GridConfig(layout="chips", patch_px=192, patches_per_side=1, halo_px=16))
@@ -256,7 +257,7 @@ def test_real_chips_build_with_their_own_values():
 
 
 def test_real_flood_chips_in_degrees_come_as_utm(tmp_path):
-    path = next(iter(sorted(SHARED.glob("flood_chips/s1/India*.tif"))), None)
+    path = next(iter(sorted(SHARED.glob("data/flood_chips/s1/India*.tif"))), None)
     if path is None:
         pytest.skip("../shared/data/flood_chips is absent")
     shutil.copyfile(path, tmp_path / "flood.tif")

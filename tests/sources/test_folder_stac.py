@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from folders import CHIP, CONFIG, read_all
-from geotiffs import speckled_db, utm_grid, write_tiff
-from sar1m.errors import SourceError
-from sar1m.sources.folder import FolderSource
+from sar1m.sources.folder.source import FolderSource
+from sar1m.store.errors import SourceError
+from support.folders import CHIP, CONFIG, read_all
+from support.geotiffs import speckled_db, utm_grid, write_tiff
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rasterio.transform import Affine
 
-from folders import CHIP, CONFIG, OPTICAL_ROW, SAR_ROW, read_all, write_table
-from geotiffs import speckled_db, write_tiff
-from sar1m.errors import SourceError
-from sar1m.sources.folder import FolderSource
+from sar1m.sources.folder.source import FolderSource
+from sar1m.store.errors import SourceError
+from support.folders import CHIP, CONFIG, OPTICAL_ROW, SAR_ROW, read_all, write_table
+from support.geotiffs import speckled_db, write_tiff
 
 
 @pytest.fixture

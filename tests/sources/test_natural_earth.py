@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import shapely
 
-from sar1m.errors import RegionError
-from sar1m.sources.natural_earth import countries, country_of, find_country, plain_name
+from sar1m.sources.regions.countries import countries, country_of, find_country, plain_name
+from sar1m.store.errors import RegionError
 
 
 def test_countries_are_sorted_valid_and_inside_the_world() -> None:

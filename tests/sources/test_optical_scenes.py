@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pyproj import Transformer
 
-from folders import OPTICAL_ROW, SAR_ROW, write_table
-from geotiffs import write_tiff
-from sar1m.errors import SourceError
 from sar1m.records import RasterGrid
-from sar1m.sources.folder_layers import OpticalScene, from_text, to_text
-from sar1m.sources.folder_stac import stac_optical
-from sar1m.sources.folder_table import table_optical
+from sar1m.sources.folder.item_files import stac_optical
+from sar1m.sources.folder.layers import OpticalScene, from_text, to_text
+from sar1m.sources.folder.scenes_csv import table_optical
 from sar1m.sources.known_bad import bad_spans, known_fault
+from sar1m.store.errors import SourceError
+from support.folders import OPTICAL_ROW, SAR_ROW, write_table
+from support.geotiffs import write_tiff
 
 PLACE = RasterGrid(epsg=32633, left_m=500_000.0, top_m=5_000_000.0, gsd_m=10.0, rows=80, cols=60)
 

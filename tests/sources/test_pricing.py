@@ -5,13 +5,10 @@ from datetime import date
 
 import numpy as np
 import pytest
-from fake_service import FakeService
 
 from benchmarks.plan_routes import Route, price_route, route_table
 from sar1m.config import AreaConfig, BuildConfig, DownloadConfig, PixelsConfig
-from sar1m.errors import ConfigError
-from sar1m.sources.area import AreaSource
-from sar1m.sources.pricing import (
+from sar1m.sources.area.pricing import (
     Pace,
     chunk_bytes,
     duration,
@@ -20,8 +17,11 @@ from sar1m.sources.pricing import (
     summary,
     total,
 )
-from sar1m.sources.region import parse_region
+from sar1m.sources.area.source import AreaSource
+from sar1m.sources.regions.region import parse_region
 from sar1m.sources.scene import Price
+from sar1m.store.errors import ConfigError
+from support.fake_service import FakeService
 
 CONFIG = BuildConfig(area=AreaConfig(first=date(2023, 3, 1), last=date(2023, 4, 1)))
 PIXELS = 1056 * 1056  # a block of 1024 px with a halo of 16

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sar1m.core.grid import columns_in_row, corners_lonlat, row_latitude_deg
-from sar1m.errors import RegionError
-from sar1m.sources.natural_earth import find_country
-from sar1m.sources.region import cell_indices, cells_of, parse_region
+from sar1m.sources.regions.countries import find_country
+from sar1m.sources.regions.region import cell_indices, cells_of, parse_region
+from sar1m.store.errors import RegionError
 
 SQUARE = [[[8.0, 40.0], [9.0, 40.0], [9.0, 41.0], [8.0, 41.0], [8.0, 40.0]]]
 BOW_TIE = [[[0.0, 0.0], [10.0, 10.0], [10.0, 0.0], [0.0, 10.0], [0.0, 0.0]]]

@@ -12,19 +12,19 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from elevations import write_gtx
-from safe_factory import SafeRecipe, write_orbit_file, write_safe, write_safe_zip
-from safe_scenes import CONFIG, SHIFT_PX, block_scene, with_safe
 from sar1m.core.grid import centres_lonlat
 from sar1m.core.registration import register_block
-from sar1m.errors import ConfigError, SourceError
 from sar1m.records import RasterGrid
 from sar1m.sources.placement import grid_with_halo
-from sar1m.sources.safe import SafeSource, _block_outline, _cover
-from sar1m.sources.safe_product import open_product
-from sar1m.sources.safe_read import load_product
-from sar1m.sources.safe_scenes import survey
-from sar1m.sources.safe_terrain import LOOK_M, open_terrain
+from sar1m.sources.safe.backscatter import load_product
+from sar1m.sources.safe.block_heights import LOOK_M, open_terrain
+from sar1m.sources.safe.checked_product import open_product
+from sar1m.sources.safe.choose_products import survey
+from sar1m.sources.safe.source import SafeSource, _block_outline, _cover
+from sar1m.store.errors import ConfigError, SourceError
+from support.elevations import write_gtx
+from support.safe_factory import SafeRecipe, write_orbit_file, write_safe, write_safe_zip
+from support.safe_scenes import CONFIG, SHIFT_PX, block_scene, with_safe
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geotiffs import speckled_db, utm_grid, write_tiff
 from sar1m.config import BuildConfig, GridConfig, PixelsConfig, load_config
-from sar1m.errors import ConfigError, SourceError
 from sar1m.sources import sample
 from sar1m.sources.sample import BANDS, SampleSource
 from sar1m.sources.sentinel_names import orbit_state, parse_s1_name, parse_s2_name, radiometric_offset_dn
+from sar1m.store.errors import ConfigError, SourceError
+from support.geotiffs import speckled_db, utm_grid, write_tiff
+from support.paths import ROOT
 
 CONFIG = BuildConfig(grid=GridConfig(patch_px=112, patches_per_side=1, halo_px=4))
 S1_SCENE = "S1B_IW_GRDH_1SDV_20170717T064630_20170717T064655_006523_00B784_ABCD"
@@ -190,7 +191,7 @@ def test_a_damaged_or_incomplete_package_says_install_again(package):
 def test_the_shipped_configuration_fits_the_real_chips():
     if importlib.util.find_spec(sample.PACKAGE) is None:
         pytest.skip("bigearthnet-common is not installed (extra sample)")
-    config = load_config(Path(__file__).resolve().parents[2] / "pipeline/configs/sample.toml")
+    config = load_config(ROOT / "pipeline/configs/sample.toml")
     found = list(SampleSource().candidates(config))
     assert [c.site for c in found] == [
         "29SND_56_35", "29UPU_36_85", "29UPU_4_55", "33UUP_87_48", "35VPK_57_38", "35VPK_69_24"

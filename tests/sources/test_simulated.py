@@ -7,8 +7,8 @@ import pytest
 
 from sar1m.config import BuildConfig, GridConfig, PixelsConfig, SimulatedConfig
 from sar1m.core.grid import cell_names, centres_lonlat, corners_lonlat, parse_cell_name
-from sar1m.errors import SourceError
 from sar1m.sources.simulated import MAX_CELLS, SimulatedSource, cluster_cells
+from sar1m.store.errors import SourceError
 
 GRID = GridConfig(patch_px=64, patches_per_side=2, halo_px=8)
 EARTH_RADIUS_KM = 6371.0

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar1m.schema import optical_encoding, sar_encoding
 from sar1m.stages.statistics import Normalisation, channel_statistics, self_test_summary
+from sar1m.store.schema import optical_encoding, sar_encoding
 
 ENCODINGS = [
     (sar_encoding("training", "sigma0"), (-30, 5), "db"),

@@ -15,11 +15,11 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from sar1m.errors import Sar1mError
+from sar1m.store.errors import Sar1mError
 from sarmae.config import PretrainConfig, resolve_config
-from sarmae.evaluate.cli import evaluate
+from sarmae.evaluate.command import evaluate
 from sarmae.runs import UNTOLD_LICENCE, export_run
-from sarmae.teachers.cache import write_cache
+from sarmae.sarc.cache_writer import write_cache
 from sarmae.terminal import TerminalWatch, print_outcome
 from sarmae.train.loop import pretrain as run_pretraining
 

@@ -12,8 +12,8 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sar1m import settings
-from sar1m.settings import Section
+from sar1m.store import settings
+from sar1m.store.settings import Section
 
 # In a wheel the configurations lie in the package, in a checkout beside it.
 CONFIG_FOLDERS: Final = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -21,7 +21,7 @@ CONFIG_FOLDERS: Final = (Path(__file__).parent / "configs", Path(__file__).paren
 
 class DataConfig(Section):
     """The stream. stores: folders or URLs of finished stores (the command's --data goes first). cache: folder of the
-    disk cache for remote stores, by default beside the run. Other keys: sarmae.data.stream.LoaderSettings."""
+    disk cache for remote stores, by default beside the run. Other keys: sarmae.stream.loader.LoaderSettings."""
 
     stores: tuple[str, ...] = ()
     crop_px: int = Field(default=224, ge=32, le=2048, multiple_of=16)
@@ -67,7 +67,7 @@ class ModelConfig(Section):
 
 
 class SareConfig(Section):
-    """Extra speckle on the input. speckle: the model (sarmae.speckle.Sare says what each does), `none` switches it off.
+    """Extra speckle on the input. speckle: the model (sarmae.sare.Sare says what each does), `none` switches it off.
     probability: of a sample to get any. min_looks, max_looks: drawn log-uniformly per sample: looks of the factor
     (gamma, correlated), or looks that are kept of the scene's own (both thinnings), at most 0.9 of them. sigma_max:
     lognormal's sigma is uniform from 0 to it. enl: looks of the scenes, for thinning; None takes the store's, and

@@ -1,11 +1,12 @@
 """The errors a user of the trainer can meet. Each names the item, what was found, what was expected, what to do.
 
-Errors of configuration and of stores are the pipeline's own (sar1m.errors): one family, one meaning of exit codes.
+Errors of configuration and of stores are the pipeline's own (sar1m.store.errors): one family, one meaning
+of exit codes.
 """
 
 from __future__ import annotations
 
-from sar1m.errors import Sar1mError, StoreError
+from sar1m.store.errors import Sar1mError, StoreError
 
 
 class ChunkError(StoreError):

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import safetensors.torch
 
-from sar1m.errors import OutputError
+from sar1m.store.errors import OutputError
 from sarmae.model.sarmae import SarMae
 from sarmae.model.spec import ENCODER_SIZES, ModelSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sar1m.errors import OutputError
+from sar1m.store.errors import OutputError
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -13,13 +13,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.config import PretrainConfig
-from sarmae.data.normalise import Normalise
 from sarmae.errors import CheckpointError
 from sarmae.export import WEIGHTS_FILE, Pool, RunFacts, export_encoder
 from sarmae.model.sarmae import SarMae
 from sarmae.model.spec import ModelSpec
+from sarmae.stream.normalise import Normalise
 from sarmae.train.checkpoint import Checkpoint, load_latest
 from sarmae.train.metrics import METRICS_FILE
 from sarmae.train.state import AVERAGE_PREFIX

@@ -32,8 +32,8 @@ import numpy.typing as npt
 
 from sar1m.config import GridConfig
 from sar1m.core.utm import FloatArray, IntArray, lonlat_from_utm, utm_epsg, utm_from_lonlat
-from sar1m.errors import RegionError
 from sar1m.records import Cell, PatchPlace, RasterGrid
+from sar1m.store.errors import RegionError
 
 ROWS: Final = 2004  # ceil(pi * 6378.137 km / 10 km)
 FIRST_ROW: Final = -ROWS // 2

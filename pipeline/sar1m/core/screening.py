@@ -11,7 +11,7 @@ import pandas as pd
 from sar1m.config import ScreeningConfig
 from sar1m.core.sphere import KM_PER_DEGREE
 from sar1m.core.table import F64, I64, Bool, Rejections, Strings, finite_lists, floats
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 
 ALWAYS_NUMBERS = ("lon", "lat", "gsd_m", "sar_nodata_frac")
 NUMBERS_WHERE_DATA = ("dynamic_range_db", "noise_floor_frac")  # without a valid pixel there is nothing to measure

@@ -13,8 +13,8 @@ from sar1m.core.dedupe import duplicate_rejections
 from sar1m.core.screening import OpticalVerdict, footprint_rule, judge_optical, sar_rejections
 from sar1m.core.splits import TRAIN, SplitAudit, audit_splits, block_names, split_with_buffer
 from sar1m.core.table import F64, I64, Rejections, Strings, codes, floats, keyed_hash, row_names
-from sar1m.errors import StoreError
-from sar1m.schema import CANDIDATE_COLUMNS, SPLITS
+from sar1m.store.errors import StoreError
+from sar1m.store.schema import CANDIDATE_COLUMNS, SPLITS
 
 ORDER_COLUMNS = ("key", "patch", "sample_id", "sar_product", "optical_product")
 

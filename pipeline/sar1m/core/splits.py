@@ -12,7 +12,7 @@ import pandas as pd
 from sar1m.config import SplitConfig
 from sar1m.core.sphere import EARTH_RADIUS_KM, KM_PER_DEGREE, nearest_km, unit_vectors
 from sar1m.core.table import F64, I64, Bool, Rejections, Strings, floats, keyed_hash
-from sar1m.schema import SPLITS
+from sar1m.store.schema import SPLITS
 
 TRAIN, VAL, TEST = range(3)  # positions in schema.SPLITS
 PAIRS = tuple(combinations(SPLITS, 2))

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from pyproj import CRS
 from pyproj.datadir import get_data_dir, get_user_data_dir  # type: ignore[attr-defined]  # documented, not re-exported
 
-from sar1m.errors import ConfigError, SourceError
 from sar1m.io.raster import RasterHeader, file_digest, read_header, read_pixels
+from sar1m.store.errors import ConfigError, SourceError
 
 GeoidModel = Literal["egm96", "egm2008"]
 F64 = npt.NDArray[np.float64]

@@ -19,9 +19,9 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from sar1m.errors import SourceError
 from sar1m.io.raster_open import GDAL_OPTIONS, RasterInput, check_size, input_name, opened
 from sar1m.records import F32, RasterGrid
+from sar1m.store.errors import SourceError
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
 Unit = Literal["as_is", "db"]

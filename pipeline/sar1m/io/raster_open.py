@@ -26,7 +26,7 @@ import rasterio.errors
 from rasterio.abc import FileContainer
 from rasterio.io import MemoryFile
 
-from sar1m.errors import Sar1mError, SourceError
+from sar1m.store.errors import Sar1mError, SourceError
 
 MAX_SIDE_PX: Final = 131_072  # a 1,300 km mosaic at 10 m; beyond that a header is a mistake or an attack
 MAX_BANDS: Final = 64

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from sar1m.errors import StoreError
-from sar1m.io.staging import Row
-from sar1m.schema import CANDIDATE_COLUMNS, SCHEMA_VERSION, Column
+from sar1m.io.staged import Row
+from sar1m.store.errors import StoreError
+from sar1m.store.schema import CANDIDATE_COLUMNS, SCHEMA_VERSION, Column
 
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),

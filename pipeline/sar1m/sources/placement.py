@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from sar1m.config import GridConfig
-from sar1m.errors import ConfigError
 from sar1m.io.raster import RasterHeader
 from sar1m.records import Candidate, PatchPlace, RasterGrid
+from sar1m.store.errors import ConfigError
 
 _EDGE: Final = np.linspace(0.0, 1.0, 9)
 _PATCH_STEP_PX = 16  # patch_px is a multiple of it

@@ -23,13 +23,13 @@ import numpy as np
 
 from sar1m.config import BuildConfig
 from sar1m.core.grid import cell_names, cells_at, centres_lonlat
-from sar1m.errors import ConfigError, SourceError
 from sar1m.io.raster import ReadRule, read_header, read_window
 from sar1m.io.raster_open import TiffBytes
 from sar1m.records import F32, BlockPixels, Candidate, OpticalProduct, RasterGrid, SarProduct
-from sar1m.sources.natural_earth import country_of
 from sar1m.sources.placement import chip_block, grid_with_halo
+from sar1m.sources.regions.countries import country_of
 from sar1m.sources.sentinel_names import orbit_state, parse_s1_name, parse_s2_name, radiometric_offset_dn
+from sar1m.store.errors import ConfigError, SourceError
 
 PACKAGE: Final = "bigearthnet_common"
 POLARISATIONS: Final = ("VV", "VH")

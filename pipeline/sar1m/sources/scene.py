@@ -13,11 +13,11 @@ from typing import Final, Literal, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from sar1m.config import BuildConfig
-from sar1m.errors import SourceError
 from sar1m.records import RasterGrid, SarQuantity
-from sar1m.schema import OpticalQuantity
-from sar1m.sources.folder_read import OpticalPixels
-from sar1m.sources.safe_read import SarSide
+from sar1m.sources.folder.read_pixels import OpticalPixels
+from sar1m.sources.safe.backscatter import SarSide
+from sar1m.store.errors import SourceError
+from sar1m.store.schema import OpticalQuantity
 
 SCENE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 UNDATED: Final = datetime(1, 1, 1, tzinfo=UTC)  # the time of an optical scene that nobody knows

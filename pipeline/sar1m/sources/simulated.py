@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from sar1m.config import BuildConfig
 from sar1m.core.grid import block_grids, block_patches, cells_at, make_cells
-from sar1m.errors import SourceError
 from sar1m.records import F32, BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
-from sar1m.simulate.fields import keyed_rng
-from sar1m.simulate.materials import LAND_COVER_NAMES, OPTICAL_BANDS, POLARISATIONS
-from sar1m.simulate.optics import Clouds, Sun
-from sar1m.simulate.radar import NOISE_FLOOR_DB, View
-from sar1m.simulate.world import (
+from sar1m.store.errors import SourceError
+from sarworld.fields import keyed_rng
+from sarworld.materials import LAND_COVER_NAMES, OPTICAL_BANDS, POLARISATIONS
+from sarworld.optics import Clouds, Sun
+from sarworld.radar import NOISE_FLOOR_DB, View
+from sarworld.world import (
     SIMULATOR_VERSION,
     World,
     WorldSpec,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from sar1m.config import BuildConfig
 from sar1m.core.identity import content_key
-from sar1m.errors import OutputError, SourceError, StoreError
-from sar1m.io.durable import write_durably
 from sar1m.records import Candidate, StoreKind
+from sar1m.store.durable import write_durably
+from sar1m.store.errors import OutputError, SourceError, StoreError
 
 PREPARE_VERSION = 1  # part of every content key: raise it when the preparation of pixels or metrics changes
 PLAN_FILE = "plan.json"

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sar1m.io.staging import Row
-from sar1m.schema import SPLITS, LinearEncoding
+from sar1m.io.staged import Row
+from sar1m.store.schema import SPLITS, LinearEncoding
 
 # Width by unit: fine enough for percentiles, coarse enough to keep.
 HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002, "degree": 0.5}

@@ -14,13 +14,13 @@ import torch
 from measure import run_command
 from torch import Tensor
 
-from sar1m import settings
 from sar1m.config import BuildConfig
-from sar1m.simulate.materials import LAND_COVER_NAMES
 from sar1m.sources.simulated import SimulatedSource
-from sarmae.data.opening import Opening, open_store
-from sarmae.data.reading import read_samples
-from sarmae.data.transforms import Dequantise
+from sar1m.store import settings
+from sarmae.stream.opening import Opening, open_store
+from sarmae.stream.read_ahead import read_samples
+from sarmae.stream.transforms import Dequantise
+from sarworld.materials import LAND_COVER_NAMES
 
 SPLITS = ("train", "val", "test")
 CELL_PX = 16

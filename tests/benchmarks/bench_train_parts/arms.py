@@ -19,15 +19,15 @@ from bench_train_parts.plain import PlainStep, plain_of
 from torch import Tensor, nn
 
 from sarmae.config import PretrainConfig
-from sarmae.data.statistics import SarStatistics
-from sarmae.data.transforms import Geometry
 from sarmae.model.attention import choose_attention
 from sarmae.model.sarmae import SarMae, build_model
 from sarmae.model.spec import ModelSpec, encoder_size
-from sarmae.teachers.anchors import slice_grid
-from sarmae.teachers.compression import Basis, fit_basis
-from sarmae.teachers.encoders import FrozenTeacher, TokenTrunk
-from sarmae.teachers.zoo import IMAGENET_MEAN, IMAGENET_STD, open_teacher
+from sarmae.sarc.anchors import slice_grid
+from sarmae.sarc.compression import Basis, fit_basis
+from sarmae.sarc.frozen_encoders import FrozenTeacher, TokenTrunk
+from sarmae.sarc.teachers import IMAGENET_MEAN, IMAGENET_STD, open_teacher
+from sarmae.stream.band_statistics import SarStatistics
+from sarmae.stream.transforms import Geometry
 from sarmae.timm_door import timm
 from sarmae.train.objective import Objective, Projector
 from sarmae.train.parallel import World

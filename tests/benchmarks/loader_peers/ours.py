@@ -24,8 +24,8 @@ from loader_peers.common import (
     torch_loader,
 )
 
-from sarmae.data.records import Batch as Record
-from sarmae.data.stream import LoaderSettings, ShardLoader
+from sarmae.stream.batch import Batch as Record
+from sarmae.stream.loader import LoaderSettings, ShardLoader
 
 LIMIT_SAMPLES = 1024  # held in memory
 

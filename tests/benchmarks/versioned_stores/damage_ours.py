@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from versioned_stores.harms import HARMS, METADATA, flip
 
-from sar1m.errors import Sar1mError
-from sar1m.release.verify import verify_release
-from sarmae.data.opening import Opening, open_store
+from sar1m.releases.verification import verify_release
+from sar1m.store.errors import Sar1mError
+from sarmae.stream.opening import Opening, open_store
 
 SHARDS = "data/train.zarr/sar/c/*/0/0/0"
 

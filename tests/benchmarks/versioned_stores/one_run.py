@@ -102,7 +102,7 @@ def references(target: str, number: str) -> dict[str, Any]:
 
 def direct(release: str, seconds: str) -> dict[str, Any]:
     """Our own reader, in one thread."""
-    from sarmae.data.opening import Opening, open_store  # noqa: PLC0415
+    from sarmae.stream.opening import Opening, open_store  # noqa: PLC0415
 
     def open_it() -> tuple[ReadRows, int]:
         store = open_store(release, Opening())

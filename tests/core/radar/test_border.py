@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from radiometry_cases import AMPLITUDE, NOISE_DN2, channel, flat_channel, flat_table, speckled, window
 
 from sar1m.core.radar.border import DEPTH_PX, edge_depth, edge_strips, valid_samples
+from support.radiometry_cases import AMPLITUDE, NOISE_DN2, channel, flat_channel, flat_table, speckled, window
 
 LINES, SAMPLES = 400, 700
 NEAR = np.where(np.arange(LINES) < 170, 90, 130)  # a staircase at the near edge ...

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from radiometry_cases import block, channel, flat_channel, flat_table, table, window
 
 from sar1m.core.radar.calibration import calibrate, nesz, noise_power
 from sar1m.core.radar.product import ThermalNoise
+from support.radiometry_cases import block, channel, flat_channel, flat_table, table, window
 
 LINES, SAMPLES = 60, 90
 SIGMA = table([-10, 25, 80], [[0, 40, 89]] * 3, lambda at, s: 600.0 + 0.5 * at - 0.9 * s)

@@ -2,13 +2,13 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
-import orbit_scene
 import pytest
 from scipy.ndimage import map_coordinates
 
 from sar1m.core.radar.geocode import image_coordinates, resample
 from sar1m.core.radar.lattice import fit_lattice
 from sar1m.core.radar.product import GEOLOCATION_GRID, Convention, ImageWindow
+from support import orbit_scene
 
 SIZE = 260
 METHODS = ("bilinear", "nearest", "cubic")

@@ -3,7 +3,6 @@
 import zipfile
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from sar1m.core.radar.product import GEOLOCATION_GRID, Convention
 from sar1m.core.radar.range_doppler import image_coordinates, tau_ref_s
 from sar1m.core.radar.tie_points import TiePoints, annotated_tie_points, fit_tie_points, tie_point_coordinates
 from sar1m.io.safe.product import read_product
+from support.paths import SHARED
 
-SHARED = Path(__file__).resolve().parents[4] / "shared"
 PRODUCTS = SHARED / "data/s1_safe_annotations"
 GOLDEN = SHARED / "golden/rome_geometry.npz"
 GCPS = SHARED / "data/s1_grd_gcp/sentinel-s1-l1c/GRD"

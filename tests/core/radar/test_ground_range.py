@@ -1,12 +1,12 @@
 from dataclasses import replace
 
-import circular
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.core.radar.ground_range import ground_range_m, slant_per_ground, slant_range_m
+from support import circular
 
 RECORDS = circular.ground_range()
 SLANT_M = circular.NEAR_M + np.linspace(-5e3, 1.6e5, 400)

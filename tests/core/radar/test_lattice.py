@@ -1,9 +1,7 @@
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-import orbit_scene
 import pytest
 
 from sar1m.core.radar.geocode import image_coordinates
@@ -11,11 +9,12 @@ from sar1m.core.radar.lattice import WORST_PX, fit_lattice, node_points
 from sar1m.core.radar.product import GEOLOCATION_GRID, Convention
 from sar1m.core.radar.range_doppler import image_coordinates as exact_coordinates
 from sar1m.core.utm import utm_from_lonlat
-from sar1m.errors import SourceError
 from sar1m.io.safe.product import read_product
 from sar1m.records import RasterGrid
+from sar1m.store.errors import SourceError
+from support import orbit_scene
+from support.paths import SHARED
 
-SHARED = Path(__file__).resolve().parents[4] / "shared"
 PRODUCTS = SHARED / "data/s1_safe_annotations"
 GOLDEN = SHARED / "golden/rome_geometry.npz"
 RELIEF_M = (-50.0, 1950.0)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from radiometry_cases import table, window
 from scipy.interpolate import RegularGridInterpolator
 
 from sar1m.core.radar.lut import interpolate_lut
+from support.radiometry_cases import table, window
 
 RAGGED = table(
     [-40, 10, 90, 260],  # the first before the image, the last beyond it

@@ -1,12 +1,12 @@
 from dataclasses import replace
 
-import circular
 import numpy as np
 import pytest
 
 from sar1m.core.radar.orbit import check_orbit, positions_at, reach_s
 from sar1m.core.radar.product import Orbit
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
+from support import circular
 
 TIMES_S = np.linspace(-60.0, 90.0, 1201)
 

@@ -8,8 +8,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from radiometry_cases import window
-from radiometry_real import (
+from scipy.ndimage import gaussian_filter, label
+from xarray_sentinel import sentinel1
+
+from sar1m.core.radar.calibration import nesz, noise_power
+from sar1m.core.radar.lut import interpolate_lut
+from sar1m.core.radar.tie_points import TiePoints, fit_tie_points, tie_point_coordinates
+from sar1m.io.safe.product import read_product
+from sar1m.sources.regions.countries import find_country
+from support.radiometry_cases import window
+from support.radiometry_real import (
     EVERY,
     GRD,
     IW_2021,
@@ -29,14 +37,6 @@ from radiometry_real import (
     some_lines,
     xml_files,
 )
-from scipy.ndimage import gaussian_filter, label
-from xarray_sentinel import sentinel1
-
-from sar1m.core.radar.calibration import nesz, noise_power
-from sar1m.core.radar.lut import interpolate_lut
-from sar1m.core.radar.tie_points import TiePoints, fit_tie_points, tie_point_coordinates
-from sar1m.io.safe.product import read_product
-from sar1m.sources.natural_earth import find_country
 
 pytestmark = pytest.mark.skipif(
     not (SAFE.is_dir() and GRD.is_dir()), reason="no ../shared/data beside this checkout: real products are not shipped"

@@ -1,4 +1,3 @@
-import circular
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +7,7 @@ from sar1m.core.radar.geodesy import ecef_from_geodetic, geodetic_from_ecef
 from sar1m.core.radar.ground_range import ground_range_m
 from sar1m.core.radar.product import GEOLOCATION_GRID, SPEED_OF_LIGHT_M_S, Convention
 from sar1m.core.radar.range_doppler import image_coordinates, tau_ref_s, zero_doppler
+from support import circular
 
 SCENE = circular.geometry()
 

@@ -2,7 +2,6 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
-import orbit_scene
 import pytest
 from scipy.ndimage import gaussian_filter
 
@@ -15,6 +14,7 @@ from sar1m.core.radar.range_doppler import image_coordinates, zero_doppler
 from sar1m.core.radar.shadow import layover_and_shadow
 from sar1m.core.radar.sight import Sight, fit_sight
 from sar1m.core.radar.terrain import flatten, margin_px
+from support import orbit_scene
 
 SIZE, MARGIN = 160, (30, 40)
 

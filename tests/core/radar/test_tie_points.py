@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import circular
 import numpy as np
 import pytest
 
@@ -13,7 +12,8 @@ from sar1m.core.radar.tie_points import (
     relief_error_px,
     tie_point_coordinates,
 )
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
+from support import circular
 
 
 def made_up(shift_deg=0.0, hills_m=0.0):

@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from sar1m.config import DownloadConfig
 from sar1m.io.net.fetch import Fetcher, FetchSettings
+from support.paths import SUPPORT
 
 QUICK = {"connections": 32, "requests_per_s": 1e6, "read_timeout_s": 0.4, "connect_timeout_s": 2.0}
 
@@ -32,7 +32,7 @@ def process(tmp_path):
     def start(root=tmp_path / "net", limits=None, **job):
         job |= {"root": str(root), "limits": QUICK | (limits or {})}
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, str(Path(__file__).with_name("net_process.py")), json.dumps(job)]
+        command = [sys.executable, str(SUPPORT / "net_process.py"), json.dumps(job)]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True))
         return started[-1]
 

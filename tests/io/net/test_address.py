@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar1m.errors import SourceError
 from sar1m.io.net import address as address_module
 from sar1m.io.net.address import Reach, check_url, resolve
+from sar1m.store.errors import SourceError
 from servers.base import Reply, Server, reply_json
 
 ATTACKS = [

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from sar1m.errors import SourceError
-from sar1m.io.net import cache as cache_module
-from sar1m.io.net.cache import Cache
+from sar1m.io.net import download_cache as cache_module
+from sar1m.io.net.download_cache import Cache
 from sar1m.io.net.fetch import OfflineError, StatusError
+from sar1m.store.errors import SourceError
 from servers.base import Reply, Server, file_reply, wait_until
 from servers.faults import KINDS, Faulty, once
 

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from sar1m.errors import BudgetError, StoreError
 from sar1m.io.net.fetch import Usage
 from sar1m.io.net.limits import Limiter
+from sar1m.store.errors import BudgetError, StoreError
 from servers.base import Server, file_reply, reply_json
 
 

@@ -6,9 +6,9 @@ import traceback
 
 import pytest
 
-from sar1m.errors import Sar1mError
 from sar1m.io.net.exchange import Ask
 from sar1m.io.net.fetch import AuthAcross
+from sar1m.store.errors import Sar1mError
 from servers.base import Reply, Server, file_reply
 from servers.faults import KINDS, Faulty
 

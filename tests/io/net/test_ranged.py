@@ -13,10 +13,10 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from sar1m.config import DownloadConfig
-from sar1m.errors import SourceError
 from sar1m.io.net.fetch import ChangedError, Fetcher, FetchSettings, StatusError
 from sar1m.io.net.ranged import BLOCK_BYTES
 from sar1m.io.raster_open import RangedTiff, opened
+from sar1m.store.errors import SourceError
 from servers.base import Reply, Server, file_reply
 from servers.faults import KINDS, Faulty, once
 

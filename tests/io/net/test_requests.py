@@ -7,11 +7,11 @@ from time import time
 
 import pytest
 
-from sar1m.errors import SourceError
 from sar1m.io.net.answer import MAX_JSON_DEPTH, parse_json
 from sar1m.io.net.fetch import AuthAcross, StatusError
 from sar1m.io.net.limits import MAX_PAUSE_S
 from sar1m.io.net.retry import delay_s, retry_after_s
+from sar1m.store.errors import SourceError
 from servers.base import Reply, Server, reply_json
 from servers.faults import AFTER, Faulty, once
 

@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 import rasterio
 
-from geotiffs import SHARED
-from safe_factory import SafeRecipe, draw_dn, tiff_bytes, write_safe, write_safe_zip
 from sar1m.core.radar.product import ImageWindow
-from sar1m.errors import OutputError, SourceError
 from sar1m.io.safe import measurement
 from sar1m.io.safe.measurement import read_dn
 from sar1m.io.safe.product import read_product
+from sar1m.store.errors import OutputError, SourceError
+from support.paths import SHARED
+from support.safe_factory import SafeRecipe, draw_dn, tiff_bytes, write_safe, write_safe_zip
 
-ROME = SHARED / (
-    "s1_safe_annotations/rome/data/S1B_IW_GRDH_1SDV_20211223T051122_20211223T051147_030148_039993_5371.SAFE"
+ROME = (
+    SHARED
+    / "data"
+    / ("s1_safe_annotations/rome/data/S1B_IW_GRDH_1SDV_20211223T051122_20211223T051147_030148_039993_5371.SAFE")
 )
 RECIPE = SafeRecipe(polarisations=("VV", "VH"), lines=30, samples=50)
 WINDOW = ImageWindow(line=3, sample=5, lines=7, samples=9)

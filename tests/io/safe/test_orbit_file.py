@@ -7,10 +7,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from safe_factory import SafeRecipe, state_vectors, write_orbit_file, write_safe
-from sar1m.errors import SourceError
 from sar1m.io.safe.orbit_file import find_orbit, read_orbit
 from sar1m.io.safe.product import read_product
+from sar1m.store.errors import SourceError
+from support.safe_factory import SafeRecipe, state_vectors, write_orbit_file, write_safe
 
 RECIPE = SafeRecipe(polarisations=("VV",))
 

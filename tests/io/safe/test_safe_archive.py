@@ -7,12 +7,12 @@ import zipfile
 
 import pytest
 
-from safe_factory import SafeRecipe, safe_members, write_members, write_safe, write_safe_zip
-from sar1m.errors import SourceError
 from sar1m.io.safe import archive
 from sar1m.io.safe.archive import open_archive
 from sar1m.io.safe.product import read_product
 from sar1m.io.safe.xml import parse_xml
+from sar1m.store.errors import SourceError
+from support.safe_factory import SafeRecipe, safe_members, write_members, write_safe, write_safe_zip
 
 RECIPE = SafeRecipe(polarisations=("VV",))
 ROOT = f"{RECIPE.name}.SAFE"

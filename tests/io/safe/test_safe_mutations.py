@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from geotiffs import SHARED
-from safe_mutations import HANG_S, MEMORY_BYTES
 from sar1m.io.safe.product import find_products
+from support.paths import SHARED, SUPPORT
+from support.safe_mutations import HANG_S, MEMORY_BYTES
 
-PROGRAM = Path(__file__).resolve().parents[2] / "safe_mutations.py"
-REAL = SHARED / "s1_safe_annotations"
+PROGRAM = SUPPORT / "safe_mutations.py"
+REAL = SHARED / "data/s1_safe_annotations"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real products in {REAL}")
 
 
@@ -73,7 +73,8 @@ def test_the_campaign_sees_faults(tmp_path, fault, kind):
     """The guards themselves: a reader that hangs, takes memory without end, or raises what is not ours."""
     faults = {"hang": "time.sleep(60)", "leak": "bytearray(4 * 2**30)", "crash": "raise KeyError('x')"}
     program = (
-        "import sys, time, safe_mutations\n"
+        "import sys, time\n"
+        "from support import safe_mutations\n"
         f"def read_product(path): {faults[fault]}\n"
         "safe_mutations.read_product = read_product\n"
         "safe_mutations.product_digest = str\n"

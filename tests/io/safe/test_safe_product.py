@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from defusedxml.ElementTree import parse
 
-from geotiffs import SHARED
-from safe_factory import (
+from sar1m.io.safe.product import find_products, product_digest, read_product
+from sar1m.store.errors import SourceError
+from support.paths import SHARED
+from support.safe_factory import (
     SafeRecipe,
     ground_range_fits,
     safe_members,
@@ -18,10 +20,8 @@ from safe_factory import (
     write_safe,
     write_safe_zip,
 )
-from sar1m.errors import SourceError
-from sar1m.io.safe.product import find_products, product_digest, read_product
 
-REAL = SHARED / "s1_safe_annotations"
+REAL = SHARED / "data/s1_safe_annotations"
 ASCENDING = "S1A_IW_GRDH_1SDV_20210809T173953_20210809T174018_039156_049F13_6FF8.SAFE"
 ROME = "rome/data/S1B_IW_GRDH_1SDV_20211223T051122_20211223T051147_030148_039993_5371.SAFE"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real products in {REAL}")

@@ -7,18 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.config import PretrainConfig
 from sarmae.errors import CheckpointError
 from sarmae.evaluate.backbones import open_backbone
-from sarmae.evaluate.config import ArmConfig, StudyConfig
-from sarmae.evaluate.records import Inputs
+from sarmae.evaluate.study_config import ArmConfig, StudyConfig
+from sarmae.evaluate.values import Inputs
 from sarmae.export import timm_arguments
 from sarmae.runs import export_run
 from sarmae.timm_door import timm
 from sarmae.train.checkpoint import Checkpoint, save
 from sarmae.weights import adapt_channels
-from tiny_models import tiny_model, tiny_spec
+from support.tiny_models import tiny_model, tiny_spec
 
 DB = Inputs(units="dB", channels=("VV", "VH"), image_px=32, mean=(-9.0, -15.0), std=(3.0, 2.0))
 GREY = Inputs(units="picture", channels=("grey",), image_px=32, mean=(80.0,), std=(40.0,))

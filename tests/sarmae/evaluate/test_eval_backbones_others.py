@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.config import SarcConfig
 from sarmae.errors import CheckpointError
 from sarmae.evaluate.backbones import open_backbone
 from sarmae.evaluate.backbones.entrance import optical_entrance
-from sarmae.evaluate.backbones.networks import timm_backbone
-from sarmae.evaluate.config import ArmConfig, StudyConfig
-from sarmae.evaluate.records import Inputs
-from sarmae.teachers.zoo import open_teacher
+from sarmae.evaluate.backbones.trained import timm_backbone
+from sarmae.evaluate.study_config import ArmConfig, StudyConfig
+from sarmae.evaluate.values import Inputs
+from sarmae.sarc.teachers import open_teacher
 from sarmae.timm_door import timm
 
 DB = Inputs(units="dB", channels=("VH", "VV"), image_px=64, mean=(-15.0, -9.0), std=(2.0, 3.0))

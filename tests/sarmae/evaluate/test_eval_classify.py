@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from eval_pieces import HeldImages, TinyBackbone, asked, made_chips, textures
-from sar1m.errors import ConfigError, Sar1mError, SourceError
+from sar1m.store.errors import ConfigError, Sar1mError, SourceError
 from sarmae.errors import NonFiniteError
 from sarmae.evaluate.classify import classify
-from sarmae.evaluate.config import DatasetConfig, TaskConfig
-from sarmae.evaluate.records import LabelledChips, Score
+from sarmae.evaluate.study_config import DatasetConfig, TaskConfig
+from sarmae.evaluate.values import LabelledChips, Score
+from support.eval_pieces import HeldImages, TinyBackbone, asked, made_chips, textures
 
 CPU = torch.device("cpu")
 ALL = ("knn", "linear", "attentive", "fine-tune")

@@ -11,7 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from eval_pieces import HeldImages, TinyBackbone, made_chips
 from sarmae import timm_door
 from sarmae.evaluate.classify.breakdown import parts
 from sarmae.evaluate.classify.knn import by_neighbours
@@ -21,7 +20,8 @@ from sarmae.evaluate.classify.looks import FewerLooks, added_looks
 from sarmae.evaluate.classify.measures import Answers, score
 from sarmae.evaluate.classify.source import Source
 from sarmae.evaluate.classify.subsets import share, shots
-from sarmae.evaluate.config import FitConfig
+from sarmae.evaluate.study_config import FitConfig
+from support.eval_pieces import HeldImages, TinyBackbone, made_chips
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from sarmae.cli import main
-from simulated_sets import write_target_chips
-from small_runs import small_config, train, training_store
+from support.simulated_sets import write_target_chips
+from support.small_runs import small_config, train, training_store
 
 
 @pytest.fixture(scope="module")

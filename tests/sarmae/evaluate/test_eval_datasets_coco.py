@@ -1,20 +1,20 @@
 """COCO boxes: scaling, splits, ids in any order, and what is refused."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sar1m.errors import ConfigError, SourceError
-from sarmae.evaluate.config import TaskConfig
+from sar1m.store.errors import ConfigError, SourceError
 from sarmae.evaluate.datasets import open_dataset
-from sarmae.evaluate.datasets.coco import scale_into
-from simulated_sets import write_ship_scenes
+from sarmae.evaluate.datasets.coco_boxes import scale_into
+from sarmae.evaluate.study_config import TaskConfig
+from support.paths import SHARED
+from support.simulated_sets import write_ship_scenes
 
-SHIPS = Path(__file__).parents[4] / "shared/data/ship_boxes/coco"
+SHIPS = SHARED / "data/ship_boxes/coco"
 
 
 def opened(path, **keys):

@@ -1,19 +1,18 @@
 """Class folders as people have them: layouts, depths, sizes, copies, and what is refused."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sar1m.errors import ConfigError, SourceError
-from sarmae.evaluate.config import TaskConfig
+from sar1m.store.errors import ConfigError, SourceError
 from sarmae.evaluate.datasets import open_dataset
 from sarmae.evaluate.datasets.pictures import read_grey
-from simulated_sets import write_target_chips
+from sarmae.evaluate.study_config import TaskConfig
+from support.paths import SHARED
+from support.simulated_sets import write_target_chips
 
-CHIPS = Path(__file__).parents[4] / "shared/data/aircraft_chips"
+CHIPS = SHARED / "data/aircraft_chips"
 
 
 def opened(path, kind="classification", **keys):

@@ -1,20 +1,18 @@
 """Images with index masks: layouts, tiles, missing pixels, and what is refused."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sar1m.errors import ConfigError, SourceError
-from sarmae.evaluate.config import TaskConfig
+from sar1m.store.errors import ConfigError, SourceError
 from sarmae.evaluate.datasets import open_dataset
-from sarmae.evaluate.records import IGNORED
-from simulated_sets import write_land_cover_masks, write_tif
-
-SHARED = Path(__file__).parents[4] / "shared/data"
+from sarmae.evaluate.study_config import TaskConfig
+from sarmae.evaluate.values import IGNORED
+from support.paths import SHARED
+from support.simulated_sets import write_land_cover_masks, write_tif
 
 
 def opened(path, **keys):
@@ -241,17 +239,17 @@ def test_tiff_without_rasterio_names_the_extra(tmp_path, monkeypatch):
         opened(tmp_path)
 
 
-@pytest.mark.skipif(not (SHARED / "flood_chips").is_dir(), reason="flood chips are local only: ../shared/data")
+@pytest.mark.skipif(not (SHARED / "data/flood_chips").is_dir(), reason="flood chips are local only: ../shared/data")
 def test_real_flood_chips_open():
-    task = opened(SHARED / "flood_chips", image_px=128)
+    task = opened(SHARED / "data/flood_chips", image_px=128)
     assert task.classes == ("land", "water")
     assert "1 images without data left out (Paraguay_34417)" in task.notes
     assert len(np.unique(task.groups)) == 4
     assert -30 < task.inputs.mean[1] < task.inputs.mean[0] < -5
 
 
-@pytest.mark.skipif(not (SHARED / "s1s2_rtc_pairs").is_dir(), reason="S1RTC pairs are local only: ../shared/data")
+@pytest.mark.skipif(not (SHARED / "data/s1s2_rtc_pairs").is_dir(), reason="S1RTC pairs are local only: ../shared/data")
 def test_real_rtc_pairs_open_with_their_land_cover():
-    task = opened(SHARED / "s1s2_rtc_pairs", image_px=112)
+    task = opened(SHARED / "data/s1s2_rtc_pairs", image_px=112)
     assert task.classes == ("water", "trees", "crops", "built area", "bare ground", "rangeland")
     assert task.images.read([0]).shape == (1, 2, 112, 112)

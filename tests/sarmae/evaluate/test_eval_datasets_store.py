@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from labelled_stores import COUNTRIES, SIDE_PX, labelled_store, level_of
-from sar1m.errors import ConfigError, StoreError
-from sar1m.schema import sar_encoding
-from sarmae.evaluate.config import TaskConfig
+from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.schema import sar_encoding
 from sarmae.evaluate.datasets import open_dataset
+from sarmae.evaluate.study_config import TaskConfig
+from support.labelled_stores import COUNTRIES, SIDE_PX, labelled_store, level_of
 
 
 def opened(path, **keys):

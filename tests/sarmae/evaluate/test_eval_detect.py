@@ -2,24 +2,24 @@
 
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from boxed_squares import Convolutions, Pictures, boxes, question, scenes, squares
 
-from sar1m.errors import ConfigError
-from sarmae.evaluate.config import DatasetConfig
+from sar1m.store.errors import ConfigError
 from sarmae.evaluate.datasets import open_dataset
-from sarmae.evaluate.detect import detect, training
+from sarmae.evaluate.detect import detect, fit_detector
+from sarmae.evaluate.detect.box_scores import Trial, measure
 from sarmae.evaluate.detect.finding import Found
 from sarmae.evaluate.detect.protocol import check_scenes, draw_weights
-from sarmae.evaluate.detect.scoring import Trial, measure
-from simulated_sets import write_ship_scenes
+from sarmae.evaluate.study_config import DatasetConfig
+from support.boxed_squares import Convolutions, Pictures, boxes, question, scenes, squares
+from support.paths import SHARED
+from support.simulated_sets import write_ship_scenes
 
 CPU = torch.device("cpu")
-SSDD = Path(__file__).parents[3] / "../shared/data/ship_boxes/coco"
+SSDD = SHARED / "data/ship_boxes/coco"
 
 
 def ask(task, *, seed=0, learns=True, **settings):
@@ -59,11 +59,11 @@ def weights_of(module):
 @pytest.mark.parametrize("freeze", [False, True])
 def test_the_encoder_learns_unless_it_is_frozen_and_the_one_given_stays(freeze):
     backbone, task = Convolutions(), squares(6, 2)
-    lesson = training.Lesson(
+    lesson = fit_detector.Lesson(
         task=task, train=range(4), config=question(epochs=2).fit, freeze=freeze, seed=0, device=CPU
     )
     before = weights_of(backbone)
-    trained = training.train(backbone, lesson)
+    trained = fit_detector.train(backbone, lesson)
     after = weights_of(trained.backbone)
     assert all(torch.equal(before[name], weight) for name, weight in weights_of(backbone).items())
     assert all(torch.equal(before[name], after[name]) for name in before) is freeze
@@ -76,7 +76,7 @@ def test_kept_grids_are_the_computed_ones(monkeypatch):
     assert {score.setting for score in kept} == {"frozen encoder"}
     reads = sum(task.images.reads)
     assert reads == 1 + 4 * 4 + 4
-    monkeypatch.setattr(training, "KEPT_FEATURES_BYTES", 0)
+    monkeypatch.setattr(fit_detector, "KEPT_FEATURES_BYTES", 0)
     task.images.reads.clear()
     anew = ask(task, **settings)
     assert sum(task.images.reads) == 1 + 6 * 4 + 4
@@ -108,7 +108,7 @@ def test_shares_of_the_labels_come_after_all_of_them():
 def test_mirrored_images_have_mirrored_boxes():
     """Where a lesson's boxes lie is where its images are bright, whatever the flips."""
     task = squares(8, 2)
-    lesson = training.Lesson(task=task, train=range(6), config=question().fit, freeze=False, seed=3, device=CPU)
+    lesson = fit_detector.Lesson(task=task, train=range(6), config=question().fit, freeze=False, seed=3, device=CPU)
     seen = set()
     for epoch in range(3):
         positions = torch.arange(6)

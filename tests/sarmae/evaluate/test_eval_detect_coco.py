@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from boxed_squares import boxes, found
 
-from sarmae.evaluate.detect.coco import coco_curves
+from sarmae.evaluate.detect.box_scores import Trial, measure, recount
+from sarmae.evaluate.detect.coco_metrics import coco_curves
 from sarmae.evaluate.detect.matching import AREAS_PX2, match
-from sarmae.evaluate.detect.scoring import Trial, measure, recount
+from support.boxed_squares import boxes, found
 
 SIDE_PX = 256
 NO_DRAWS = np.empty((0, 0), dtype=np.int64)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from boxed_squares import boxes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from sarmae.evaluate.detect.targets import (
     detection_loss,
 )
 from sarmae.evaluate.fitting import seeded
+from support.boxed_squares import boxes
 
 CPU = torch.device("cpu")
 

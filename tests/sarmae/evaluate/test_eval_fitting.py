@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from eval_pieces import TinyBackbone
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.errors import NonFiniteError
-from sarmae.evaluate.config import FitConfig
 from sarmae.evaluate.fitting import epoch_order, fit, flip, flips_of, rated, schedule, seeded, with_encoder
+from sarmae.evaluate.study_config import FitConfig
+from support.eval_pieces import TinyBackbone
 
 
 def test_finds_the_least_squares_line():

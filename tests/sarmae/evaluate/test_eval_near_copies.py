@@ -1,7 +1,6 @@
 """Near-copies are found through what people do to chips, and likenesses are not taken for copies."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from PIL import Image
 
 from sarmae.evaluate import near_copies
 from sarmae.evaluate.near_copies import SAME, candidates, describe, find_groups, leaks, similarity
-from simulated_sets import speckle, write_target_chips
+from support.paths import SHARED
+from support.simulated_sets import speckle, write_target_chips
 
-CHIPS = Path(__file__).parents[4] / "shared/data/aircraft_chips"
+CHIPS = SHARED / "data/aircraft_chips"
 
 
 def chip(seed, side=80):

@@ -6,9 +6,9 @@ import torch
 
 from sarmae.evaluate import overhead
 from sarmae.evaluate.backbones import open_backbone
-from sarmae.evaluate.config import ArmConfig, StudyConfig
 from sarmae.evaluate.overhead import measure_overhead
-from sarmae.evaluate.records import Backbone, Inputs, Seen
+from sarmae.evaluate.study_config import ArmConfig, StudyConfig
+from sarmae.evaluate.values import Backbone, Inputs, Seen
 from sarmae.timm_door import timm
 
 INPUTS = Inputs(units="dB", channels=("VV", "VH"), image_px=32, mean=(-9.0, -15.0), std=(3.0, 2.0))

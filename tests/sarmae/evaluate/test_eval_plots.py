@@ -9,7 +9,7 @@ from defusedxml import ElementTree
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.evaluate.plot_style import MARKERS, PALETTE, look_of
 from sarmae.evaluate.plots import (
     Labels,

@@ -7,20 +7,20 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.config import SareConfig
-from sarmae.data.records import Batch
 from sarmae.errors import CheckpointError
-from sarmae.evaluate import quick_speckle
-from sarmae.evaluate.quick_checks import quick_checks
-from sarmae.evaluate.quick_features import check_pairs, check_reconstruction
-from sarmae.evaluate.quick_speckle import check_speckle
+from sarmae.evaluate.quick import injected_speckle
+from sarmae.evaluate.quick.checks import quick_checks
+from sarmae.evaluate.quick.features import check_pairs, check_reconstruction
+from sarmae.evaluate.quick.injected_speckle import check_speckle
 from sarmae.model.patches import mask_by_noise
-from sarmae.speckle import Sare
+from sarmae.sare import Sare
+from sarmae.stream.batch import Batch
 from sarmae.train.objective import Projector
 from sarmae.train.step import Views
-from small_runs import small_config, train, training_store
-from tiny_models import batch_db, tiny_model, tiny_spec
+from support.small_runs import small_config, train, training_store
+from support.tiny_models import batch_db, tiny_model, tiny_spec
 
 CPU = torch.device("cpu")
 LOOKS = 4.0
@@ -126,7 +126,7 @@ def test_a_factor_of_other_looks_is_told(monkeypatch):
             looks = {"min_looks": 2 * config.min_looks, "max_looks": 2 * config.max_looks}
             super().__init__(config.model_copy(update=looks), **more)
 
-    monkeypatch.setattr(quick_speckle, "Sare", Weak)
+    monkeypatch.setattr(injected_speckle, "Sare", Weak)
     _, check = speckle(speckle="gamma", min_looks=4, max_looks=4)
     assert "the factor has 8" in check.verdict
 
@@ -276,7 +276,7 @@ def test_a_teacher_that_is_not_at_hand_is_told_and_stops_nothing(trained, monkey
     def absent(config, device):
         raise CheckpointError("no weights here")
 
-    monkeypatch.setattr("sarmae.evaluate.quick_checks.open_anchors", absent)
+    monkeypatch.setattr("sarmae.evaluate.quick.checks.open_anchors", absent)
     pairs = quick_checks(trained[0], [str(trained[1].root)], 0, CPU)[2]
     assert not pairs.values
     assert "no weights here" in pairs.verdict

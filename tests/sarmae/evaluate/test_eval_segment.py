@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from eval_pieces import HeldImages, HeldMasks, TinyBackbone, asked, made_scenes
-from sar1m.errors import ConfigError
-from sarmae.evaluate.segment import segment, training
+from sar1m.store.errors import ConfigError
+from sarmae.evaluate.segment import fit_head, segment
+from sarmae.evaluate.segment.fit_head import KeptGrids
 from sarmae.evaluate.segment.heads import LinearHead, PyramidHead, Standardise
-from sarmae.evaluate.segment.scoring import _share_of
-from sarmae.evaluate.segment.training import KeptGrids
+from sarmae.evaluate.segment.mask_scores import _share_of
+from support.eval_pieces import HeldImages, HeldMasks, TinyBackbone, asked, made_scenes
 
 CPU = torch.device("cpu")
 FIT = {"epochs": 6, "batch": 8, "lr": 5e-3}
@@ -87,8 +87,8 @@ def test_shares_of_the_labels_are_nested_groups_of_scenes(scenes, monkeypatch):
         taught[count] = True
         return real(step, weights, count=count, config=config, seed=seed)
 
-    real = training.fit
-    monkeypatch.setattr(training, "fit", remember)
+    real = fit_head.fit
+    monkeypatch.setattr(fit_head, "fit", remember)
     grouped = replace(scenes, groups=np.arange(len(scenes.groups)) // 2)
     scores = run(grouped, protocols=("knn",), label_shares=(0.1, 0.5, 1.0), fit={"epochs": 1})
     assert {score.setting for score in scores} == {
@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_made_again_and_the_same(scenes, monkeypatch):
     few, keys = scenes.images.values[:3], [(number, False, False) for number in range(3)]
     kept = KeptGrids(encoder=TinyBackbone())
     first, again = kept(few, keys), kept(few, keys)
-    monkeypatch.setattr(training, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(fit_head, "MOST_KEPT_BYTES", 0)
     anew = KeptGrids(encoder=TinyBackbone())
     assert (first == again).all()
     assert (anew(few, keys) == anew(few, keys)).all()

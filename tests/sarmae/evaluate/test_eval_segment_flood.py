@@ -1,17 +1,16 @@
 """Water in real Sentinel-1 chips (Sen1Floods11), west of a chip taught and east of it tested."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import rasterio
 import torch
 
-from eval_pieces import HeldImages, HeldMasks, TinyBackbone, asked, inputs
-from sarmae.evaluate.records import LabelledScenes
 from sarmae.evaluate.segment import segment
+from sarmae.evaluate.values import LabelledScenes
+from support.eval_pieces import HeldImages, HeldMasks, TinyBackbone, asked, inputs
+from support.paths import SHARED
 
-CHIPS = Path(__file__).parents[3] / "../shared/data/flood_chips"
+CHIPS = SHARED / "data/flood_chips"
 TILE_PX = 64
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar1m.errors import ConfigError
-from sarmae.evaluate.config import DatasetConfig
-from sarmae.evaluate.splits import Samples, Shares, contradictions, part_samples, split_groups
+from sar1m.store.errors import ConfigError
+from sarmae.evaluate.label_splits import Samples, Shares, contradictions, part_samples, split_groups
+from sarmae.evaluate.study_config import DatasetConfig
 
 
 def config(**keys):

@@ -9,13 +9,13 @@ from multiprocessing import get_context
 
 import pytest
 
-from sar1m import settings
-from sar1m.errors import ConfigError
-from sarmae.evaluate.config import StudyConfig
-from sarmae.evaluate.kept import Kept, pretraining
+from sar1m.store import settings
+from sar1m.store.errors import ConfigError
+from sarmae.evaluate.score_files import Kept, pretraining
 from sarmae.evaluate.study import run_study
-from simulated_sets import write_target_chips
-from small_runs import SECTIONS, Notes, training_store
+from sarmae.evaluate.study_config import StudyConfig
+from support.simulated_sets import write_target_chips
+from support.small_runs import SECTIONS, Notes, training_store
 
 KILLS = 2
 

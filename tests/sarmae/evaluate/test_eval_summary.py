@@ -3,11 +3,11 @@
 import pytest
 from scipy import stats
 
-from sarmae.evaluate.config import StudyConfig
-from sarmae.evaluate.kept import Kept
-from sarmae.evaluate.records import Score
-from sarmae.evaluate.report.tables import answer_table, rank_table, setting_tables
+from sarmae.evaluate.report.study_tables import answer_table, rank_table, setting_tables
+from sarmae.evaluate.score_files import Kept
+from sarmae.evaluate.study_config import StudyConfig
 from sarmae.evaluate.summary import main_questions, summarise
+from sarmae.evaluate.values import Score
 
 TASKS = ("first", "second")
 VALUES = {"A": (0.50, 0.52, 0.51), "B": (0.60, 0.63, 0.62), "C": (0.40, 0.40, 0.40)}

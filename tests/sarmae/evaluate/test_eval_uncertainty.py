@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.evaluate.uncertainty import (
     bootstrap_interval,
     group_draws,

@@ -7,12 +7,12 @@ import pytest
 import safetensors
 import torch
 
-from sar1m.errors import OutputError
+from sar1m.store.errors import OutputError
 from sarmae.export import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, RunFacts, export_encoder, timm_arguments
 from sarmae.model.spec import ENCODER_SIZES, ModelSpec
 from sarmae.timm_door import timm
 from sarmae.weights import load_published
-from tiny_models import batch_db, tiny_model, tiny_spec
+from support.tiny_models import batch_db, tiny_model, tiny_spec
 
 FACTS = RunFacts(
     name='tiny: a "test"',

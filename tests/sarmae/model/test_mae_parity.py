@@ -1,8 +1,5 @@
 """Our masked autoencoder against the published definition: golden arrays, and a plain numpy program."""
 
-from pathlib import Path
-
-import mae_in_numpy
 import numpy as np
 import pytest
 import torch
@@ -10,9 +7,11 @@ import torch
 from sarmae.model.positions import sincos_positions
 from sarmae.model.spec import ModelSpec
 from sarmae.weights import load_published
-from tiny_models import batch_db, tiny_model, tiny_spec
+from support import mae_in_numpy
+from support.paths import SHARED
+from support.tiny_models import batch_db, tiny_model, tiny_spec
 
-GOLDEN = Path(__file__).resolve().parents[3] / "../shared/golden/mae_tiny.npz"
+GOLDEN = SHARED / "golden/mae_tiny.npz"
 needs_golden = pytest.mark.skipif(
     not GOLDEN.is_file(), reason=f"no {GOLDEN}; its sibling tests here need no golden array"
 )

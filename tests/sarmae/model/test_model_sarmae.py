@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.model.attention import choose_attention
 from sarmae.model.flops import step_flops
 from sarmae.model.patches import flat_targets, mask_by_noise, take_patches, to_images
 from sarmae.model.sarmae import build_model
 from sarmae.model.spec import ModelSpec, encoder_size
 from sarmae.timm_door import timm
-from tiny_models import batch_db, tiny_model, tiny_spec
+from support.tiny_models import batch_db, tiny_model, tiny_spec
 
 
 @pytest.fixture(scope="module", autouse=True)

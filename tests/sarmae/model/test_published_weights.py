@@ -9,7 +9,7 @@ import torch
 
 from sarmae.errors import CheckpointError
 from sarmae.weights import adapt_channels, load_published, read_weights
-from tiny_models import batch_db, tiny_model, tiny_spec
+from support.tiny_models import batch_db, tiny_model, tiny_spec
 
 
 def public_names(model):

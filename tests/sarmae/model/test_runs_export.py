@@ -14,7 +14,7 @@ from sarmae.runs import export_run
 from sarmae.timm_door import timm
 from sarmae.train.checkpoint import FOLDER, MODEL_FILE, Checkpoint, save
 from sarmae.train.objective import Objective, Projector
-from tiny_models import batch_db, tiny_model, tiny_spec
+from support.tiny_models import batch_db, tiny_model, tiny_spec
 
 STORES = ("/scratch/someone/build/portugal", "https://me:secret@host/bucket/spain?X-Amz-Signature=abc")
 CONFIG = PretrainConfig.model_validate(

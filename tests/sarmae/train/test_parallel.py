@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from small_runs import losses, small_config, train, training_store
+from support.small_runs import losses, small_config, train, training_store
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from sarmae.errors import ParityError
 from sarmae.train.objective import Objective
 from sarmae.train.parity import check_parity
 from sarmae.train.step import Views
-from tiny_models import tiny_model, tiny_spec
+from support.tiny_models import tiny_model, tiny_spec
 
 
 class Compiled(torch.nn.Module):

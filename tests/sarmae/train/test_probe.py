@@ -9,14 +9,14 @@ import pytest
 import torch
 import zarr
 
-from sarmae.data.statistics import SarStatistics
-from sarmae.data.transforms import CropFlip
 from sarmae.model.sarmae import build_model
 from sarmae.model.spec import ModelSpec
+from sarmae.stream.band_statistics import SarStatistics
+from sarmae.stream.transforms import CropFlip
 from sarmae.train.panels import GAP_PX, MASKED_GREY, SAMPLES, panel
 from sarmae.train.probe import LEAST_ASKED, LEAST_SHOWN, ProbeSet, encode, open_probe, score
 from sarmae.train.step import Views
-from small_stores import edit_json, seal, small_store
+from support.small_stores import edit_json, seal, small_store
 
 CROP = CropFlip(size_px=16, flip_rows=False, flip_cols=False)
 

@@ -9,13 +9,13 @@ import time
 import pytest
 import torch
 
-from sar1m.errors import ConfigError, StoreError
+from sar1m.store.errors import ConfigError, StoreError
 from sarmae.errors import CheckpointError, NonFiniteError
 from sarmae.runs import export_run
 from sarmae.train import checkpoint
 from sarmae.train.loop import pretrain
 from sarmae.train.step import _parts
-from small_runs import Notes, child, losses, small_config, train, training_store, weights
+from support.small_runs import Notes, child, losses, small_config, train, training_store, weights
 
 KILLS = 10
 

@@ -1,1 +1,1 @@
-"""Streaming the shards: order (pure), reader, disk cache for remote stores, transforms, loader."""
+"""The former name of sarmae.stream, kept for code and cards that were written before it moved."""

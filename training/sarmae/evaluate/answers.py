@@ -8,13 +8,13 @@ from pathlib import Path
 
 from sarmae.evaluate.backbones import open_backbone
 from sarmae.evaluate.classify import classify
-from sarmae.evaluate.config import ArmConfig, TaskConfig
 from sarmae.evaluate.datasets import open_dataset
 from sarmae.evaluate.detect import detect
-from sarmae.evaluate.kept import Kept, pretraining
-from sarmae.evaluate.quick_checks import quick_checks
-from sarmae.evaluate.records import BoxedScenes, LabelledChips, Score
+from sarmae.evaluate.quick.checks import quick_checks
+from sarmae.evaluate.score_files import Kept, pretraining
 from sarmae.evaluate.segment import segment
+from sarmae.evaluate.study_config import ArmConfig, TaskConfig
+from sarmae.evaluate.values import BoxedScenes, LabelledChips, Score
 from sarmae.train.parallel import pick_device
 
 

@@ -28,10 +28,10 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sar1m.errors import ConfigError
-from sarmae.data.draws import DrawKey, integers, uniform
+from sar1m.store.errors import ConfigError
 from sarmae.errors import NonFiniteError
-from sarmae.evaluate.config import FitConfig
+from sarmae.evaluate.study_config import FitConfig
+from sarmae.stream.keyed_random import DrawKey, integers, uniform
 from sarmae.train.schedule import Schedule
 
 Made = TypeVar("Made", bound=nn.Module)

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sarmae.evaluate.backbones.ours import SarBackbone
-from sarmae.evaluate.records import Backbone, Inputs
+from sarmae.evaluate.values import Backbone, Inputs
 
 BATCHES_CPU: Final = (1, 8)
 BATCHES: Final = (8, 64, 256)  # of accelerators

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final, Protocol
 
-from sar1m.errors import Sar1mError
+from sar1m.store.errors import Sar1mError
 from sarmae.evaluate.backbones import open_backbone
-from sarmae.evaluate.config import ArmConfig
 from sarmae.evaluate.datasets import open_dataset
-from sarmae.evaluate.kept import Kept, pretraining
 from sarmae.evaluate.overhead import measure_overhead
-from sarmae.evaluate.report.tables import Table
+from sarmae.evaluate.report.study_tables import Table
+from sarmae.evaluate.score_files import Kept, pretraining
+from sarmae.evaluate.study_config import ArmConfig
 from sarmae.files import write_durably
 from sarmae.train.parallel import pick_device
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

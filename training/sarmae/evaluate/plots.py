@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.evaluate.plot_style import FAINT, INK, PALETTE, look_of, new_figure, styled, svg_of
 
 if TYPE_CHECKING:

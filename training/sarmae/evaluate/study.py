@@ -25,17 +25,17 @@ from typing import Final, Protocol
 
 import torch
 
-from sar1m import settings
-from sar1m.errors import Sar1mError
+from sar1m.store import settings
+from sar1m.store.errors import Sar1mError
 from sarmae.config import PretrainConfig
 from sarmae.evaluate.answers import Answering
-from sarmae.evaluate.config import ArmConfig, StudyConfig
-from sarmae.evaluate.kept import Kept, pretraining
 from sarmae.evaluate.overhead_table import write_overhead
-from sarmae.evaluate.report.page import write_report
+from sarmae.evaluate.report.study_page import write_report
+from sarmae.evaluate.score_files import Kept, pretraining
+from sarmae.evaluate.study_config import ArmConfig, StudyConfig
 from sarmae.files import write_durably
-from sarmae.teachers.cache import write_cache
-from sarmae.teachers.zoo import NO_TEACHER
+from sarmae.sarc.cache_writer import write_cache
+from sarmae.sarc.teachers import NO_TEACHER
 from sarmae.train.loop import Progress, pretrain
 from sarmae.train.preemption import Preemption
 

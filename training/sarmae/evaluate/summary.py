@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sarmae.evaluate.config import ArmConfig, StudyConfig
-from sarmae.evaluate.kept import Kept, Row
+from sarmae.evaluate.score_files import Kept, Row
+from sarmae.evaluate.study_config import ArmConfig, StudyConfig
 from sarmae.evaluate.uncertainty import Difference, holm, paired_difference, seed_interval
 
 LEVEL: Final = 0.05

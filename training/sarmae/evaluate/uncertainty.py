@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sar1m.errors import ConfigError
-from sarmae.data.draws import DrawKey, integers
+from sar1m.store.errors import ConfigError
+from sarmae.stream.keyed_random import DrawKey, integers
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sar1m.errors import ConfigError
-from sarmae.data.normalise import Normalise
+from sar1m.store.errors import ConfigError
 from sarmae.model.decoder import MaeDecoder
 from sarmae.model.encoder import Encoder
 from sarmae.model.loss import mean_squared_error, restored, standardised
 from sarmae.model.patches import flat_targets, mask_by_noise, take_patches, to_images
 from sarmae.model.spec import ModelSpec
+from sarmae.stream.normalise import Normalise
 
 if TYPE_CHECKING:
-    from sarmae.data.statistics import SarStatistics  # its module brings the store's reader along
+    from sarmae.stream.band_statistics import SarStatistics  # its module brings the store's reader along
 
 TOKEN_STD = 0.02  # of the class and mask tokens at the start; He et al. 2021, appendix A.1
 

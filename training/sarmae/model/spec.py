@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 
 # width, depth, heads. Sources: Dosovitskiy et al. 2021, table 1 (base, large, huge); Touvron et al. 2021, table 1.
 ENCODER_SIZES: Final = {

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 
 from sarmae.config import PretrainConfig
-from sarmae.data.records import Batch
+from sarmae.stream.batch import Batch
 from sarmae.train.guard import Guard
 from sarmae.train.metrics import Metrics, Stopwatch, matmul_ceiling
 from sarmae.train.panels import panel

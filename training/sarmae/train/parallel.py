@@ -17,7 +17,7 @@ from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sarmae.data.layout import splits_of
-from sarmae.data.objects import CacheConfig, open_objects
-from sarmae.data.opening import PUBLISHED, Opening, open_store
-from sarmae.data.reading import read_samples
-from sarmae.data.transforms import CropFlip, Dequantise, centre_crop
 from sarmae.model.sarmae import SarMae
+from sarmae.stream.layout import splits_of
+from sarmae.stream.objects import CacheConfig, open_objects
+from sarmae.stream.opening import PUBLISHED, Opening, open_store
+from sarmae.stream.read_ahead import read_samples
+from sarmae.stream.transforms import CropFlip, Dequantise, centre_crop
 
 NEIGHBOURS = 10
 RIDGE = 1e-2  # of the linear classifier, relative to the mean feature variance

@@ -10,18 +10,18 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.config import DataConfig, ModelConfig, PretrainConfig
-from sarmae.data.objects import CacheConfig
-from sarmae.data.records import ImageSpec
-from sarmae.data.stream import LoaderSettings, ShardLoader
-from sarmae.data.transforms import CropFlip
 from sarmae.model.attention import choose_attention
 from sarmae.model.flops import step_flops
 from sarmae.model.sarmae import SarMae, build_model
 from sarmae.model.spec import ModelSpec, encoder_size
 from sarmae.precision import computes_in_bf16
-from sarmae.teachers import Anchors, open_anchors
+from sarmae.sarc import Anchors, open_anchors
+from sarmae.stream.batch import ImageSpec
+from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.objects import CacheConfig
+from sarmae.stream.transforms import CropFlip
 from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage
 from sarmae.train.objective import Objective, Projector

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from sar1m.errors import StoreError
+from sar1m.store.errors import StoreError
 from sarmae.train.ema import MovingAverage
 from sarmae.train.objective import Losses, paired_shares
 from sarmae.train.parallel import World

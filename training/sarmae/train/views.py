@@ -11,11 +11,11 @@ from dataclasses import replace
 import torch
 
 from sarmae.config import PretrainConfig
-from sarmae.data.draws import DrawKey, uniform
-from sarmae.data.records import Batch, ImageSpec
-from sarmae.data.transforms import CropFlip, Dequantise, crop_flip
-from sarmae.speckle import Sare
-from sarmae.teachers import Anchors
+from sarmae.sarc import Anchors
+from sarmae.sare import Sare
+from sarmae.stream.batch import Batch, ImageSpec
+from sarmae.stream.keyed_random import DrawKey, uniform
+from sarmae.stream.transforms import CropFlip, Dequantise, crop_flip
 from sarmae.train.step import Views
 
 MASK_STREAM = "mask"

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from sar1m.core.radar.product import F64, Orbit
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 
 VECTORS: Final = 4  # state vectors one polynomial passes through
 DEGREE: Final = 2 * VECTORS - 1

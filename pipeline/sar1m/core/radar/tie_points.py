@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from sar1m.core.radar.geodesy import ecef_from_geodetic
 from sar1m.core.radar.product import F64, GrdGeometry
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 
 _DEGREE: Final = 3  # of the polynomial in both ground coordinates together; higher ones swing between the tie points
 _WITHIN: Final = 1.1  # of the tie points' extent: farther out the polynomials run wild

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from sar1m.errors import SourceError
 from sar1m.io.net.faults import PassingError
+from sar1m.store.errors import SourceError
 
 MAX_URL_CHARS: Final = 16_384  # signed addresses and GET searches stay under 8 KB
 _PLAIN: Final = re.compile(r"[!-\[\]-~]+")  # printable ASCII without space and backslash

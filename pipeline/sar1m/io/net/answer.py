@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from sar1m.errors import SourceError
 from sar1m.io.net.faults import PassingError
+from sar1m.store.errors import SourceError
 
 MAX_JSON_BYTES: Final = 2**25  # of 3 bytes ([],) Python makes 64; 32 MiB stay under a gigabyte
 MAX_JSON_DEPTH: Final = 64

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Final, Protocol
 
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 
 _HASHLIB: Final = {"md5": "md5", "sha256": "sha256", "sha512": "sha512", "sha3-256": "sha3_256"}
 _HEX_CHARS: Final = {"md5": 32, "sha256": 64, "sha512": 128, "sha3-256": 64, "blake3": 64}

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from sar1m.errors import SourceError
-from sar1m.io.durable import write_durably, writing_to
 from sar1m.io.net.address import Address, check_url
 from sar1m.io.net.answer import check_media
-from sar1m.io.net.cache import Cache, Leases, claimed
 from sar1m.io.net.checksum import file_checksum, parse_checksum
+from sar1m.io.net.download_cache import Cache, Leases, claimed
 from sar1m.io.net.exchange import Ask, Auth, Exchanges, Reply, refusal
 from sar1m.io.net.faults import OfflineError, PassingError
+from sar1m.io.net.options import FetchSettings
 from sar1m.io.net.retry import persistently
-from sar1m.io.net.settings import FetchSettings
+from sar1m.store.durable import write_durably, writing_to
+from sar1m.store.errors import SourceError
 
 MAX_FILE_BYTES: Final = 2**36  # 64 GiB; the largest product is a few
 _FILE_NAME: Final = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,160}")

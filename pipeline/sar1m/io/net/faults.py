@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 
 # 409 and 423 are among what Earth Engine and object stores answer to be asked again.
 _PASSING: Final = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524})

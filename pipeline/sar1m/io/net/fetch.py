@@ -10,14 +10,14 @@ from typing import Final, TypedDict, Unpack
 
 from sar1m.io.net.address import check_url
 from sar1m.io.net.answer import Answer, check_media
-from sar1m.io.net.cache import Cache, process_leases
 from sar1m.io.net.download import Downloader, Wanted
+from sar1m.io.net.download_cache import Cache, process_leases
 from sar1m.io.net.exchange import Ask, Auth, AuthAcross, Exchanges, Reply, refusal
 from sar1m.io.net.faults import ChangedError, OfflineError, StatusError
 from sar1m.io.net.meter import Usage
+from sar1m.io.net.options import LOOPBACK_VARIABLE, FetchSettings
 from sar1m.io.net.ranged import RangedFile, RangedSource
 from sar1m.io.net.retry import persistently
-from sar1m.io.net.settings import LOOPBACK_VARIABLE, FetchSettings
 
 __all__ = [
     "LOOPBACK_VARIABLE",

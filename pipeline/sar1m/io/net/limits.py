@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.config import DownloadConfig
-from sar1m.io.durable import writing_to
 from sar1m.io.net.sharedfile import SharedNumbers
+from sar1m.store.durable import writing_to
 
 MAX_PAUSE_S: Final = 300.0  # the longest that a service's Retry-After is honoured
 _BURST_S: Final = 1.0  # a second's worth of requests may go at once

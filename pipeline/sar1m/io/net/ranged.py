@@ -18,16 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
-from sar1m.errors import SourceError
-from sar1m.io.durable import write_durably, writing_to
 from sar1m.io.net.address import check_url
 from sar1m.io.net.answer import check_media
-from sar1m.io.net.cache import Cache, claimed
 from sar1m.io.net.download import content_range
+from sar1m.io.net.download_cache import Cache, claimed
 from sar1m.io.net.exchange import Ask, Auth, Exchanges, Reply, refusal
 from sar1m.io.net.faults import ChangedError, PassingError
+from sar1m.io.net.options import FetchSettings
 from sar1m.io.net.retry import persistently
-from sar1m.io.net.settings import FetchSettings
+from sar1m.store.durable import write_durably, writing_to
+from sar1m.store.errors import SourceError
 
 BLOCK_BYTES: Final = 2**18
 MAX_RUN_BLOCKS: Final = 32  # 8 MiB a request

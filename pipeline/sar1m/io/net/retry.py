@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
-from sar1m.errors import SourceError
 from sar1m.io.net.faults import PassingError
 from sar1m.io.net.limits import MAX_PAUSE_S
-from sar1m.io.net.settings import FetchSettings
+from sar1m.io.net.options import FetchSettings
+from sar1m.store.errors import SourceError
 
 MAX_DELAY_S: Final = 60.0
 

@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from sar1m.errors import StoreError
-from sar1m.io.durable import writing_to
+from sar1m.store.durable import writing_to
+from sar1m.store.errors import StoreError
 
 
 class SharedNumbers:

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 
 from sar1m.core.radar.product import F64, GeolocationGrid, GrdGeometry, GroundRange, Orbit
-from sar1m.errors import SourceError
 from sar1m.io.safe.xml import XmlNode, seconds_between
+from sar1m.store.errors import SourceError
 
 MAX_SIDE_PX: Final = 65_000
 MIN_STATE_VECTORS: Final = 4  # degree-7 interpolation needs four

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 
 MAX_XML_BYTES: Final = 32 * 2**20  # a slice has 1.8 MB at most; ten slices in one product still fit
 MAX_MEASUREMENT_BYTES: Final = 4 * 2**30  # the largest GRD image takes 1.7 GB

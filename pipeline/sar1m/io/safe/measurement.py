@@ -24,10 +24,10 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from sar1m.core.radar.product import GrdChannel, GrdGeometry, GrdProduct, ImageWindow
-from sar1m.errors import OutputError, SourceError
-from sar1m.io.durable import PARTIAL_SUFFIX, writing_to
 from sar1m.io.raster_open import check_size, opened
 from sar1m.io.safe.archive import MAX_MEASUREMENT_BYTES, FolderArchive, SafeArchive, open_archive
+from sar1m.store.durable import PARTIAL_SUFFIX, writing_to
+from sar1m.store.errors import OutputError, SourceError
 
 U16 = npt.NDArray[np.uint16]
 

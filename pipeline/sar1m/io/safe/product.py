@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.core.radar.product import GrdChannel, GrdProduct, ThermalNoise
-from sar1m.errors import SourceError
 from sar1m.io.raster import file_digest
 from sar1m.io.safe.annotation import Annotation, Header, check_same_geometry, read_annotation, read_header
 from sar1m.io.safe.archive import MANIFEST, FolderArchive, SafeArchive, open_archive
@@ -17,6 +16,7 @@ from sar1m.io.safe.calibration import read_calibration
 from sar1m.io.safe.manifest import read_manifest
 from sar1m.io.safe.noise import read_noise
 from sar1m.io.safe.xml import XmlNode, parse_xml
+from sar1m.store.errors import SourceError
 
 _PRODUCT: Final = re.compile(
     r"(?P<platform>S1[A-D])_(?P<mode>IW|EW|WV|S[1-6])_(?P<type>[A-Z]{3})[FHM_]_[012A][SA](?:SH|SV|DH|DV|HH|HV|VV|VH)"

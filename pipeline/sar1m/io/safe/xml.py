@@ -13,7 +13,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from sar1m.core.radar.product import F64, I64
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 
 MAX_DEPTH: Final = 64  # real annotations reach 9, manifests 15
 MAX_TAGS: Final = 600_000  # a slice has 18,000; assembled products some ten times that

@@ -21,11 +21,11 @@ import rasterio
 from rich.console import Console
 
 from sar1m.config import BuildConfig
-from sar1m.errors import Sar1mError
 from sar1m.io.geoid import find_geoid, no_geoid
 from sar1m.io.net.fetch import Fetcher
-from sar1m.sources.safe_terrain import named_place, open_terrain
+from sar1m.sources.safe.block_heights import named_place, open_terrain
 from sar1m.sources.services.registry import SERVICES, ServiceFacts, open_service
+from sar1m.store.errors import Sar1mError
 
 Verdict = Literal["yes", "no", "-"]
 

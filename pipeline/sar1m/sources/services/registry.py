@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from sar1m.config import BuildConfig
-from sar1m.errors import ConfigError
 from sar1m.io.net.fetch import Fetcher
 from sar1m.sources.scene import Kind, Service
+from sar1m.store.errors import ConfigError
 
 _BOTH: Final[tuple[Kind, ...]] = ("sar", "optical")
 
@@ -141,7 +141,7 @@ def open_service(name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
 
 
 def _stac(name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
-    from sar1m.sources.services.stac import StacService  # noqa: PLC0415  each only where it is used
+    from sar1m.sources.services.stac.service import StacService  # noqa: PLC0415  each only where it is used
 
     variable, _ = next(facts.mirror for facts in SERVICES if facts.name == name)
     url = (os.environ.get(variable) or None) if variable else config.area.stac_url
@@ -149,8 +149,8 @@ def _stac(name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
 
 
 def _cdse(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
-    from sar1m.sources.services.cdse import Cdse, CdseEndpoints  # noqa: PLC0415
-    from sar1m.sources.services.cdse_route import CdseRoute  # noqa: PLC0415
+    from sar1m.sources.services.cdse.routes import CdseRoute  # noqa: PLC0415
+    from sar1m.sources.services.cdse.service import Cdse, CdseEndpoints  # noqa: PLC0415
 
     area = config.area
     route = CdseRoute(
@@ -163,25 +163,25 @@ def _cdse(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
 
 
 def _asf(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
-    from sar1m.sources.services.asf import Asf, AsfEndpoints  # noqa: PLC0415
+    from sar1m.sources.services.products.asf import Asf, AsfEndpoints  # noqa: PLC0415
 
     return Asf(fetcher=fetcher, safe=config.safe, endpoints=AsfEndpoints.from_environment())
 
 
 def _dhus(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
-    from sar1m.sources.services.dhus import Dhus  # noqa: PLC0415
+    from sar1m.sources.services.products.dhus import Dhus  # noqa: PLC0415
 
     return Dhus(fetcher=fetcher, safe=config.safe, url=config.area.dhus_url)
 
 
 def _earthengine(_name: str, _config: BuildConfig, fetcher: Fetcher) -> Service:
-    from sar1m.sources.services.earthengine import EarthEngineService  # noqa: PLC0415
+    from sar1m.sources.services.earthengine.service import EarthEngineService  # noqa: PLC0415
 
     return EarthEngineService(fetcher=fetcher)
 
 
 def _tiles(_name: str, config: BuildConfig, fetcher: Fetcher) -> Service:
-    from sar1m.sources.services.tiles import open_tiles  # noqa: PLC0415
+    from sar1m.sources.services.tiles.service import open_tiles  # noqa: PLC0415
 
     return open_tiles(config.area, fetcher)
 

@@ -15,9 +15,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from sar1m.errors import ConfigError
-from sarmae.data.normalise import Normalise
-from sarmae.evaluate.records import Inputs
+from sar1m.store.errors import ConfigError
+from sarmae.evaluate.values import Inputs
+from sarmae.stream.normalise import Normalise
 
 RGB: Final = 3
 CO_POLARISED: Final = ("VV", "HH")

@@ -13,17 +13,17 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.config import PretrainConfig
-from sarmae.data.normalise import Normalise
-from sarmae.data.statistics import SarStatistics
 from sarmae.errors import CheckpointError
 from sarmae.evaluate.backbones.entrance import sar_entrance
-from sarmae.evaluate.backbones.networks import TransformerBackbone
-from sarmae.evaluate.records import Inputs
+from sarmae.evaluate.backbones.trained import TransformerBackbone
+from sarmae.evaluate.values import Inputs
 from sarmae.export import WEIGHTS_FILE, timm_arguments
 from sarmae.model.sarmae import SarMae, build_model
 from sarmae.model.spec import ModelSpec, encoder_size
+from sarmae.stream.band_statistics import SarStatistics
+from sarmae.stream.normalise import Normalise
 from sarmae.timm_door import timm
 from sarmae.weights import DAMAGE, load_published, read_weights
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, pixel_unshuffle
 
-from sarmae.data.transforms import TOKEN_PX
 from sarmae.evaluate.backbones.entrance import check_side, grid_of, plain_entrance
-from sarmae.evaluate.records import Backbone, Inputs, Seen
+from sarmae.evaluate.values import Backbone, Inputs, Seen
+from sarmae.stream.transforms import TOKEN_PX
 
 BINS: Final = 16
 WIDEST: Final = 3.0  # standard deviations of the train split that the bins span either side; the outer ones are open

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sarmae.evaluate.classify.lesson import I64, Lesson, Predict, most_likely
 from sarmae.evaluate.classify.source import BATCH, Source, Standard
 from sarmae.evaluate.fitting import fit, flip, flips_of, with_encoder
-from sarmae.evaluate.records import Backbone
+from sarmae.evaluate.values import Backbone
 
 
 class Classifier(nn.Module):

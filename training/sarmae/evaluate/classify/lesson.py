@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sarmae.evaluate.classify.source import Source
-from sarmae.evaluate.config import FitConfig
+from sarmae.evaluate.study_config import FitConfig
 
 I64 = NDArray[np.int64]
 Predict = Callable[[Source, I64], I64]  # images and the numbers of some of them, to positions of classes

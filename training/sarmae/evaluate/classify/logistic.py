@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sarmae.data.draws import DrawKey, uniform
 from sarmae.errors import NonFiniteError
 from sarmae.evaluate.classify.lesson import I64, Lesson, Predict, most_likely
 from sarmae.evaluate.classify.measures import balanced_accuracy
 from sarmae.evaluate.classify.source import Source
+from sarmae.stream.keyed_random import DrawKey, uniform
 
 FOLDS: Final = 5
 STREAM: Final = "logistic-folds"

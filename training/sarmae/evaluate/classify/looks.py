@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sarmae.data.draws import DrawKey, normal
-from sarmae.evaluate.records import Images
-from sarmae.speckle.quantiles import gamma_db, positions_of
+from sarmae.evaluate.values import Images
+from sarmae.sare.quantiles import gamma_db, positions_of
+from sarmae.stream.keyed_random import DrawKey, normal
 
 STREAM = "fewer-looks"
 

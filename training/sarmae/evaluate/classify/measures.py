@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sarmae.evaluate.records import Score
 from sarmae.evaluate.uncertainty import F64, bootstrap_interval
+from sarmae.evaluate.values import Score
 
 I64 = NDArray[np.int64]
 Measure = Callable[[F64], F64]

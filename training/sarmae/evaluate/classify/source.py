@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sarmae.errors import NonFiniteError
-from sarmae.evaluate.records import Backbone, Images
+from sarmae.evaluate.values import Backbone, Images
 
 I64 = NDArray[np.int64]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sarmae.data.draws import DrawKey, uniform
+from sarmae.stream.keyed_random import DrawKey, uniform
 
 I64 = NDArray[np.int64]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sar1m.errors import ConfigError, SourceError
+from sar1m.store.errors import ConfigError, SourceError
 from sarmae.config import SareConfig
 from sarmae.evaluate.classify.attentive import by_attention
 from sarmae.evaluate.classify.breakdown import parts
@@ -24,8 +24,8 @@ from sarmae.evaluate.classify.looks import FewerLooks
 from sarmae.evaluate.classify.measures import Answers, score
 from sarmae.evaluate.classify.source import Source
 from sarmae.evaluate.classify.subsets import share, shots
-from sarmae.evaluate.config import Protocol, TaskConfig
-from sarmae.evaluate.records import Backbone, LabelledChips, Score
+from sarmae.evaluate.study_config import Protocol, TaskConfig
+from sarmae.evaluate.values import Backbone, LabelledChips, Score
 
 I64 = NDArray[np.int64]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sar1m.errors import ConfigError
-from sarmae.evaluate.config import TaskConfig
-from sarmae.evaluate.datasets.coco import open_coco
+from sar1m.store.errors import ConfigError
+from sarmae.evaluate.datasets.coco_boxes import open_coco
 from sarmae.evaluate.datasets.folders import open_folders
+from sarmae.evaluate.datasets.land_cover import open_labelled_store
 from sarmae.evaluate.datasets.masks import open_masks
-from sarmae.evaluate.datasets.store import open_labelled_store
-from sarmae.evaluate.records import BoxedScenes, LabelledChips, LabelledScenes
+from sarmae.evaluate.study_config import TaskConfig
+from sarmae.evaluate.values import BoxedScenes, LabelledChips, LabelledScenes
 
 _KINDS = {
     "classification": ("folders", "store"),

@@ -10,10 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.naming import LEFT_OUT
 from sarmae.evaluate.datasets.pictures import pictures_under, split_named
-from sarmae.evaluate.splits import NO_SPLIT
+from sarmae.evaluate.label_splits import NO_SPLIT
 
 _DEPRESSION: Final = re.compile(r"(\d+)_?DEG(REES)?", re.IGNORECASE)
 

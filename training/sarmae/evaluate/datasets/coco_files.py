@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.pictures import natural, split_named
-from sarmae.evaluate.splits import NO_SPLIT
+from sarmae.evaluate.label_splits import NO_SPLIT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sar1m.errors import SourceError
-from sarmae.evaluate.config import DatasetConfig
+from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.class_folders import Chip, find_chips, label_keys
 from sarmae.evaluate.datasets.naming import named_classes, unused
 from sarmae.evaluate.datasets.pictures import (
@@ -36,9 +35,10 @@ from sarmae.evaluate.datasets.pictures import (
     root_of,
     stacked,
 )
+from sarmae.evaluate.label_splits import Parted, Samples, contradictions, part_samples
 from sarmae.evaluate.near_copies import describe, find_groups
-from sarmae.evaluate.records import Inputs, LabelledChips
-from sarmae.evaluate.splits import Parted, Samples, contradictions, part_samples
+from sarmae.evaluate.study_config import DatasetConfig
+from sarmae.evaluate.values import Inputs, LabelledChips
 
 _LEAST: Final = 2  # samples of a class: one to teach, one to ask
 

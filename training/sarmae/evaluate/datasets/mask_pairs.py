@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sar1m.errors import SourceError
+from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.pictures import natural, pictures_under, split_named
-from sarmae.evaluate.splits import NO_SPLIT
+from sarmae.evaluate.label_splits import NO_SPLIT
 
 _IMAGES: Final = ("images", "image", "imgs", "img", "s1", "s1hand", "s1rtc", "s1grd", "sar")
 _MASKS: Final = ("masks", "mask", "labels", "label", "labelhand", "lulc", "gt", "annotations")

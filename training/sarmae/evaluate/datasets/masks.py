@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sar1m.errors import SourceError
-from sarmae.evaluate.config import DatasetConfig
+from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.mask_pairs import Pair, Pairs, find_pairs
 from sarmae.evaluate.datasets.naming import LEFT_OUT, named_classes
 from sarmae.evaluate.datasets.pictures import Kept, drawn, moments, root_of, stacked
 from sarmae.evaluate.datasets.rasters import Scene, label_text, read_labels, read_scene
+from sarmae.evaluate.label_splits import Samples, part_samples
 from sarmae.evaluate.near_copies import describe, find_groups
-from sarmae.evaluate.records import IGNORED, Inputs, LabelledScenes, Units
-from sarmae.evaluate.splits import Samples, part_samples
+from sarmae.evaluate.study_config import DatasetConfig
+from sarmae.evaluate.values import IGNORED, Inputs, LabelledScenes, Units
 
 # By the folder of the masks: what its numbers mean. LULC: TerraMesh's order of the 10 m map of ESRI and Impact
 # Observatory, without gaps (Blumenstiel et al., arXiv 2504.11172). Sen1Floods11: Bonafilia et al., CVPRW 2020.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sar1m.errors import ConfigError
+from sar1m.store.errors import ConfigError
 from sarmae.evaluate.datasets.pictures import natural
 
 LEFT_OUT = ""  # as a class name: what carries the label is not used

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sar1m.errors import ConfigError, SourceError
-from sarmae.evaluate.config import DatasetConfig
-from sarmae.evaluate.splits import NO_SPLIT
+from sar1m.store.errors import ConfigError, SourceError
+from sarmae.evaluate.label_splits import NO_SPLIT
+from sarmae.evaluate.study_config import DatasetConfig
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SPLIT_NAMES: Final = {

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sar1m.errors import ConfigError, SourceError
+from sar1m.store.errors import ConfigError, SourceError
 from sarmae.evaluate.datasets.mask_pairs import POLARISATIONS
 from sarmae.evaluate.datasets.pictures import COLOURED, read_grey
-from sarmae.evaluate.records import IGNORED, Units
+from sarmae.evaluate.values import IGNORED, Units
 
 _TIFF: Final = (".tif", ".tiff")
 _NO_LABEL: Final = (-1, 255)

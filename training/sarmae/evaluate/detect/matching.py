@@ -1,8 +1,8 @@
 """Which found objects are right: match tables of COCO's rules, and the metrics of any weighting of the images by them.
 
-The points come from faster-coco-eval (sarmae.evaluate.detect.coco); these tables are for the intervals, where images
-are drawn again a thousand times. An image drawn twice counts as weight 2, which gives the metric of the doubled set
-exactly: a pair of equal right answers only lets precision rise, and COCO reads it at the last of them.
+The points come from faster-coco-eval (sarmae.evaluate.detect.coco_metrics); these tables are for the intervals, where
+images are drawn again a thousand times. An image drawn twice counts as weight 2, which gives the metric of the
+doubled set exactly: a pair of equal right answers only lets precision rise, and COCO reads it at the last of them.
 Source of the rules: Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation protocol (cocodataset.org).
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarmae.evaluate.detect.finding import MOST_FOUND, Found
-from sarmae.evaluate.records import Boxes
+from sarmae.evaluate.values import Boxes
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sar1m.errors import ConfigError
-from sarmae.data.draws import DrawKey, uniform
-from sarmae.evaluate.config import TaskConfig
-from sarmae.evaluate.detect.coco import faster_coco_eval
+from sar1m.store.errors import ConfigError
+from sarmae.evaluate.detect.box_scores import Metric, Trial, measure
+from sarmae.evaluate.detect.coco_metrics import faster_coco_eval
 from sarmae.evaluate.detect.finding import Found, find
-from sarmae.evaluate.detect.scoring import Metric, Trial, measure
-from sarmae.evaluate.detect.training import Lesson, Trained, train
-from sarmae.evaluate.records import Backbone, BoxedScenes, Boxes, Score
+from sarmae.evaluate.detect.fit_detector import Lesson, Trained, train
+from sarmae.evaluate.study_config import TaskConfig
 from sarmae.evaluate.uncertainty import group_draws
+from sarmae.evaluate.values import Backbone, BoxedScenes, Boxes, Score
+from sarmae.stream.keyed_random import DrawKey, uniform
 
 PROTOCOL: Final = "fcos"
 SHARE_STREAM: Final = "detection-label-share"
@@ -34,7 +34,7 @@ def detect(backbone: Backbone, task: BoxedScenes, asked: TaskConfig, seed: int, 
     so the val split is not used. Boxes, their areas and all metrics are in the frame of the images as they are read,
     after any scaling by the dataset's image_px: COCO's small, medium and large count those pixels. Images are read by
     batches; what grows with their number is what was found (at most 100 objects each), match tables of that, and a
-    frozen encoder's kept grids (sarmae.evaluate.detect.training). The weights of the backbone stay as they are. The
+    frozen encoder's kept grids (sarmae.evaluate.detect.fit_detector). The weights of the backbone stay as they are. The
     same seed gives the same bits on a CPU.
 
     Raises ConfigError where splits or boxes cannot be used, faster-coco-eval is missing or asked holds what detection

@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
 from sarmae.evaluate.detect.detector import Answers, Locations
 from sarmae.evaluate.detect.geometry import areas, generalised_overlaps
-from sarmae.evaluate.records import Boxes
+from sarmae.evaluate.values import Boxes
 
 SIDE_PER_STRIDE: Final = 8  # a level takes boxes of a mean side up to so many of its strides: 32, 64, 128 px, all above
 CENTRE_STRIDES: Final = 1.5  # locations of a box lie no further from its centre

@@ -9,7 +9,7 @@ from re import Pattern
 from typing import Final
 
 from sarmae.evaluate.plots import Labels, Mark, Series, forest, label_curve, looks_curve
-from sarmae.evaluate.report.tables import FEW_LABELS, FEWER_LOOKS, LABELS, LOOKS
+from sarmae.evaluate.report.study_tables import FEW_LABELS, FEWER_LOOKS, LABELS, LOOKS
 from sarmae.evaluate.summary import Line, Question, main_questions
 
 MOST_LINES: Final = 5  # of a plot; more bands cannot be told apart

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sarmae.evaluate.records import IGNORED, Score
 from sarmae.evaluate.uncertainty import bootstrap_interval
+from sarmae.evaluate.values import IGNORED, Score
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]

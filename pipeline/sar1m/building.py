@@ -1,0 +1,259 @@
+"""A build from region to finished store: plan, phase 1 over all work items, phase 2, in an output folder of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from sar1m.config import BuildConfig
+from sar1m.flow import Workers, WorkersSettings
+from sar1m.io.build_log import BuildLog
+from sar1m.io.staged import remove_partials, staged_path
+from sar1m.page.build_page import render_report
+from sar1m.records import Candidate
+from sar1m.sources.dispatch import INFLATED_DIR, open_source
+from sar1m.sources.regions.region import parse_region
+from sar1m.stages import choose
+from sar1m.stages.pack import install, is_sealed, seal, shard_count, write_shard
+from sar1m.stages.plan import FailedItem, Plan, make_plan, pixel_digest, read_plan, write_plan
+from sar1m.stages.prepare import prepare_item
+from sar1m.store.durable import digest_file, write_durably, writing_to
+from sar1m.store.errors import ConfigError, OutputError, StoreError
+from sar1m.store.file_lock import output_lock
+from sar1m.store.schema import MANIFEST_FILE, REPORT_FILE
+from sar1m.store.seal import read_marker
+
+CONFIG_FILE = "build-log/config.toml"  # of the finished store as it was given, with this machine's paths
+TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
+
+
+class Watch(Protocol):
+    """Whoever looks on: a progress bar in a terminal, lines in a log, or nobody."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """A stretch of work of total steps; the callable it gives marks one step as done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """One line worth reading."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What a user asked for."""
+
+    region: str
+    out: Path
+    config: BuildConfig
+    workers: WorkersSettings
+    plan: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSummary:
+    """How a build ended. facts: the completion marker. prepared, reused: work items of this run."""
+
+    facts: dict[str, Any]
+    prepared: int = 0
+    reused: int = 0
+    failed: tuple[FailedItem, ...] = ()
+    nothing_to_do: bool = False
+
+
+def build(request: BuildRequest, watch: Watch) -> BuildSummary:
+    """Runs what is still to be done and returns how it ended.
+
+    Raises ConfigError, RegionError, SourceError before anything but the build log is written; OutputError where the
+    output folder is not ours or cannot be written; LockedError where another build works there. Items that fail are set
+    aside by name.
+    """
+    region = parse_region(request.region)
+    source = open_source(region, request.config, request.out.absolute(), request.plan)
+    choice = choose.choice_digest(request.config)
+    request = replace(request, out=request.out.absolute())  # workers may run elsewhere
+    claim(request.out, region.label)
+    with output_lock(request.out):
+        log = BuildLog(request.out)
+        log.event("start", region=request.region, config=request.config.digest())
+        with watch.stage("plan", 0):
+            plan, candidates = make_plan(region.label, source.candidates(request.config), request.config)
+        for remark in source.remarks:
+            watch.note(remark)
+            log.event("left out", remark=remark)
+        current = current_facts(request.out, plan, choice)
+        if current is not None:
+            log.event("nothing to do")
+            return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
+        staging = request.out / "staging"
+        remove_partials(request.out)
+        write_plan(staging, plan)
+        missing = {key: one for key, one in candidates.items() if not staged_path(staging, key).is_file()}
+        with Workers(request.workers) as workers:
+            _announce(workers, watch)
+            task = partial(prepare_item, source=source, config=request.config, staging=staging)
+            failed = _prepare_all(workers, task, missing, watch, log)
+            plan = plan.with_failures(_for_the_store(item, (Path(region.argument), request.out)) for item in failed)
+            write_plan(staging, plan)
+            # Where the same items failed as before, the store is as it was: a million samples are not packed again.
+            facts = current_facts(request.out, plan, choice) or _finish(
+                request.out, plan, request.config, workers, watch
+            )
+        shutil.rmtree(request.out / INFLATED_DIR, ignore_errors=True)
+        log.event("complete", **facts["counts"])
+        prepared = len(missing) - len(failed)
+        return BuildSummary(facts=facts, prepared=prepared, reused=len(candidates) - len(missing), failed=plan.failed)
+
+
+def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
+    """Runs phase 2 alone, under new thresholds, from what is staged. No source is read.
+
+    Raises ConfigError where the configuration would shape other pixels than those staged, OutputError where no build
+    has been.
+    """
+    out = _existing(out).absolute()
+    with output_lock(out):
+        log = BuildLog(out)
+        log.event("refilter", config=config.digest())
+        remove_partials(out)
+        plan = read_plan(out / "staging")
+        if plan.pixel_digest != pixel_digest(config):
+            raise ConfigError(
+                f"{out}: [grid], [pixels], [registration], [safe], [simulated] or seed differ from those the blocks "
+                "were staged with, or another version of sar1m staged them. refilter changes thresholds only; run "
+                "`sar1m build` with this configuration."
+            )
+        current = current_facts(out, plan, choose.choice_digest(config))
+        if current is not None:
+            return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
+        with Workers(settings) as workers:
+            _announce(workers, watch)
+            facts = _finish(out, plan, config, workers, watch)
+        log.event("complete", **facts["counts"])
+        return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
+
+
+def claim(out: Path, region: str) -> None:
+    """Makes the output folder this region's. Raises OutputError where it holds something else or another region."""
+    marker = out / TOOL_FILE
+    if marker.is_file():
+        _require_region(out, marker, region)
+        return
+    with writing_to(out):
+        if out.exists() and not out.is_dir():
+            raise OutputError(f"{out}: is a file. Give an empty or new folder as OUT.")
+        if out.exists() and any(path.name not in ("build-log", "cache") for path in out.iterdir()):
+            raise OutputError(
+                f"{out}: exists and was not made by sar1m (no {TOOL_FILE} in it). Give an empty or new folder as OUT."
+            )
+        write_durably(marker, [json.dumps({"tool": "sar1m", "region": region}).encode()])
+
+
+def _require_region(out: Path, marker: Path, region: str) -> None:
+    try:
+        held = json.loads(marker.read_text(encoding="utf-8"))["region"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{marker}: damaged ({error}). Remove {out}, or give another folder as OUT.") from error
+    if held != region:
+        raise OutputError(f"{out}: holds region {held}, this build is of {region}. Give another folder as OUT.")
+
+
+def current_facts(out: Path, plan: Plan, choice: str) -> dict[str, Any] | None:
+    """The marker's facts where the store is complete for this very plan and choice (assemble.choice_digest), the
+    manifest is the marker's and every file has its size; None otherwise. A damaged marker counts as none: the build
+    makes it anew."""
+    try:
+        marker = read_marker(out)
+        manifest_sha256 = None if marker is None else digest_file(out / MANIFEST_FILE).sha256
+    except (StoreError, OSError):
+        return None
+    if marker is None or marker["manifest_sha256"] != manifest_sha256:
+        return None
+    if marker.get("plan") != plan.digest() or marker.get("config") != choice:
+        return None
+    whole = all(
+        (out / name).is_file() and (out / name).stat().st_size == size for name, size in marker["files"].items()
+    )
+    return marker if whole else None
+
+
+def _existing(out: Path) -> Path:
+    if not (out / TOOL_FILE).is_file():
+        raise OutputError(f"{out}: not an output folder of sar1m (no {TOOL_FILE} in it).")
+    return out
+
+
+def _prepare_all(
+    workers: Workers,
+    task: Callable[[tuple[str, Candidate]], None],
+    missing: dict[str, Candidate],
+    watch: Watch,
+    log: BuildLog,
+) -> list[FailedItem]:
+    failed = []
+    with watch.stage("prepare blocks", len(missing)) as step:
+        for outcome in workers.map(task, missing.items()):
+            candidate = outcome.item[1]
+            if outcome.error:
+                facts = {"error": outcome.error, "cause": outcome.cause, "trace": outcome.trace}
+                log.event("failed", item=candidate.item_id, **facts)
+                patches = len(candidate.patches)
+                failed.append(
+                    FailedItem(item_id=candidate.item_id, patches=patches, error=outcome.error, cause=outcome.cause)
+                )
+            else:
+                log.event("prepared", item=candidate.item_id)
+            step()
+    return failed
+
+
+def _announce(workers: Workers, watch: Watch) -> None:
+    if workers.dashboard:
+        watch.note(f"Dask dashboard: {workers.dashboard}")
+    if workers.waiting:
+        watch.note("The scheduler has no workers yet. Waiting for them; the work starts with the first one.")
+
+
+def _for_the_store(item: FailedItem, folders: Iterable[Path]) -> FailedItem:
+    return replace(item, cause=without_folders(item.cause, folders))
+
+
+def without_folders(text: str, folders: Iterable[Path] = ()) -> str:
+    """A message with absolute paths cut short: what goes into a store names no machine's folders.
+
+    Paths in the given folders become relative to them, whatever characters they hold; of others the file's name stays.
+    """
+    known = {str(form) for folder in folders for form in (folder.absolute(), folder.resolve())}
+    for folder in sorted(known, key=len, reverse=True):
+        text = text.replace(f"{folder}/", "")
+    return re.sub(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+", "", text)
+
+
+def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch: Watch) -> dict[str, Any]:
+    assembly = choose.choose(out / "staging", plan, config)
+    packed = assembly.packed
+    if not is_sealed(packed):
+        known = choose.write_tables(assembly, plan, config)
+        with watch.stage("pack shards", shard_count(assembly.samples, assembly.images)) as step:
+            for outcome in workers.map(write_shard, choose.shards(assembly)):
+                if outcome.result is None:
+                    raise StoreError(f"{outcome.item.path.relative_to(packed)}: {outcome.cause}")
+                known[outcome.item.path] = outcome.result
+                step()
+        with watch.stage("report", 0):
+            page = render_report(packed)
+            known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
+        seal(packed, known, assembly.facts)
+    install(packed, out)
+    write_durably(out / CONFIG_FILE, [config.beside(Path.cwd()).to_toml().encode()])
+    facts = read_marker(out)
+    if facts is None:
+        raise StoreError(f"{out}: the completion marker vanished while the store was installed. Run the build again.")
+    return facts

@@ -1,0 +1,272 @@
+"""The posts around a grid, put together from all rasters that hold some.
+
+Rasters whose posts fall on one lattice (same system, same spacing, no fraction of a pixel between them) become one
+array, so that nothing shows where two tiles meet. Where lattices differ, as between the latitude bands of GLO-30, each
+is continued by REACH posts taken from the others, and each pixel belongs to the finest lattice with a post nearest it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from pyproj import CRS, Transformer
+from scipy import ndimage
+
+from sar1m.io.dem.kernel import F64, REACH, heights_at
+from sar1m.io.dem.sheets import LONLAT_WKT, Datum, Sheet, checked_header, header_edges, stated_datum
+from sar1m.io.raster import MAX_READ_PX, read_pixels
+from sar1m.store.errors import ConfigError, SourceError
+
+Bool = npt.NDArray[np.bool_]
+SeaLevel = Callable[[F64, F64], F64]  # height in metres of the sea's surface at longitudes and latitudes
+
+LOWEST_M: Final = -500.0  # the Dead Sea's shore lies at -430 m
+HIGHEST_M: Final = 9_000.0  # Everest: 8,849 m
+UNDULATION_ROOM_M: Final = 110.0  # what ellipsoidal heights may add on either side
+
+MARGIN_PX: Final = REACH + 2
+_SAME_LATTICE_PX: Final = 0.02  # posts that agree this well are one lattice
+_SAME_SPACING: Final = 1e-7  # relative: 0.1 px over a million
+_METRES_A_DEGREE: Final = 111_320.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A raster on a lattice: row and column there of its first post."""
+
+    path: Path
+    row: int
+    col: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lattice:
+    """Posts of one system and spacing. Post (0, 0) stands half a pixel right of left and below top, which lie within a
+    pixel of the system's origin."""
+
+    crs_wkt: str
+    left: float
+    top: float
+    col_spacing: float
+    row_spacing: float
+    col_spacing_m: float
+    row_spacing_m: float
+    tiles: tuple[Tile, ...]
+
+    def rows_cols(self, x: F64, y: F64) -> tuple[F64, F64]:
+        """Fractional rows and columns of points; 0 is the first post."""
+        return (self.top - y) / self.row_spacing - 0.5, (x - self.left) / self.col_spacing - 0.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mosaic:
+    """A window of a lattice, its posts averaged by thinning (rows, columns) where they are finer than wanted.
+
+    values (R, C): heights at the posts, NaN where there is none. covered: some raster of the lattice reaches there.
+    own: pixels nearest to this post may be filled from this mosaic.
+    """
+
+    lattice: Lattice
+    thinning: tuple[int, int]
+    row: int
+    col: int
+    values: F64
+    covered: Bool
+    own: Bool
+
+    def rows_cols(self, x: F64, y: F64) -> tuple[F64, F64]:
+        """Fractional rows and columns of points in values."""
+        rows, cols = self.lattice.rows_cols(x, y)
+        return (rows + 0.5) / self.thinning[0] - 0.5 - self.row, (cols + 0.5) / self.thinning[1] - 0.5 - self.col
+
+    def positions(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> tuple[F64, F64]:
+        """Coordinates of posts, given by row and column in values, in the lattice's system."""
+        x = (cols + self.col + 0.5) * (self.thinning[1] * self.lattice.col_spacing) + self.lattice.left
+        y = (rows + self.row + 0.5) * (-self.thinning[0] * self.lattice.row_spacing) + self.lattice.top
+        return np.asarray(x, np.float64), np.asarray(y, np.float64)
+
+
+@lru_cache(maxsize=64)
+def _transformer(from_wkt: str, to_wkt: str) -> Transformer:
+    """pyproj's, longitude first; made once."""
+    return Transformer.from_crs(CRS.from_wkt(from_wkt), CRS.from_wkt(to_wkt), always_xy=True)
+
+
+def moved(x: F64, y: F64, from_wkt: str, to_wkt: str, near_x: float) -> tuple[F64, F64]:
+    """Points in another system; longitudes there come within half a turn of near_x."""
+    if from_wkt != to_wkt:
+        x, y = _transformer(from_wkt, to_wkt).transform(x, y)
+    if to_wkt == LONLAT_WKT or CRS.from_wkt(to_wkt).is_geographic:
+        x = near_x + np.mod(x - near_x + 180.0, 360.0) - 180.0
+    return x, y
+
+
+def lattices_of(sheet: Sheet, x: F64, y: F64, datum: Datum) -> list[Lattice]:
+    """The lattices of a sheet that hold posts near points, in the sheet's system.
+
+    Raises SourceError or ConfigError where a raster is unreadable, misplaced or of another datum.
+    """
+    found: list[Lattice] = []
+    for path, turn in sheet.touching(x, y, MARGIN_PX):
+        lattice = _lattice_of(sheet, path, turn, datum, float(y.mean()))
+        index = next((i for i, known in enumerate(found) if _same(known, lattice)), None)
+        if index is None:
+            found.append(lattice)
+        else:
+            found[index] = _joined(found[index], lattice)
+    return found
+
+
+def _lattice_of(sheet: Sheet, path: Path, turn: float, datum: Datum, middle_y: float) -> Lattice:
+    header = checked_header(path)
+    stated = stated_datum(header)
+    if stated not in (None, datum):
+        raise ConfigError(f"{path}: states heights above {stated}, used as above {datum}. Set datum to {stated}.")
+    left, _, _, top = header_edges(header)
+    width, height = header.transform[0], -header.transform[4]
+    row, col = -int(np.floor(top / height)), int(np.floor((left + turn) / width))
+    unit_m = _METRES_A_DEGREE if sheet.geographic else _unit_m(sheet.crs_wkt)
+    return Lattice(
+        crs_wkt=sheet.crs_wkt,
+        left=left + turn - col * width,
+        top=top + row * height,
+        col_spacing=width,
+        row_spacing=height,
+        col_spacing_m=width * unit_m * (np.cos(np.radians(middle_y)) if sheet.geographic else 1.0),
+        row_spacing_m=height * unit_m,
+        tiles=(Tile(path=path, row=row, col=col, rows=header.rows, cols=header.cols),),
+    )
+
+
+@lru_cache(maxsize=64)
+def _unit_m(crs_wkt: str) -> float:
+    return float(CRS.from_wkt(crs_wkt).axis_info[0].unit_conversion_factor)
+
+
+def _offset(known: Lattice, other: Lattice) -> tuple[float, float]:
+    """Rows and columns from one lattice's first post to the other's."""
+    return (known.top - other.top) / known.row_spacing, (other.left - known.left) / known.col_spacing
+
+
+def _same(known: Lattice, other: Lattice) -> bool:
+    widths = abs(known.col_spacing / other.col_spacing - 1), abs(known.row_spacing / other.row_spacing - 1)
+    off = _offset(known, other)
+    return max(widths) < _SAME_SPACING and max(abs(value - round(value)) for value in off) < _SAME_LATTICE_PX
+
+
+def _joined(known: Lattice, other: Lattice) -> Lattice:
+    down, right = (round(value) for value in _offset(known, other))
+    (tile,) = other.tiles
+    placed = Tile(path=tile.path, row=tile.row + down, col=tile.col + right, rows=tile.rows, cols=tile.cols)
+    fields = {name: getattr(known, name) for name in known.__dataclass_fields__ if name != "tiles"}
+    return Lattice(**fields, tiles=(*known.tiles, placed))
+
+
+def read_mosaic(lattice: Lattice, x: F64, y: F64, *, gsd_m: float, datum: Datum) -> Mosaic:
+    """The posts of a lattice around points, for interpolation at a spacing of gsd_m.
+
+    Posts finer than that are averaged in whole numbers, in groups that do not depend on the window; a group with a
+    missing post is missing. Raises SourceError for heights that no land has, and where the window is too large.
+    """
+    thinning = (_thinning(lattice.row_spacing_m, gsd_m), _thinning(lattice.col_spacing_m, gsd_m))
+    rows, cols = lattice.rows_cols(x, y)
+    top, height = _window(rows, thinning[0])
+    left, width = _window(cols, thinning[1])
+    shape = (height * thinning[0], width * thinning[1])
+    if shape[0] * shape[1] > MAX_READ_PX:
+        raise SourceError(
+            f"{lattice.tiles[0].path}: {shape[0]} x {shape[1]} posts lie on one work item; at most {MAX_READ_PX} are "
+            "held at once. Resample the elevation model to about the target spacing first."
+        )
+    values: F64 = np.full(shape, np.nan)
+    covered: Bool = np.zeros(shape, dtype=np.bool_)
+    for tile in lattice.tiles:
+        _place(tile, values, covered, (top * thinning[0], left * thinning[1]), datum)
+    if thinning != (1, 1):
+        groups = (height, thinning[0], width, thinning[1])
+        values = np.mean(values.reshape(groups), axis=(1, 3))
+        covered = np.asarray(covered.reshape(groups).any(axis=(1, 3)))
+    return Mosaic(
+        lattice=lattice, thinning=thinning, row=top, col=left, values=values, covered=covered, own=covered.copy()
+    )
+
+
+def _thinning(spacing_m: float, gsd_m: float) -> int:
+    return max(int(gsd_m / spacing_m + 0.1), 1)
+
+
+def _window(positions: F64, thinning: int) -> tuple[int, int]:
+    """First post and number of posts, in groups of thinning, around positions."""
+    first = int(np.floor((positions.min() + 0.5) / thinning)) - MARGIN_PX
+    return first, int(np.floor((positions.max() + 0.5) / thinning)) + 1 + MARGIN_PX - first
+
+
+def _place(tile: Tile, values: F64, covered: Bool, corner: tuple[int, int], datum: Datum) -> None:
+    """A raster's part of a window put in where nothing stands yet. corner: the window's first post."""
+    top, left = max(tile.row, corner[0]), max(tile.col, corner[1])
+    rows = min(tile.row + tile.rows, corner[0] + values.shape[0]) - top
+    cols = min(tile.col + tile.cols, corner[1] + values.shape[1]) - left
+    if rows <= 0 or cols <= 0:
+        return
+    piece = read_pixels(tile.path, top=top - tile.row, left=left - tile.col, rows=rows, cols=cols)
+    _check_plausible(piece, tile.path, datum)
+    window = np.s_[top - corner[0] : top - corner[0] + rows, left - corner[1] : left - corner[1] + cols]
+    np.copyto(values[window], piece, where=np.isnan(values[window]))
+    covered[window] = True
+
+
+def _check_plausible(piece: F64, path: Path, datum: Datum) -> None:
+    room_m = UNDULATION_ROOM_M if datum == "ellipsoid" else 0.0
+    wrong = (piece < LOWEST_M - room_m) | (piece > HIGHEST_M + room_m)
+    if wrong.any():
+        raise SourceError(
+            f"{path}: holds {piece[wrong].flat[0]:g}, no height of land in metres ({LOWEST_M:g} to {HIGHEST_M:g}): in "
+            "another unit, or a mark for missing values that is not declared (gdal_edit.py -a_nodata)."
+        )
+
+
+def continue_beyond(mosaics: Sequence[Mosaic], sea_level: SeaLevel | None) -> None:
+    """Give each mosaic, in place, the posts it needs next to its own: from the other mosaics, and where no raster
+    reaches at all, from the sea. Holes inside a raster stay. Mosaics come finest first; the first owns the sea.
+    """
+    if len(mosaics) == 1 and sea_level is None:
+        return
+    stored = [mosaic.values.copy() for mosaic in mosaics]
+    for index, mosaic in enumerate(mosaics):
+        wanted = ~mosaic.covered
+        if sea_level is None:
+            wanted &= ndimage.binary_dilation(mosaic.covered, np.ones((3, 3)), iterations=REACH)
+        rows, cols = np.nonzero(wanted)
+        if not rows.size:
+            continue
+        x, y = mosaic.positions(rows, cols)
+        others = [(other, values) for j, (other, values) in enumerate(zip(mosaics, stored, strict=True)) if j != index]
+        heights, reached = _from_others(mosaic.lattice.crs_wkt, x, y, others)
+        if sea_level is not None:
+            open_sea = ~reached
+            lon, lat = moved(x[open_sea], y[open_sea], mosaic.lattice.crs_wkt, LONLAT_WKT, 0.0)
+            heights[open_sea] = sea_level(lon, lat)
+            mosaic.own[rows[open_sea], cols[open_sea]] = index == 0
+        mosaic.values[rows, cols] = heights
+
+
+def _from_others(crs_wkt: str, x: F64, y: F64, others: Iterable[tuple[Mosaic, F64]]) -> tuple[F64, Bool]:
+    """Heights at points of a system from other mosaics, and whether any of their rasters reaches there."""
+    heights, reached = np.full(x.shape, np.nan), np.zeros(x.shape, dtype=np.bool_)
+    for other, values in others:
+        near_x = other.positions(np.zeros(1, np.int64), np.asarray([values.shape[1] // 2]))[0].item()
+        rows, cols = other.rows_cols(*moved(x, y, crs_wkt, other.lattice.crs_wkt, near_x))
+        missing = np.isnan(heights)
+        heights[missing] = heights_at(values, rows[missing], cols[missing])
+        inside = (rows >= -0.5) & (cols >= -0.5) & (rows < values.shape[0] - 0.5) & (cols < values.shape[1] - 0.5)
+        near_rows, near_cols = (np.floor(part[inside] + 0.5).astype(np.int64) for part in (rows, cols))
+        reached[inside] |= other.covered[near_rows, near_cols]
+    return heights, reached

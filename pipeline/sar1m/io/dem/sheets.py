@@ -1,0 +1,249 @@
+"""Which elevation rasters there are, where they lie and from what their heights count.
+
+Copernicus tiles (GLO-30, GLO-90) are known by their names: a folder may hold all 26,000 of them, so none is opened
+before its heights are wanted. Any other raster says where it lies in its header.
+Source: Copernicus DEM product handbook, naming and tiling; README of the COG tiles on AWS (posts on whole arc-seconds,
+the row and column shared with the neighbour to the south and east left out, longitudes thinned towards the poles).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pyproj import CRS
+
+from sar1m.io.raster import RasterHeader, read_header
+from sar1m.store.errors import ConfigError, SourceError
+
+Datum = Literal["egm2008", "egm96", "ellipsoid"]
+DatumSetting = Literal["auto", "egm2008", "egm96", "ellipsoid"]
+F64 = npt.NDArray[np.float64]
+
+LONLAT_WKT: Final = CRS.from_epsg(4326).to_wkt()
+
+_COPERNICUS: Final = re.compile(r"(Copernicus_DSM_(?:COG_)?(10|30))_([NS])(\d\d)_00_([EW])(\d{3})_00_DEM\.tiff?", re.I)
+_SPACING_ARCSEC: Final = {"10": 1.0, "30": 3.0}  # the names count tenths of arc-seconds
+_LON_THINNING: Final = ((85, 10.0), (80, 5.0), (70, 3.0), (60, 2.0), (50, 1.5), (0, 1.0))  # from a latitude on
+_VERTICAL_CODES: Final[dict[int, Datum]] = {3855: "egm2008", 5773: "egm96"}
+_GEOID_FOLDER: Final = "geoid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopernicusName:
+    """A tile's name taken apart: prefix up to the resolution, degrees of the south-west corner."""
+
+    prefix: str
+    lat: int
+    lon: int
+    lat_spacing_deg: float
+    lon_spacing_deg: float
+
+    @property
+    def file_name(self) -> str:
+        """The name that this tile is downloaded under."""
+        north_south = f"{'S' if self.lat < 0 else 'N'}{abs(self.lat):02d}_00"
+        east_west = f"{'W' if self.lon < 0 else 'E'}{abs(self.lon):03d}_00"
+        return f"{self.prefix}_{north_south}_{east_west}_DEM.tif"
+
+    @property
+    def edges_deg(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top of the tile's pixels: the posts stand on whole degrees, a pixel around each."""
+        left, top = self.lon - self.lon_spacing_deg / 2, self.lat + 1 + self.lat_spacing_deg / 2
+        return (left, top - 1, left + 1, top)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sheet:
+    """Rasters in one coordinate system. edges: (N, 4) left, bottom, right, top; spacing: (N,), the larger side of a
+    pixel; both in units of the system."""
+
+    crs_wkt: str
+    geographic: bool
+    paths: tuple[Path, ...]
+    edges: F64
+    spacing: F64
+
+    def touching(self, x: F64, y: F64, margin_px: float) -> Iterator[tuple[Path, float]]:
+        """The rasters within margin_px of their own pixels of the points' bounding box, each with what is to be added
+        to its x: whole turns, where longitudes run past 180 degrees."""
+        reach = margin_px * self.spacing
+        left, bottom, right, top = self.edges.T
+        level = (bottom - reach <= y.max()) & (top + reach >= y.min())
+        for turn in (-360.0, 0.0, 360.0) if self.geographic else (0.0,):
+            beside = (left + turn - reach <= x.max()) & (right + turn + reach >= x.min())
+            for index in np.flatnonzero(level & beside):
+                yield self.paths[index], turn
+
+
+def copernicus_name(lat: int, lon: int, prefix: str) -> CopernicusName:
+    """The name of the tile with this south-west corner in the family that prefix tells."""
+    latitude = max(abs(lat + 0.5) - 0.5, 0)
+    thinning = next(factor for start, factor in _LON_THINNING if latitude >= start)
+    spacing_deg = _SPACING_ARCSEC[prefix[-2:]] / 3600
+    return CopernicusName(
+        prefix=prefix, lat=lat, lon=lon, lat_spacing_deg=spacing_deg, lon_spacing_deg=spacing_deg * thinning
+    )
+
+
+def parse_copernicus_name(path: Path) -> CopernicusName | None:
+    """The parts of a Copernicus DEM tile's file name, or None for any other name."""
+    match = _COPERNICUS.fullmatch(path.name)
+    if match is None:
+        return None
+    prefix, _, north_south, lat, east_west, lon = match.groups()
+    south, west = north_south.upper() == "S", east_west.upper() == "W"
+    return copernicus_name(-int(lat) if south else int(lat), -int(lon) if west else int(lon), prefix)
+
+
+def list_rasters(places: Sequence[Path]) -> tuple[Path, ...]:
+    """The GeoTIFF files at places: files as given, folders searched through and sorted.
+
+    Left out: folders named geoid, and the layers delivered beside Copernicus heights (masks, error maps).
+    Raises SourceError for a place that is missing or holds none.
+    """
+    paths = [path for place in places for path in _rasters_at(place)]
+    return tuple(dict.fromkeys(path.absolute() for path in paths))
+
+
+def _rasters_at(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return [place]  # the door to GDAL says what is wrong with it
+    found = [
+        path
+        for path in sorted(place.rglob("*"))
+        if path.suffix.lower() in (".tif", ".tiff")
+        and _GEOID_FOLDER not in path.relative_to(place).parts
+        and (parse_copernicus_name(path) or not path.name.startswith("Copernicus_DSM_"))
+    ]
+    if not found:
+        raise SourceError(
+            f"{place}: no elevation raster in it. Expected GeoTIFF files such as Copernicus GLO-30 tiles."
+        )
+    return found
+
+
+def checked_header(path: Path) -> RasterHeader:
+    """The header of an elevation raster. Raises SourceError where it is not north-up, or does not lie where its
+    Copernicus name says."""
+    header = read_header(path)
+    a, b, _, d, e, _ = header.transform
+    if b or d or a <= 0 or e >= 0:
+        raise SourceError(f"{path}: not north-up. Turn it with gdalwarp first.")
+    name = parse_copernicus_name(path)
+    if name is None:
+        return header
+    off = np.abs(np.subtract(header_edges(header), name.edges_deg)).max()
+    if not (CRS.from_wkt(header.crs_wkt).is_geographic or header.epsg == 4326) or off > 2.5 * name.lon_spacing_deg:
+        raise SourceError(
+            f"{path}: covers {header_edges(header)}, but the tile of this name covers {name.edges_deg} degrees. "
+            "Fetch it again, or rename it where it is another raster."
+        )
+    return header
+
+
+def header_edges(header: RasterHeader) -> tuple[float, float, float, float]:
+    """Left, bottom, right, top in units of the raster's system; it must be north-up."""
+    a, _, left, _, e, top = header.transform
+    return (left, top + e * header.rows, left + a * header.cols, top)
+
+
+def sheets_of(paths: Sequence[Path]) -> tuple[tuple[Sheet, ...], dict[Path, Datum | None]]:
+    """Rasters by coordinate system, and for each from what its heights count, None where nothing tells.
+
+    Raises SourceError or ConfigError as checked_header and stated_datum do.
+    """
+    placed: dict[str, list[tuple[Path, tuple[float, ...], float]]] = {}
+    datums: dict[Path, Datum | None] = {}
+    for path in paths:
+        name = parse_copernicus_name(path)
+        if name is not None:
+            placed.setdefault(LONLAT_WKT, []).append((path, name.edges_deg, name.lon_spacing_deg))
+            datums[path] = "egm2008"
+            continue
+        header = checked_header(path)
+        spacing = max(header.transform[0], -header.transform[4])
+        placed.setdefault(horizontal_wkt(header.crs_wkt), []).append((path, header_edges(header), spacing))
+        datums[path] = stated_datum(header)
+    return tuple(_sheet(wkt, rasters) for wkt, rasters in placed.items()), datums
+
+
+def _sheet(crs_wkt: str, rasters: Sequence[tuple[Path, tuple[float, ...], float]]) -> Sheet:
+    return Sheet(
+        crs_wkt=crs_wkt,
+        geographic=CRS.from_wkt(crs_wkt).is_geographic,
+        paths=tuple(path for path, _, _ in rasters),
+        edges=np.asarray([edges for _, edges, _ in rasters]),
+        spacing=np.asarray([spacing for _, _, spacing in rasters]),
+    )
+
+
+@lru_cache(maxsize=256)
+def horizontal_wkt(crs_wkt: str) -> str:
+    """The system without its heights; one text for all ways to write WGS 84 in degrees."""
+    crs = CRS.from_wkt(crs_wkt)
+    flat = crs.sub_crs_list[0] if crs.is_compound else crs.to_2d()
+    return LONLAT_WKT if flat.to_epsg() == 4326 else str(flat.to_wkt())
+
+
+def stated_datum(header: RasterHeader) -> Datum | None:
+    """From what heights count according to a raster's coordinate system; None where that has no vertical part.
+
+    Raises ConfigError for a vertical system that is none of EGM2008, EGM96 and the ellipsoid, or not in metres.
+    """
+    datum = _datum_of(header.crs_wkt)
+    if datum is None or datum in ("egm2008", "egm96", "ellipsoid"):
+        return datum  # type: ignore[return-value]
+    raise ConfigError(
+        f"{header.name}: its heights count from {datum}. Understood are EGM2008 (EPSG:3855), EGM96 (EPSG:5773) and "
+        "heights above the ellipsoid, in metres. Convert it with gdalwarp -t_srs EPSG:4979, then use that."
+    )
+
+
+@lru_cache(maxsize=256)
+def _datum_of(crs_wkt: str) -> str | None:
+    crs = CRS.from_wkt(crs_wkt)
+    if len(crs.axis_info) < 3:
+        return None
+    factor = crs.axis_info[2].unit_conversion_factor
+    if factor not in (1.0, 0.0):
+        return f"{crs.name} in units of {factor:g} m"
+    if not crs.is_compound:
+        return "ellipsoid"
+    vertical = crs.sub_crs_list[1]
+    return _VERTICAL_CODES.get(vertical.to_epsg() or 0, vertical.name)
+
+
+def common_datum(datums: dict[Path, Datum | None], setting: DatumSetting) -> Datum:
+    """The one datum of a set of rasters under a setting.
+
+    Raises ConfigError where a raster's own statement contradicts the setting or another raster, and under auto where
+    one states nothing: heights taken wrongly as ellipsoidal are off by up to 100 m, and nothing shows it.
+    """
+    named = {path for path in datums if parse_copernicus_name(path)}
+    for path, stated in datums.items():
+        if setting == "auto" and stated is None:
+            raise ConfigError(
+                f"{path}: does not say from what its heights count. State it (safe.dem_datum): egm96 (SRTM, most older "
+                "models), egm2008 (Copernicus, recent ones) or ellipsoid."
+            )
+        if setting != "auto" and stated not in (None, setting) and path not in named:
+            raise ConfigError(
+                f"{path}: states heights above {stated}, the setting says {setting}. Set datum to auto, or correct "
+                "the file with gdal_edit.py -a_srs."
+            )
+    if setting != "auto":
+        return setting
+    first, *others = datums.items()
+    other = next((item for item in others if item[1] != first[1]), None)
+    if other is not None:
+        raise ConfigError(
+            f"{first[0]} counts heights from {first[1]}, {other[0]} from {other[1]}. Use rasters of one datum together."
+        )
+    return first[1] or "ellipsoid"

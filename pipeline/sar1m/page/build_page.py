@@ -1,0 +1,202 @@
+"""The page of a store: everything a reader needs to judge it, in one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from sar1m.page.browser import browser_json, load_samples
+from sar1m.page.charts import label_bars, land_cover_bars, outcome_bars, shift_figures
+from sar1m.page.coverage import coverage_map, mark_shapes
+from sar1m.page.histograms import metric_figures
+from sar1m.page.previews import release_stretch, stretch_words
+from sar1m.page.reasons import reason_words
+from sar1m.page.store_contents import Contents, read_contents
+from sar1m.page.svg import human
+from sar1m.store.schema import SPLITS
+
+REJECTED_SHOWN = 20  # of each reason
+FAILED_SHOWN = 50
+SITES_SHOWN = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedGroup:
+    """One reason in words: how many it turned away, and the first as (sample, site, measured, limit, duplicate of)."""
+
+    reason: str
+    count: int
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRow:
+    """Two splits: least distance in words, whether the buffer holds (None: nothing to compare), shared inputs."""
+
+    pair: str
+    distance: str
+    holds: bool | None
+    shared: tuple[str, ...]
+
+
+def render_report(store: Path) -> str:
+    """The page as HTML text. A pure function of the store's files: no times, paths or names of machines get in.
+
+    Raises StoreError naming the file or sample that is missing or damaged, ConfigError for the stored configuration.
+    """
+    contents = read_contents(store)
+    stretch = release_stretch(contents.normalisation, contents.summary)
+    positions, shown = load_samples(contents, stretch)
+    coverage = coverage_map(contents, positions)
+    style, script = asset("page.css"), asset("page.js")
+    environment = page_environment(asset)
+    return environment.get_template(
+        "template.html.j2"
+    ).render(
+        policy=_policy(style, script),
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        marks=mark_shapes(),
+        contents=contents,
+        summary=contents.summary,
+        counts=contents.summary["counts"],
+        first=first_words(contents),
+        coverage=coverage,
+        shown=shown,
+        browser=browser_json(shown, coverage.x, coverage.y),
+        stretch=stretch_words(stretch, contents.summary["polarisations"]),
+        outcomes=outcome_bars(contents.summary),
+        rejected=rejected_groups(contents.rejected),
+        failed=_failed_rows(contents.failed),
+        metrics=metric_figures(contents),
+        shifts=shift_figures(contents),
+        sites=contents.summary["sites"][:SITES_SHOWN],
+        land_cover=land_cover_bars(contents.classes),
+        labels=label_bars(contents.classes),
+        audit=audit_rows(contents.splits),
+        shared_names=_shared_names(contents.splits),
+        splits=SPLITS,
+    )
+
+
+def first_words(contents: Contents) -> list[str]:
+    """What to read first: sentences that say what a careful reader would look up, bad news before good."""
+    counts, test = contents.summary["counts"], contents.self_test
+    words = []
+    if not counts["accepted"]:
+        words.append("The store holds no samples: see below why each candidate was turned away.")
+    if counts["failed"]:
+        words.append(
+            f"{_many(counts['failed'], 'patch', 'patches')} failed for missing or damaged inputs; the store lacks them."
+        )
+    if contents.splits.get("buffer_holds") is False:
+        words.append("The gap between splits is smaller than the buffer: do not evaluate on these splits.")
+    reasons = sorted(contents.summary["rejected_by_reason"].items(), key=lambda item: (-item[1], item[0]))
+    if reasons:
+        share = 100 * counts["rejected"] / counts["candidates"]
+        words.append(
+            f"{human(counts['rejected'])} of {_many(counts['candidates'], 'candidate')} ({share:.0f} %) were rejected. "
+            f"Most often, {human(reasons[0][1])} times: {reason_words(reasons[0][0])}."
+        )
+    if counts["unpaired"]:
+        words.append(f"{_many(counts['unpaired'], 'sample')} without an optical partner; each says why.")
+    if test.get("rmse_px") is not None:
+        words.append(
+            f"Known shifts injected into {_many(test['pairs'], 'pair')} came back with an error of "
+            f"{test['rmse_px']:.2f} px RMSE."
+        )
+    elif counts["paired"]:
+        words.append("The registration was not self-tested on this store.")
+    return words
+
+
+def _many(count: int, one: str, several: str = "") -> str:
+    return f"{human(count)} {one if count == 1 else several or one + 's'}"
+
+
+def rejected_groups(rejected: pd.DataFrame) -> list[RejectedGroup]:
+    """Rejected candidates by reason, the most frequent first; the first 20 of each in the order of their names."""
+    groups = []
+    for reason, rows in rejected.groupby("reason", sort=True):
+        first = rows.sort_values("sample_id", kind="stable").head(REJECTED_SHOWN)
+        cells = tuple(
+            (
+                str(row.sample_id),
+                str(row.site),
+                human_or_missing(row.measured),
+                human_or_missing(row.limit),
+                str(row.duplicates_of),
+            )
+            for row in first.itertuples()
+        )
+        groups.append(RejectedGroup(reason=reason_words(str(reason)), count=len(rows), rows=cells))
+    return sorted(groups, key=lambda group: (-group.count, group.reason))
+
+
+def audit_rows(splits: Mapping[str, Any]) -> list[AuditRow]:
+    """The split audit, one row a pair of splits."""
+    buffer_km = splits["buffer_km"]
+    return [
+        AuditRow(
+            pair=pair,
+            distance="–" if km is None else f"{km:,.1f} km",
+            holds=None if km is None else km >= buffer_km,
+            shared=tuple(human_or_missing(splits[name].get(pair)) for name in _shared_keys(splits)),
+        )
+        for pair, km in splits["least_distance_km"].items()
+    ]
+
+
+def human_or_missing(value: float | None) -> str:
+    """A number as people write it; a dash where it is missing."""
+    return "–" if value is None or pd.isna(value) else human(value)
+
+
+def _shared_keys(splits: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in splits if name.startswith("shared_") and isinstance(splits[name], dict))
+
+
+def _shared_names(splits: Mapping[str, Any]) -> list[str]:
+    return [name.removeprefix("shared_").replace("_", " ") for name in _shared_keys(splits)]
+
+
+def _failed_rows(failed: pd.DataFrame) -> list[tuple[str, ...]]:
+    first = failed.sort_values("item", kind="stable").head(FAILED_SHOWN)
+    return [(str(r.item), human(r.patches), str(r.error), str(r.cause)) for r in first.itertuples()]
+
+
+def page_environment(load: Callable[[str], str]) -> jinja2.Environment:
+    """How pages are written, of a build and of a release: everything escaped, a missing value is an error. load gives
+    a template's text by its file name."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(load),
+    )
+    environment.filters["human"] = human_or_missing
+    return environment
+
+
+def asset(name: str) -> str:
+    """Text of a file beside this module: style sheet, script or template."""
+    return files("sar1m.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Content Security Policy Level 3: nothing may load, and only this very style and script may run."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

@@ -1,0 +1,127 @@
+"""What a page needs from a finished store, read without holding every column of every sample in memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sar1m.config import BuildConfig, load_config
+from sar1m.store.errors import StoreError
+from sar1m.store.schema import (
+    CANDIDATE_COLUMNS,
+    FAILED_FILE,
+    PROVENANCE_DIR,
+    REJECTED_FILE,
+    SAMPLES_FILE,
+    STATS_DIR,
+)
+
+# Metrics are the measured numbers of the contract: all of single precision, but for what merely describes the grid.
+METRIC_COLUMNS = tuple(c for c in CANDIDATE_COLUMNS if c.type == "float32" and c.name != "gsd_m")
+PLACE_COLUMNS = ("sample_id", "site", "lon", "lat", "bounds_lonlat", "registration_status", "mean_db")
+BOUNDS = ("west", "south", "east", "north")  # the columns that bounds_lonlat becomes
+SAMPLE_ONLY_COLUMNS = ("split", "block", "paired", "unpaired_reason", "index")
+CLASS_COLUMNS = ("land_cover", "labels")
+REJECTED_ONLY_COLUMNS = ("reason", "measured", "limit", "duplicates_of")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contents:
+    """samples, rejected, failed: pandas frames of the columns named above, but bounds_lonlat as four columns (BOUNDS)
+    and mean_db as one a polarisation ("mean_db VV"); classes: Arrow table of CLASS_COLUMNS and split, in the order of
+    samples. summary, normalisation, self_test, splits: the files under stats/."""
+
+    store: Path
+    config: BuildConfig
+    config_toml: str
+    summary: dict[str, Any]
+    normalisation: dict[str, Any]
+    self_test: dict[str, Any]
+    splits: dict[str, Any]
+    samples: pd.DataFrame
+    classes: pa.Table
+    rejected: pd.DataFrame
+    failed: pd.DataFrame
+
+
+def read_contents(store: Path) -> Contents:
+    """Reads tables and statistics. Raises StoreError naming the file that is missing or damaged."""
+    metrics = tuple(column.name for column in METRIC_COLUMNS)
+    config_path = store / PROVENANCE_DIR / "config.toml"
+    summary = _json(store, "summary")
+    lists = {
+        "bounds_lonlat": BOUNDS,
+        "mean_db": tuple(f"mean_db {pol}" for pol in summary["polarisations"]),
+    }
+    return Contents(
+        store=store,
+        config=load_config(config_path),
+        config_toml=config_path.read_text(encoding="utf-8"),
+        summary=summary,
+        normalisation=_json(store, "normalisation"),
+        self_test=_json(store, "self_test"),
+        splits=_json(store, "splits"),
+        samples=_frame(store / SAMPLES_FILE, (*PLACE_COLUMNS, *metrics, *SAMPLE_ONLY_COLUMNS), lists),
+        classes=_table(store / SAMPLES_FILE, (*CLASS_COLUMNS, "split")),
+        rejected=_frame(store / REJECTED_FILE, (*PLACE_COLUMNS, *metrics, *REJECTED_ONLY_COLUMNS), lists),
+        failed=_frame(store / FAILED_FILE, ("item", "patches", "error", "cause"), {}),
+    )
+
+
+def read_rows(store: Path, positions: list[int]) -> list[dict[str, Any]]:
+    """Every column of the samples at the given positions of samples.parquet, in that order."""
+    path = store / SAMPLES_FILE
+    rows: dict[int, dict[str, Any]] = {}
+    with pq.ParquetFile(path) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            here = sorted({p for p in positions if start <= p < start + count})
+            if here:
+                taken = file.read_row_group(group).take([p - start for p in here])
+                rows.update(zip(here, taken.to_pylist(maps_as_pydicts="strict"), strict=True))
+            start += count
+    return [rows[position] for position in positions]
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=list(columns))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(
+            f"{path.name}: cannot be read as Parquet ({type(error).__name__}). Check the store with `sar1m verify`."
+        ) from error
+
+
+def _frame(path: Path, columns: tuple[str, ...], lists: dict[str, tuple[str, ...]]) -> pd.DataFrame:
+    table = _table(path, columns)
+    missing = sorted(set(columns) - set(table.column_names))
+    if missing:
+        raise StoreError(f"{path.name}: columns missing: {', '.join(missing)}. Expected the contract's; build again.")
+    for name, parts in lists.items():
+        # padded with nulls, since a patch without data has no mean
+        padded = pc.list_slice(table[name], 0, max(len(parts), 1), return_fixed_size_list=True)
+        for number, part in enumerate(parts):
+            table = table.append_column(part, pc.list_element(padded, number))
+        table = table.drop_columns(name)
+    return table.to_pandas()
+
+
+def _json(store: Path, name: str) -> dict[str, Any]:
+    path = store / STATS_DIR / f"{name}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{STATS_DIR}/{name}.json: cannot be read ({type(error).__name__}). Check the store with `sar1m verify`."
+        ) from error
+    if not isinstance(found, dict):
+        raise StoreError(f"{STATS_DIR}/{name}.json: found {type(found).__name__}, expected an object. Build again.")
+    return found

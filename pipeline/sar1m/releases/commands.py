@@ -1,0 +1,166 @@
+"""The commands of releases, which sar1m.cli puts beside its own, and what its verify does for a release."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sar1m.store.seal import Fault
+from sar1m.releases.differences import diff as compare
+from sar1m.releases.download import Portion
+from sar1m.releases.download import get as download
+from sar1m.releases.make import ReleaseRequest, make_release
+from sar1m.releases.publishing.target import PublishOptions
+from sar1m.releases.publishing.course import publish as send
+from sar1m.releases.rebuild import RebuildRequest
+from sar1m.releases.rebuild import rebuild as make_again
+from sar1m.releases.remote import LocalPlace
+from sar1m.releases.sealed import Seal, require_whole_seal
+from sar1m.releases.verification import Sampling, verify_release
+from sar1m.store.schema import PARTIAL_FILE, RELEASE_MARKER_FILE
+from sar1m.terminal import TerminalWatch, program
+
+GB = 10**9
+ReleaseArgument = Annotated[Path, typer.Argument(help="Folder of a release.")]
+
+
+def release(  # noqa: PLR0913, PLR0917  one argument an option
+    builds: Annotated[list[Path], typer.Argument(help="Folders of finished builds; their order does not matter.")],
+    version: Annotated[str, typer.Option("--version", help="MAJOR.MINOR.PATCH.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Default: releases/<name>-v<version>.")] = None,
+    name: Annotated[str, typer.Option("--name")] = "sar-1m",
+    previous: Annotated[Path | None, typer.Option("--previous", help="The release that this one follows.")] = None,
+    recipes: Annotated[
+        bool,
+        typer.Option("--recipes", help="Leaves out pixels that may not be passed on, ships how to make them."),
+    ] = False,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Where it will be found, for citation and catalogues.")
+    ] = None,
+    published: Annotated[
+        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="The day of publication, for the same.")
+    ] = None,
+) -> None:
+    """Makes a release of one or many builds, or goes on with one that was interrupted."""
+    console = Console()
+    folder = Path("releases") / f"{name}-v{version}" if out is None else out
+    request = ReleaseRequest(
+        version=version,
+        name=name,
+        previous=previous,
+        recipes=recipes,
+        published=None if published is None else published.date(),
+        url=url,
+    )
+    summary = make_release(builds, folder, request, TerminalWatch(console))
+    audit = summary.audit
+    console.print(f"{summary.title}: {'was there already' if summary.nothing_to_do else 'made'}.", highlight=False)
+    if audit:
+        distances = audit.get("least_distance_km", {})
+        told = ", ".join(f"{pair} {'-' if km is None else f'{km:.1f} km'}" for pair, km in distances.items())
+        console.print(f"Splits:  least distance {told}", highlight=False, soft_wrap=True)
+    counts = summary.marker["counts"]
+    told = ", ".join(f"{counts[key]:,} {key}" for key in ("accepted", "paired", "rejected", "failed"))
+    console.print(f"Samples: {told}", highlight=False)
+    console.print(
+        f"Release: {folder}\nPage:    {folder / 'report/index.html'}\nVerify:  {program()} verify {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def diff(
+    before: ReleaseArgument,
+    after: ReleaseArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Samples added, removed, changed (by pixel hash) and moved between splits from one release to another."""
+    found = compare(before, after)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+        return
+    for line in found.lines():
+        typer.echo(line)
+
+
+def publish(
+    folder: ReleaseArgument,
+    target: Annotated[str, typer.Argument(help="A folder, s3://bucket/prefix or hf://datasets/owner/name.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Lists what would go.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="A new hub repository is private.")] = False,
+) -> None:
+    """Puts a verified release where others get it: the completion marker last; goes on after interruptions."""
+    console = Console()
+    summary = send(folder, target, PublishOptions(dry_run=dry_run, private=private), TerminalWatch(console))
+    did = "would go" if dry_run else "sent"
+    if dry_run:
+        for name in summary.sent:
+            console.print(name, highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{summary.title} at {summary.location}: {len(summary.sent):,} files {did} ({summary.sent_bytes / GB:.2f} GB), "
+        f"{summary.kept:,} there already.{'' if dry_run else ' Complete.'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def get(
+    target: Annotated[
+        str, typer.Argument(help="Where the release lies: folder, s3://, https://, hf://datasets/...@tag.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to put it in.")],
+    split: Annotated[str | None, typer.Option("--split", help="Only this split's images.")] = None,
+    shards: Annotated[int | None, typer.Option("--shards", help="Only the first so many shards of an array.")] = None,
+) -> None:
+    """Downloads a release, or a part of it, every file checked; goes on after interruptions."""
+    console = Console()
+    summary = download(target, out, Portion(split=split, shards=shards), TerminalWatch(console))
+    part = f", {summary.left_out} left out" if summary.left_out else ""
+    console.print(
+        f"{summary.title}: {summary.fetched} files fetched ({summary.fetched_bytes / GB:.2f} GB), {summary.kept} there "
+        f"already{part}.\nVerify: {program()} verify {summary.out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def is_release(folder: Path) -> bool:
+    """Whether a folder holds a release, or a part of one, and not a build."""
+    return any((folder / name).is_file() for name in (RELEASE_MARKER_FILE, PARTIAL_FILE))
+
+
+def seal_of(folder: Path) -> Seal:
+    """What a release in a folder, or a part of one, says of itself. Raises StoreError where it is damaged."""
+    return require_whole_seal(LocalPlace(folder))
+
+
+def verify_a_release(location: str, sampling: Sampling | None, console: Console) -> list[Fault]:
+    """Verifies and tells what was compared; the faults found."""
+    summary = verify_release(location, TerminalWatch(console), sampling)
+    unlisted = "" if summary.listed else " Added files cannot be seen at this address."
+    part = f" ({summary.part})" if summary.part else ""
+    console.print(
+        f"{summary.title} at {summary.location}{part}: {summary.read_files:,} of {summary.files:,} files "
+        f"({summary.read_bytes / GB:.2f} GB) and {summary.read_chunks:,} chunks compared, {len(summary.faults)} faults."
+        f"{unlisted}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return list(summary.faults)
+
+
+def rebuild_samples(request: RebuildRequest, console: Console) -> list[Fault]:
+    """Makes samples again from their source and compares them; the faults found."""
+    summary = make_again(request, TerminalWatch(console))
+    console.print(
+        f"{len(summary.compared):,} of {summary.samples:,} samples made again ({summary.offered:,} are offered by "
+        f"{request.source}; {summary.recipes:,} by recipe): {len(summary.faults)} faults.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return list(summary.faults)

@@ -1,0 +1,138 @@
+"""What differs between two releases: samples added, removed, changed in their pixels, moved between splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sar1m.store.errors import StoreError
+from sar1m.releases.remote import LocalPlace
+from sar1m.releases.sealed import require_whole_seal
+from sar1m.releases.versions import LOCK_FILE
+from sar1m.store.schema import SAMPLES_FILE
+
+_HASHES: Final = {"sar": "sar_hash", "optical": "optical_hash"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedSample:
+    """arrays: those whose pixels differ, sar before optical; other where neither does (terrain layers)."""
+
+    sample_id: str
+    arrays: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovedSample:
+    """The split it was in, and the one it is in now."""
+
+    sample_id: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseDiff:
+    """before, after: titles of the releases. All samples in the order of their ids; unchanged: how many are in both,
+    with the same pixels, in the same split."""
+
+    before: str
+    after: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[ChangedSample, ...]
+    moved: tuple[MovedSample, ...]
+    unchanged: int
+
+    @property
+    def same(self) -> bool:
+        """Whether both hold the same samples with the same pixels in the same splits."""
+        return not (self.added or self.removed or self.changed or self.moved)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, complete."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "changed": [{"sample_id": one.sample_id, "arrays": list(one.arrays)} for one in self.changed],
+            "moved": [{"sample_id": one.sample_id, "before": one.before, "after": one.after} for one in self.moved],
+            "unchanged": self.unchanged,
+        }
+
+    def lines(self, most: int = 20) -> Iterator[str]:
+        """A table for a terminal: counts, then at most so many samples of each kind."""
+        yield f"{self.before} -> {self.after}"
+        kinds: dict[str, list[str]] = {
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "changed": [f"{one.sample_id}  {', '.join(one.arrays)}" for one in self.changed],
+            "moved": [f"{one.sample_id}  {one.before} -> {one.after}" for one in self.moved],
+        }
+        for kind, samples in kinds.items():
+            yield f"{kind:<10}{len(samples):>12,}"
+        yield f"{'unchanged':<10}{self.unchanged:>12,}"
+        for kind, samples in kinds.items():
+            yield from (f"{kind:<10}{sample}" for sample in samples[:most])
+            if len(samples) > most:
+                yield f"{kind:<10}... and {len(samples) - most:,} more (all of them: --json)"
+
+
+def diff(before: Path, after: Path) -> ReleaseDiff:
+    """Compares two releases in folders by their tables, which every part of a release holds too; no pixel is read.
+    Raises StoreError where one is no release."""
+    old_title, old = _read(before)
+    new_title, new = _read(after)
+    both = old.merge(new, left_index=True, right_index=True, suffixes=("_old", "_new"))
+    moved = both["split_old"] != both["split_new"]
+    changed = both["pixel_hash_old"] != both["pixel_hash_new"]
+    pairs = both.loc[moved, ["split_old", "split_new"]].itertuples(name=None)
+    return ReleaseDiff(
+        before=old_title,
+        after=new_title,
+        added=_names(new.index.difference(old.index)),
+        removed=_names(old.index.difference(new.index)),
+        changed=tuple(
+            ChangedSample(sample_id=str(name), arrays=_arrays(row)) for name, row in both[changed].iterrows()
+        ),
+        moved=tuple(MovedSample(sample_id=str(name), before=str(a), after=str(b)) for name, a, b in pairs),
+        unchanged=int((~moved & ~changed).sum()),
+    )
+
+
+def _names(index: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(map(str, index)))
+
+
+def _arrays(row: pd.Series) -> tuple[str, ...]:
+    different = tuple(
+        array for array, column in _HASHES.items() if (row[f"{column}_old"] or "") != (row[f"{column}_new"] or "")
+    )
+    return different or ("other",)
+
+
+def _read(release: Path) -> tuple[str, pd.DataFrame]:
+    """Title, and split and hashes by sample_id, in the order of the ids."""
+    seal = require_whole_seal(LocalPlace(release))
+    lock = _columns(release / LOCK_FILE, ["sample_id", *_HASHES.values(), "pixel_hash"])
+    splits = _columns(release / SAMPLES_FILE, ["sample_id", "split"])
+    if not lock.index.is_unique or set(lock.index) != set(splits.index):
+        raise StoreError(f"{release}: {LOCK_FILE} and {SAMPLES_FILE} tell of different samples. Check it with verify.")
+    return seal.title, lock.join(splits).sort_index()
+
+
+def _columns(path: Path, names: list[str]) -> pd.DataFrame:
+    """Some columns of a table of a release, by sample_id; texts as Python objects, None where empty."""
+    try:
+        table = pq.read_table(path, columns=names)
+        frame = pd.DataFrame({name: pd.Series(table[name].to_pylist(), dtype=object) for name in names})
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise StoreError(f"{path}: cannot be read ({type(error).__name__}). Check it with `sar1m verify`.") from error
+    return frame.set_index("sample_id")

@@ -1,0 +1,154 @@
+"""Downloads of a release, whole or in part, each file checked on its way; the completion marker comes last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sar1m.store.errors import ConfigError, OutputError, StoreError
+from sar1m.store.durable import digest_file, remove_tree, settle_folders, write_durably
+from sar1m.store.file_lock import output_lock
+from sar1m.io.staged import remove_partials
+from sar1m.releases.remote import LocalPlace, Place, open_place
+from sar1m.releases.sealed import Expected, Seal, marker_digest, require_whole_seal
+from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS
+
+if TYPE_CHECKING:
+    from sar1m.building import Watch
+
+_AT_ONCE: Final = 4
+_SHARD = re.compile(rf"{DATA_DIR}/[^/]+\.zarr/[^/]+/c/(\d+)/0/0/0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """What of a release is wanted. split: train, val or test, None for all; shards: only the first so many of every
+    array of images, None for all. Everything that is no image data always comes along."""
+
+    split: str | None = None
+    shards: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a split that no release has or a number that takes nothing."""
+        if self.split is not None and self.split not in SPLITS:
+            raise ConfigError(f"split {self.split!r}: expected one of {', '.join(SPLITS)}.")
+        if self.shards is not None and self.shards < 1:
+            raise ConfigError(f"shards {self.shards}: expected at least 1.")
+
+    def holds(self, name: str) -> bool:
+        """Whether a file belongs to it."""
+        image_data = name.startswith(f"{DATA_DIR}/")
+        if self.split is not None and image_data and not name.startswith(f"{DATA_DIR}/{self.split}.zarr/"):
+            return False
+        shard = _SHARD.fullmatch(name)
+        return self.shards is None or shard is None or int(shard[1]) < self.shards
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetSummary:
+    """fetched, fetched_bytes: of this run; kept: files that were there already with the right content; left_out: files
+    of the release that do not belong to the portion."""
+
+    title: str
+    out: Path
+    fetched: int
+    fetched_bytes: int
+    kept: int
+    left_out: int
+
+
+def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
+    """Downloads a release, or goes on with a download that was interrupted. target: see remote.open_place.
+
+    A portion ends with PARTIAL_DOWNLOAD.json in place of the completion marker: `sar1m verify` checks it as such, and
+    readers must not take absent shards for empty ones. Raises StoreError where the release is not whole or a file
+    arrives other than the manifest says; OutputError where out holds something else.
+    """
+    place = open_place(target)
+    seal = require_whole_seal(place)
+    if seal.marker_file != RELEASE_MARKER_FILE:
+        raise StoreError(f"{place.location}: itself a part of a release. Get it from where the whole one lies.")
+    out = out.absolute()
+    _require_ours(out, seal)
+    with output_lock(out):
+        remove_partials(out)
+        # What an earlier portion brought stays, and counts as wanted: portions add up to the whole.
+        wanted = {name: one for name, one in seal.files.items() if portion.holds(name) or (out / name).exists()}
+        missing = {name: one for name, one in wanted.items() if not _is_there(out / name, one)}
+        # A marker vouches for what lies beside it: it goes before anything else changes.
+        for name in (RELEASE_MARKER_FILE, PARTIAL_FILE):
+            remove_tree(out / name)
+        write_durably(out / MANIFEST_FILE, [seal.manifest_bytes])
+        with watch.stage("get", len(missing)) as step, ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(lambda name: _fetch(place, name, missing[name], out), missing):
+                step()
+        settle_folders(out)
+        _write_marker(out, seal, wanted)
+    remove_tree(out / "build-log")
+    return GetSummary(
+        title=seal.title,
+        out=out,
+        fetched=len(missing),
+        fetched_bytes=sum(one.size or 0 for one in missing.values()),
+        kept=len(wanted) - len(missing),
+        left_out=len(seal.files) - len(wanted),
+    )
+
+
+def _require_ours(out: Path, seal: Seal) -> None:
+    """Raises OutputError unless out is new, empty, or holds this very release or a part of it."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file. Give a new or empty folder.")
+    manifest = out / MANIFEST_FILE
+    if manifest.is_file():
+        if manifest.read_bytes() != seal.manifest_bytes:
+            raise OutputError(f"{out}: holds another release, or another version of it. Give a new or empty folder.")
+        return
+    names = LocalPlace(out).listing() if out.exists() else {}
+    if any(not name.startswith(("build-log/", f"{MANIFEST_FILE}.")) for name in names):
+        raise OutputError(f"{out}: is not empty and holds no release. Give a new or empty folder.")
+
+
+def _is_there(path: Path, expected: Expected) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != expected.size:
+        return False
+    return digest_file(path).sha256 == expected.sha256
+
+
+def _fetch(place: Place, name: str, expected: Expected, out: Path) -> None:
+    """One file, whole and right, or not at all."""
+    path = out / name
+    if path.is_dir() or path.is_symlink():
+        raise OutputError(f"{path}: is in the way of a file of the release. Remove it.")
+    write_durably(path, _checked(place, name, expected))
+
+
+def _checked(place: Place, name: str, expected: Expected) -> Iterator[bytes]:
+    """The pieces of a file; raises after the last one, while the file still has its temporary name."""
+    sha256, size = hashlib.sha256(), 0
+    for piece in place.stream(name):
+        sha256.update(piece)
+        size += len(piece)
+        if size > (expected.size or 0):
+            break
+        yield piece
+    if size != expected.size or sha256.hexdigest() != expected.sha256:
+        raise StoreError(
+            f"{place.location}/{name}: what came ({size} bytes) is not what the manifest says ({expected.size}). "
+            "Check the release there with `sar1m verify`; what is fetched is kept."
+        )
+
+
+def _write_marker(out: Path, seal: Seal, wanted: Mapping[str, Expected]) -> None:
+    if wanted.keys() == seal.files.keys():
+        write_durably(out / RELEASE_MARKER_FILE, [seal.marker_bytes])
+        return
+    marker = {**seal.marker, "files": {name: one.size for name, one in sorted(wanted.items())}}
+    marker["marker_sha256"] = marker_digest(marker)
+    write_durably(out / PARTIAL_FILE, [json.dumps(marker, sort_keys=True, indent=1).encode() + b"\n"])

@@ -1,0 +1,155 @@
+"""Whole shards of a release from chunks of its builds, which are checked, counted and hashed on their way, not encoded
+anew. Memory holds one chunk and the counts of one shard. A record beside the release says of every shard what it holds,
+so that an interrupted release goes on without reading a finished shard again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sar1m.store.chunks import shard_pieces
+from sar1m.store.durable import FileDigest, write_durably
+from sar1m.io.zarr_groups import ImageArray, shard_path
+from sar1m.releases.builds import Build
+from sar1m.releases.shards import ShardReader, array_hash, decode_chunk
+from sar1m.store.schema import DATA_DIR, SPLITS
+from sar1m.stages.pack import has_chunk, shard_count
+from sar1m.stages.statistics import channel_statistics, histogram_step
+
+if TYPE_CHECKING:
+    from sar1m.building import Watch
+
+ChannelRow = dict[str, Any]  # as statistics.channel_statistics gives it
+
+
+class ChannelTotals:
+    """Channel statistics of many samples added up: whole numbers, hence the same in any order."""
+
+    def __init__(self, image: ImageArray) -> None:
+        bins = image.encoding.max_dn // histogram_step(image.encoding) + 1
+        self._sums = [[0, 0, 0] for _ in image.labels]  # Python's integers: they exceed 64 bits
+        self._histogram: npt.NDArray[np.int64] = np.zeros((len(image.labels), bins), dtype=np.int64)
+
+    def add(self, channels: Sequence[Mapping[str, Any]]) -> None:
+        """Adds one sample, or the rows of other totals."""
+        for number, row in enumerate(channels):
+            for position, name in enumerate(("count", "sum_dn", "sum_squares_dn")):
+                self._sums[number][position] += row[name]
+            first, histogram = row["first_bin"], row["histogram"]
+            self._histogram[number, first : first + len(histogram)] += np.array(histogram, dtype=np.int64)
+
+    def rows(self) -> list[ChannelRow]:
+        """The sums in the form in which samples come."""
+        rows = []
+        for (count, total, squares), histogram in zip(self._sums, self._histogram, strict=True):
+            used = np.flatnonzero(histogram)
+            first, last = (int(used[0]), int(used[-1])) if used.size else (0, -1)
+            rows.append(
+                {
+                    "count": count,
+                    "sum_dn": total,
+                    "sum_squares_dn": squares,
+                    "first_bin": first,
+                    "histogram": histogram[first : last + 1].tolist(),
+                }
+            )
+        return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """What came out. digests: of the shards by path. hashes: by sample_id, by array. channels: totals by split, by
+    array, of the splits that have samples."""
+
+    digests: dict[Path, FileDigest] = field(default_factory=dict)
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)
+    channels: dict[str, dict[str, list[ChannelRow]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shard:
+    """One shard to write. rows: its samples, in the order of their slots."""
+
+    image: ImageArray
+    path: Path
+    record: Path
+    rows: pd.DataFrame
+
+
+def pack(root: Path, records: Path, samples: pd.DataFrame, builds: Sequence[Build], watch: Watch) -> Packed:
+    """Writes every shard below root that is not there yet, and its record below records.
+
+    samples: in store order with split, shard, index, paired and merge.ORIGIN_COLUMNS. Raises StoreError naming the
+    build's shard where a chunk is missing or damaged, OutputError where the disk refuses.
+    """
+    images = builds[0].images
+    readers = [build.readers() for build in builds]
+    packed = Packed()
+    totals = {split: {image.layout.name: ChannelTotals(image) for image in images} for split in SPLITS}
+    with watch.stage("pack shards", shard_count(samples, images)) as step:
+        for split, shard in _shards(root, records, samples, images):
+            known = _read_record(shard) or _write(shard, readers)
+            packed.digests[shard.path] = FileDigest(sha256=known["sha256"], size=known["size"])
+            for name, found in known["hashes"].items():
+                packed.hashes.setdefault(name, {})[shard.image.layout.name] = found
+            totals[split][shard.image.layout.name].add(known["channels"])
+            step()
+    for split in samples["split"].unique():
+        packed.channels[split] = {name: total.rows() for name, total in totals[split].items()}
+    return packed
+
+
+def _shards(
+    root: Path, records: Path, samples: pd.DataFrame, images: Sequence[ImageArray]
+) -> Iterator[tuple[str, _Shard]]:
+    for split in SPLITS:
+        for number, rows in samples[samples["split"] == split].groupby("shard", sort=True):
+            for image in images:
+                name = image.layout.name
+                if has_chunk(rows, name).any():
+                    path = shard_path(root / DATA_DIR / f"{split}.zarr", name, int(number))
+                    record = records / f"{split}-{name}-{number}.json"
+                    yield split, _Shard(image=image, path=path, record=record, rows=rows)
+
+
+def _read_record(shard: _Shard) -> dict[str, Any] | None:
+    """What an earlier run wrote down; None where it did not come so far. The record comes after its shard."""
+    if not shard.record.is_file() or not shard.path.is_file():
+        return None
+    known: dict[str, Any] = json.loads(shard.record.read_bytes())
+    return known if shard.path.stat().st_size == known["size"] else None
+
+
+def _write(shard: _Shard, readers: Sequence[Mapping[str, ShardReader]]) -> dict[str, Any]:
+    totals = ChannelTotals(shard.image)
+    hashes: dict[str, str] = {}
+    pieces = shard_pieces(_chunks(shard, readers, totals, hashes), slots=shard.image.layout.shard_samples)
+    digest = write_durably(shard.path, pieces)
+    known = {"sha256": digest.sha256, "size": digest.size, "hashes": hashes, "channels": totals.rows()}
+    write_durably(shard.record, [json.dumps(known, sort_keys=True).encode()])
+    return known
+
+
+def _chunks(
+    shard: _Shard, readers: Sequence[Mapping[str, ShardReader]], totals: ChannelTotals, hashes: dict[str, str]
+) -> Iterator[bytes | None]:
+    """Chunk by slot, None where a sample has none; counts and hashes what passes."""
+    image, name = shard.image, shard.image.layout.name
+    columns = ("sample_id", "origin_build", "origin_split", "origin_index")
+    places = zip(*(shard.rows[column] for column in columns), has_chunk(shard.rows, name), strict=True)
+    for sample_id, build, split, number, there in places:
+        if not there:
+            yield None
+            continue
+        chunk = readers[build][split].chunk(name, int(number))
+        dn = decode_chunk(chunk, image, origin=sample_id)
+        totals.add(channel_statistics(dn, image.encoding))
+        hashes[sample_id] = array_hash(dn, name)
+        yield chunk

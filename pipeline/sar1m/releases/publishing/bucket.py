@@ -1,0 +1,120 @@
+"""An S3-compatible bucket as the place of a release.
+
+Every object carries the sha256 of what was sent as metadata: by it and the size an interrupted publishing knows what
+need not go again. The check before completion does not believe it: it reads every byte back. Files over PART_BYTES go
+in parts; interrupted, such an object is absent and goes again from its beginning, and what parts it left are removed
+before the release is called complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, cast
+
+import obstore
+from obstore.store import S3Store
+
+from sar1m.store.errors import ConfigError, StoreError
+from sar1m.releases.publishing.leftovers import abort_uploads
+from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
+from sar1m.releases.remote import MissingError, ObjectPlace, UnreachableError, checked_location, connect, naming
+from sar1m.releases.sealed import MAX_SEAL_BYTES
+from sar1m.releases.verification import digest_pieces
+
+_DIGEST: Final = "sha256"  # name of the metadata
+PART_BYTES: Final = 16 * 2**20
+_AT_ONCE: Final = 4  # files; and parts of each
+
+
+class BucketTarget:
+    """See records.Target. Credentials and endpoint: see remote.py."""
+
+    keeps_history = False
+
+    def __init__(self, location: str) -> None:
+        checked_location(location)
+        self.location = location.rstrip("/")
+        if self.location.count("/") < 3:
+            raise ConfigError(f"{location}: a whole bucket is no target. Give s3://bucket/prefix.")
+        self._client = cast("S3Store", connect(self.location))
+        self._place = ObjectPlace(self.location, self._client, listed=True)
+
+    def names(self) -> set[str]:
+        """See Target."""
+        return set(self._place.listing() or ())
+
+    def read(self, name: str) -> bytes:
+        """See Target."""
+        return self._place.read(name, max_bytes=MAX_SEAL_BYTES)
+
+    def tags(self) -> set[str]:
+        """None: a prefix has no history."""
+        return set()
+
+    def require_room(self, files: Sequence[Outgoing]) -> None:
+        """See Target: there is no limit to keep."""
+
+    def claim(self, content: bytes, stale: Sequence[str]) -> None:
+        """See Target."""
+        with naming(f"{self.location}/{CLAIM_FILE}"):
+            obstore.put(self._client, CLAIM_FILE, content)
+            for name in stale:
+                obstore.delete(self._client, name)
+
+    def holding(self, files: Sequence[Outgoing]) -> set[str]:
+        """See Target: by size and the digest that the object carries."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return {file.name for file, held in zip(files, pool.map(self._is_held, files), strict=True) if held}
+
+    def send(self, files: Sequence[Outgoing], step: Callable[[], None]) -> None:
+        """See Target: an object appears whole or not at all; large ones go in parts."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(self._put, files):
+                step()
+
+    def differing(self, files: Sequence[Outgoing], step: Callable[[], None]) -> list[str]:
+        """See Target: by reading them back."""
+        wrong = []
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for file, right in zip(files, pool.map(self._reads_back, files), strict=True):
+                if not right:
+                    wrong.append(file.name)
+                step()
+        return wrong
+
+    def complete(self, closing: Closing) -> str:
+        """See Target."""
+        large = closing.large_names(PART_BYTES)
+        said = abort_uploads(self.location, large) if large else ""
+        self._put(closing.marker)
+        with naming(f"{self.location}/{CLAIM_FILE}"):
+            obstore.delete(self._client, CLAIM_FILE)
+        return said
+
+    def _put(self, file: Outgoing) -> None:
+        with naming(f"{self.location}/{file.name}"):
+            obstore.put(
+                self._client,
+                file.name,
+                file.path,
+                attributes={_DIGEST: file.sha256},
+                chunk_size=PART_BYTES,
+                max_concurrency=_AT_ONCE,
+            )
+
+    def _is_held(self, file: Outgoing) -> bool:
+        try:
+            with naming(f"{self.location}/{file.name}"):
+                found = obstore.get(self._client, file.name, options={"head": True})
+                return found.meta["size"] == file.size and found.attributes.get(_DIGEST) == file.sha256
+        except MissingError:
+            return False
+
+    def _reads_back(self, file: Outgoing) -> bool:
+        try:
+            return digest_pieces(self._place.stream(file.name)) == (file.sha256, file.size)
+        except UnreachableError:
+            raise
+        except StoreError:
+            return False

@@ -1,0 +1,246 @@
+"""What a description of one's own rasters comes to: pairs of a SAR layer and what belongs to it.
+
+STAC items, a table or folder names all end in these records; reading knows nothing of where they came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from sar1m.io.raster import file_digest
+from sar1m.records import SarQuantity
+from sar1m.store.errors import SourceError
+from sar1m.store.schema import OpticalQuantity
+
+SarUnit = Literal["linear", "db"]
+OpticalUnit = Literal["reflectance", "dn", "rgb8"]
+ClassKind = Literal["scl", "cloudmask", "land_cover"]
+
+SAR_BANDS: Final = ("VV", "VH", "HH", "HV")
+OPTICAL_BANDS: Final = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+STAC_OPTICAL_KEYS: Final = {  # asset keys, in lower case: Sentinel-2's names and the common names of the eo extension
+    **{name.lower(): name for name in OPTICAL_BANDS},
+    "coastal": "B01",
+    "blue": "B02",
+    "green": "B03",
+    "red": "B04",
+    "nir": "B08",
+    "nir08": "B8A",
+    "nir09": "B09",
+    "rededge1": "B05",
+    "rededge2": "B06",
+    "rededge3": "B07",
+    "swir16": "B11",
+    "swir22": "B12",
+}
+RGB_BANDS: Final = ("B04", "B03", "B02")
+REFLECTANCE_PER_DN: Final = 1e-4  # Sentinel-2's quantification value 10000
+NOT_STATED: Final = "not stated"
+_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandFile:
+    """One band of one file: its name (VV, B04, ...), path relative to the folder, number from 1."""
+
+    name: str
+    path: str
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SarLayer:
+    """Backscatter; value = scale * stored + offset in unit."""
+
+    product_id: str
+    bands: tuple[BandFile, ...]
+    unit: SarUnit
+    quantity: SarQuantity
+    scale: float = 1.0
+    offset: float = 0.0
+    acquired: datetime | None = None
+    platform: str | None = None
+    orbit_state: str | None = None
+    relative_orbit: int | None = None
+    datatake: str | None = None
+    processing: str = NOT_STATED
+    provider: str = NOT_STATED
+    licence: str = NOT_STATED
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpticalLayer:
+    """Optical bands; value = scale * stored + offset: reflectance, or 0..255 for rgb8.
+
+    unit dn: integers of which 0 means no data. offset_applied: the radiometric offset in DN that offset stands for.
+    """
+
+    product_id: str
+    bands: tuple[BandFile, ...]
+    unit: OpticalUnit
+    scale: float = 1.0
+    offset: float = 0.0
+    offset_applied: int | None = None
+    acquired: datetime | None = None
+    processing_baseline: str | None = None
+    provider: str = NOT_STATED
+    licence: str = NOT_STATED
+
+    @property
+    def quantity(self) -> OpticalQuantity:
+        """What the store calls it."""
+        return "display" if self.unit == "rgb8" else "reflectance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassLayer:
+    """A raster of class numbers. names: for land cover. cloudmask: 0 clear, 1 cloud or shadow."""
+
+    kind: ClassKind
+    band: BandFile
+    names: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderPair:
+    """One SAR scene or chip with what belongs to it. described_in: where to look when something is wrong."""
+
+    name: str
+    described_in: str
+    sar: SarLayer
+    optical: OpticalLayer | None = None
+    classes: tuple[ClassLayer, ...] = ()
+    labels: tuple[str, ...] = ()
+    attribution: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpticalScene:
+    """An optical scene on its own, with its masks and land cover. box: west, south, east, north in degrees, east beyond
+    180 where it crosses the antimeridian."""
+
+    name: str
+    described_in: str
+    optical: OpticalLayer
+    classes: tuple[ClassLayer, ...] = ()
+    attribution: str = ""
+    box: tuple[float, float, float, float]
+
+
+_Described = TypeVar("_Described", FolderPair, OpticalScene)
+
+
+def to_text(described: FolderPair | OpticalScene) -> str:
+    """A pair or scene as JSON, for a work item's handle."""
+    return json.dumps(asdict(described), default=datetime.isoformat)
+
+
+def from_text(kind: type[_Described], text: str, item_id: str) -> _Described:
+    """What to_text told. Raises SourceError where the text is none."""
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise SourceError(f"{item_id}: not planned by this version from a folder. Plan the build again.") from error
+
+
+def refuse_foreign(name: str, described_in: str) -> None:
+    """Raises SourceError for addresses, absolute names and empty ones."""
+    if re.match(r"^([A-Za-z][A-Za-z0-9+.-]*:|[/\\])", name) or not name:
+        raise SourceError(
+            f"{described_in}: {name!r} is not a name relative to the description. Only local files are read; download "
+            "remote ones and name them by their place in the folder."
+        )
+
+
+def resolve_inside(root: Path, relative: str, described_in: str) -> Path:
+    """The file that a description names, links followed. Raises SourceError as refuse_foreign does, and for anything
+    that lies outside root in the end."""
+    refuse_foreign(relative, described_in)
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise SourceError(f"{described_in}: {relative!r} leads out of {root} (by .. or a link). Copy the file into it.")
+    return path
+
+
+def checked_name(name: str, described_in: str) -> str:
+    """The name of a scene or pair. Raises SourceError where it could not name a file or a row."""
+    if not _ID.fullmatch(name) or set(name) == {"."}:
+        raise SourceError(
+            f"{described_in}: {name!r} cannot be an identifier. Use up to 128 letters, digits, dots, underscores and "
+            "hyphens."
+        )
+    return name
+
+
+def parse_datetime(text: str, described_in: str) -> datetime:
+    """A date and time, ISO 8601, digits beyond microseconds dropped, UTC where no zone is given."""
+    shortened = re.sub(r"(\.\d{6})\d+", r"\1", text.strip())
+    try:
+        parsed = datetime.fromisoformat(shortened)
+    except ValueError:
+        raise SourceError(f"{described_in}: {text!r} is no date and time. Write it as 2017-06-13T16:50:43Z.") from None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+class FileDigests:
+    """Digests of files below root, each read once however many bands and layers use it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[str, str] = {}
+
+    def of(self, layers: Sequence[SarLayer | OpticalLayer | ClassLayer], described_in: str) -> str:
+        """blake2b-128 over the files' bytes and over how layers say they are to be read, hexadecimal. Where the
+        files stand does not enter."""
+        told: list[Any] = []
+        for layer in layers:
+            bands = (layer.band,) if isinstance(layer, ClassLayer) else layer.bands
+            fields = {k: v for k, v in asdict(layer).items() if k not in ("band", "bands")}
+            told.append([fields, [[b.name, b.number, self._file(b.path, described_in)] for b in bands]])
+        text = json.dumps(told, sort_keys=True, default=str, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _file(self, relative: str, described_in: str) -> str:
+        if relative not in self._known:
+            self._known[relative] = file_digest(resolve_inside(self._root, relative, described_in))
+        return self._known[relative]
+
+
+def require_one_kind(pairs: Sequence[FolderPair]) -> None:
+    """One build holds one quantity, one set of polarisations and one optical quantity.
+
+    Raises SourceError that names a file of each kind where they are mixed, and where two pairs have one name.
+    """
+    seen: set[str] = set()
+    for pair in pairs:
+        if pair.name in seen:
+            raise SourceError(f"{pair.described_in}: the name {pair.name!r} is used twice. Give every pair its own.")
+        seen.add(pair.name)
+    _require_same(pairs, "SAR quantity", lambda p: (p.sar.quantity, p.sar.bands[0].path))
+    _require_same(pairs, "polarisations", lambda p: (" ".join(b.name for b in p.sar.bands), p.sar.bands[0].path))
+    _require_same(
+        [p for p in pairs if p.optical is not None],
+        "optical quantity",
+        lambda p: (p.optical.quantity, p.optical.bands[0].path) if p.optical is not None else ("", ""),
+    )
+
+
+def _require_same(pairs: Sequence[FolderPair], what: str, kind: Callable[[FolderPair], tuple[str, str]]) -> None:
+    first: tuple[str, str] | None = None
+    for pair in pairs:
+        found = kind(pair)
+        first = first or found
+        if found[0] != first[0]:
+            raise SourceError(
+                f"Mixed {what}: {first[1]} has {first[0]}, {found[1]} has {found[0]}. One build holds one kind; keep "
+                "them in separate folders and build twice."
+            )

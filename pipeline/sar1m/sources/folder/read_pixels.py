@@ -1,0 +1,213 @@
+"""Pixels of a described pair on a work item's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from sar1m.io.raster import ReadRule, Resampling, read_header, read_window
+from sar1m.io.raster_open import RasterInput
+from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
+from sar1m.sources.folder.layers import BandFile, ClassLayer, FolderPair, OpticalLayer, SarLayer, resolve_inside
+from sar1m.store.errors import SourceError
+
+REGISTRATION_BANDS: Final = ("B02", "B03", "B04", "B08")  # Sentinel-2's 10 m bands; the others sit up to 1.5 px off
+SWIR_BAND: Final = "B11"
+SCL_CLOUD: Final = (3, 8, 9, 10)  # shadow, medium and high probability, thin cirrus
+SCL_SNOW: Final = 11
+NOISE_POWER: Final = 10**-2.5  # -25 dB, the usual noise-equivalent sigma nought of IW
+WATER_CLASS: Final = "water"
+_COARSE: Final = 1.5  # a band with pixels this much larger than the grid's is repeated, not interpolated
+_DB_MEDIAN_MAX: Final = 15.0  # no scene is this bright in the median, linear power and DN are
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpticalPixels:
+    """What goes into BlockPixels beside the SAR; see there."""
+
+    optical: F32 | None
+    registration_optical: F32 | None
+    swir: F32 | None
+    cloud: Bool | None
+    cloud_source: str | None
+    snow: Bool | None
+    water: Bool | None
+    land_cover: U8 | None
+    land_cover_names: tuple[tuple[int, str], ...]
+    flags: frozenset[str]
+
+
+class BandReader:
+    """Reads bands onto one grid and remembers what should be remarked. raster: the file that holds a band."""
+
+    def __init__(self, grid: RasterGrid, raster: Callable[[BandFile], RasterInput]) -> None:
+        self._grid = grid
+        self._raster = raster
+        self.flags: set[str] = set()
+
+    def band(self, band: BandFile, rule: ReadRule, kind: str) -> F32:
+        """One band (rows, cols), NaN without data. kind names it in flags."""
+        window = read_window(self._raster(band), self._grid, bands=(band.number,), rule=rule)
+        if window.resampled:
+            self.flags.add(f"resampled_{kind}")
+        if window.infinities:
+            self.flags.add("non_finite_input")
+        plane: F32 = window.pixels[0]
+        return plane
+
+    def resampling(self, band: BandFile) -> Resampling:
+        """cubic, or nearest for a band that is much coarser than the grid (and a flag that says so)."""
+        grid = read_header(self._raster(band)).grid()
+        if grid is None or grid.gsd_m < _COARSE * self._grid.gsd_m:
+            return "cubic"
+        self.flags.add(f"upsampled_{band.name.lower()}")
+        return "nearest"
+
+
+def folder_bands(root: Path, grid: RasterGrid, described_in: str) -> BandReader:
+    """Reader of bands of one folder; none outside it is read."""
+    return BandReader(grid, lambda band: resolve_inside(root, band.path, described_in))
+
+
+def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, ...]) -> BlockPixels:
+    """SAR in linear power, the optical bands asked for, masks and land cover, all on grid.
+
+    Bilinear for SAR (in power), cubic for optical, nearest for classes, and a plain copy where lattices agree.
+    Raises SourceError where a file is missing or damaged, or its numbers contradict the unit it is said to have.
+    """
+    reader = folder_bands(root, grid, pair.described_in)
+    sar = read_sar(reader, pair.sar)
+    partner = read_optical(reader, pair.optical, pair.classes, bands)
+    return block_pixels(partner, sar=sar, noise_floor=(NOISE_POWER,) * len(sar))
+
+
+def block_pixels(partner: OpticalPixels, **sar_side: Any) -> BlockPixels:  # noqa: ANN401  fields of BlockPixels
+    """A block from its optical side and the fields of its SAR side; flags of both, sorted."""
+    flags = tuple(sorted({*partner.flags, *sar_side.pop("flags", ())}))
+    fields = {field: getattr(partner, field) for field in OpticalPixels.__dataclass_fields__ if field != "flags"}
+    return BlockPixels(**fields, **sar_side, flags=flags)
+
+
+def read_optical(
+    reader: BandReader, layer: OpticalLayer | None, class_layers: Sequence[ClassLayer], bands: tuple[str, ...]
+) -> OpticalPixels:
+    """The optical bands asked for, those to register with, masks and land cover, on the reader's grid. Without a layer
+    the pixels are None; masks and land cover may still be there. Raises SourceError as read_pair does."""
+    optical, registration = None, None
+    if layer is not None:
+        wanted = {*bands, *registration_bands(layer, bands)}
+        by_name = {band.name: _read_band(reader, layer, band) for band in layer.bands if band.name in wanted}
+        optical = np.stack([by_name[name] for name in bands])
+        registration = np.stack([by_name[name] for name in registration_bands(layer, bands)])
+    classes = {described.kind: (described, _read_classes(reader, described)) for described in class_layers}
+    cloud, cloud_source, snow = _clouds(classes.get("scl"), classes.get("cloudmask"))
+    swir = None if cloud is not None or layer is None else _read_swir(reader, layer)
+    cover = classes.get("land_cover")
+    return OpticalPixels(
+        optical=optical,
+        registration_optical=registration,
+        swir=swir,
+        cloud=cloud,
+        cloud_source=cloud_source,
+        snow=snow,
+        water=None if cover is None else np.isin(cover[1], _numbers(cover[0], WATER_CLASS)),
+        land_cover=None if cover is None else cover[1],
+        land_cover_names=() if cover is None else cover[0].names,
+        flags=frozenset(reader.flags),
+    )
+
+
+def registration_bands(layer: OpticalLayer, bands: tuple[str, ...]) -> tuple[str, ...]:
+    """The 10 m bands that the layer has, or those of the output where it has none."""
+    found = tuple(band.name for band in layer.bands if band.name in REGISTRATION_BANDS)
+    return tuple(sorted(found)) or bands
+
+
+def read_sar(reader: BandReader, layer: SarLayer) -> F32:
+    """Bands of a layer (bands, rows, cols) in linear power on the reader's grid, NaN without data. Raises SourceError
+    where numbers contradict the unit they are said to have."""
+    linear = layer.unit == "linear"
+    rule = ReadRule(
+        resampling="bilinear",
+        unit="as_is" if linear else "db",
+        scale=layer.scale,
+        offset=layer.offset,
+        zero_is_nodata=linear,
+    )
+    planes = []
+    for band in layer.bands:
+        plane = reader.band(band, rule, "sar")
+        _require_plausible(plane, band, layer)
+        planes.append(plane)
+    return np.stack(planes)
+
+
+def _require_plausible(power: F32, band: BandFile, layer: SarLayer) -> None:
+    """Catches the one mistake that ruins a dataset in silence: decibels read as power, or power read as decibels."""
+    valid = power[np.isfinite(power)]
+    if not valid.size:
+        return
+    median = float(np.median(valid))
+    if layer.unit == "linear" and median < 0:
+        raise SourceError(
+            f"{band.path}, {band.name}: described as linear power, but its median is {median:.3g}. Negative power is a "
+            "rare leftover of noise removal; these look like decibels: state the unit db."
+        )
+    if layer.unit == "db" and median > 10 ** (_DB_MEDIAN_MAX / 10):
+        raise SourceError(
+            f"{band.path}, {band.name}: described as decibels, but the median is over {_DB_MEDIAN_MAX:g} dB. State the "
+            "unit linear, or calibrate digital numbers first."
+        )
+
+
+def _read_band(reader: BandReader, layer: OpticalLayer, band: BandFile) -> F32:
+    rule = ReadRule(
+        resampling=reader.resampling(band),
+        scale=layer.scale,
+        offset=layer.offset,
+        zero_is_nodata=layer.unit == "dn",
+    )
+    return reader.band(band, rule, "optical")
+
+
+def _read_swir(reader: BandReader, layer: OpticalLayer) -> F32 | None:
+    """The band by which the brightness test tells snow from cloud, where the layer has it."""
+    return next((_read_band(reader, layer, band) for band in layer.bands if band.name == SWIR_BAND), None)
+
+
+def _read_classes(reader: BandReader, layer: ClassLayer) -> U8:
+    """Class numbers, 0 where there are none. Raises SourceError for numbers that are no classes."""
+    numbers = reader.band(layer.band, ReadRule(resampling="nearest"), layer.kind)
+    known = numbers[np.isfinite(numbers)]
+    if known.size and (known.min() < 0 or known.max() > 255 or np.any(known != np.rint(known))):
+        raise SourceError(
+            f"{layer.band.path}: {layer.kind} holds numbers from {known.min():g} to {known.max():g}; expected whole "
+            "numbers, 0 to 255."
+        )
+    if layer.kind == "cloudmask" and known.size and known.max() > 1:
+        raise SourceError(
+            f"{layer.band.path}: a cloud mask holds 0 (clear) and 1 (cloud or shadow); found {known.max():g}. Write it "
+            "so, or describe Sentinel-2's scene classification as scl."
+        )
+    unknown = 1 if layer.kind == "cloudmask" else 0
+    return np.where(np.isfinite(numbers), numbers, unknown).astype(np.uint8)
+
+
+def _clouds(
+    scl: tuple[ClassLayer, U8] | None, mask: tuple[ClassLayer, U8] | None
+) -> tuple[Bool | None, str | None, Bool | None]:
+    """Cloud mask, where it comes from, snow mask. A pixel without a class is not known to be clear: it counts as
+    cloud."""
+    if scl is not None:
+        return np.isin(scl[1], (0, *SCL_CLOUD)), "scl", scl[1] == SCL_SNOW
+    if mask is not None:
+        return mask[1] == 1, "cloudmask", None
+    return None, None, None
+
+
+def _numbers(layer: ClassLayer, name: str) -> Sequence[int]:
+    return [number for number, label in layer.names if label.lower() == name]

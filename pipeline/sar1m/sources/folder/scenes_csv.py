@@ -1,0 +1,312 @@
+"""A table that describes one's own rasters: scenes.csv, UTF-8, commas, one row a file.
+
+pair            required  name of the pair; rows of one pair belong together
+kind            required  sar, optical, scl, cloudmask or land_cover
+path            required  file, relative to the table's folder
+bands           required for sar and optical: names of the file's bands in order, separated by spaces (VV VH;
+                B04 B03 B02); - skips a band. Several rows of one pair and kind add their bands.
+unit            required for sar (linear, db) and optical (reflectance, dn, rgb8)
+quantity        required for sar: sigma0 or gamma0
+scale, offset   value = scale * stored + offset; default 1 and 0, for dn 0.0001 and what baseline says
+baseline        Sentinel-2 processing baseline, 04.00; for dn either this or offset is required
+datetime        acquisition, ISO 8601, UTC where no zone is given
+platform, orbit_state, relative_orbit, datatake, processing   of sar
+product_id, provider, licence                                 of sar and optical
+classes         of land_cover: 1=water 2=trees 5=built_area
+labels          of sar: scene labels, separated by semicolons
+attribution     of sar, and of optical where it stands alone: text that must accompany a redistribution of the pair
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sar1m.io.raster import read_header
+from sar1m.records import SarQuantity
+from sar1m.sources.folder.layers import (
+    NOT_STATED,
+    OPTICAL_BANDS,
+    REFLECTANCE_PER_DN,
+    SAR_BANDS,
+    BandFile,
+    ClassKind,
+    ClassLayer,
+    FolderPair,
+    OpticalLayer,
+    OpticalScene,
+    OpticalUnit,
+    SarLayer,
+    SarUnit,
+    checked_name,
+    parse_datetime,
+    resolve_inside,
+)
+from sar1m.sources.placement import lonlat_box
+from sar1m.sources.sentinel_names import radiometric_offset_dn
+from sar1m.store.errors import SourceError
+
+TABLE_NAME: Final = "scenes.csv"
+REQUIRED: Final = ("pair", "kind", "path")
+COLUMNS: Final = (
+    *REQUIRED,
+    *("bands", "unit", "quantity", "scale", "offset", "baseline", "datetime"),
+    *("platform", "orbit_state", "relative_orbit", "datatake", "processing"),
+    *("product_id", "provider", "licence", "classes", "labels", "attribution"),
+)
+_MAX_TABLE_BYTES: Final = 2**28  # some 2 million rows
+_SAR_UNITS: Final[Mapping[str, SarUnit]] = {"linear": "linear", "db": "db"}
+_OPTICAL_UNITS: Final[Mapping[str, OpticalUnit]] = {"reflectance": "reflectance", "dn": "dn", "rgb8": "rgb8"}
+_QUANTITIES: Final[Mapping[str, SarQuantity]] = {"sigma0": "sigma0", "gamma0": "gamma0"}
+_CLASS_KINDS: Final[Mapping[str, ClassKind]] = {"scl": "scl", "cloudmask": "cloudmask", "land_cover": "land_cover"}
+_ORBIT_STATES: Final[Mapping[str, str | None]] = {"": None, "ascending": "ascending", "descending": "descending"}
+_BASELINE: Final = re.compile(r"\d\d\.\d\d")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One row: origin such as scenes.csv line 3, cells by column without outer blanks."""
+
+    origin: str
+    cells: Mapping[str, str]
+
+    def get(self, column: str) -> str:
+        """The cell; empty where the column is absent."""
+        return self.cells.get(column, "")
+
+    def needed(self, column: str) -> str:
+        """The cell. Raises SourceError where it is empty."""
+        if not self.get(column):
+            raise SourceError(f"{self.origin}: column {column} is empty; a row of kind {self.get('kind')} needs it.")
+        return self.get(column)
+
+    def one_of(self, column: str, choices: Mapping[str, _T]) -> _T:
+        """The meaning of a cell that must be one of choices, in any case. Raises SourceError otherwise."""
+        key = self.get(column).lower()
+        if key not in choices:
+            raise SourceError(
+                f"{self.origin}: column {column} has {self.get(column)!r}; expected one of "
+                f"{', '.join(choice for choice in choices if choice)}."
+            )
+        return choices[key]
+
+    def number(self, column: str, default: float) -> float:
+        """A finite number. Raises SourceError otherwise."""
+        text = self.get(column)
+        try:
+            value = float(text) if text else default
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or (column == "scale" and value == 0):
+            raise SourceError(f"{self.origin}: column {column} has {text!r}; expected a number (scale: not 0).")
+        return value
+
+
+def table_pairs(table: Path) -> list[FolderPair]:
+    """Pairs of a table, sorted by name; files are opened as far as their headers.
+
+    Raises SourceError that names line and column where the table is not as the module describes.
+    """
+    return [_pair(table.parent, name, rows) for name, rows in _by_name(table)]
+
+
+def table_optical(table: Path) -> list[OpticalScene]:
+    """The optical rows of a table as scenes on their own with their masks and land cover, sorted by name; rows of SAR
+    are left alone. Raises SourceError as table_pairs does."""
+    return [scene for name, rows in _by_name(table) if (scene := _optical_scene(table.parent, name, rows)) is not None]
+
+
+def _by_name(table: Path) -> list[tuple[str, list[_Row]]]:
+    named: dict[str, list[_Row]] = {}
+    for row in _rows(table):
+        named.setdefault(checked_name(row.get("pair"), row.origin), []).append(row)
+    return sorted(named.items())
+
+
+def _rows(table: Path) -> list[_Row]:
+    try:
+        if table.stat().st_size > _MAX_TABLE_BYTES:
+            raise SourceError(f"{table}: larger than {_MAX_TABLE_BYTES} bytes. Split it into several folders.")
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{table}: cannot be read as UTF-8 text: {error}. Save it as CSV in UTF-8.") from error
+    reader = csv.DictReader(io.StringIO(text))
+    columns = [column.strip() for column in reader.fieldnames or ()]
+    unknown, missing = sorted(set(columns) - set(COLUMNS)), [c for c in REQUIRED if c not in columns]
+    if unknown or missing or len(set(columns)) != len(columns):
+        raise SourceError(
+            f"{table}: the first line must name the columns, each once. Missing: {', '.join(missing) or 'none'}; "
+            f"unknown: {', '.join(unknown) or 'none'}. Columns there are: {', '.join(COLUMNS)}."
+        )
+    return [_row(table, reader.line_num, columns, list(cells.values())) for cells in reader]
+
+
+def _row(table: Path, line: int, columns: list[str], cells: list[str | None]) -> _Row:
+    origin = f"{table} line {line}"
+    if len(cells) != len(columns) or any(not isinstance(cell, str) for cell in cells):
+        raise SourceError(f"{origin}: has not {len(columns)} cells like the first line. Quote texts that hold commas.")
+    return _Row(origin=origin, cells={c: (cell or "").strip() for c, cell in zip(columns, cells, strict=True)})
+
+
+def _pair(root: Path, name: str, rows: list[_Row]) -> FolderPair:
+    _require_known_kinds(rows)
+    sar = _joined_layer(root, _of_kind(rows, "sar"), _sar_layer)
+    if sar is None:
+        raise SourceError(f"{rows[0].origin}: the pair {name!r} has no row of kind sar. Add one, or remove the pair.")
+    labels = _last(_of_kind(rows, "sar"), "labels")
+    return FolderPair(
+        name=name,
+        described_in=rows[0].origin,
+        sar=sar,
+        optical=_joined_layer(root, _of_kind(rows, "optical"), _optical_layer),
+        classes=tuple(_class_layer(root, row) for row in _of_kind(rows, *_CLASS_KINDS)),
+        labels=tuple(label.strip() for label in labels.split(";") if label.strip()),
+        attribution=_last(_of_kind(rows, "sar"), "attribution"),
+    )
+
+
+def _optical_scene(root: Path, name: str, rows: list[_Row]) -> OpticalScene | None:
+    _require_known_kinds(rows)
+    optical = _joined_layer(root, _of_kind(rows, "optical"), _optical_layer)
+    if optical is None:
+        return None
+    return OpticalScene(
+        name=name,
+        described_in=rows[0].origin,
+        optical=optical,
+        classes=tuple(_class_layer(root, row) for row in _of_kind(rows, *_CLASS_KINDS)),
+        attribution=_last(_of_kind(rows, "optical"), "attribution"),
+        box=lonlat_box(read_header(resolve_inside(root, optical.bands[0].path, rows[0].origin))),
+    )
+
+
+def _require_known_kinds(rows: list[_Row]) -> None:
+    for row in rows:
+        if row.get("kind").lower() not in ("sar", "optical", *_CLASS_KINDS):
+            raise SourceError(
+                f"{row.origin}: column kind has {row.get('kind')!r}; expected sar, optical, {', '.join(_CLASS_KINDS)}."
+            )
+
+
+def _of_kind(rows: list[_Row], *kinds: str) -> list[_Row]:
+    return [row for row in rows if row.get("kind").lower() in kinds]
+
+
+def _last(rows: list[_Row], column: str) -> str:
+    """The last cell of a column that is not empty."""
+    return next((row.get(column) for row in reversed(rows) if row.get(column)), "")
+
+
+_Layer = TypeVar("_Layer", SarLayer, OpticalLayer)
+
+
+def _joined_layer(root: Path, rows: list[_Row], make: Callable[[Path, _Row], _Layer]) -> _Layer | None:
+    """One layer of all rows; None of none."""
+    layer: _Layer | None = None
+    for row in rows:
+        more = make(root, row)
+        layer = more if layer is None else _joined(layer, more, row)
+    return layer
+
+
+def _joined(layer: _Layer, more: _Layer, row: _Row) -> _Layer:
+    """The layer with more bands. Raises SourceError where a band comes twice or anything but the bands differs."""
+    if {band.name for band in layer.bands} & {band.name for band in more.bands}:
+        raise SourceError(f"{row.origin}: gives a band of this pair a second time. Remove one row.")
+    if replace(more, bands=layer.bands) != layer:
+        raise SourceError(
+            f"{row.origin}: differs from the earlier row of the same pair and kind in more than path and bands. Rows "
+            "that are joined must agree in unit, quantity, scale, offset, datetime and product."
+        )
+    return replace(layer, bands=(*layer.bands, *more.bands))
+
+
+def _bands(root: Path, row: _Row, known: tuple[str, ...]) -> tuple[BandFile, ...]:
+    names = [name.upper() for name in row.needed("bands").split()]
+    unknown = sorted(set(names) - {*known, "-"})
+    if unknown or set(names) == {"-"}:
+        raise SourceError(
+            f"{row.origin}: column bands has {', '.join(unknown) or 'no band'}; expected names from "
+            f"{', '.join(known)}, or - to skip one."
+        )
+    path = row.needed("path")
+    header = read_header(resolve_inside(root, path, row.origin))
+    if header.bands != len(names):
+        raise SourceError(f"{row.origin}: names {len(names)} band(s), but {path} has {header.bands}. Name each, or -.")
+    return tuple(BandFile(name=n, path=path, number=i) for i, n in enumerate(names, start=1) if n != "-")
+
+
+def _sar_layer(root: Path, row: _Row) -> SarLayer:
+    orbit = row.get("relative_orbit")
+    if orbit and not (orbit.isdecimal() and 1 <= int(orbit) <= 175):
+        raise SourceError(f"{row.origin}: column relative_orbit has {orbit!r}; expected 1 to 175.")
+    return SarLayer(
+        product_id=checked_name(row.get("product_id") or row.get("pair"), row.origin),
+        bands=_bands(root, row, SAR_BANDS),
+        unit=row.one_of("unit", _SAR_UNITS),
+        quantity=row.one_of("quantity", _QUANTITIES),
+        scale=row.number("scale", 1.0),
+        offset=row.number("offset", 0.0),
+        acquired=parse_datetime(row.get("datetime"), row.origin) if row.get("datetime") else None,
+        platform=row.get("platform").lower() or None,
+        orbit_state=row.one_of("orbit_state", _ORBIT_STATES),
+        relative_orbit=int(orbit) if orbit else None,
+        datatake=row.get("datatake").upper() or None,
+        processing=row.get("processing") or NOT_STATED,
+        provider=row.get("provider") or NOT_STATED,
+        licence=row.get("licence") or NOT_STATED,
+    )
+
+
+def _optical_layer(root: Path, row: _Row) -> OpticalLayer:
+    unit = row.one_of("unit", _OPTICAL_UNITS)
+    baseline = row.get("baseline") or None
+    if baseline is not None and not _BASELINE.fullmatch(baseline):
+        raise SourceError(f"{row.origin}: column baseline has {baseline!r}; expected a form such as 04.00.")
+    if unit == "dn" and baseline is None and not row.get("offset"):
+        raise SourceError(
+            f"{row.origin}: unit dn needs baseline or offset: from baseline 04.00 on (January 2022) Sentinel-2 DN are "
+            "1000 too high. Give the baseline, or offset 0 where the numbers are already harmonised."
+        )
+    scale = row.number("scale", REFLECTANCE_PER_DN if unit == "dn" else 1.0)
+    rule_dn = radiometric_offset_dn(baseline) if unit == "dn" and baseline is not None else 0
+    offset = row.number("offset", rule_dn * scale)
+    return OpticalLayer(
+        product_id=checked_name(row.get("product_id") or row.get("pair"), row.origin),
+        bands=_bands(root, row, OPTICAL_BANDS),
+        unit=unit,
+        scale=scale,
+        offset=offset,
+        offset_applied=round(offset / scale) if unit == "dn" else None,
+        acquired=parse_datetime(row.get("datetime"), row.origin) if row.get("datetime") else None,
+        processing_baseline=baseline,
+        provider=row.get("provider") or NOT_STATED,
+        licence=row.get("licence") or NOT_STATED,
+    )
+
+
+def _class_layer(root: Path, row: _Row) -> ClassLayer:
+    kind = row.one_of("kind", _CLASS_KINDS)
+    path = row.needed("path")
+    header = read_header(resolve_inside(root, path, row.origin))
+    if header.bands != 1:
+        raise SourceError(f"{row.origin}: {path} has {header.bands} bands; a raster of classes has one.")
+    names = _class_names(row) if kind == "land_cover" else ()
+    return ClassLayer(kind=kind, band=BandFile(name=kind, path=path, number=1), names=names)
+
+
+def _class_names(row: _Row) -> tuple[tuple[int, str], ...]:
+    names = []
+    for part in row.needed("classes").split():
+        number, equals, name = part.partition("=")
+        if not equals or not name or not number.isdecimal() or int(number) > 255:
+            raise SourceError(f"{row.origin}: column classes has {part!r}; expected a form such as 1=water 2=trees.")
+        names.append((int(number), name.replace("_", " ")))
+    return tuple(names)

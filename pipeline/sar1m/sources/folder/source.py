@@ -1,0 +1,257 @@
+"""One's own GeoTIFFs and COGs: `folder:<path>`, described by STAC items, by a table, or by the names of folders.
+
+The three descriptions are tried in this order; their modules say what they expect: folder_stac, folder_table,
+folder_modality. Rasters smaller than a block of patches are taken as chips, larger ones are cut by Major TOM cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import shapely
+
+from sar1m.config import BuildConfig, GridConfig
+from sar1m.core.grid import block_grids, block_patches, cell_names, cells_at, cells_in_box, centres_lonlat, make_cells
+from sar1m.core.utm import lonlat_from_utm, utm_epsg, utm_from_lonlat
+from sar1m.io.raster import RasterHeader, read_header
+from sar1m.records import BlockPixels, Candidate, OpticalProduct, PatchPlace, RasterGrid, SarProduct
+from sar1m.sources.folder.item_files import stac_features, stac_pairs
+from sar1m.sources.folder.layers import (
+    FileDigests,
+    FolderPair,
+    OpticalLayer,
+    from_text,
+    require_one_kind,
+    resolve_inside,
+    to_text,
+)
+from sar1m.sources.folder.modality import SAR_FOLDERS, modality_folders, modality_pairs
+from sar1m.sources.folder.read_pixels import read_pair
+from sar1m.sources.folder.scenes_csv import COLUMNS, TABLE_NAME, table_pairs
+from sar1m.sources.placement import chip_block, grid_with_halo
+from sar1m.sources.regions.countries import country_of
+from sar1m.sources.sentinel_names import orbit_state
+from sar1m.store.errors import ConfigError, SourceError
+
+MAX_CHIP_PX: Final = 8192  # one work item holds a whole chip in memory
+_SAME_SPACING: Final = 1e-6
+_EDGE: Final = np.linspace(0.0, 1.0, 33)
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """path: the folder, or its scenes.csv."""
+
+    path: Path
+    name: str = "folder"
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path:
+        """The folder that all files stand in."""
+        return self.path.parent if self.path.suffix.lower() == ".csv" else self.path
+
+    def pairs(self) -> list[FolderPair]:
+        """What the folder holds, in the order of work items. Raises SourceError where no description is found, where
+        it is wrong, or where quantities or polarisations are mixed."""
+        found = self._described()
+        require_one_kind(found)
+        return found
+
+    def _described(self) -> list[FolderPair]:
+        if self.path != self.root:
+            return table_pairs(self.path)
+        if not self.root.is_dir():
+            raise SourceError(f"{self.root}: no such folder. Give an existing folder, or the scenes.csv in it.")
+        if features := stac_features(self.root):
+            return stac_pairs(self.root, features)
+        if (self.root / TABLE_NAME).exists():
+            return table_pairs(self.root / TABLE_NAME)
+        if SAR_FOLDERS.keys() & modality_folders(self.root).keys() and (pairs := modality_pairs(self.root)):
+            return pairs
+        raise SourceError(
+            f"{self.root}: nothing here says what the rasters are. Expected one of: STAC items (*.json, type Feature); "
+            f"a table {TABLE_NAME} with the columns {', '.join(COLUMNS)}; or a folder S1RTC or S1GRD with GeoTIFFs, "
+            "and beside it S2L2A, S2L1C or S2RGB with files of the same names."
+        )
+
+    def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
+        """Work items in the order of pairs, then of cells from south to north and west to east.
+
+        Raises SourceError as pairs does and where a band of pixels.optical_bands is missing; ConfigError where a chip
+        cannot hold a patch, or a raster lies between the blocks.
+        """
+        digests = FileDigests(self.root)
+        for pair in self.pairs():
+            _require_bands(pair, config)
+            header = read_header(resolve_inside(self.root, pair.sar.bands[0].path, pair.described_in))
+            sar_digest = digests.of([pair.sar, *(c for c in pair.classes if c.kind == "land_cover")], pair.described_in)
+            optical = None
+            if pair.optical is not None:
+                masks = [c for c in pair.classes if c.kind != "land_cover"]
+                digest = digests.of([pair.optical, *masks], pair.described_in)
+                optical = _optical_product(pair.optical, digest, config)
+            for place in _places(pair, header, config.grid):
+                yield self._candidate(pair, place, sar_digest, optical, config)
+
+    def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
+        """Pixels of one work item; see folder_read. Needs the folder at the same path as when it was planned."""
+        text = dict(candidate.handle).get("pair", "")
+        pair = from_text(FolderPair, text, candidate.item_id)
+        return read_pair(self.root, pair, grid_with_halo(candidate), config.pixels.optical_bands)
+
+    def _candidate(
+        self, pair: FolderPair, place: _Place, sar_digest: str, optical: OpticalProduct | None, config: BuildConfig
+    ) -> Candidate:
+        lon, lat = centres_lonlat([place.grid])
+        return Candidate(
+            item_id=f"{self.name}_{pair.name}{place.suffix}",
+            source=self.name,
+            cell=place.cell or cell_names(*cells_at(lon, lat))[0],
+            site=pair.name,
+            grid=place.grid,
+            halo_px=config.grid.halo_px,
+            patches=place.patches,
+            sar=_sar_product(pair, sar_digest, float(lon[0])),
+            optical=optical,
+            labels=pair.labels,
+            attribution=pair.attribution,
+            country=country_of(lon, lat)[0],
+            handle=(("pair", to_text(pair)),),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """One block. cell and suffix are empty for a chip."""
+
+    grid: RasterGrid
+    patches: tuple[PatchPlace, ...]
+    cell: str = ""
+    suffix: str = ""
+
+
+def _require_bands(pair: FolderPair, config: BuildConfig) -> None:
+    if pair.optical is None:
+        return
+    found = [band.name for band in pair.optical.bands]
+    missing = [name for name in config.pixels.optical_bands if name not in found]
+    if missing or not config.pixels.optical_bands:
+        raise SourceError(
+            f"{pair.optical.bands[0].path}: band {', '.join(missing) or '(none asked for)'} of pixels.optical_bands is "
+            f"missing; it has {', '.join(found)}. Change pixels.optical_bands or give the band."
+        )
+
+
+def _places(pair: FolderPair, header: RasterHeader, config: GridConfig) -> Iterator[_Place]:
+    """Blocks of one SAR raster: the chip itself, or the cells that meet its footprint."""
+    grid = _target_grid(header, config.gsd_m)
+    block_px = config.patches_per_side * config.patch_px
+    small = min(grid.rows, grid.cols) < block_px
+    if config.layout == "majortom" or (config.layout == "auto" and not small):
+        found = list(_cell_places(header, config))
+        if not found:
+            raise ConfigError(
+                f"{pair.name}: no block of patches meets it: blocks of {block_px} px stand in the middle of 10 km "
+                "cells and leave room between them. Set grid.layout = chips, or raise grid.patches_per_side."
+            )
+        yield from found
+        return
+    if max(grid.rows, grid.cols) > MAX_CHIP_PX:
+        raise ConfigError(
+            f"{pair.name}: {grid.rows} x {grid.cols} px as one chip; at most {MAX_CHIP_PX} px a side are held at once. "
+            "Set grid.layout = majortom."
+        )
+    block, patches = chip_block(grid, pair.name, config)
+    yield _Place(grid=block, patches=patches)
+
+
+def _target_grid(header: RasterHeader, gsd_m: float) -> RasterGrid:
+    """The raster's own grid where it is UTM at the wanted spacing; else the largest upright rectangle inside its
+    footprint in the UTM zone of its centre, on whole multiples of the spacing."""
+    own = header.grid()
+    if own is not None and abs(own.gsd_m / gsd_m - 1) < _SAME_SPACING:
+        return own
+    lon, lat = header.lonlat([header.rows / 2], [header.cols / 2])
+    epsg = int(utm_epsg(lon, lat)[0])
+    near, far = np.zeros_like(_EDGE), np.ones_like(_EDGE)
+    (left, _), (right, _) = (_edge_utm(header, _EDGE, side, epsg) for side in (near, far))
+    (_, top), (_, bottom) = (_edge_utm(header, side, _EDGE, epsg) for side in (near, far))
+    left_px, right_px = np.ceil(left.max() / gsd_m), np.floor(right.min() / gsd_m)
+    top_px, bottom_px = np.floor(top.min() / gsd_m), np.ceil(bottom.max() / gsd_m)
+    return RasterGrid(
+        epsg=epsg,
+        left_m=float(left_px * gsd_m),
+        top_m=float(top_px * gsd_m),
+        gsd_m=gsd_m,
+        rows=max(int(top_px - bottom_px), 0),
+        cols=max(int(right_px - left_px), 0),
+    )
+
+
+def _edge_utm(header: RasterHeader, down: np.ndarray, across: np.ndarray, epsg: int) -> tuple[np.ndarray, np.ndarray]:
+    """Easting and northing of points at fractions of the raster's height and width."""
+    lon, lat = header.lonlat(down * header.rows, across * header.cols)
+    return utm_from_lonlat(lon, lat, epsg)
+
+
+def _cell_places(header: RasterHeader, config: GridConfig) -> Iterator[_Place]:
+    """Every block whose pixels meet the footprint, with all its patches."""
+    down = np.concatenate([_EDGE * 0, _EDGE, _EDGE * 0 + 1, _EDGE[::-1]])
+    across = np.concatenate([_EDGE, _EDGE * 0 + 1, _EDGE[::-1], _EDGE * 0])
+    lon, lat = header.lonlat(down * header.rows, across * header.cols)
+    middle = lon[0]
+    unrolled = _unrolled(lon, middle)
+    footprint = shapely.Polygon(np.column_stack([unrolled, lat]))
+    west, east = (float(_unrolled(np.asarray([edge]), 0.0)[0]) for edge in (unrolled.min(), unrolled.max()))
+    cells = make_cells(*cells_in_box(west, float(lat.min()), east, float(lat.max())))
+    for cell, grid in zip(cells, block_grids(cells, config), strict=True):
+        left, bottom, right, top = grid.bounds_m
+        x_m, y_m = np.asarray([left, right, right, left]), np.asarray([top, top, bottom, bottom])
+        block_lon, block_lat = lonlat_from_utm(x_m, y_m, grid.epsg)
+        block = shapely.Polygon(np.column_stack([_unrolled(block_lon, middle), block_lat]))
+        if block.intersects(footprint):
+            yield _Place(grid=grid, patches=block_patches(cell.name, config), cell=cell.name, suffix=f"_{cell.name}")
+
+
+def _unrolled(lon: np.ndarray, middle: float) -> np.ndarray:
+    """Longitudes within 180 degrees of middle."""
+    return middle + np.mod(lon - middle + 180.0, 360.0) - 180.0
+
+
+def _sar_product(pair: FolderPair, digest: str, lon: float) -> SarProduct:
+    layer = pair.sar
+    sentinel = (layer.platform or "").startswith("sentinel-1")
+    seen = orbit_state(layer.acquired, lon) if sentinel and layer.acquired is not None else None
+    return SarProduct(
+        product_id=layer.product_id,
+        digest=digest,
+        quantity=layer.quantity,
+        polarisations=tuple(band.name for band in layer.bands),
+        processing=layer.processing,
+        provider=layer.provider,
+        licence=layer.licence,
+        acquired=layer.acquired,
+        platform=layer.platform,
+        orbit_state=layer.orbit_state or seen,
+        relative_orbit=layer.relative_orbit,
+        datatake=layer.datatake,
+    )
+
+
+def _optical_product(layer: OpticalLayer, digest: str, config: BuildConfig) -> OpticalProduct:
+    return OpticalProduct(
+        product_id=layer.product_id,
+        digest=digest,
+        quantity=layer.quantity,
+        bands=config.pixels.optical_bands,
+        provider=layer.provider,
+        licence=layer.licence,
+        acquired=layer.acquired,
+        processing_baseline=layer.processing_baseline,
+        offset_applied=layer.offset_applied,
+    )

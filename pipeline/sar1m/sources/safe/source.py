@@ -1,0 +1,310 @@
+"""Sentinel-1 GRD products: `safe:<path>` of a folder with *.SAFE folders or zip files, or of one product.
+
+Beside the products, each optional and each replaced by a key of [safe] where that is given:
+dem        heights: Copernicus GLO-30 or GLO-90 tiles as they are delivered, or any GeoTIFF (io/dem.py)
+geoid      the grid that takes heights above the geoid to heights above the ellipsoid (io/geoid.py)
+orbits     precise or restituted orbit files, *.EOF (io/safe/orbit_file.py)
+optical    partners: GeoTIFFs with STAC items or a scenes.csv, as `folder` reads them; the SAR rows are not needed
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import shapely
+
+from sar1m.config import BuildConfig, GridConfig, SafeConfig
+from sar1m.core.grid import block_grids, block_patches, cells_in_box, centres_lonlat, make_cells
+from sar1m.core.utm import lonlat_from_utm
+from sar1m.io.safe.product import find_products
+from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
+from sar1m.sources.folder.item_files import stac_features, stac_optical
+from sar1m.sources.folder.layers import FileDigests, OpticalScene, from_text, to_text
+from sar1m.sources.folder.read_pixels import OpticalPixels, block_pixels, folder_bands, read_optical
+from sar1m.sources.folder.scenes_csv import TABLE_NAME, table_optical
+from sar1m.sources.placement import grid_with_halo
+from sar1m.sources.regions.countries import country_of
+from sar1m.sources.safe.backscatter import SafeBlock, read_block
+from sar1m.sources.safe.block_heights import Terrain, named_place, open_terrain, open_terrain_once
+from sar1m.sources.safe.choose_products import SafeScene, survey
+from sar1m.store.errors import ConfigError, SourceError
+from sarworld.safe.scenario import SIMULATOR
+
+LICENCE: Final = "Copernicus Sentinel data legal notice"
+SIMULATED_LICENCE: Final = "CC0-1.0"
+MIN_PARTNER_COVER: Final = 0.5  # share of a block that an optical partner must cover
+
+
+@dataclass(frozen=True)
+class SafeSource:
+    """path: the folder or the product. scratch: where measurements are inflated; only reading pixels needs it.
+    remarks: what candidates left out and why, once it has run."""
+
+    path: Path
+    scratch: Path | None = None
+    name: str = "safe"
+    remarks: list[str] = field(default_factory=list, compare=False)
+
+    @property
+    def base(self) -> Path:
+        """The folder that dem, geoid, orbits and optical are looked for in."""
+        return self.path if self.path.is_dir() and self.path.suffix != ".SAFE" else self.path.parent
+
+    def place(self, key: str, config: SafeConfig) -> Path | None:
+        """The file or folder of dem, geoid, orbits or optical. Raises ConfigError where the configuration names one
+        that is not there."""
+        beside = self.base / key
+        return named_place(key, config) or (beside if beside.exists() else None)
+
+    def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
+        """Work items in the order of scenes, then of cells from south to north and west to east.
+
+        Raises SourceError where there is no product, one cannot be read, or the terrain cannot be used; ConfigError
+        where the configuration does not fit this source.
+        """
+        if config.grid.layout == "chips":
+            raise ConfigError("grid.layout = chips: SAFE products are cut by cells. Set grid.layout = majortom.")
+        paths = find_products(self.path) if self.base == self.path else [self.path]
+        scenes, remarks = survey(self.base, paths, config.safe, self.place("orbits", config.safe))
+        self.remarks[:] = remarks
+        partners = self._partners(config)
+        if not partners and config.balance.max_unpaired_share < 1:
+            self.remarks.append(
+                f"No optical scene beside the products: balance.max_unpaired_share = "
+                f"{config.balance.max_unpaired_share:g} rejects samples without a partner. Set it to 1 to keep them."
+            )
+        terrain = open_terrain(self.place("dem", config.safe), self.place("geoid", config.safe), config.safe)
+        for scene in scenes:
+            for cell, grid in _blocks(scene, config.grid):
+                yield self._candidate(scene, cell, grid, _partner(scene, grid, partners), terrain, config)
+
+    def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
+        """Pixels of one work item. Needs the folders at the same paths as when it was planned.
+
+        Raises SourceError where a file is missing, damaged or not as described, or terrain is needed and not there.
+        """
+        handle = dict(candidate.handle)
+        if self.scratch is None:
+            raise SourceError(f"{candidate.item_id}: no scratch folder was given to inflate measurements in.")
+        block = SafeBlock(
+            path=self.base / handle["product"],
+            orbit_file=Path(handle["orbit"]) if handle["orbit"] else None,
+            digest=handle["digest"],
+            polarisations=candidate.sar.polarisations,
+            grid=grid_with_halo(candidate),
+        )
+        terrain = self._planned_terrain(handle["terrain"], candidate, config.safe)
+        sar_side = read_block(block, terrain, config.safe, self.scratch)
+        partner = self._read_partner(handle["optical"], candidate, block.grid, config)
+        return block_pixels(partner, **vars(sar_side))
+
+    def _planned_terrain(self, digest: str, candidate: Candidate, config: SafeConfig) -> Terrain | None:
+        """The terrain that was planned with. Raises SourceError where its files here are others."""
+        places = self.place("dem", config), self.place("geoid", config), config
+        for forget in (False, True):
+            if forget:
+                open_terrain_once.cache_clear()  # files may have changed since it was opened
+            terrain = open_terrain_once(*places)
+            if (terrain.digest(candidate.grid) if terrain is not None else "") == digest:
+                return terrain
+        raise SourceError(
+            f"{candidate.item_id}: the DEM or the geoid grid is not the one that the build was planned with. Build "
+            "again; workers on other machines need the same files."
+        )
+
+    def _read_partner(self, text: str, candidate: Candidate, grid: RasterGrid, config: BuildConfig) -> OpticalPixels:
+        bands = config.pixels.optical_bands
+        root = self.place("optical", config.safe) or self.base
+        if not text:
+            return read_optical(folder_bands(root, grid, candidate.item_id), None, (), bands)
+        scene = from_text(OpticalScene, text, candidate.item_id)
+        return read_optical(
+            folder_bands(_folder_of(root), grid, scene.described_in), scene.optical, scene.classes, bands
+        )
+
+    def _partners(self, config: BuildConfig) -> list[_Partner]:
+        root = self.place("optical", config.safe)
+        if root is None:
+            return []
+        table = _folder_of(root) / TABLE_NAME if root.is_dir() else root
+        scenes = table_optical(table) if table.is_file() else stac_optical(root) if stac_features(root) else []
+        if not scenes:
+            raise SourceError(
+                f"{root}: nothing here describes an optical scene. Expected STAC items (*.json, type Feature) or a "
+                f"{TABLE_NAME} with rows of kind optical; remove the folder to build without partners."
+            )
+        digests = FileDigests(_folder_of(root))
+        return [_Partner(scene=scene, product=_optical_product(scene, digests, config)) for scene in scenes]
+
+    def _candidate(
+        self,
+        scene: SafeScene,
+        cell: Cell,
+        grid: RasterGrid,
+        partner: _Partner | None,
+        terrain: Terrain | None,
+        config: BuildConfig,
+    ) -> Candidate:
+        item_id = f"{scene.product.product_id}_{cell.name}"
+        lon, lat = centres_lonlat([grid])
+        optical = None if partner is None else partner.scene
+        return Candidate(
+            item_id=item_id,
+            source=self.name,
+            cell=cell.name,
+            site=scene.product.product_id,
+            grid=grid,
+            halo_px=config.grid.halo_px,
+            patches=block_patches(cell.name, config.grid),
+            sar=_sar_product(scene, grid, terrain, config.safe),
+            optical=None if partner is None else partner.product,
+            attribution=_attribution(scene, terrain, optical),
+            country=country_of(lon, lat)[0],
+            handle=(
+                ("product", scene.path.relative_to(self.base).as_posix()),
+                ("orbit", "" if scene.orbit_file is None else str(scene.orbit_file)),
+                ("digest", scene.digest),
+                ("terrain", "" if terrain is None else terrain.digest(grid)),
+                ("optical", "" if optical is None else to_text(optical)),
+            ),
+        )
+
+
+def _folder_of(place: Path) -> Path:
+    return place if place.is_dir() else place.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Partner:
+    """An optical scene and its product record."""
+
+    scene: OpticalScene
+    product: OpticalProduct
+
+
+def _optical_product(scene: OpticalScene, digests: FileDigests, config: BuildConfig) -> OpticalProduct:
+    layer, wanted = scene.optical, config.pixels.optical_bands
+    found = [band.name for band in layer.bands]
+    missing = [name for name in wanted if name not in found]
+    if missing or not wanted:
+        raise SourceError(
+            f"{scene.described_in}: band {', '.join(missing) or '(none asked for)'} of pixels.optical_bands is "
+            f"missing; it has {', '.join(found)}. Change pixels.optical_bands or give the band."
+        )
+    return OpticalProduct(
+        product_id=layer.product_id,
+        digest=digests.of([layer, *scene.classes], scene.described_in),
+        quantity=layer.quantity,
+        bands=wanted,
+        provider=layer.provider,
+        licence=layer.licence,
+        acquired=layer.acquired,
+        processing_baseline=layer.processing_baseline,
+        offset_applied=layer.offset_applied,
+    )
+
+
+def _blocks(scene: SafeScene, config: GridConfig) -> Iterator[tuple[Cell, RasterGrid]]:
+    """Cells whose block meets the footprint, with the block's grid."""
+    west, south, east, north = scene.footprint.bounds
+    wrapped_west, wrapped_east = ((edge + 180.0) % 360.0 - 180.0 for edge in (west, east))
+    cells = make_cells(*cells_in_box(wrapped_west, south, wrapped_east, north))
+    shapely.prepare(scene.footprint)
+    for cell, grid in zip(cells, block_grids(cells, config), strict=True):
+        if scene.footprint.intersects(_block_outline(grid, west)):
+            yield cell, grid
+
+
+def _block_outline(grid: RasterGrid, near_lon: float) -> shapely.Polygon:
+    """A block's corners in degrees, longitudes within 180 of near_lon."""
+    left, bottom, right, top = grid.bounds_m
+    lon, lat = lonlat_from_utm([left, right, right, left], [top, top, bottom, bottom], grid.epsg)
+    unrolled = near_lon + np.mod(lon - near_lon + 180.0, 360.0) - 180.0
+    return shapely.Polygon(np.column_stack([unrolled, lat]))
+
+
+def _partner(scene: SafeScene, grid: RasterGrid, partners: list[_Partner]) -> _Partner | None:
+    """The optical scene nearest in time among those that cover enough of the block; equal ones by cover, then name."""
+    middle, _ = centres_lonlat([grid])
+    block = _block_outline(grid, float(middle[0]))
+
+    def preference(partner: _Partner) -> tuple[float, float, str]:
+        return (
+            _apart_s(partner.product.acquired, scene.product.start),
+            -_cover(block, partner.scene.box),
+            partner.scene.name,
+        )
+
+    enough = (partner for partner in partners if _cover(block, partner.scene.box) >= MIN_PARTNER_COVER)
+    return min(enough, key=preference, default=None)
+
+
+def _cover(block: shapely.Polygon, box: tuple[float, float, float, float]) -> float:
+    """Share of a block that a box in degrees covers, whichever turn its longitudes are written in."""
+    west, south, east, north = box
+    turn = 360.0 * round((block.centroid.x - (west + east) / 2) / 360.0)
+    return float(block.intersection(shapely.box(west + turn, south, east + turn, north)).area / block.area)
+
+
+def _apart_s(acquired: datetime | None, start: datetime) -> float:
+    return float("inf") if acquired is None else abs((acquired - start).total_seconds())
+
+
+def _sar_product(scene: SafeScene, grid: RasterGrid, terrain: Terrain | None, config: SafeConfig) -> SarProduct:
+    product = scene.product
+    inputs = [scene.digest] if terrain is None else [scene.digest, terrain.digest(grid)]
+    return SarProduct(
+        product_id=product.product_id,
+        digest=hashlib.blake2b(" ".join(inputs).encode(), digest_size=16).hexdigest(),
+        quantity=config.quantity,
+        polarisations=scene.polarisations,
+        processing=_processing(scene, terrain, config),
+        provider=product.processed_by,
+        licence=SIMULATED_LICENCE if _simulated(scene) else LICENCE,
+        acquired=product.start,
+        platform=scene.platform,
+        orbit_state=product.orbit_state,
+        relative_orbit=product.relative_orbit,
+        datatake=product.datatake,
+    )
+
+
+def _processing(scene: SafeScene, terrain: Terrain | None, config: SafeConfig) -> str:
+    product, orbit = scene.product, "annotated" if scene.orbit_file is None else scene.orbit_file.name
+    return processing_steps(f"{product.mode} GRD, IPF {product.ipf}", f"orbit {orbit}", terrain, config)
+
+
+def processing_steps(made: str, orbit: str, terrain: Terrain | None, config: SafeConfig) -> str:
+    """What is done to the pixels of every block of a scene; what differs by block stands in its flags. made: by which
+    processor; orbit: which one places the pixels."""
+    flat = config.quantity == "gamma0" and config.flatten_terrain and terrain is not None
+    steps = [
+        made,
+        orbit,
+        "thermal noise removed" if config.remove_thermal_noise else "thermal noise kept",
+        "border noise masked" if config.mask_border_noise else "border noise kept",
+        "tie points" if terrain is None else f"range-Doppler on {terrain.description}",
+        f"lines {config.azimuth_rule}, ground range {config.ground_range_rule}, {config.resampling}",
+        f"{config.quantity} {'terrain-flattened (Small 2011)' if flat else 'against the ellipsoid'}",
+    ]
+    return "; ".join(steps)
+
+
+def _simulated(scene: SafeScene) -> bool:
+    return scene.product.processed_by == SIMULATOR
+
+
+def _attribution(scene: SafeScene, terrain: Terrain | None, optical: OpticalScene | None) -> str:
+    years = f"Contains modified Copernicus Sentinel data {scene.product.start.year}"
+    parts = (
+        "" if _simulated(scene) else years,
+        "" if terrain is None else terrain.attribution,
+        "" if optical is None else optical.attribution,
+    )
+    return "; ".join(part for part in parts if part)

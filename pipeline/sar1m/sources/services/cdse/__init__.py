@@ -1,0 +1,1 @@
+"""The Copernicus Data Space: search, tokens, zipped products and its object store."""

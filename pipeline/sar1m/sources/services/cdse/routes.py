@@ -1,0 +1,100 @@
+"""How products of the Copernicus Data Space are searched for and fetched, and where a listed one stands on that route.
+
+The Data Space keeps each GRD product twice (documentation.dataspace.copernicus.eu, Sentinel-1; names, layout and hrefs
+of items: github.com/eu-cdse/eometadatatool, sentinel-1-grd-cog): the original, and an edition ..._COG under another
+name with the same pixels and tables in cloud-optimised measurements. The STAC catalogue lists the COG editions alone;
+originals older than a year may lie off line, COG editions do not. So STAC and S3 take these, OData with the zipper the
+originals, and one build holds to one edition.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from sar1m.sources.services.products.names import COG, version
+from sar1m.store.errors import SourceError
+
+BUCKET: Final = "eodata"
+_UUID: Final = re.compile(r"[0-9A-Fa-f-]{36}")
+_FOLDER: Final = re.compile(
+    rf"/{BUCKET}(?P<above>(?:/[A-Za-z0-9_-]{{1,64}}){{1,12}})/(?P<product>[A-Z0-9_]{{1,120}})\.SAFE/?"
+)
+_IPF: Final = re.compile(r"\d{3}\.\d{2}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CdseRoute:
+    """search, access: see AreaConfig. polarisations: those that a build reads; by S3 nothing else is fetched, but for
+    the co-polarised image that tells the border where mask_border is set."""
+
+    search: Literal["odata", "stac"] = "odata"
+    access: Literal["zipper", "s3"] = "zipper"
+    polarisations: tuple[str, ...] = ("VV", "VH")
+    mask_border: bool = True
+
+    @property
+    def cog(self) -> bool:
+        """Whether COG editions are taken; see the module."""
+        return self.search == "stac" or self.access == "s3"
+
+    def fetched(self, available: tuple[str, ...]) -> tuple[str, ...]:
+        """Of a product's polarisations, co-polarised first, those that S3 access fetches."""
+        wanted = {*self.polarisations, *(available[:1] if self.mask_border else ())}
+        return tuple(name for name in available if name in wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a catalogue tells of where a product is. uuid: of OData. s3_path: such as
+    /eodata/Sentinel-1/SAR/.../NAME.SAFE or s3://eodata/..., empty where it tells none."""
+
+    product_id: str
+    uuid: str
+    s3_path: str
+
+
+Place = Callable[[Told], str]
+
+
+def zipper_address(told: Told, download: str) -> str:
+    """Of the zip of a product, below download whatever host the catalogue names. Raises SourceError."""
+    if not _UUID.fullmatch(told.uuid):
+        raise SourceError(
+            f"cdse {told.product_id}: the catalogue tells no id by which the zipper knows it. Its answer is not used."
+        )
+    return f"{download}/Products({told.uuid})/$value"
+
+
+def s3_address(told: Told, endpoint: str) -> str:
+    """Of the folder of a product, below endpoint, without a slash at its end. Raises SourceError for a path that is no
+    folder of this product in the bucket."""
+    matched = _FOLDER.fullmatch(told.s3_path.removeprefix("s3:/"))
+    if matched is None or matched["product"] != told.product_id:
+        raise SourceError(
+            f"cdse {told.product_id}: the catalogue says it stands at {told.s3_path[:140]!r}; expected "
+            f"/{BUCKET}/.../{told.product_id}.SAFE. Its answer is not used."
+        )
+    return f"{endpoint}/{BUCKET}{matched['above']}/{told.product_id}.SAFE"
+
+
+def prefix_of(address: str, endpoint: str, product_id: str) -> str:
+    """Of the keys of a product in the bucket, from what s3_address made. Raises SourceError for any other address: it
+    comes out of a plan file."""
+    path = urlsplit(address).path
+    if s3_address(Told(product_id=product_id, uuid="", s3_path=path), endpoint) != address:
+        raise SourceError(
+            f"cdse {product_id}: planned at {address.partition('?')[0][:140]!r}, not below {endpoint}. Plan the build "
+            "again with the area.cdse_access that it is to use."
+        )
+    return path.removeprefix(f"/{BUCKET}/") + "/"
+
+
+def ipf_of(told: object, product_id: str) -> str:
+    """The processor version that a catalogue tells, empty where it is none. Of a COG edition it may be that of the
+    converter, such as 01.00, which says nothing of the processing."""
+    text = version(told)
+    return "" if product_id.endswith(COG) and not _IPF.fullmatch(text) else text

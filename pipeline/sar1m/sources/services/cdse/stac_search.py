@@ -1,0 +1,108 @@
+"""Products of the Copernicus Data Space by its STAC catalogue (stac.dataspace.copernicus.eu/v1, sentinel-1-grd), which
+lists their COG editions.
+
+Items: github.com/eu-cdse/eometadatatool, sentinel-1-grd-cog; STAC 1.1 with the extensions sat, processing, file (whose
+checksums are multihashes: code, length, digest). Items of other modes and resolutions are passed over by their names,
+since not every edition of the catalogue can filter by them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import BaseModel, Field
+
+from sar1m.io.net.fetch import Fetcher
+from sar1m.sources.services.cdse.routes import Place, Told, ipf_of
+from sar1m.sources.services.products.names import (
+    COG,
+    Listed,
+    MultiPolygon,
+    Polygon,
+    checked_start,
+    direction,
+    one_ring,
+    parsed,
+    product_name,
+)
+from sar1m.sources.services.stac.api import ItemQuestion, StacApi
+
+COLLECTION: Final = "sentinel-1-grd"
+_MANIFEST: Final = "/manifest.safe"
+_MULTIHASH_MD5: Final = re.compile(r"d50110([0-9a-f]{32})", re.IGNORECASE)
+_ZIPPED: Final = re.compile(r"/Products\(([0-9A-Fa-f-]{36})\)/\$value")
+_NAME: Final = "cdse"
+
+
+def stac_products(
+    fetcher: Fetcher, url: str, box: tuple[float, float, float, float], span: tuple[datetime, datetime], place: Place
+) -> tuple[Listed, ...]:
+    """IW GRDH products whose footprint meets a box and which were taken in a span; some that start before it may be
+    among them. Raises SourceError where the catalogue fails, or the client of STAC is not installed."""
+    first, last = span
+    question = ItemQuestion(
+        collections=(COLLECTION,), box=box, first=first, last=last + timedelta(seconds=1), filters={}
+    )
+    return read_items(StacApi(fetcher, url, _NAME).items(question), place)
+
+
+def read_items(items: Iterable[object], place: Place) -> tuple[Listed, ...]:
+    """Products of items. Raises SourceError where one is not what the catalogue describes."""
+    return tuple(listed for item in items if (listed := _listed(item, place)) is not None)
+
+
+class _Properties(BaseModel):
+    start: datetime = Field(alias="start_datetime")
+    orbit_state: object = Field(default=None, alias="sat:orbit_state")
+    relative_orbit: object = Field(default=None, alias="sat:relative_orbit")
+    processor: object = Field(default=None, alias="processing:version")
+
+
+class _Asset(BaseModel):
+    href: str = ""
+    size: int = Field(default=0, ge=0, alias="file:size")
+    checksum: str = Field(default="", max_length=200, alias="file:checksum")
+
+
+class _Named(BaseModel):
+    """Of every item, whatever its mode."""
+
+    id: str
+
+
+class _Item(_Named):
+    properties: _Properties
+    geometry: Polygon | MultiPolygon = Field(discriminator="type")
+    assets: dict[str, _Asset]
+
+
+def _listed(told: object, place: Place) -> Listed | None:
+    body = json.dumps(told).encode()
+    product_id = parsed(_Named, body, _NAME).id.removesuffix(".SAFE")
+    name = product_name(product_id.removesuffix(COG), _NAME)
+    if name is None:
+        return None
+    item = parsed(_Item, body, _NAME)
+    zipped, manifest = item.assets.get("Product", _Asset()), item.assets.get("safe_manifest", _Asset())
+    uuid, md5 = _ZIPPED.search(zipped.href), _MULTIHASH_MD5.fullmatch(zipped.checksum)
+    where = Told(
+        product_id=product_id,
+        uuid=uuid[1] if uuid is not None else "",
+        s3_path=manifest.href.removesuffix(_MANIFEST),
+    )
+    track = item.properties.relative_orbit
+    return Listed(
+        product_id=product_id,
+        start=checked_start(item.properties.start, name, product_id, _NAME),
+        footprint=one_ring(item.geometry.rings, product_id, _NAME),
+        href=place(where),
+        orbit_state=direction(item.properties.orbit_state),
+        relative_orbit=track if isinstance(track, int) else name.relative_orbit,
+        ipf=ipf_of(item.properties.processor, product_id),
+        size_bytes=zipped.size or None,
+        checksum=None if md5 is None else f"md5:{md5[1].lower()}",
+    )

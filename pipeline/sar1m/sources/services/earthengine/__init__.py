@@ -1,0 +1,1 @@
+"""Google Earth Engine: sessions, collections, images of a block, and what its refusals mean."""

@@ -1,0 +1,1 @@
+"""Services that deliver whole Sentinel-1 GRD products."""

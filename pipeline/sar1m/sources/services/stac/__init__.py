@@ -1,0 +1,1 @@
+"""STAC APIs and static catalogues, read by windows of cloud-optimised GeoTIFFs."""

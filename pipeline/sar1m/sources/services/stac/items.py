@@ -1,0 +1,346 @@
+"""Scenes from STAC items. Nothing of an item is believed that could name a file or a host, or place a scene wrongly.
+
+Source: STAC 1.0 and 1.1, extensions sar, sat, eo, projection, file; `s2:` properties of Planetary Computer and Element
+84; `earthsearch:boa_offset_applied`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import numpy as np
+import shapely
+
+from sar1m.records import SarQuantity
+from sar1m.sources.folder.layers import NOT_STATED, SAR_BANDS, STAC_OPTICAL_KEYS, parse_datetime
+from sar1m.sources.scene import Asset, Kind, Ring, Scene
+from sar1m.sources.sentinel_names import S1Name, parse_s1_name, parse_s2_name, radiometric_offset_dn
+from sar1m.store.errors import SourceError
+
+MAX_VERTICES: Final = 10_000
+MAX_HREF: Final = 2_048
+LOOPBACK: Final = "127.0.0.1"
+YEARS: Final = range(2014, 2101)  # Sentinel-1A flies since April 2014
+TRACKS: Final = range(1, 176)  # Sentinel-1 has 175 relative orbits, Sentinel-2 143
+_SHOWN: Final = 140  # characters of a stranger's text that a message repeats
+_SAR_KEYS: Final[Mapping[str, str]] = {
+    form.format(name.lower()): name for name in SAR_BANDS for form in ("{}", "{}-rtc", "gamma0_{}")
+}
+_OPTICAL_KEYS: Final[Mapping[str, str]] = {**STAC_OPTICAL_KEYS, "scl": "SCL"}
+_PLATFORM: Final = re.compile(r"sentinel-([12])[a-d]")
+_BASELINE: Final = re.compile(r"\d{2}\.\d{2}")
+_DATASTRIP_START: Final = re.compile(r"_S(\d{8}T\d{6})_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemRule:
+    """How items of one service are taken. hosts: those that assets may stand on; none given: any (the downloader
+    refuses private ones). sar_quantity: of all its SAR items; None: of those that say RTC or NRB, others are left out.
+    """
+
+    service: str
+    hosts: frozenset[str]
+    provider: str | None = None
+    licence: str | None = None
+    attribution: str = ""
+    sar_quantity: SarQuantity | None = None
+    sar_processing: str | None = None
+
+
+class AddressError(SourceError):
+    """An asset stands where nothing is fetched from: another host, a file, or no plain address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A scene of a catalogue. twin: the same for one acquisition, however often it was processed; empty if unknown."""
+
+    scene: Scene
+    twin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    """where: how messages call it. fields: its properties."""
+
+    where: str
+    name: str
+    collection: str
+    fields: Mapping[str, Any]
+    assets: Mapping[str, Any]
+    geometry: object
+    rule: ItemRule
+
+    def wrong(self, what: str, found: object, expected: str) -> SourceError:
+        """The error that says so; the catalogue's answer is not used."""
+        return SourceError(
+            f"{self.where}: {what} is {repr(found)[:_SHOWN]}; expected {expected}. The catalogue's answer is not used."
+        )
+
+    def text(self, field: str) -> str | None:
+        """A property as text without control characters, None where absent."""
+        value = self.fields.get(field)
+        if value is None:
+            return None
+        if not isinstance(value, str) or len(value) > _SHOWN or not value.isprintable():
+            raise self.wrong(field, value, f"at most {_SHOWN} printable characters")
+        return value or None
+
+    def number(self, field: str, least: float, most: float) -> float | None:
+        """A property between two numbers, None where absent."""
+        value = self.fields.get(field)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise self.wrong(field, value, f"a number from {least:g} to {most:g}")
+        return float(value)
+
+
+def found_in(item: object, rule: ItemRule, kind: Kind) -> Found | None:
+    """The scene of an item, or None where it is of another kind, level or sensor.
+
+    Raises SourceError where id, times, footprint, numbers or addresses are not fit to be used.
+    """
+    opened = _open(item, rule)
+    platform = (opened.text("platform") or "").lower()
+    match = _PLATFORM.fullmatch(platform)
+    if match is None or (kind, match[1]) not in (("sar", "1"), ("optical", "2")):
+        return None
+    return _sar_scene(opened, platform) if kind == "sar" else _optical_scene(opened, platform)
+
+
+def _open(item: object, rule: ItemRule) -> _Item:
+    if (
+        not isinstance(item, dict)
+        or not isinstance(item.get("id"), str)
+        or not isinstance(item.get("properties"), dict)
+        or not isinstance(item.get("assets"), dict)
+    ):
+        raise SourceError(f"{rule.service}: answers what is no STAC item. Check the address of the catalogue.")
+    name = str(item["id"])
+    return _Item(
+        where=f"{rule.service} {name[:_SHOWN]!r}",
+        name=name,
+        collection=str(item.get("collection") or "")[:_SHOWN],
+        fields=item["properties"],
+        assets=item["assets"],
+        geometry=item.get("geometry"),
+        rule=rule,
+    )
+
+
+def _sar_scene(item: _Item, platform: str) -> Found | None:
+    quantity = item.rule.sar_quantity or _said_quantity(item)
+    bands = tuple(_assets(item, _SAR_KEYS))
+    if quantity is None or not bands:
+        return None
+    order = sorted(bands, key=lambda asset: SAR_BANDS.index(asset.name))
+    named = parse_s1_name(item.name)
+    state = item.text("sat:orbit_state")
+    scene = Scene(
+        **_common(item, "sar"),
+        platform=platform,
+        assets=tuple(order),
+        polarisations=tuple(asset.name for asset in order),
+        orbit_state=state if state in ("ascending", "descending") else None,
+        relative_orbit=_track(item, named),
+        datatake=None if named is None else named.datatake,
+        sar_quantity=quantity,
+        processing=item.rule.sar_processing or item.text("sar:product_type") or NOT_STATED,
+    )
+    return Found(scene=scene)
+
+
+def _said_quantity(item: _Item) -> SarQuantity | None:
+    """gamma0 where the item says terrain corrected. Digital numbers of GRD are no backscatter: None."""
+    said = (item.text("sar:product_type") or "").upper()
+    return "gamma0" if said in ("RTC", "NRB") or (said == "GRD" and "rtc" in item.collection.lower()) else None
+
+
+def _track(item: _Item, named: S1Name | None = None) -> int | None:
+    told = item.number("sat:relative_orbit", TRACKS.start, TRACKS.stop - 1)
+    if told is not None:
+        return int(told)
+    return None if named is None else named.relative_orbit
+
+
+def _optical_scene(item: _Item, platform: str) -> Found | None:
+    if not _is_surface_reflectance(item):
+        return None
+    bands = tuple(sorted(_assets(item, _OPTICAL_KEYS), key=lambda asset: asset.name))
+    if not bands:
+        return None
+    baseline = _baseline(item)
+    cloud_percent = item.number("eo:cloud_cover", 0, 100)
+    applied = item.fields.get("earthsearch:boa_offset_applied") is True
+    scene = Scene(
+        **_common(item, "optical"),
+        platform=platform,
+        assets=bands,
+        relative_orbit=_track(item),
+        processing="L2A",
+        cloud_frac=None if cloud_percent is None else cloud_percent / 100,
+        optical_quantity="reflectance",
+        processing_baseline=baseline,
+        offset_dn=0 if applied else radiometric_offset_dn(baseline),
+    )
+    return Found(scene=scene, twin=_twin(item))
+
+
+def _is_surface_reflectance(item: _Item) -> bool:
+    """Whether an item is of level 2A: by its product type, its product's name, else its own."""
+    said = item.text("s2:product_type")
+    if said is not None:
+        return said == "S2MSI2A"
+    return "L2A" in (item.text("s2:product_uri") or item.name).upper() or "l2a" in item.collection.lower()
+
+
+def _baseline(item: _Item) -> str:
+    """Without it nobody knows whether digital numbers carry an offset of 1000: an error, not a guess."""
+    told = item.text("s2:processing_baseline")
+    if told is None:
+        product = item.text("s2:product_uri") or item.text("sentinel:product_id") or item.name
+        named = parse_s2_name(product)
+        told = None if named is None else named.baseline
+    if told is None or not _BASELINE.fullmatch(told):
+        raise item.wrong("s2:processing_baseline", told, "a number such as 05.09")
+    return told
+
+
+def _twin(item: _Item) -> str:
+    """Tile and start of the strip that it was cut from: the same for a product and its reprocessed successor."""
+    strip = _DATASTRIP_START.search(item.text("s2:datastrip_id") or "")
+    tile = item.text("s2:mgrs_tile") or (item.text("grid:code") or "").removeprefix("MGRS-")
+    return f"{tile}_{strip[1]}" if strip is not None and tile else ""
+
+
+def _common(item: _Item, kind: Kind) -> dict[str, Any]:
+    """Fields of Scene that both kinds have."""
+    rule = item.rule
+    return {
+        "scene_id": item.name,
+        "service": rule.service,
+        "kind": kind,
+        "acquired": _acquired(item),
+        "footprint": _footprint(item),
+        "licence": rule.licence or item.text("license") or NOT_STATED,
+        "provider": rule.provider or NOT_STATED,
+        "attribution": rule.attribution,
+    }
+
+
+def _acquired(item: _Item) -> datetime:
+    """start_datetime, or datetime where that is absent."""
+    field = "datetime" if item.fields.get("start_datetime") is None else "start_datetime"
+    told = item.text(field)
+    if told is None:
+        raise item.wrong(field, told, "a date and time")
+    try:
+        acquired = parse_datetime(told, item.where)
+    except OverflowError:  # the first and the last day there are, in another zone
+        raise item.wrong(field, told, "a time of this age") from None
+    if acquired.year not in YEARS:
+        raise item.wrong(field, told, f"a year from {YEARS.start} to {YEARS.stop - 1}")
+    return acquired
+
+
+def _footprint(item: _Item) -> Ring:
+    """A closed ring whose longitudes run on. Of several parts, and of a ring that crosses itself, the convex hull."""
+    rings = [_unwrapped(item, ring) for ring in _outer_rings(item)]
+    middle = rings[0][:, 0].mean()
+    for ring in rings:
+        ring[:, 0] += 360 * np.round((middle - ring[:, 0].mean()) / 360)
+    shape = shapely.Polygon(rings[0])
+    if len(rings) > 1 or not shape.is_valid:
+        shape = shapely.convex_hull(shapely.MultiPoint(np.concatenate(rings)))
+    if shape.geom_type != "Polygon" or not shape.area > 0:
+        raise item.wrong("its footprint", shape.geom_type, "an area")
+    corners = shapely.get_coordinates(shape)
+    corners[:, 0] -= 360 * math.floor((corners[:, 0].min() + 180) / 360)
+    return tuple((float(lon), float(lat)) for lon, lat in corners)
+
+
+def _outer_rings(item: _Item) -> list[list[Any]]:
+    told = item.geometry if isinstance(item.geometry, dict) else {}
+    coordinates = told.get("coordinates")
+    polygons = {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(str(told.get("type")))
+    rings = [polygon[0] if isinstance(polygon, list) and polygon else None for polygon in _listed(polygons)]
+    if not rings or not all(isinstance(ring, list) and len(ring) >= 4 for ring in rings):
+        raise item.wrong("its geometry", told.get("type"), "a Polygon or MultiPolygon of longitudes and latitudes")
+    outer = [_listed(ring) for ring in rings]
+    if sum(len(ring) for ring in outer) > MAX_VERTICES:
+        raise item.wrong("its geometry", "a ring of very many points", f"at most {MAX_VERTICES}")
+    return outer
+
+
+def _listed(told: object) -> list[Any]:
+    return told if isinstance(told, list) else []
+
+
+def _unwrapped(item: _Item, ring: Sequence[Any]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """(points, 2) longitudes and latitudes without jumps at the antimeridian."""
+    corners = np.empty((len(ring), 2))
+    for place, corner in enumerate(ring):
+        pair = corner[:2] if isinstance(corner, list) else []
+        if len(pair) != 2 or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in pair):
+            raise item.wrong("a corner of its geometry", corner, "longitude and latitude")
+        if not (abs(pair[0]) <= 180 and abs(pair[1]) <= 90):  # refuses NaN too
+            raise item.wrong("a corner of its geometry", pair, "degrees within -180..180 and -90..90")
+        corners[place] = pair
+    corners[:, 0] = np.unwrap(corners[:, 0], period=360)
+    if abs(corners[0, 0] - corners[-1, 0]) > 180:
+        raise item.wrong("its footprint", "a ring around a pole", "one that can be drawn on a map")
+    corners[-1] = corners[0]
+    return corners
+
+
+def _assets(item: _Item, names: Mapping[str, str]) -> Iterator[Asset]:
+    """Rasters whose keys are known, each name once."""
+    taken: set[str] = set()
+    for key, about in item.assets.items():
+        name = names.get(str(key).lower())
+        if name is None or name in taken or not isinstance(about, dict) or not _is_tiff(about):
+            continue
+        taken.add(name)
+        yield Asset(name=name, href=checked_href(about.get("href"), item.rule, item.where), size_bytes=_size(about))
+
+
+def _is_tiff(about: Mapping[str, Any]) -> bool:
+    """Whether an asset is a GeoTIFF by its media type, or by its name where it has none."""
+    media = about.get("type")
+    if isinstance(media, str):
+        return media.startswith("image/tiff")
+    return str(about.get("href")).lower().endswith((".tif", ".tiff"))
+
+
+def _size(about: Mapping[str, Any]) -> int | None:
+    told = about.get("file:size")
+    return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else None
+
+
+def checked_href(href: object, rule: ItemRule, where: str) -> str:
+    """An address on one of the service's hosts: https, no user, query or fragment, no step upwards. Plain http is for
+    the loopback alone, and only where the service itself was put there. Raises AddressError."""
+    told = href if isinstance(href, str) else ""
+    try:
+        parts = urlsplit(told)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    local = host == LOOPBACK and LOOPBACK in rule.hosts
+    plain = told.isascii() and told.isprintable() and not re.search(r"[\s\\?#@]", told) and len(told) <= MAX_HREF
+    fits = (parts.scheme == "https" and port in (None, 443)) or (parts.scheme == "http" and local)
+    steps = ".." in parts.path.split("/")
+    if not (host and plain and fits) or steps or (rule.hosts and host not in rule.hosts):
+        allowed = ", ".join(sorted(rule.hosts)) or "a public host"
+        raise AddressError(
+            f"{where}: an asset stands at {told.partition('?')[0][:_SHOWN]!r}; expected a plain https address on "
+            f"{allowed}. It is not fetched."
+        )
+    return told

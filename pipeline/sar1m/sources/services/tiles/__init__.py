@@ -1,0 +1,1 @@
+"""High-resolution optical tiles that the user may use."""

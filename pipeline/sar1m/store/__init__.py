@@ -1,0 +1,1 @@
+"""The contract between the pipeline, which writes stores, and everyone who reads them."""

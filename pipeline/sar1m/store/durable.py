@@ -1,0 +1,104 @@
+"""Files that are whole or absent: written aside, synced, renamed. zarr and shutil do not sync; a build must."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sar1m.store.errors import OutputError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDigest:
+    """sha256 (hexadecimal) and size in bytes of a file."""
+
+    sha256: str
+    size: int
+
+
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turns an operating system's refusal (disk full, read-only, quota) into an OutputError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror or error}. Free space, mend the permissions or give "
+            "another output folder, then run the same command again: nothing finished is lost."
+        ) from error
+
+
+def sync_directory(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folders(folder: Path) -> None:
+    """Makes a folder and those above it that are missing, each with a durable name."""
+    missing = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in reversed(missing):
+        sync_directory(one.parent)
+
+
+def settle_folders(root: Path) -> None:
+    """Makes every name below root durable, those of folders that an interrupted run made included: what comes before
+    a marker is put where it vouches for all of them."""
+    for folder, _folders, _files in os.walk(root):
+        sync_directory(Path(folder))
+
+
+def write_durably(path: Path, pieces: Iterable[bytes]) -> FileDigest:
+    """Writes pieces one after the other into path: a temporary name, fsync, rename, fsync of the folder.
+
+    After a crash at any instant path holds either its former content or all pieces. Returns digest and size, taken
+    from the bytes on their way. Raises OutputError where the system refuses.
+    """
+    # A random name: workers in containers on several machines have the same process numbers.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
+    sha256, size = hashlib.sha256(), 0
+    with writing_to(path):
+        make_folders(path.parent)
+        try:
+            with partial.open("wb") as stream:
+                for piece in pieces:
+                    stream.write(piece)
+                    sha256.update(piece)
+                    size += len(piece)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)  # on a full disk it would take the room that the log needs
+            raise
+        sync_directory(path.parent)
+    return FileDigest(sha256=sha256.hexdigest(), size=size)
+
+
+def digest_file(path: Path) -> FileDigest:
+    """Digest and size of an existing file, read in pieces."""
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        return FileDigest(sha256=sha256, size=stream.tell())
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a file or a folder with all below it; absent is fine."""
+    with writing_to(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,143 @@
+"""TOML in, frozen and validated models out: what every configuration here, of builds and of training, is read by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from sar1m.store.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)  # JSON and digests know no NaN
+
+
+Model = TypeVar("Model", bound=Section)
+
+
+def digest_of(value: dict[str, Any]) -> str:
+    """blake2b-128 of JSON values, hexadecimal."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def to_toml(config: Section) -> str:
+    """A configuration as TOML, every key written out, keys in the order of the models."""
+    top, tables = [], []
+    for key, value in config.model_dump(mode="json", exclude_none=True).items():
+        if isinstance(value, dict):
+            lines = [f"{k} = {_toml_value(v)}" for k, v in value.items()]
+            tables.append("\n".join([f"[{key}]", *lines]))
+        else:
+            top.append(f"{key} = {_toml_value(value)}")
+    return "\n\n".join(["\n".join(top), *tables]) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    """JSON is TOML but for three things: tables are written with =, TOML knows no surrogate pairs, and wants DEL
+    escaped."""
+    if isinstance(value, dict):
+        pairs = (f"{_toml_value(key)} = {_toml_value(item)}" for key, item in value.items())
+        return "{ " + ", ".join(pairs) + " }" if value else "{}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def parse(model: type[Model], text: str, *, origin: str) -> Model:
+    """A configuration from TOML text. origin names the text in errors.
+
+    Raises ConfigError that names the key, what was found, and for an unknown key the valid ones.
+    """
+    try:
+        return model.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise _refusal(model, error, origin) from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file. Raises ConfigError where it cannot be read as UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}. Give an existing TOML file to --config."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a UTF-8 text file. A configuration is a TOML file.") from error
+
+
+def find_file(name: str, folders: Iterable[Path]) -> Path:
+    """The file of a configuration given by path, or by the name of one that comes with us: the first of folders that
+    exists holds them. Raises ConfigError that lists the known names."""
+    path = Path(name)
+    if path.suffix:
+        return path
+    candidates = tuple(folders)
+    folder = next((folder for folder in candidates if folder.is_dir()), candidates[0])
+    path = folder / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(entry.stem for entry in folder.glob("*.toml")))
+        raise ConfigError(f"--config {name}: no configuration of that name. Known: {known}; or give a TOML file.")
+    return path
+
+
+def override(config: Model, overrides: Sequence[str]) -> Model:
+    """The same with overrides such as grid.patch_px=192. The value of an override is TOML; what is no TOML value is
+    taken as text. Raises ConfigError."""
+    if not overrides:
+        return config
+    changed = config.model_dump(mode="json", exclude_none=True)
+    for text in overrides:
+        _apply(changed, text)
+    try:
+        return type(config).model_validate(changed)
+    except ValidationError as error:
+        raise _refusal(type(config), error, "--set") from error
+
+
+def _apply(changed: dict[str, Any], text: str) -> None:
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted.strip():
+        raise ConfigError(f"--set {text}: expected section.key=value, such as grid.patch_px=192.")
+    *sections, key = dotted.strip().split(".")
+    table = changed
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {text}: {section} is a value, not a section.")
+    try:
+        table[key] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[key] = value
+
+
+def _refusal(model: type[Section], error: ValidationError, origin: str) -> ConfigError:
+    return ConfigError("\n".join(f"{origin}: {_explain(model, item)}" for item in error.errors()))
+
+
+def _explain(model: type[Section], item: ErrorDetails) -> str:
+    location = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    if item["type"] == "tuple_type":
+        return f'{location}: expected a list such as ["VV", "VH"] (found {item["input"]!r})'
+    if item["type"] == "model_type":
+        return f"{location}: is a section of keys, found the value {item['input']!r}. Set one of its keys instead."
+    if item["type"] != "extra_forbidden":
+        return f"{location}: {item['msg']} (found {item['input']!r})"
+    parent: type[BaseModel] = model
+    for part in item["loc"][:-1]:
+        annotation = parent.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            parent = annotation
+    return f"{location}: unknown key. Valid keys here: {', '.join(sorted(parent.model_fields))}"

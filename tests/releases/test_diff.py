@@ -1,0 +1,81 @@
+"""Differences between two releases."""
+
+import json
+
+import pytest
+
+from sar1m.store.errors import StoreError
+from sar1m.releases.differences import ChangedSample, MovedSample, diff
+from support.tiny_releases import contents, put, seal_release, tiny_release
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Version 2 lost train-6, gained val-2 and val-3; pixels of train-1 differ; train-5 lies in val under its name."""
+    root = tmp_path_factory.mktemp("diff")
+    old = tiny_release(root / "old", samples={"train": 7, "val": 2})
+    new = tiny_release(root / "new", version="2.0.0", samples={"train": 6, "val": 4}, hashes={"train-1": "ff" * 16})
+    return old, new
+
+
+def test_two_copies_are_the_same(pair, tmp_path):
+    copy = tiny_release(tmp_path / "copy", version="1.0.1")
+    found = diff(pair[0], copy)
+    assert found.same
+    assert found.unchanged == 9
+    assert next(iter(found.lines())) == "tiny v1.0.0 -> tiny v1.0.1"
+
+
+def test_what_came_went_and_changed_is_named(pair):
+    found = diff(*pair)
+    assert (found.added, found.removed, found.moved) == (("val-2", "val-3"), ("train-6",), ())
+    assert found.changed == (ChangedSample(sample_id="train-1", arrays=("sar", "optical")),)
+    assert found.unchanged == 7
+    back = diff(*reversed(pair))
+    assert (back.added, back.removed, back.changed) == (found.removed, found.added, found.changed)
+
+
+def test_a_sample_in_another_split_has_moved(pair, tmp_path):
+    import pyarrow as pa  # noqa: PLC0415 - of this test alone
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    moved = tiny_release(tmp_path / "moved")
+    table = pq.read_table(moved / "samples.parquet")
+    splits = ["val" if name == "train-3" else split for name, split in zip(*table.to_pydict().values(), strict=True)]
+    pq.write_table(table.set_column(1, "split", pa.array(splits)), moved / "samples.parquet")
+    seal_release(moved, name="tiny", version="2.0.0")
+    found = diff(pair[0], moved)
+    assert found.moved == (MovedSample(sample_id="train-3", before="train", after="val"),)
+    assert (found.added, found.removed, found.changed, found.unchanged) == ((), (), (), 8)
+    assert "moved     train-3  train -> val" in list(found.lines())
+
+
+def test_the_table_is_cut_and_the_json_is_not(pair):
+    found = diff(*pair)
+    assert list(found.lines(most=1)) == [
+        "tiny v1.0.0 -> tiny v2.0.0",
+        "added                2",
+        "removed              1",
+        "changed              1",
+        "moved                0",
+        "unchanged            7",
+        "added     val-2",
+        "added     ... and 1 more (all of them: --json)",
+        "removed   train-6",
+        "changed   train-1  sar, optical",
+    ]
+    told = json.loads(json.dumps(found.to_json()))
+    assert told["added"] == ["val-2", "val-3"]
+    assert told["changed"] == [{"sample_id": "train-1", "arrays": ["sar", "optical"]}]
+
+
+def test_what_is_no_release_or_damaged_is_named(pair, tmp_path):
+    with pytest.raises(StoreError, match=r"no RELEASE_COMPLETE\.json"):
+        diff(pair[0], tmp_path)
+    spoilt = tiny_release(tmp_path / "spoilt")
+    put(spoilt / "samples.parquet", contents(pair[1])["samples.parquet"])
+    with pytest.raises(StoreError, match="tell of different samples"):
+        diff(pair[0], spoilt)
+    put(spoilt / "samples.parquet", b"PAR1")
+    with pytest.raises(StoreError, match=r"samples\.parquet: cannot be read"):
+        diff(pair[0], spoilt)

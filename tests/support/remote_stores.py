@@ -1,0 +1,48 @@
+"""A store of two files behind a server, and what tests of its cache look at."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from sar1m.store.schema import MARKER_FILE
+from sarmae.stream.cache import FOLDER
+from sarmae.stream.cache_segment import PAGE_BYTES, SEGMENT_BYTES
+from sarmae.stream.objects import ByteRange, open_objects
+from servers.objects import PREFIX
+
+BIG = "data/train/sar/c/0"
+SMALL = "data/train/optical/c/0"
+SIZES = {BIG: 2 * SEGMENT_BYTES + 3 * PAGE_BYTES + 77, SMALL: 1000}
+
+
+def write_store(root: Path, seed: int) -> Path:
+    for name, size in SIZES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(np.random.default_rng([seed, size]).bytes(size))
+    (root / MARKER_FILE).write_text(json.dumps({"files": SIZES, "manifest_sha256": f"{seed:064x}"}))
+    return root
+
+
+def opened(server, config):
+    return open_objects(server.url + PREFIX, config)
+
+
+def whole(name):
+    return ByteRange(name=name, start=0, stop=SIZES[name])
+
+
+def segment_files(config):
+    return sorted((config.root / FOLDER).glob("*/*/*.segment"))
+
+
+def allocated_bytes(config):
+    return sum(path.stat().st_blocks * 512 for path in (config.root / FOLDER).rglob("*") if path.is_file())
+
+
+def check_random_ranges(objects, store, count=40):
+    content = (store / BIG).read_bytes()
+    rng = np.random.default_rng(3)
+    for start in rng.integers(0, SIZES[BIG], count):
+        stop = min(SIZES[BIG], int(start) + int(rng.integers(1, 3 * PAGE_BYTES)))
+        assert objects.read_range(BIG, int(start), stop) == content[start:stop]

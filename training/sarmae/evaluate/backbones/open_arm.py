@@ -1,0 +1,88 @@
+"""From an arm of a study to its encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from sar1m.store.errors import ConfigError
+from sarmae.evaluate.backbones.entrance import check_statistics, optical_entrance
+from sarmae.evaluate.backbones.ours import SarBackbone, starting_model, unpack, unpack_file
+from sarmae.evaluate.backbones.plain import PixelBackbone, StatisticsBackbone
+from sarmae.evaluate.backbones.trained import channels_of, timm_backbone
+from sarmae.evaluate.score_files import pretraining
+from sarmae.evaluate.study_config import ArmConfig, StudyConfig
+from sarmae.evaluate.values import Backbone, Inputs
+from sarmae.runs import load_trained
+from sarmae.sarc.timm_networks import EFFICIENTNET, Asked, open_network, timm_name
+
+RUN: Final = "run"
+FILE: Final = "file"
+TIMM: Final = "timm"
+RANDOM: Final = "random"
+PIXELS: Final = "pixels"
+STATISTICS: Final = "statistics"
+
+
+def open_backbone(arm: ArmConfig, inputs: Inputs, *, study: StudyConfig, seed: int, run: Path | None) -> Backbone:
+    """The encoder of an arm for images of a task, on the CPU, in eval mode, gradients on; no global state is touched.
+
+    run: folder of the arm's own pretraining at this seed; None for an arm that names an encoder. seed decides the
+    weights of `random` and nothing else. How channels and units meet is told in entrance.py, what is pooled by the
+    classes. Raises ConfigError where the arm cannot see such images or names no encoder, CheckpointError for weights
+    that are absent, damaged or another model's.
+    """
+    check_statistics(inputs)
+    with torch.random.fork_rng(devices=[]):  # timm draws starting weights, even of what is then loaded
+        return _open(arm, inputs, study, seed, run).eval()
+
+
+def _open(arm: ArmConfig, inputs: Inputs, study: StudyConfig, seed: int, run: Path | None) -> Backbone:
+    kind, _, place = (arm.encoder or RUN).partition(":")
+    if arm.weights is not None and kind not in (TIMM, EFFICIENTNET):
+        raise ConfigError(
+            f"arm {arm.name!r}: weights = {arm.weights!r} goes with timm:NAME and {EFFICIENTNET} alone, its encoder is "
+            f'{arm.encoder!r}. Leave weights out, or give encoder = "file:{arm.weights}".'
+        )
+    if kind == PIXELS:
+        return PixelBackbone(arm.name, inputs)
+    if kind == STATISTICS:
+        return StatisticsBackbone(arm.name, inputs)
+    if kind in (TIMM, EFFICIENTNET):
+        return _open_timm(arm, inputs)
+    config = pretraining(study, arm, seed)
+    if kind == RANDOM:
+        unpacked = unpack(starting_model(config, inputs, image_px=config.data.crop_px), "starting weights")
+    elif kind == FILE:
+        unpacked = unpack_file(Path(place), config, inputs)
+    else:
+        folder = _run_folder(arm, place, run)
+        unpacked = unpack(load_trained(folder).model, str(folder))
+    return SarBackbone(arm.name, unpacked, inputs)
+
+
+def _run_folder(arm: ArmConfig, place: str, run: Path | None) -> Path:
+    if place:
+        return Path(place)
+    if run is None:
+        raise ConfigError(
+            f"arm {arm.name!r}: names no encoder and was not pretrained; the folder of a finished run expected. Let "
+            "the study pretrain it, or set encoder."
+        )
+    return run
+
+
+def _open_timm(arm: ArmConfig, inputs: Inputs) -> Backbone:
+    words = str(arm.encoder)
+    key = f"arm {arm.name!r}: encoder"
+    asked = Asked(
+        model=EFFICIENTNET if words == EFFICIENTNET else timm_name(words, key),
+        weights=None if arm.weights is None else Path(arm.weights),
+        words=words,
+        name_key=key,
+        weights_key="weights",
+    )
+    network = open_network(asked)
+    return timm_backbone(arm.name, optical_entrance(inputs, channels_of(network)), network, inputs)

@@ -1,0 +1,112 @@
+"""The command `sarmae evaluate`: one question asked quickly, or a whole study from a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sar1m.store import settings
+from sar1m.store.errors import ConfigError
+from sarmae.config import CONFIG_FOLDERS, PretrainConfig
+from sarmae.evaluate.score_files import Kept
+from sarmae.evaluate.study import Outcome, run_study
+from sarmae.evaluate.study_config import ENCODERS, ArmConfig, DatasetConfig, StudyConfig, TaskConfig, slug
+from sarmae.evaluate.summary import Line, main_questions, summarise
+from sarmae.terminal import TerminalWatch
+from sarmae.train.loop import CONFIG_FILE
+
+STUDY_FOLDERS: Final = tuple(folder / "studies" for folder in CONFIG_FOLDERS)
+KINDS: Final = {"folders": "classification", "store": "classification", "masks": "segmentation", "coco": "detection"}
+BASELINES: Final = ("random", "statistics")  # beside the encoders asked about: what must be beaten
+
+
+def evaluate(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="folders:PATH, store:PATH, masks:PATH or coco:PATH: labelled images. May be repeated."),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="run:FOLDER, file:PATH, timm:NAME, efficientnet_lite0, pixels. May be repeated."),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="A study: a TOML file, or a name in training/configs/studies.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study. Default: studies/<name>.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key. May be repeated.")
+    ] = None,
+) -> None:
+    """Tells what encoders are worth on labelled images, or goes on with a study that was stopped."""
+    console = Console()
+    study = settings.override(_study(data or [], encoder or [], config), overrides or [])
+    folder = Path("studies") / study.name if out is None else out
+    outcome = run_study(study, folder, TerminalWatch(console))
+    _tell(console, summarise(Kept(study, folder)), outcome)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+def _study(data: Sequence[str], encoders: Sequence[str], name: str | None) -> StudyConfig:
+    """The study of a file, or one made of what was given. Raises ConfigError."""
+    if name is not None:
+        if data or encoders:
+            raise ConfigError("--config: a study names its own data and encoders; give either --config or DATA.")
+        path = settings.find_file(name, STUDY_FOLDERS)
+        return settings.parse(StudyConfig, settings.read_text(path), origin=str(path))
+    if not data or not encoders:
+        raise ConfigError(
+            "Give labelled images and at least one --encoder, as in `sarmae evaluate folders:my/chips --encoder "
+            "run:runs/base`, or a whole study with --config."
+        )
+    wrong = [given for given in encoders if not re.match(ENCODERS, given)]
+    if wrong:
+        raise ConfigError(
+            f"--encoder {wrong[0]}: no encoder of that name. Expected run:FOLDER (of a pretraining), file:PATH "
+            "(weights), timm:NAME, efficientnet_lite0, random, pixels or statistics."
+        )
+    tasks = [_task(place) for place in data]
+    arms = [ArmConfig(name=given, encoder=given) for given in dict.fromkeys((*encoders, *BASELINES))]
+    run = next((given.removeprefix("run:") for given in encoders if given.startswith("run:")), None)
+    pretrain = PretrainConfig() if run is None else _config_of(Path(run))
+    return StudyConfig(name=slug(tasks[0].name), pretrain=pretrain, arms=tuple(arms), tasks=tuple(tasks))
+
+
+def _task(place: str) -> TaskConfig:
+    kind, _, path = place.partition(":")
+    if kind not in KINDS or not path:
+        raise ConfigError(f"{place}: found no kind of data in it; expected {', '.join(f'{k}:PATH' for k in KINDS)}.")
+    return TaskConfig.model_validate(
+        {"name": Path(path).name or kind, "kind": KINDS[kind], "dataset": DatasetConfig(kind=kind, path=path)}
+    )
+
+
+def _config_of(run: Path) -> PretrainConfig:
+    """So that the random encoder has the architecture of the one that is asked about."""
+    path = run / CONFIG_FILE
+    return settings.parse(PretrainConfig, settings.read_text(path), origin=str(path))
+
+
+def _tell(console: Console, lines: Sequence[Line], outcome: Outcome) -> None:
+    by_question = {(line.question, line.arm): line for line in lines}
+    for task, questions in main_questions(lines).items():
+        table = Table(title=f"{task}, {questions[0].metric}", title_justify="left", box=None)
+        table.add_column("encoder", overflow="fold")
+        for question in questions:
+            table.add_column(question.protocol, justify="right")
+        for arm in dict.fromkeys(line.arm for line in lines if line.question.task == task):
+            answers = [by_question.get((question, arm)) for question in questions]
+            table.add_row(arm, *("–" if answer is None else answer.told for answer in answers))
+        console.print(table)
+    told = TerminalWatch(console)
+    for failure in outcome.failures:
+        told.note(f"No answer: {failure}")
+    if outcome.answered < outcome.asked and not outcome.failures:
+        told.note("Stopped before the end; the same command goes on from there.")
+    told.note(f"{outcome.answered} of {outcome.asked} answers. Page: {outcome.report}")

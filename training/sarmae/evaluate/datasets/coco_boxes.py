@@ -1,0 +1,183 @@
+"""Boxes in COCO JSON: SSDD, HRSID, SARDet-100k and everything laid out like them.
+
+    root/annotations/{train,test}.json, root/images/*.jpg            SSDD
+    root/annotations/{train2017,test2017}.json, root/JPEGImages/*    HRSID
+    root/Annotations/*.json, root/JPEGImages/{train,val,test}/*      SARDet-100k
+
+Images are scaled until their longer side is image_px (bilinear, antialiased) and stand in the upper left corner of a
+square; the rest has no data. Boxes are scaled alike, cut at the image's edge, and left out and noted where nothing of
+them is left. The format: https://cocodataset.org/#format-data, boxes are x, y, width, height.
+"""
+
+# B batch, n boxes, S images
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sar1m.store.errors import SourceError
+from sarmae.evaluate.datasets.coco_files import Annotation, Picture, read_annotations
+from sarmae.evaluate.datasets.naming import place_labels
+from sarmae.evaluate.datasets.pictures import (
+    Kept,
+    drawn,
+    moments,
+    pictures_under,
+    read_grey,
+    root_of,
+    split_named,
+    stacked,
+)
+from sarmae.evaluate.label_splits import Samples, part_samples
+from sarmae.evaluate.near_copies import describe, find_groups
+from sarmae.evaluate.study_config import DatasetConfig
+from sarmae.evaluate.values import BoxedScenes, Boxes, Inputs
+
+
+class ScaledImages:
+    """Picture files, scaled into squares."""
+
+    def __init__(self, paths: Sequence[Path], image_px: int) -> None:
+        self._paths, self._image_px = tuple(paths), image_px
+        self.scaled = Kept(lambda number: scale_into(read_grey(self._paths[number]), self._image_px))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, numbers: Sequence[int]) -> torch.Tensor:
+        """(B, 1, image_px, image_px) float32 grey values, NaN right of and below the image."""
+        side = self._image_px
+        return stacked((self.scaled(int(number))[None] for number in numbers), (1, side, side))
+
+
+def scale_into(pixels: NDArray[np.generic], side_px: int) -> NDArray[np.float32]:
+    """(side_px, side_px) float32 of (rows, cols): the longer side is side_px, NaN right of and below the image."""
+    rows, cols = scaled_shape(pixels.shape, side_px)
+    grey = torch.from_numpy(pixels.astype(np.float32))[None, None]
+    smaller = torch.nn.functional.interpolate(grey, (rows, cols), mode="bilinear", antialias=True)
+    square = np.full((side_px, side_px), np.nan, dtype=np.float32)
+    square[:rows, :cols] = smaller[0, 0].numpy()
+    return square
+
+
+def scaled_shape(shape: Sequence[int], side_px: int) -> tuple[int, int]:
+    """Rows and columns when the longer of them is side_px; at least 1."""
+    rows, cols = (max(1, round(side * side_px / max(shape))) for side in shape)
+    return rows, cols
+
+
+def open_coco(asked: DatasetConfig, name: str) -> BoxedScenes:
+    """Images with boxes. hold_out may name folder (of the image under the root).
+
+    Raises SourceError for JSON that is no COCO, image ids or annotation ids that stand twice, boxes that are no four
+    finite numbers or of no area, images that are not there or of another size than the JSON says, and class names that
+    contradict each other; ConfigError for classes.
+    """
+    root = root_of(asked)
+    told = read_annotations(root)
+    pictures = [told.pictures[number] for number in drawn(len(told.pictures), asked)]
+    paths = _find_files(root, pictures)
+    classes, positions = place_labels(told.names, asked.classes, root)
+    groups = _groups(paths, pictures)
+    own = np.array([picture.split for picture in pictures])
+    folders = np.array([path.parent.relative_to(root).as_posix() for path in paths])
+    labels = np.zeros(len(paths), dtype=np.int64)
+    parted = part_samples(asked, Samples(groups=groups, labels=labels, own=own, attributes={"folder": folders}))
+    images = ScaledImages([paths[number] for number in parted.kept], asked.image_px)
+    boxes, beyond = _boxes([pictures[number] for number in parted.kept], positions, asked.image_px)
+    _check_taught(root, boxes, parted.splits)
+    mean, std = moments(images.read, np.flatnonzero(parted.splits == "train").tolist(), 1, root)
+    return BoxedScenes(
+        name=name,
+        inputs=Inputs(units="picture", channels=("grey",), image_px=asked.image_px, mean=mean, std=std),
+        images=images,
+        boxes=boxes,
+        classes=classes,
+        splits=parted.splits,
+        groups=parted.groups,
+        notes=(
+            *parted.notes,
+            *told.notes,
+            *([f"{len(beyond)} boxes that lie beyond their image left out ({beyond[0]})"] if beyond else []),
+            f"longer side scaled to {asked.image_px} px; {sum(len(one.labels) for one in boxes)} boxes",
+        ),
+    )
+
+
+def _find_files(root: Path, pictures: Sequence[Picture]) -> list[Path]:
+    """The file of each picture: its file_name under the root or under a folder of the split, else by its last part."""
+    by_name: dict[str, list[Path]] = {}
+    for path in pictures_under(root):
+        by_name.setdefault(path.name, []).append(path)
+    found = []
+    for picture in pictures:
+        there = by_name.get(Path(picture.file_name).name, [])
+        there = [path for path in there if path.as_posix().endswith(f"/{picture.file_name}")] or there
+        if len(there) > 1:  # the same name in the folders of several splits
+            there = [path for path in there if picture.split in map(split_named, path.relative_to(root).parts)] or there
+        if len(there) != 1:
+            what = f"{len(there)} files of that name" if there else "no such file"
+            raise SourceError(
+                f"{picture.source}: image {picture.file_name!r}: {what} below {root}. Put it there once, e.g. into "
+                f"{root}/images, or remove it from the JSON."
+            )
+        found.append(there[0])
+    return found
+
+
+def _groups(paths: Sequence[Path], pictures: Sequence[Picture]) -> NDArray[np.int64]:
+    """Reads every image once. Raises SourceError for one of another size than told or another depth than the first."""
+    descriptors = []
+    first: np.dtype[np.generic] | None = None
+    for path, picture in zip(paths, pictures, strict=True):
+        pixels = read_grey(path)
+        first = pixels.dtype if first is None else first
+        if pixels.shape != (picture.rows, picture.cols) or pixels.dtype != first:
+            raise SourceError(
+                f"{path}: {pixels.shape[0]} rows of {pixels.shape[1]} px of {pixels.dtype}; {picture.source} says "
+                f"{picture.rows} of {picture.cols}, the first image is {first}. The boxes would not fit: correct the "
+                "file or the JSON."
+            )
+        descriptors.append(describe(pixels))
+    return find_groups(np.stack(descriptors))
+
+
+def _boxes(
+    pictures: Sequence[Picture], positions: Mapping[str, int], side_px: int
+) -> tuple[tuple[Boxes, ...], list[str]]:
+    """Boxes of each image in its scaled pixels, and which annotations lie beyond their image."""
+    boxes, beyond = [], []
+    for picture in pictures:
+        inside: list[tuple[NDArray[np.float64], Annotation]] = []
+        for one in picture.annotations:
+            if one.label in positions:
+                corners = np.clip(one.corners, 0, (picture.cols, picture.rows) * 2)
+                if (corners[2:] > corners[:2]).all():
+                    inside.append((corners, one))
+                else:
+                    beyond.append(f"{picture.file_name}, annotation {one.number}")
+        rows, cols = scaled_shape((picture.rows, picture.cols), side_px)
+        scale = np.array([cols / picture.cols, rows / picture.rows] * 2)
+        boxes.append(
+            Boxes(
+                corners=(np.array([corners for corners, _ in inside]).reshape(-1, 4) * scale).astype(np.float32),
+                labels=np.array([positions[one.label] for _, one in inside], dtype=np.int64),
+                crowd=np.array([one.crowd for _, one in inside], dtype=np.bool_),
+            )
+        )
+    return tuple(boxes), beyond
+
+
+def _check_taught(root: Path, boxes: Sequence[Boxes], splits: NDArray[np.str_]) -> None:
+    for split in ("train", "test"):
+        found = sum(len(one.labels) for one, its in zip(boxes, splits, strict=True) if its == split)
+        if not found:
+            raise SourceError(
+                f"{root}: {split} has {int((splits == split).sum())} images with no box among them. Add annotated "
+                "images that are no near-copies of others, or change the split."
+            )

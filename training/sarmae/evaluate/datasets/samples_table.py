@@ -1,0 +1,74 @@
+"""What samples.parquet tells of each sample, in the order of the store's splits. Needs pyarrow (extra `evaluate`)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.schema import SAMPLES_FILE
+from sarmae.stream.opening import Store
+from sarmae.stream.sealed import open_sealed
+
+NUMBERS: Final = (
+    *("lon", "lat", "incidence_deg", "local_incidence_deg", "local_incidence_std_deg", "dt_hours", "residual_px"),
+    *("registration_psr", "sar_nodata_frac", "cloud_frac", "water_frac", "layover_shadow_frac", "dynamic_range_db"),
+    *("noise_floor_frac", "relative_orbit"),
+)
+WORDS: Final = ("cell", "site", "block", "country", "ecoregion", "platform", "orbit_state", "registration_status")
+_ORDER: Final = ("split", "index", "paired")
+_MOST_BYTES: Final = 4 << 30
+
+
+def read_attributes(stores: Sequence[Store]) -> dict[str, NDArray[Any]]:
+    """Columns (S,), split after split: NUMBERS as float64, NaN where unknown; WORDS as text, empty where unknown; enl
+    of the store's own array; paired, `yes` or `no`.
+
+    stores: the open splits of one store. Raises ConfigError without pyarrow, StoreError where the table is not in the
+    store, was changed, or tells of other samples than the arrays.
+    """
+    table = _read_table(stores[0])
+    split, number, paired = (np.asarray(table[name].to_pylist()) for name in _ORDER)
+    rows = []
+    for store in stores:
+        members = np.flatnonzero(split == store.index.split)
+        members = members[np.argsort(number[members], kind="stable")]
+        if len(members) != len(store.index) or (paired[members] != store.index.paired).any():
+            raise StoreError(
+                f"{store.index.location}/{SAMPLES_FILE}: {len(members)} samples of {store.index.split}, the arrays "
+                f"hold {len(store.index)}, or their pairs differ. Verify the store (sar1m verify)."
+            )
+        rows.append(members)
+    order = np.concatenate(rows)
+    there = set(table.column_names)
+    words = {name: _words(table[name].to_pylist())[order] for name in WORDS if name in there}
+    numbers = {name: _numbers(table[name].to_pylist())[order] for name in NUMBERS if name in there}
+    enl = np.concatenate([store.index.enl for store in stores]).astype(np.float64)
+    return {**words, **numbers, "enl": enl, "paired": np.where(paired[order], "yes", "no")}
+
+
+def _read_table(store: Store) -> Any:  # noqa: ANN401 - pyarrow has no types
+    try:
+        import pyarrow.parquet  # noqa: PLC0415 - only this kind of dataset needs it
+    except ImportError as error:
+        raise ConfigError(
+            f"reading {SAMPLES_FILE} needs pyarrow ({error}). Install it: pip install 'sar1m[evaluate]'"
+        ) from None
+    content = open_sealed(store.objects).read(SAMPLES_FILE, max_bytes=_MOST_BYTES)
+    file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+    there = [name for name in (*_ORDER, *WORDS, *NUMBERS) if name in file.schema_arrow.names]
+    if absent := [name for name in (*_ORDER, "cell") if name not in there]:
+        raise StoreError(f"{store.index.location}/{SAMPLES_FILE}: no column {absent[0]!r}. Build the store anew.")
+    return file.read(columns=there)
+
+
+def _words(values: Sequence[str | None]) -> NDArray[np.str_]:
+    return np.array(["" if value is None else value for value in values], dtype=np.str_)
+
+
+def _numbers(values: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

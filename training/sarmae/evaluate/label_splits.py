@@ -1,0 +1,178 @@
+"""Who is taught and who is tested: splits by groups of near-copies, balanced by class as far as groups allow.
+
+A pure function of groups, labels, shares and seed. A dataset's own split is taken, except for what is near-copied in
+a split of higher rank: test keeps everything, so that scores stay comparable, and train and val lose the copies.
+"""
+
+# S samples, K classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sar1m.store.errors import ConfigError
+from sarmae.evaluate.study_config import DatasetConfig
+
+I64 = NDArray[np.int64]
+Strings = NDArray[np.str_]
+NO_SPLIT: Final = ""
+SPLITS: Final = ("train", "val", "test")  # in order of rank: a later one keeps what both hold
+_STREAM: Final = 0x5911  # keeps these draws apart from others of the same seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Of the samples, in [0, 1); train takes what is left."""
+
+    val: float
+    test: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
+            raise ConfigError(
+                f"val_share {self.val} and test_share {self.test}: nothing is left to teach. Their sum must be below 1."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """What decides a split. groups, labels: (S,) int64. own: (S,) splits the dataset came with, NO_SPLIT where none.
+    attributes: columns (S,) that hold_out may name. kin: what members of a group are to each other, for notes."""
+
+    groups: I64
+    labels: I64
+    own: Strings
+    attributes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    kin: str = "near-copies of"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parted:
+    """kept: (n,) numbers of the samples that are used, ascending. splits, groups: (n,), no group in two splits."""
+
+    kept: I64
+    splits: Strings
+    groups: I64
+    notes: tuple[str, ...]
+
+
+def split_groups(groups: I64, labels: I64, shares: Shares, seed: int) -> Strings:
+    """(S,) split of each sample. Whole groups, the largest first, go where their classes are most wanting.
+
+    A class of at least two groups, none of them shared with another class, is both in train and, where its share is
+    above 0, in test.
+    """
+    members, group_of = np.unique(groups, return_inverse=True)
+    kinds, label_of = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(members), len(kinds)), dtype=np.int64)
+    np.add.at(counts, (group_of, label_of), 1)
+    order = np.random.default_rng([_STREAM, seed]).permutation(len(members))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    wanted = np.outer([1 - shares.val - shares.test, shares.val, shares.test], counts.sum(axis=0))
+    taken = np.empty(len(members), dtype=np.int64)
+    given = np.zeros_like(wanted)
+    for group in order:
+        taken[group] = _neediest(wanted, given, counts[group])
+        given[taken[group]] += counts[group]
+    return np.array(SPLITS)[taken[group_of]]
+
+
+def _neediest(wanted: NDArray[np.float64], given: NDArray[np.float64], count: I64) -> int:
+    """The split whose share of the group's classes is least served, as a fraction of what it is to get; splits that
+    have none yet of a class come first, train before test before val."""
+    its = count > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        served = np.where(wanted[:, its] > 0, given[:, its] / wanted[:, its], np.inf)
+    need = (served * count[its]).sum(axis=1)
+    return int((0, 2, 1)[int(np.argmin(need[[0, 2, 1]]))])
+
+
+def part_samples(asked: DatasetConfig, samples: Samples) -> Parted:
+    """Splits as configured: hold_out if given, else the dataset's own split, else one drawn by groups.
+
+    Raises ConfigError where hold_out names an unknown attribute, or nothing or everything.
+    """
+    if asked.hold_out is not None:
+        return _held_out(asked, samples, _matches(asked.hold_out, samples.attributes))
+    if (samples.own != NO_SPLIT).all():
+        return _own(asked, samples)
+    shares = Shares(val=asked.val_share, test=asked.test_share)
+    note = (
+        f"split drawn by groups ({samples.kin} each other, seed {asked.split_seed}): "
+        f"{len(np.unique(samples.groups))} groups of {len(samples.groups)} samples"
+    )
+    splits = split_groups(samples.groups, samples.labels, shares, asked.split_seed)
+    return Parted(kept=np.arange(len(splits)), splits=splits, groups=samples.groups, notes=(note,))
+
+
+def contradictions(groups: I64, labels: I64) -> int:
+    """How many groups of near-copies carry more than one label."""
+    return int((np.unique(np.unique(np.stack([groups, labels]), axis=1)[0], return_counts=True)[1] > 1).sum())
+
+
+def _matches(hold_out: str, attributes: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    name, values = hold_out.split("=", 1)
+    if name not in attributes:
+        known = ", ".join(sorted(attributes)) or "no attribute"
+        raise ConfigError(f"hold_out: the dataset has no attribute {name!r}; it has {known}.")
+    column = attributes[name].astype(np.str_)
+    wanted = [value.strip() for value in values.split(",")]
+    unknown = [value for value in wanted if value not in column]
+    held = np.isin(column, wanted)
+    if unknown or held.all():
+        there = sorted(set(column.tolist()))
+        raise ConfigError(
+            f"hold_out {hold_out!r}: {'no sample has ' + repr(unknown[0]) if unknown else 'holds every sample out'}. "
+            f"Values of {name}: {', '.join(there[:20])}{' ...' if len(there) > 20 else ''}."
+        )
+    return np.asarray(held)
+
+
+def _held_out(asked: DatasetConfig, samples: Samples, held: NDArray[np.bool_]) -> Parted:
+    copied = ~held & np.isin(samples.groups, samples.groups[held])
+    taught = np.flatnonzero(~held & ~copied)
+    splits = np.full(len(held), "test", dtype="<U5")
+    shares = Shares(val=asked.val_share, test=0)
+    splits[taught] = split_groups(samples.groups[taught], samples.labels[taught], shares, asked.split_seed)
+    notes = [f"tested: {asked.hold_out} ({int(held.sum())} samples), taught: all others ({len(taught)})"]
+    if copied.any():
+        notes.append(f"{int(copied.sum())} others left out: {samples.kin} tested samples")
+    kept = np.flatnonzero(~copied)
+    return Parted(kept=kept, splits=splits[kept], groups=samples.groups[kept], notes=tuple(notes))
+
+
+def _own(asked: DatasetConfig, samples: Samples) -> Parted:
+    splits, notes = samples.own.astype("<U5"), ["the dataset's own split"]
+    if "test" not in splits:
+        splits[splits == "val"] = "test"
+        notes = ["the dataset's own split; its val split is tested, as it has no other"]
+    kept, groups, more = _without_leaks(asked, splits, samples)
+    splits, labels = splits[kept], samples.labels[kept]
+    if "val" not in splits and asked.val_share > 0:
+        rows = np.flatnonzero(splits == "train")
+        shares = Shares(val=asked.val_share, test=0)
+        splits[rows] = split_groups(groups[rows], labels[rows], shares, asked.split_seed)
+        notes.append(f"val: {asked.val_share:.0%} of train, by groups (seed {asked.split_seed})")
+    return Parted(kept=kept, splits=splits, groups=groups, notes=(*notes, *more))
+
+
+def _without_leaks(asked: DatasetConfig, splits: Strings, samples: Samples) -> tuple[I64, I64, list[str]]:
+    """Numbers kept, their groups, what to note. With trust_split everything is kept, and a group ends at its split."""
+    rank = np.array([SPLITS.index(split) for split in splits])
+    groups = samples.groups
+    members, group_of = np.unique(groups, return_inverse=True)
+    highest = np.zeros(len(members), dtype=np.int64)
+    np.maximum.at(highest, group_of, rank)
+    copied = rank < highest[group_of]
+    if not copied.any():
+        return np.arange(len(splits)), groups, []
+    told = f"{int(copied.sum())} of {int((rank < 2).sum())} samples of train and val are {samples.kin} a later split's"
+    if asked.trust_split:
+        return np.arange(len(splits)), groups * len(SPLITS) + rank, [f"{told}; kept, as trust_split asks"]
+    kept = np.flatnonzero(~copied)
+    return kept, groups[kept], [f"{told}; left out"]

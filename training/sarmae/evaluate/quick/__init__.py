@@ -1,0 +1,1 @@
+"""Quick checks of a pretrained run: the list of the SARMAE paper."""

@@ -1,0 +1,122 @@
+"""Quick checks of a pretrained run, the SARMAE paper's own list: is injected speckle speckle, is anything predicted
+that was masked, do features know their optical partner. (One representation over many tasks is the study's table.)
+
+Samples of the val split are looked at where every store has one, else of train, as the run's own views: its crop,
+flips, speckle, mask and teacher, drawn anew by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from sar1m.store.errors import ConfigError
+from sarmae.config import PretrainConfig
+from sarmae.errors import CheckpointError
+from sarmae.evaluate.quick.answer import QuickCheck
+from sarmae.evaluate.quick.features import PAIRS, check_pairs, check_reconstruction
+from sarmae.evaluate.quick.injected_speckle import check_speckle
+from sarmae.runs import Trained, load_trained
+from sarmae.sarc import Anchors, open_anchors
+from sarmae.sarc.teachers import NO_TEACHER, weights_at_hand
+from sarmae.stream.layout import splits_of
+from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.objects import open_objects
+from sarmae.stream.opening import PUBLISHED
+from sarmae.stream.transforms import Dequantise
+from sarmae.train.objective import Projector
+from sarmae.train.state import AVERAGE_PREFIX
+from sarmae.train.views import MakeViews
+
+__all__ = ["QuickCheck", "quick_checks"]
+
+BATCH: Final = 32
+BATCHES: Final = 4
+SPECKLED: Final = 8  # samples: a million pixels of two polarisations at 256 px
+PROJECTOR_PREFIX: Final = "projector."
+
+
+def quick_checks(run: Path, stores: Sequence[str], seed: int, device: torch.device) -> tuple[QuickCheck, ...]:
+    """Injected speckle, reconstruction and optical pairs of a run, on samples of stores (folders or URLs).
+
+    A question that the run does not pose (no speckle, no teacher, no pairs, a teacher whose weights are not at hand)
+    comes back without values and says so. The same seed gives the same figures on a CPU. Raises CheckpointError where
+    run holds no whole checkpoint, StoreError or ConfigError where stores cannot be read or do not fit the model.
+    """
+    trained = load_trained(run)
+    config = trained.config.model_copy(
+        update={"train": trained.config.train.model_copy(update={"seed": seed, "precision": "fp32"})}
+    )
+    anchors, why_none = _anchors(config, device)
+    cached = anchors is not None and not anchors.needs_optical
+    split = "train" if cached else _split(stores)
+    loader = _loader(config, stores, split=split, optical=anchors is not None and not cached)
+    if anchors is not None:
+        anchors.prepare(loader.optical, loader.order.spec.stores)
+    model = trained.model.to(device).eval()
+    images = (loader.sar, loader.optical)
+    make_views = MakeViews(config, images, anchors, patches=model.spec.patches, device=device)
+    batches = list(islice(loader, BATCHES))
+    views = [make_views(batch) for batch in batches]
+    projector = _projector(trained, device)
+    pairs = QuickCheck(name=PAIRS, compared="nothing", values=(), verdict=f"Not asked: {why_none}")
+    if projector is not None and anchors is not None:
+        pairs = check_pairs(model, projector, views)
+    few = batches[0].select(torch.arange(min(SPECKLED, len(batches[0]))))
+    dequantised = Dequantise(*images)(few.to(device))
+    speckle = check_speckle(config.sare, dequantised, loader.sar.units, seed)
+    checks = (speckle, check_reconstruction(model, views), pairs)
+    return tuple(replace(check, compared=f"{check.compared} ({split} split)") for check in checks)
+
+
+def _anchors(config: PretrainConfig, device: torch.device) -> tuple[Anchors | None, str]:
+    """The run's teacher, looking for itself where it can, so that any split will do; why there is none."""
+    if config.sarc.teacher == NO_TEACHER:
+        return None, "the run has no teacher (sarc.teacher = none)."
+    live = config.model_copy(update={"sarc": config.sarc.model_copy(update={"cache": None})})
+    try:
+        return open_anchors(live if weights_at_hand(config.sarc) else config, device), ""
+    except CheckpointError as error:
+        return None, f"the teacher is not at hand: {error}"
+
+
+def _split(stores: Sequence[str]) -> str:
+    """`val` where every store has one, else `train`."""
+    ours = [place for place in stores if not place.startswith(PUBLISHED)]
+    with_val = len(ours) == len(stores) and all("val" in splits_of(open_objects(place, None)) for place in ours)
+    return "val" if with_val else "train"
+
+
+def _loader(config: PretrainConfig, stores: Sequence[str], *, split: str, optical: bool) -> ShardLoader:
+    if not stores:
+        raise ConfigError("quick checks: no store to look at. Name the stores of the run's data, or others like them.")
+    data = config.data
+    settings = LoaderSettings(
+        global_batch=BATCH,
+        seed=config.train.seed,
+        threads=0,
+        optical=optical,
+        order="full",
+        tail="keep",
+        published_px=data.published_px,
+    )
+    return ShardLoader(stores, settings, split=split)
+
+
+def _projector(trained: Trained, device: torch.device) -> Projector | None:
+    """As the latest checkpoint has it, its moving average where there is one; None of a run without a teacher."""
+    told: dict[str, torch.Tensor] = {}
+    for prefix in (PROJECTOR_PREFIX, AVERAGE_PREFIX + PROJECTOR_PREFIX):
+        named = trained.checkpoint.model.items()
+        told |= {name.removeprefix(prefix): tensor for name, tensor in named if name.startswith(prefix)}
+    if not told:
+        return None
+    hidden, width = told["first.weight"].shape
+    projector = Projector(width, hidden, len(told["second.weight"]), seed=0)
+    projector.load_state_dict(told)
+    return projector.to(device)

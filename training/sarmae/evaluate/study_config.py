@@ -1,0 +1,158 @@
+"""A study in TOML: which encoders (arms), which tasks, which seeds. `training/configs/studies` holds some.
+
+    sarmae evaluate --config ablation --out studies/ablation
+
+An arm either names an encoder that exists (`encoder = "run:runs/base"`), or changes keys of the study's pretraining
+configuration (`set = ["sare.speckle=gamma"]`) and is pretrained once for every seed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sar1m.store.settings import Section
+from sarmae.config import PretrainConfig
+
+Protocol = Literal["knn", "linear", "attentive", "fine-tune"]
+_PLAIN: Final = r"^[^\n]{1,200}$"
+ENCODERS: Final = r"^(run:.+|file:.+|timm:.+|efficientnet_lite0|pixels|statistics|random)$"
+
+
+class DatasetConfig(Section):
+    """Where labelled images lie and how they are read.
+
+    kind: `folders` (a folder a class: MSTAR, FUSAR-Ship, SAR-ACD), `masks` (images and index masks: Sen1Floods11,
+    AIR-PolSAR-Seg, S1RTC beside LULC), `coco` (SSDD, HRSID, SARDet-100k), `store` (a store or release of ours with its
+    land cover). image_px: side of the images as the encoder sees them: a centre crop (chips), tiles (scenes of masks),
+    or the longer side after scaling (coco). classes: renames or merges, label number or folder name to class name;
+    empty takes all as they are. val_share, test_share: of the groups of near-copies, where the dataset has no split of
+    its own. trust_split: take the dataset's own split even where near-copies lie across it (they are counted).
+    hold_out: `attribute=value,value`: these samples are tested and never taught (cross-region). split_seed: draws
+    splits, and nothing else.
+    """
+
+    kind: Literal["folders", "masks", "coco", "store"]
+    path: str
+    image_px: int = Field(default=128, ge=32, le=2048, multiple_of=16)
+    classes: dict[str, str] = Field(default_factory=dict)
+    val_share: float = Field(default=0.15, ge=0, lt=1)
+    test_share: float = Field(default=0.3, gt=0, lt=1)
+    trust_split: bool = False
+    hold_out: str | None = Field(default=None, pattern=r"^[a-z_]+=.+$")
+    split_seed: int = Field(default=0, ge=0)
+    most: int | None = Field(default=None, ge=1)
+
+
+class FitConfig(Section):
+    """How heads, and for fine-tuning encoders, are trained. epochs, lr, batch: of AdamW with a cosine schedule.
+    layer_decay: the learning rate of a layer over that of the next. neighbours: of k-NN. strengths: of the
+    linear probe's penalty, among which the val split chooses. freeze: of segmentation and detection, only the head
+    learns. The last epoch counts, never the best one on test."""
+
+    epochs: int = Field(default=30, ge=1)
+    batch: int = Field(default=32, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    layer_decay: float = Field(default=0.75, gt=0, le=1)
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    neighbours: int = Field(default=10, ge=1)
+    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    freeze: bool = False
+    flips: bool = True
+
+
+class TaskConfig(Section):
+    """One question. kind must suit the dataset. protocols: of classification; segmentation always has its
+    pyramid, and `linear` beside it where that is among them. shots: labels a class, each drawn anew a seed;
+    label_shares: shares of the training labels. looks: the test images get speckle until so many equivalent looks are
+    left (classification, dB only). breakdown: attributes by whose values or thirds the test scores are told apart.
+    bootstrap: draws for the intervals. arms: names of the arms that are asked, for what costs much; empty asks all."""
+
+    name: str = Field(pattern=_PLAIN)
+    kind: Literal["classification", "segmentation", "detection"]
+    dataset: DatasetConfig
+    protocols: tuple[Protocol, ...] = ("knn", "linear")
+    shots: tuple[int, ...] = ()
+    label_shares: tuple[float, ...] = ()
+    looks: tuple[float, ...] = ()
+    breakdown: tuple[str, ...] = ()
+    bootstrap: int = Field(default=1000, ge=0)
+    arms: tuple[str, ...] = ()
+    fit: FitConfig = FitConfig()
+
+
+class ArmConfig(Section):
+    """One encoder. encoder: `run:FOLDER` (a pretraining run), `file:PATH` (exported or published weights),
+    `timm:NAME` (weights: a file, else timm's hub), `efficientnet_lite0`, `pixels`, `statistics`, or `random` (the
+    study's architecture with starting weights, drawn by seed). Without it the arm is pretrained by the study: set
+    changes keys of [pretrain]. control: its name in the table's column of differences; by default the first arm."""
+
+    name: str = Field(pattern=_PLAIN)
+    encoder: str | None = Field(default=None, pattern=ENCODERS)
+    weights: str | None = None
+    set: tuple[str, ...] = ()
+    control: str | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.encoder is not None and self.encoder != "random" and self.set:
+            raise ValueError(f"arm {self.name!r}: encoder and set exclude each other: {self.encoder} is not pretrained")
+        return self
+
+
+class AnalysesConfig(Section):
+    """quick_checks: injected against measured noise, errors on masked and unmasked patches, cosine of pairs against
+    shuffled pairs, spread of one representation over tasks; of pretrained arms. overhead: latency, throughput, memory
+    and weights of every arm's encoder beside a plain timm ViT."""
+
+    quick_checks: bool = False
+    overhead: bool = False
+
+
+class StudyConfig(Section):
+    """Everything a study asks. pretrain: the base of pretrained arms. processes: arms at a time, one thread each, so
+    that the same study gives the same table bit for bit on a CPU. cache_teachers: features of the arms' teachers are
+    written once, not computed in every step; then pretrain.data.flips = false (see sarmae.config.SarcConfig)."""
+
+    name: str = Field(default="study", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    device: str = "cpu"
+    cache_teachers: bool = True
+    processes: int = Field(default=1, ge=1, le=256)
+    pretrain: PretrainConfig = PretrainConfig()
+    arms: tuple[ArmConfig, ...] = Field(min_length=1)
+    tasks: tuple[TaskConfig, ...] = ()
+    analyses: AnalysesConfig = AnalysesConfig()
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        for what, names in (("arms", [arm.name for arm in self.arms]), ("tasks", [task.name for task in self.tasks])):
+            slugs = [slug(name) for name in names]
+            double = sorted({name for name, short in zip(names, slugs, strict=True) if slugs.count(short) > 1})
+            if double:
+                raise ValueError(f"{what}: {', '.join(double)} stand for the same folder; give each a name of its own")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)}: one stands twice")
+        return self
+
+    @model_validator(mode="after")
+    def _arms_known(self) -> Self:
+        known = {arm.name for arm in self.arms}
+        named = [arm.control for arm in self.arms if arm.control is not None]
+        named += [name for task in self.tasks for name in task.arms]
+        wrong = [name for name in named if name not in known]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is named as an arm or a control; arms are {', '.join(sorted(known))}")
+        return self
+
+    def tasks_of(self, arm: ArmConfig) -> tuple[TaskConfig, ...]:
+        """What an arm is asked."""
+        return tuple(task for task in self.tasks if not task.arms or arm.name in task.arms)
+
+
+def slug(name: str) -> str:
+    """A name as a folder is called: small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "arm"

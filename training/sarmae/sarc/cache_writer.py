@@ -1,0 +1,197 @@
+"""Writing a teacher cache: every paired sample of every store seen once, whole, and its features kept.
+
+Afterwards training needs neither the teacher nor the optical pixels. Written by one process; killed at any moment, the
+same command goes on where it stopped. The layout is told in cache_files.py, the coding in compression.py.
+"""
+# B batch, G x G patches of a stored image, D components, T teacher width
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sar1m.store.errors import ConfigError
+from sarmae.config import PretrainConfig
+from sarmae.precision import computes_in_bf16
+from sarmae.sarc.anchors import rgb_positions
+from sarmae.sarc.compression import Basis, fit_basis
+from sarmae.sarc.feature_cache import TEACHER_FILE, FeatureWriter, TeacherFacts, read_teacher, write_teacher
+from sarmae.sarc.frozen_encoders import FrozenTeacher
+from sarmae.sarc.teachers import NO_TEACHER, open_teacher
+from sarmae.stream.batch import ImageSpec
+from sarmae.stream.objects import CacheConfig
+from sarmae.stream.opening import Opening, Store, open_store
+from sarmae.stream.order.sample_order import BlockRange
+from sarmae.stream.read_ahead import Draw, ReadAhead, Reading
+from sarmae.stream.transforms import TOKEN_PX, Dequantise
+from sarmae.train.parallel import pick_device
+
+BATCH: Final = 64
+FIT_SAMPLES: Final = 256  # 65,536 patches of 256 px images: 256 vectors for each component
+NOTE_EVERY_S: Final = 10.0
+GB: Final = 10**9
+
+
+class Watch(Protocol):
+    """Who is told."""
+
+    def note(self, text: str) -> None:
+        """A line worth reading."""
+
+
+def write_cache(config: PretrainConfig, out: Path, watch: Watch) -> None:
+    """Writes the features of config.sarc's teacher for all paired samples of the train split of config.data.stores.
+
+    Stores that the folder already holds complete are left as they are, so stores may be added later. Raises ConfigError
+    where there is nothing to write or the folder is another teacher's, CheckpointError (weights) or StoreError.
+    """
+    stores = [_Source(store) for store in _open_stores(config, out)]
+    paired = [source for source in stores if len(source.samples)]
+    if not paired:
+        raise ConfigError(f"data.stores: no paired sample in {', '.join(config.data.stores)}: nothing for a teacher.")
+    if config.sarc.teacher == NO_TEACHER:
+        raise ConfigError("sarc.teacher is none: nothing to write. Name one: --set sarc.teacher=efficientnet_lite0.")
+    device = pick_device(config.train.device)
+    teacher = open_teacher(config.sarc).to(device)
+    teacher.bf16 = computes_in_bf16(config.train, device)
+    see = _Seer(teacher, config, device)
+    facts, basis = _agree_on_basis(config.sarc.teacher, out, paired, see)
+    watch.note(
+        f"{facts.teacher}: {facts.width} features on {facts.components} components with {facts.variance_kept:.2%} of "
+        f"the variance; {facts.sample_bytes / 1000:.1f} KB a sample, {sum(len(s.samples) for s in paired):,} samples"
+    )
+    for source in stores:
+        _write_store(source, out, (facts, basis.to(device)), see, watch)
+    watch.note(f"Complete. Train with --set sarc.teacher={facts.teacher} --set sarc.cache={out}")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A store and the numbers of its paired samples."""
+
+    store: Store
+
+    @property
+    def samples(self) -> np.ndarray:
+        return np.flatnonzero(self.store.index.paired)
+
+    @property
+    def patch_px(self) -> int:
+        return self.store.index.sar.sample_shape[-1]
+
+
+class _Seer:
+    """Looks at samples with the teacher, reading ahead."""
+
+    def __init__(self, teacher: FrozenTeacher, config: PretrainConfig, device: torch.device) -> None:
+        self.teacher = teacher
+        self._device = device
+        self._ahead = ReadAhead(threads=config.data.threads, depth=config.data.prefetch, pin=device.type == "cuda")
+
+    def features(self, source: _Source, samples: np.ndarray) -> Iterator[Tensor]:
+        """(B, G * G, T) for batch after batch of samples, on the device. Raises ChunkError for one that is damaged."""
+        if not len(samples):
+            return
+        index = source.store.index
+        optical = _optical(source)
+        bands, dequantise = rgb_positions(optical.labels), Dequantise(index.sar, optical)
+        with Reading([source.store], (index.sar, optical), self._ahead) as reading:
+            for batch, faults in reading.batches(_draws(source, samples)):
+                if faults:
+                    raise faults[0].error
+                values = dequantise(batch.to(self._device)).optical
+                if values is not None:
+                    yield self.teacher(values[:, bands])
+
+
+def _open_stores(config: PretrainConfig, out: Path) -> list[Store]:
+    if not config.data.stores:
+        raise ConfigError("data.stores: no store to look at. Give --data FOLDER.")
+    data = config.data
+    cache = CacheConfig(
+        root=out / "downloads" if data.cache is None else Path(data.cache), max_bytes=round(data.cache_gb * GB)
+    )
+    stores = [open_store(place, Opening(cache=cache, published_px=data.published_px)) for place in data.stores]
+    sides = {store.index.sar.sample_shape[-2:] for store in stores}
+    side = min(sides)
+    if len(sides) > 1 or side[0] != side[1] or side[0] % TOKEN_PX:
+        raise ConfigError(
+            f"data.stores: patches of {sorted(sides)} px; one side for all, a multiple of {TOKEN_PX} px, is expected. "
+            "Write one cache for the stores of each side, or build them alike."
+        )
+    return stores
+
+
+def _agree_on_basis(teacher: str, out: Path, sources: Sequence[_Source], see: _Seer) -> tuple[TeacherFacts, Basis]:
+    """The folder's basis, where it is this teacher's; else one fitted to samples spread evenly over all stores."""
+    sha256, patch_px = see.teacher.weights_sha256(), sources[0].patch_px
+    if (out / TEACHER_FILE).is_file():
+        facts, basis = read_teacher(out)
+        wanted = (teacher, sha256, patch_px)
+        if (facts.teacher, facts.weights_sha256, facts.patch_px) != wanted:
+            raise ConfigError(
+                f"{out}: holds features of {facts.teacher} (weights {facts.weights_sha256[:16]}..., patches of "
+                f"{facts.patch_px} px), asked for are {teacher} ({sha256[:16]}..., {patch_px} px). Give another --out."
+            )
+        return facts, basis
+    features = torch.cat([part.float().cpu().flatten(0, 1) for part in _spread(sources, see)])
+    fit = fit_basis(features)
+    facts = TeacherFacts(
+        teacher=teacher,
+        weights_sha256=sha256,
+        patch_px=patch_px,
+        width=fit.basis.width,
+        components=fit.basis.kept,
+        variance_kept=round(fit.variance_kept, 6),
+        fitted_samples=len(features) // (patch_px // TOKEN_PX) ** 2,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_teacher(out, facts, fit.basis)
+    return facts, fit.basis
+
+
+def _spread(sources: Sequence[_Source], see: _Seer) -> Iterator[Tensor]:
+    """Features of at most FIT_SAMPLES paired samples, evenly spaced over the stores one after the other."""
+    borders = np.cumsum([0, *(len(source.samples) for source in sources)])
+    chosen = np.unique(np.linspace(0, borders[-1] - 1, min(FIT_SAMPLES, borders[-1])).round().astype(np.int64))
+    for source, first, last in zip(sources, borders, borders[1:], strict=False):
+        within = chosen[(chosen >= first) & (chosen < last)] - first
+        yield from see.features(source, source.samples[within])
+
+
+def _write_store(source: _Source, out: Path, coding: tuple[TeacherFacts, Basis], see: _Seer, watch: Watch) -> None:
+    facts, basis = coding
+    index, samples = source.store.index, source.samples
+    with FeatureWriter(out / index.digest, facts.sample_bytes, index.keys[samples]) as writer:
+        if writer.done:
+            watch.note(f"{index.location}: going on at sample {writer.done:,} of {len(samples):,}")
+        began, first, told = time.monotonic(), writer.done, time.monotonic()
+        for features in see.features(source, samples[writer.done :]):
+            writer.append(basis.encode(features).cpu().numpy())
+            if time.monotonic() - told > NOTE_EVERY_S:
+                told = time.monotonic()
+                rate = (writer.done - first) / (told - began)
+                left_min = (len(samples) - writer.done) / rate / 60
+                watch.note(f"{writer.done:,} of {len(samples):,}: {rate:,.0f} samples/s, {left_min:.1f} min left")
+        writer.finish(index.digest, index.location)
+
+
+def _draws(source: _Source, samples: np.ndarray) -> Iterator[Draw]:
+    for step, part in enumerate(np.split(samples, range(BATCH, len(samples), BATCH))):
+        remote = source.store.remote is not None
+        blocks = (BlockRange(store=0, start=int(part[0]), stop=int(part[-1]) + 1, step=step),) if remote else ()
+        yield Draw(epoch=0, step=step, store=np.zeros(len(part), dtype=np.int64), sample=part, blocks=blocks)
+
+
+def _optical(source: _Source) -> ImageSpec:
+    optical = source.store.index.optical
+    if optical is None:
+        raise ConfigError(f"{source.store.index.location}: has no optical images.")
+    return optical

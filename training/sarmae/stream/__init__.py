@@ -1,0 +1,1 @@
+"""Streaming the shards: order (pure), reader, disk cache for remote stores, transforms, loader."""

@@ -1,0 +1,91 @@
+"""Per-band statistics of a store: what its train split looks like in decibels. The model's normalisation comes from
+here once and then travels in the checkpoint, the same in every arm of an ablation and downstream."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.schema import STATS_DIR
+from sarmae.stream.objects import Objects
+
+NORMALISATION_FILE: Final = f"{STATS_DIR}/normalisation.json"
+_MAX_BYTES: Final = 1 << 20  # the pipeline writes about 1 kB
+_DEEPEST_DB: Final = 200.0  # |mean| and std beyond this are no backscatter
+
+_REMEDY: Final = "Build the store again, or give mean and standard deviation in the training configuration."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SarStatistics:
+    """Mean and standard deviation of every polarisation in decibels, over the pixels with data.
+
+    basis: the split they were measured on. samples: patches they were measured on.
+    """
+
+    polarisations: tuple[str, ...]
+    mean_db: tuple[float, ...]
+    std_db: tuple[float, ...]
+    basis: str
+    samples: int
+
+
+def read_statistics(objects: Objects, polarisations: tuple[str, ...]) -> SarStatistics:
+    """Statistics of a store in the order of polarisations, that of the pol dimension.
+
+    Raises StoreError where the file is missing, larger than 1 MiB, not JSON or holds impossible values; ConfigError
+    where it does not know a polarisation asked for.
+    """
+    where = f"{objects.location}: {NORMALISATION_FILE}"
+    told = _parsed(objects, where)
+    sar = _mapping(told.get("sar"), f"{where}: sar")
+    unknown = [name for name in polarisations if name not in sar]
+    if unknown or not polarisations:
+        raise ConfigError(
+            f"{where}: no statistics of polarisation {', '.join(unknown) or '(none asked for)'}; "
+            f"it has {', '.join(sar) or 'none'}. Train on a polarisation that the store holds."
+        )
+    bands = [_mapping(sar[name], f"{where}: sar.{name}") for name in polarisations]
+    labelled = list(zip(polarisations, bands, strict=True))
+    samples = told.get("samples")
+    return SarStatistics(
+        polarisations=polarisations,
+        mean_db=tuple(_value_db(band, "mean_db", f"{where}: sar.{name}") for name, band in labelled),
+        std_db=tuple(_value_db(band, "std_db", f"{where}: sar.{name}") for name, band in labelled),
+        basis=str(told.get("basis", "")),
+        samples=samples if isinstance(samples, int) else 0,
+    )
+
+
+def _parsed(objects: Objects, where: str) -> Mapping[str, object]:
+    try:
+        content = objects.read(NORMALISATION_FILE, max_bytes=_MAX_BYTES)
+    except StoreError as error:
+        raise StoreError(f"{error} It holds the store's mean and standard deviation. {_REMEDY}") from error
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: not JSON: {error}. {_REMEDY}") from error
+    return _mapping(told, where)
+
+
+def _mapping(found: object, where: str) -> Mapping[str, object]:
+    if not isinstance(found, dict):
+        raise StoreError(f"{where}: an object expected, found {type(found).__name__}. {_REMEDY}")
+    return found
+
+
+def _value_db(band: Mapping[str, object], name: str, where: str) -> float:
+    found = band.get(name)
+    number = found if isinstance(found, int | float) and not isinstance(found, bool) else math.nan
+    positive = number > 0 or name != "std_db"
+    if not (abs(number) <= _DEEPEST_DB and positive):
+        raise StoreError(
+            f"{where}: {name} is {found!r}; a {'positive ' if name == 'std_db' else ''}number of decibels within "
+            f"{_DEEPEST_DB:g} expected. {_REMEDY}"
+        )
+    return float(number)

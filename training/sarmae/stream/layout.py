@@ -1,0 +1,158 @@
+"""Opening a split of a store: everything known and checked before the first pixel is read."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from sar1m.store.errors import StoreError
+from sar1m.store.schema import DATA_DIR, PARTIAL_FILE, SPLITS
+from sarmae.stream.batch import ImageSpec, SplitIndex
+from sarmae.stream.codecs import CRC_BYTES, most_chunk_bytes
+from sarmae.stream.objects import Objects
+from sarmae.stream.sealed import REMEDY, Sealed, open_sealed
+from sarmae.stream.zarr_meta import OPTICAL_RULES, SAR_RULES, read_column, read_group, read_image
+
+# What open_split reads of a group: its own and the images' zarr.json, and whole small arrays.
+_READ = re.compile(r"(?:(?:sar/|optical/)?zarr\.json|(?:pol|band|sample_key|paired|land_cover|enl)/.+)")
+INDEX_ENTRY_BYTES = 16  # offset and length of a slot, uint64 each
+
+
+def open_split(objects: Objects, split: str) -> SplitIndex:
+    """The index of a split of a finished store; reads metadata and small arrays alone.
+
+    Checks that the store is finished and sealed, that its arrays are what sar1m.store.schema says, and that every shard
+    which has samples is in the manifest with a size that can be true; of a local store also that it is there with that
+    size. enl is NaN throughout for stores older than that column. Raises StoreError naming the file and what differs.
+    """
+    sealed = open_sealed(objects)
+    group = group_of(split)
+    _check_split(sealed, split)
+    sealed.prefetch(name for name in sealed.sizes if _READ.fullmatch(name.removeprefix(f"{group}/")))
+    read_group(sealed, group, split)
+    sar, samples = read_image(sealed, group, SAR_RULES)
+    optical = _optical(sealed, group, sar, samples)
+    keys = read_column(sealed, group, "sample_key", "int64", samples)
+    land_cover, land_cover_names = _land_cover(sealed, group, samples)
+    paired = _paired(sealed, group, samples)
+    if optical is None and paired.any():
+        raise StoreError(f"{sealed.place(group)}: has paired samples, but no optical array. {REMEDY}")
+    index = SplitIndex(
+        location=objects.location,
+        split=split,
+        digest=sealed.digest,
+        files={name: size for name, size in sealed.sizes.items() if name.startswith(f"{group}/")},
+        sar=sar,
+        optical=optical,
+        paired=paired,
+        keys=keys,
+        enl=_enl(sealed, group, samples),
+        land_cover=land_cover,
+        land_cover_names=land_cover_names,
+    )
+    _check_shards(sealed, index, sar, np.arange(samples))
+    if optical is not None:
+        _check_shards(sealed, index, optical, np.flatnonzero(paired))
+    return index
+
+
+def group_of(split: str) -> str:
+    """A split's Zarr group, relative to the store."""
+    return f"{DATA_DIR}/{split}.zarr"
+
+
+def shard_name(split: str, array: str, shard: int) -> str:
+    """A shard's file, relative to the store: shards run along the samples alone."""
+    return f"{group_of(split)}/{array}/c/{shard}/0/0/0"
+
+
+def index_bytes(spec: ImageSpec) -> int:
+    """Length of the index at a shard's end, with its checksum."""
+    return spec.slots * INDEX_ENTRY_BYTES + CRC_BYTES
+
+
+def splits_of(objects: Objects) -> list[str]:
+    """The splits that have samples. StoreError where there is no finished store."""
+    return _splits(open_sealed(objects))
+
+
+def _splits(sealed: Sealed) -> list[str]:
+    return [name for name in SPLITS if f"{group_of(name)}/zarr.json" in sealed.sizes]
+
+
+def _check_split(sealed: Sealed, split: str) -> None:
+    there = _splits(sealed)
+    if split in there:
+        return
+    if sealed.leaves_out(f"{group_of(split)}/zarr.json"):
+        raise StoreError(
+            f"{sealed.objects.location}: a part of a release ({PARTIAL_FILE}) without split {split!r}; it holds "
+            f"{', '.join(there) or 'no split'}. Get the rest into the same folder with `sar1m get`."
+        )
+    what = "has no samples in" if split in SPLITS else "knows no"
+    raise StoreError(f"{sealed.objects.location}: {what} split {split!r}. There are: {', '.join(there) or 'none'}.")
+
+
+def _optical(sealed: Sealed, group: str, sar: ImageSpec, samples: int) -> ImageSpec | None:
+    name = f"{group}/{OPTICAL_RULES.name}/zarr.json"
+    if name not in sealed.sizes:
+        return None
+    optical, found = read_image(sealed, group, OPTICAL_RULES)
+    if found != samples or optical.sample_shape[1:] != sar.sample_shape[1:]:
+        raise StoreError(
+            f"{sealed.place(name)}: {found} samples of {optical.sample_shape[1:]} pixels, but sar has {samples} of "
+            f"{sar.sample_shape[1:]}. {REMEDY}"
+        )
+    return optical
+
+
+def _paired(sealed: Sealed, group: str, samples: int) -> np.ndarray:
+    flags = read_column(sealed, group, "paired", "uint8", samples, zeros_are_absent=True)
+    if flags.max() > 1:
+        raise StoreError(f"{sealed.place(group)}/paired: holds {flags.max()}, expected 0 and 1 alone. {REMEDY}")
+    return flags.astype(bool)
+
+
+def _land_cover(sealed: Sealed, group: str, samples: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The column and its names; all unknown for a store without it. CF flags: names parted by blanks, in order."""
+    name = f"{group}/land_cover/zarr.json"
+    if name not in sealed.sizes:
+        return np.zeros(samples, dtype=np.uint8), ("unknown",)
+    numbers = read_column(sealed, group, "land_cover", "uint8", samples, zeros_are_absent=True)
+    attributes = sealed.read_json(name).get("attributes")
+    meanings = attributes.get("flag_meanings") if isinstance(attributes, dict) else None
+    names = tuple(meanings.split()) if isinstance(meanings, str) else ()
+    if not names or (samples and numbers.max() >= len(names)):
+        raise StoreError(f"{sealed.place(name)}: flag_meanings does not name every class of the column. {REMEDY}")
+    return numbers, names
+
+
+def _enl(sealed: Sealed, group: str, samples: int) -> np.ndarray:
+    if f"{group}/enl/zarr.json" not in sealed.sizes:
+        return np.full(samples, np.nan, dtype=np.float32)
+    return read_column(sealed, group, "enl", "float32", samples)
+
+
+def _check_shards(sealed: Sealed, index: SplitIndex, spec: ImageSpec, stored: np.ndarray) -> None:
+    """stored: numbers of the samples that have a chunk of this array."""
+    shards, chunks = np.unique(stored // spec.slots, return_counts=True)
+    for shard, count in zip(shards.tolist(), chunks.tolist(), strict=True):
+        name = shard_name(index.split, spec.name, shard)
+        place, objects = sealed.place(name), sealed.objects
+        size = index.files.get(name)
+        if size is None:
+            raise StoreError(sealed.absent(name))
+        least, most = _shard_bytes(spec, count)
+        if not least <= size <= most:
+            raise StoreError(f"{place}: {size} bytes, expected {least} to {most} for {count} samples. {REMEDY}")
+        if objects.local_path(name) is not None and (found := objects.size(name)) != size:
+            what = "missing" if found is None else f"{found} bytes"
+            raise StoreError(f"{place}: {what}, expected {size} bytes. {REMEDY}")
+
+
+def _shard_bytes(spec: ImageSpec, chunks: int) -> tuple[int, int]:
+    if spec.codec == "none":
+        exact = chunks * (spec.sample_bytes + CRC_BYTES) + index_bytes(spec)
+        return exact, exact
+    return chunks * (CRC_BYTES + 1) + index_bytes(spec), chunks * most_chunk_bytes(spec) + index_bytes(spec)

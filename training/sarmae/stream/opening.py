@@ -1,0 +1,93 @@
+"""Opening what a location names: a finished store of ours, or a folder of the published SAR-1M.
+
+build/portugal, file:///..., s3://bucket/prefix, https://host/path     a store that `sar1m` wrote
+published:FOLDER                                                       pictures as published (sarmae.stream.published)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from sar1m.store.errors import ConfigError
+from sarmae.errors import ChunkError
+from sarmae.stream.band_statistics import SarStatistics, read_statistics
+from sarmae.stream.batch import SplitIndex
+from sarmae.stream.layout import open_split
+from sarmae.stream.objects import CacheConfig, LocalObjects, Objects, is_remote, open_objects
+from sarmae.stream.published.index import LeftOut, index_published
+from sarmae.stream.published.picture_reader import DISPLAY_STATISTICS, PublishedReader
+from sarmae.stream.reader import SplitReader
+
+PUBLISHED: Final = "published:"
+
+
+class Reader(Protocol):
+    """Pixels of samples by number, straight into the rows of a batch. Safe for threads."""
+
+    def read_into(
+        self, samples: np.ndarray, rows: np.ndarray, sar: np.ndarray, optical: np.ndarray | None
+    ) -> list[ChunkError]:
+        """See sarmae.stream.reader.SplitReader."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """One store of a mixture, open. remote: the reader again where there are ranges to prefetch, None on a local disk.
+
+    optical: whether partners are read. left_out: of published pictures, what could not be used; None for a store of
+    ours."""
+
+    index: SplitIndex
+    objects: Objects
+    reader: Reader
+    remote: SplitReader | None
+    optical: bool
+    left_out: tuple[LeftOut, ...] | None = None
+
+    def statistics(self) -> SarStatistics:
+        """Per-band statistics of the SAR array. Raises StoreError where the store has none."""
+        if self.left_out is not None:
+            return DISPLAY_STATISTICS
+        return read_statistics(self.objects, self.index.sar.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How to open. optical: read the partners. cache: for remote stores. published_px: window of published pictures."""
+
+    split: str = "train"
+    optical: bool = True
+    cache: CacheConfig | None = None
+    published_px: int = 256
+
+
+def open_store(location: str, how: Opening) -> Store:
+    """The store at a location. Raises ConfigError for a location of no known kind, StoreError for what is there."""
+    if location.startswith(PUBLISHED):
+        return _open_published(Path(location.removeprefix(PUBLISHED)), how)
+    objects = open_objects(location, how.cache)
+    index = open_split(objects, how.split)
+    reader = SplitReader(index, objects, optical=how.optical)
+    return Store(
+        index=index, objects=objects, reader=reader, remote=reader if is_remote(location) else None, optical=how.optical
+    )
+
+
+def _open_published(folder: Path, how: Opening) -> Store:
+    if how.split != "train":
+        raise ConfigError(
+            f"{PUBLISHED}{folder}: has no split {how.split!r}: the published pictures are all for training."
+        )
+    published = index_published(folder, patch_px=how.published_px)
+    return Store(
+        index=published.split,
+        objects=LocalObjects(folder),
+        reader=PublishedReader(published),
+        remote=None,
+        optical=how.optical,
+        left_out=published.left_out,
+    )

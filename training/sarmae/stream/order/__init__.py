@@ -1,0 +1,1 @@
+"""The order of samples: pure functions of the specification, the epoch and the step."""

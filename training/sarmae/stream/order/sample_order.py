@@ -1,0 +1,227 @@
+"""The order of samples: pure functions of (specification, epoch, step), the same whoever asks and however often.
+
+**Numbers.** Stores are laid end to end; a sample's global number is its store's offset plus its place in the split.
+
+**An epoch** is as many draws as the stores hold samples, N. Without weights and unpaired_share every sample is drawn
+exactly once. With weights, store s gets N * weight_s / sum(weights) draws, with unpaired_share that part of the draws
+is of unpaired samples, each rounded to a whole number that differs by less than one from the exact one. Draws of a pool
+(a store, or its paired or unpaired samples) run through whole permutations of the pool, one after the other and over
+the ends of epochs (see `mixing`): in mode "full" no sample comes again before all others of its pool have come, but
+for the dropped tail; in mode "lanes", which takes the draws of an epoch in another order, this holds at epochs' ends.
+
+**A step** is a global batch: step t of an epoch holds positions [t * G, (t + 1) * G) of the epoch's N draws.
+There are N // G steps; the N % G draws that are left are dropped, others in each epoch. With keep_tail (evaluation)
+they are one more, shorter batch. A state's (epoch, step) names the next batch to deliver.
+
+**Ranks.** Rank r of W takes positions r, r + W, r + 2W ... of each global batch. W divides G (mode "full") or the
+number of lanes C (mode "lanes"), so global batches are the same, in the same order, for every such W. Of a kept tail,
+ranks get sizes that differ by one at most, maybe 0.
+
+**Mode "full"** permutes single samples, for local disks. **Mode "lanes"** is for remote stores, where a read should be
+a range: blocks of consecutive samples (of the pool) are permuted, the sequence is parted into C lanes of equal length
+(the first N % C hold one more; a block on the border of two lanes is read by both), each lane is mixed within windows
+whose borders lie at another place in each lane (so that reads spread evenly), and the stream takes one sample of each
+lane in turn. C and the window are fixed by the specification, not by the machine: position p of any batch comes of lane
+p mod C, so rank r reads the lanes that are r modulo W and no others. At any time about C * (window + block) samples
+must be at hand. Blocks start at multiples of `block` in the split: let it divide the store's samples a shard.
+With unpaired_share set, a block holds samples of one kind, near each other but with the other kind between them.
+
+**Cost** (tests/benchmarks/results/shuffle.md): an epoch's stream is made when it is first asked for and kept, 8 bytes
+a sample for each of two epochs, 8 more for the pools, and 50 to 75 bytes a sample while it is made: a million
+samples take 0.07 s of one core and keep 24 MB. A batch is a slice of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sar1m.store.errors import ConfigError
+from sarmae.stream.order.mixing import Flags, mix_of
+from sarmae.stream.order.shuffle import I64, random_rows, shuffle_within
+from sarmae.stream.order.specification import OrderSpec, OrderState, check_state, divisors
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRange:
+    """Samples [start, stop) of a store, first needed at `step`."""
+
+    store: int
+    start: int
+    stop: int
+    step: int
+
+
+class Order:
+    """Which samples make up each batch. paired: (size,) flags of each store, needed where unpaired_share is set."""
+
+    def __init__(self, spec: OrderSpec, paired: Flags = ()) -> None:
+        self.spec = spec
+        self._mix = mix_of(spec, paired)
+        self._offsets = np.cumsum([0, *(store.size for store in spec.stores)])
+        self._paired_digest = None if spec.unpaired_share is None else _digest_of(paired)
+        self._streams: dict[int, I64] = {}
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        whole, left = divmod(self.spec.samples, self.spec.global_batch)
+        return whole + (1 if left and self.spec.keep_tail else 0)
+
+    def batch(self, epoch: int, step: int) -> I64:
+        """(G,) global numbers, fewer in a kept tail. IndexError for an epoch below 0 or a step outside [0, steps)."""
+        return self._steps_of(epoch, step, 1).copy()
+
+    def rank_batch(self, epoch: int, step: int, rank: int, world: int) -> I64:
+        """(G / world,) global numbers: every world-th of the global batch from position `rank` on."""
+        self.check_world(rank, world)
+        return self._steps_of(epoch, step, 1)[rank::world].copy()
+
+    def locate(self, numbers: I64) -> tuple[I64, I64]:
+        """Store and place in its split of each global number, in the shape given. IndexError outside [0, N)."""
+        if np.any(numbers < 0) or np.any(numbers >= self._offsets[-1]):
+            raise IndexError(f"sample numbers must lie in [0, {self._offsets[-1]}), found {numbers}.")
+        store = np.searchsorted(self._offsets, numbers, side="right") - 1
+        return store, numbers - self._offsets[store]
+
+    def upcoming(self, epoch: int, step: int, count: int, rank: int = 0, world: int = 1) -> list[BlockRange]:
+        """The blocks that a rank needs from `step` on, for `count` steps at most, each once, in the order of need.
+
+        Ends with the epoch: ask for step 0 of the next. Blocks hold spec.block samples, fewer at a store's end; single
+        samples in mode "full".
+        """
+        self.check_world(rank, world)
+        per_rank = self.spec.global_batch // world
+        store, place = self.locate(self._steps_of(epoch, step, count)[rank::world])
+        block = self.spec.block if self.spec.mode == "lanes" else 1
+        _, first = np.unique(self._offsets[store] + place // block * block, return_index=True)
+        return [
+            BlockRange(
+                store=int(store[i]),
+                start=(start := int(place[i]) // block * block),
+                stop=min(start + block, self.spec.stores[store[i]].size),
+                step=step + i // per_rank,
+            )
+            for i in np.sort(first).tolist()
+        ]
+
+    def check_world(self, rank: int, world: int) -> None:
+        """ConfigError unless ranks of this world size can share the batches, and this is one of them."""
+        name, shared = (
+            ("lanes", self.spec.lane_count) if self.spec.mode == "lanes" else ("global_batch", self.spec.global_batch)
+        )
+        if world < 1 or shared % world:
+            raise ConfigError(
+                f"world size {world}: expected a divisor of {name} = {shared}. Use one of {divisors(shared)} processes."
+            )
+        if not 0 <= rank < world:
+            raise ConfigError(f"rank {rank}: expected 0 to {world - 1} at world size {world}. Start ranks from 0.")
+
+    def state(self, epoch: int, step: int) -> OrderState:
+        """What to save so that a run goes on with batch (epoch, step)."""
+        spec, in_lanes = self.spec, self.spec.mode == "lanes"
+        return OrderState(
+            mode=spec.mode,
+            seed=spec.seed,
+            global_batch=spec.global_batch,
+            keep_tail=spec.keep_tail,
+            stores=tuple(store.digest for store in spec.stores),
+            sizes=tuple(store.size for store in spec.stores),
+            weights=tuple(store.weight for store in spec.stores),
+            unpaired_share=spec.unpaired_share,
+            paired_digest=self._paired_digest,
+            block=spec.block if in_lanes else None,
+            lanes=spec.lane_count if in_lanes else None,
+            window=spec.window_samples if in_lanes else None,
+            epoch=epoch,
+            step=step,
+        )
+
+    def resume(self, state_dict: Mapping[str, Any]) -> tuple[int, int]:
+        """(epoch, step) of the batch to go on with; at an epoch's end, the next one's first.
+
+        ConfigError where the state is damaged or was made by another order than this.
+        """
+        epoch, step = check_state(state_dict, self.state(0, 0))
+        if step > self.steps:
+            raise ConfigError(
+                f"state of the sample order: step is {step}, expected at most {self.steps}, the steps of an epoch. "
+                "The state is damaged: use an earlier checkpoint."
+            )
+        return (epoch, step) if step < self.steps else (epoch + 1, 0)
+
+    def _steps_of(self, epoch: int, step: int, count: int) -> I64:
+        if epoch < 0 or not 0 <= step < self.steps:
+            raise IndexError(f"epoch {epoch}, step {step}: epochs count from 0, steps from 0 to {self.steps - 1}.")
+        last = min(step + count, self.steps)
+        return self._stream(epoch)[step * self.spec.global_batch : last * self.spec.global_batch]
+
+    def _stream(self, epoch: int) -> I64:
+        """(N,) the epoch's numbers. The last two epochs are kept: one being trained on, one being prefetched."""
+        if (known := self._streams.get(epoch)) is not None:
+            return known
+        stream = _interleave(self._draws(epoch), self.spec, epoch) if self.spec.mode == "lanes" else self._draws(epoch)
+        kept = list(self._streams.items())[-1:]
+        self._streams = dict([*kept, (epoch, stream)])  # replaced, never changed: other threads may be reading it
+        return stream
+
+    def _draws(self, epoch: int) -> I64:
+        """(N,) the pools' runs riffled together, each pool's in its own order."""
+        spec = self.spec
+        block = spec.block if spec.mode == "lanes" else 1
+        drawn = [pool.draw(spec.seed, epoch, block) for pool in self._mix.pools]
+        bases = np.cumsum([0, *(pool.size for pool in self._mix.pools)])
+        firsts = np.concatenate([runs[0] + base for runs, base in zip(drawn, bases, strict=False)])
+        lengths = np.concatenate([runs[1] for runs in drawn])
+        if len(drawn) > 1:
+            turns = _riffle(np.array([len(runs[0]) for runs in drawn]), spec.seed, epoch)
+            firsts, lengths = firsts[turns], lengths[turns]
+        begins = np.cumsum(lengths) - lengths
+        positions = np.repeat(firsts - begins, lengths)
+        positions += np.arange(len(positions))
+        draws: I64 = self._mix.members[positions]
+        return draws
+
+
+def _riffle(counts: I64, seed: int, epoch: int) -> I64:
+    """(sum(counts),) an even mix of several sequences laid end to end, each still in its own order."""
+    total = int(counts.sum())
+    owners = np.repeat(np.arange(len(counts)), counts)
+    mixed = owners[shuffle_within(np.array([total]), random_rows(seed, "riffle", range(epoch, epoch + 1), total)[0])]
+    turns = np.empty(total, dtype=np.int64)
+    turns[np.argsort(mixed, kind="stable")] = np.arange(total)
+    return turns
+
+
+def _interleave(draws: I64, spec: OrderSpec, epoch: int) -> I64:
+    """(N,) the draws parted into lanes, mixed within windows of a lane, one of each lane in turn."""
+    lanes, total = spec.lane_count, len(draws)
+    short, longer = divmod(total, lanes)
+    starts = np.arange(lanes) * short + np.minimum(np.arange(lanes), longer)
+    lengths = _window_lengths(np.append(starts, total), spec.window_samples)
+    words = random_rows(spec.seed, "windows", range(epoch, epoch + 1), total)[0]
+    mixed = draws[shuffle_within(lengths, words)]
+    turn, lane = np.divmod(np.arange(total), lanes)
+    stream: I64 = mixed[starts[lane] + turn]
+    return stream
+
+
+def _window_lengths(borders: I64, window: int) -> I64:
+    """(segments,) lengths of the windows of all lanes, end to end; lane l's first is shorter by window * l / lanes."""
+    lanes = len(borders) - 1
+    inner = [
+        np.arange(start + window - number * window // lanes, stop, window)
+        for number, (start, stop) in enumerate(zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True))
+    ]
+    return np.diff(np.unique(np.concatenate([borders, *inner])))
+
+
+def _digest_of(flags: Flags) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for store in flags:
+        digest.update(np.packbits(store).tobytes())
+    return digest.hexdigest()

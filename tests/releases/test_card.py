@@ -3,7 +3,6 @@
 import re
 import runpy
 from dataclasses import replace
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -11,12 +10,12 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 from huggingface_hub.repocard import metadata_load
+
+from sar1m.releases.card import card_files, number, size_category
+from sar1m.store.errors import StoreError
+from support.made_releases import release
 from support.paths import ROOT
 from support.release_facts import real_facts, row, small_facts, small_release, with_column
-
-from support.made_releases import release
-from sar1m.store.errors import StoreError
-from sar1m.releases.card import card_files, number, size_category
 
 COMMITTED = ROOT / "dataset_cards/sar-1m-v0.1.0-sample.md"
 SECTIONS = (

@@ -5,10 +5,10 @@ from datetime import date
 
 import pytest
 import yaml
-from support.release_facts import row, small_facts
 
 from sar1m.releases.catalogue import release_terms
 from sar1m.releases.citation import citation_files, citation_words
+from support.release_facts import row, small_facts
 
 
 @pytest.fixture

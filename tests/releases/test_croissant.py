@@ -10,11 +10,11 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from support.release_facts import row, small_facts, small_release, with_column
 
-from sar1m.store.errors import StoreError
 from sar1m.releases.croissant import croissant, croissant_files
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import SAMPLE_COLUMNS
+from support.release_facts import row, small_facts, small_release, with_column
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sar1m.store.errors import StoreError
 from sar1m.releases.differences import ChangedSample, MovedSample, diff
+from sar1m.store.errors import StoreError
 from support.tiny_releases import contents, put, seal_release, tiny_release
 
 

@@ -11,20 +11,18 @@ import pandas as pd
 import pytest
 import shapely
 from PIL import Image
-from support.release_facts import small_facts, small_release
 
-from support.explorer_tables import made_facts, made_pictures, made_samples
-from support.made_releases import lock_of
-from sar1m.store.errors import StoreError
-from sar1m.releases.explorer import outlines
-from sar1m.releases.explorer import thumbnails
-from sar1m.releases.explorer import rows
+from sar1m.page.previews import PreviewReader, release_stretch
+from sar1m.page.reasons import reason_words
+from sar1m.page.store_contents import METRIC_COLUMNS
+from sar1m.releases.explorer import outlines, rows, thumbnails
 from sar1m.releases.explorer.encoding import coded, packed, repeated, script_part
 from sar1m.releases.explorer.explorer_page import SCRIPTS, explorer_files, loading_lines, page_files
 from sar1m.releases.privacy import findings_in, own_secrets
-from sar1m.page.store_contents import METRIC_COLUMNS
-from sar1m.page.previews import PreviewReader, release_stretch
-from sar1m.page.reasons import reason_words
+from sar1m.store.errors import StoreError
+from support.explorer_tables import made_facts, made_pictures, made_samples
+from support.made_releases import lock_of
+from support.release_facts import small_facts, small_release
 
 EVIL = "</script><img src=x onerror=alert(1)>&'\"\u2028"
 

@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from support.release_facts import small_release
 from selenium import webdriver
 
+from sar1m.releases.explorer.explorer_page import page_files
 from support.explorer_tables import made_facts, made_pictures, made_samples
 from support.headless import MARKS, browser, requests_of, served
 from support.made_releases import lock_of, samples_of
-from sar1m.releases.explorer.explorer_page import page_files
+from support.release_facts import small_release
 
 pytestmark = MARKS
 LONELY = 1234  # number of a sample with nobody near it

@@ -6,16 +6,16 @@ from functools import partial
 
 import pytest
 
-from support.crash_runner import interrupted
-from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.releases.differences import diff
 from sar1m.releases.download import Portion, get
 from sar1m.releases.remote import LocalPlace
 from sar1m.releases.sealed import read_seal
 from sar1m.releases.verification import verify_release
+from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.schema import MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
 from servers.base import Reply
 from servers.objects import PREFIX, folder_server
+from support.crash_runner import interrupted
 from support.tiny_releases import Silence, contents, few_files, put, tiny_release
 
 WHOLE = Portion()

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 from PIL import Image
-from support.release_facts import small_facts, with_column
 
-from sar1m.store.errors import StoreError
 from sar1m.releases.preview import PREVIEW_ROWS, choose_rows, preview_files
+from sar1m.store.errors import StoreError
+from support.release_facts import small_facts, with_column
 
 
 @pytest.fixture

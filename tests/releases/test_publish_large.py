@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from test_publish import CANARY, bucket, bucket_server  # noqa: F401 - fixtures
 
-from sar1m.store.errors import StoreError
 from sar1m.releases.publishing.bucket import PART_BYTES
+from sar1m.releases.publishing.course import publish
 from sar1m.releases.publishing.leftovers import abort_uploads
 from sar1m.releases.publishing.target import PublishOptions
-from sar1m.releases.publishing.course import publish
 from sar1m.releases.verification import verify_release
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import RELEASE_MARKER_FILE
 from support.tiny_releases import CARD, Killer, Silence, contents, put, seal_release
 

@@ -6,21 +6,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from support.area_builds import KEYS, box_inside
-from support.made_releases import lock_of, release
-from support.safe_scenes import CONFIG
 from sar1m.building import BuildRequest, build
 from sar1m.config import BuildConfig
 from sar1m.core.grid import block_grids, cells_at, make_cells
-from sar1m.store.errors import ConfigError, StoreError
 from sar1m.flow import WorkersSettings
 from sar1m.releases.rebuild import RebuildRequest, rebuild
 from sar1m.releases.remote import LocalPlace
 from sar1m.releases.sealed import require_whole_seal
+from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.settings import override
 from servers.base import Server
 from servers.stac import Place, StacServer
 from servers.tiles import TileRoute
+from support.area_builds import KEYS, box_inside
+from support.made_releases import lock_of, release
+from support.safe_scenes import CONFIG
 from support.tiny_releases import Silence, seal_release
 
 (CELL,) = make_cells(*cells_at([11.5], [47.3]))

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.made_releases import samples_of
 from sar1m.config import SplitConfig
 from sar1m.releases.audit import Fixed, audit_splits, draw_splits, number
 from sar1m.store.schema import SPLITS
+from support.made_releases import samples_of
 
 CONFIG = SplitConfig(block_km=20, buffer_km=1, val_share=0.2, test_share=0.2)
 WIDE = CONFIG.model_copy(update={"buffer_km": 8.0})  # many samples stand in the gap

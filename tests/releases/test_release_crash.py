@@ -3,9 +3,9 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
 from support.paths import SUPPORT
 
 RUNNER = SUPPORT / "release_crash_runner.py"

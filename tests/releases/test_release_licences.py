@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 import zarr
 
-from support import area_builds
-from support.made_releases import lock_of, marker_of, release, samples_of
-from support.safe_scenes import CONFIG
 from sar1m.core.grid import block_grids, cells_at, make_cells
-from sar1m.store.errors import ConfigError
 from sar1m.io.tables import read_table
 from sar1m.releases.licences import attribution_md, gate, licence_rows, licences_csv, term_of, years_of
 from sar1m.releases.shards import array_hash
+from sar1m.store.errors import ConfigError
 from servers.base import Server
 from servers.stac import Place, StacServer
 from servers.tiles import TileRoute
+from support import area_builds
+from support.made_releases import lock_of, marker_of, release, samples_of
+from support.safe_scenes import CONFIG
 
 COPERNICUS = "Copernicus Sentinel data legal notice"
 

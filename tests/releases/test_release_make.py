@@ -6,20 +6,19 @@ import shutil
 import subprocess
 import sys
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
-from support.paths import ROOT
-from support.crash_runner import Silence
-from support.made_releases import contents, lock_of, marker_of, release, samples_of
-from sar1m.store.errors import ConfigError, LockedError, OutputError, StoreError
-from sar1m.store.file_lock import output_lock
 from sar1m.releases.shards import array_hash
 from sar1m.releases.verification import verify_release
+from sar1m.store.errors import ConfigError, LockedError, OutputError, StoreError
+from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, sar_encoding
+from support.crash_runner import Silence
+from support.made_releases import contents, lock_of, marker_of, release, samples_of
+from support.paths import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from support.made_releases import make_build, marker_of, release, reseal, samples_of
-from sar1m.store.errors import ConfigError
 from sar1m.io.tables import read_table
 from sar1m.releases.builds import open_builds
 from sar1m.releases.merge import merge
+from sar1m.store.errors import ConfigError
+from support.made_releases import make_build, marker_of, release, reseal, samples_of
 
 
 def test_a_sample_in_two_builds_is_held_once(built):

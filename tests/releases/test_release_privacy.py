@@ -5,11 +5,11 @@ import shutil
 import pandas as pd
 import pytest
 
-from support.made_releases import contents, release, reseal
-from sar1m.store.errors import OutputError
 from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.releases.privacy import findings_in, own_secrets, require_private
+from sar1m.store.errors import OutputError
 from sar1m.store.schema import SAMPLE_COLUMNS, Column
+from support.made_releases import contents, release, reseal
 
 CANARY = "canary-7a-planted"
 HOME = "/ho" + "me/somebody"  # in two parts: our own files name no home

@@ -13,11 +13,11 @@ import pytest
 import zarr
 from pystac.extensions import projection, sar, sat
 from pystac.validation import validate_dict
-from support.release_facts import real_facts, row, small_facts, with_column
 from stac_geoparquet.arrow import stac_table_to_items
 
 from sar1m.releases import stac
 from sar1m.releases.stac import collection, stac_files
+from support.release_facts import real_facts, row, small_facts, with_column
 from support.stac_rules import validator
 
 EXTENSIONS = {

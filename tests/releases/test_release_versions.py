@@ -5,12 +5,12 @@ import shutil
 import pandas as pd
 import pytest
 
-from support.crash_runner import Silence
-from support.made_releases import lock_of, marker_of, release, samples_of
-from sar1m.store.errors import ConfigError, StoreError
 from sar1m.io.tables import read_table
 from sar1m.releases.download import Portion, get
 from sar1m.releases.versions import Changes, parse_version, require_semver
+from sar1m.store.errors import ConfigError, StoreError
+from support.crash_runner import Silence
+from support.made_releases import lock_of, marker_of, release, samples_of
 
 NONE = {"added": (), "removed": (), "changed": (), "moved": ()}
 

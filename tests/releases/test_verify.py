@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from sar1m.store.errors import ConfigError, Sar1mError, StoreError
 from sar1m.releases.remote import UnreachableError, open_place
 from sar1m.releases.sealed import marker_digest, read_seal
 from sar1m.releases.verification import Sampling, verify_release
+from sar1m.store.errors import ConfigError, Sar1mError, StoreError
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from servers.base import Reply
 from servers.objects import PREFIX, asked_ranges, folder_server

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from sar1m.config import BuildConfig, load_config
-from sar1m.store.errors import ConfigError, Sar1mError, StoreError
-from sar1m.store.durable import digest_file
-from sar1m.store.seal import read_marker, verify
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import StoreKind
 from sar1m.releases.shards import ShardReader
+from sar1m.stages.pack import image_arrays
+from sar1m.store.durable import digest_file
+from sar1m.store.errors import ConfigError, Sar1mError, StoreError
 from sar1m.store.schema import (
     DATA_DIR,
     MANIFEST_FILE,
@@ -26,7 +26,7 @@ from sar1m.store.schema import (
     SPLITS,
     STATS_DIR,
 )
-from sar1m.stages.pack import image_arrays
+from sar1m.store.seal import read_marker, verify
 
 FAULTS_SHOWN = 5
 AGREEING = {  # by name of a fact: what to do where two builds differ in it

@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from sar1m.core.table import floats
-from sar1m.store.errors import StoreError
+from sar1m.page.reasons import reason_words
 from sar1m.releases.catalogue import (
     KEYWORDS,
     bias_words,
@@ -28,7 +28,7 @@ from sar1m.releases.catalogue import (
 )
 from sar1m.releases.citation import citation_words
 from sar1m.releases.parts import README_FILE, ReleaseFacts
-from sar1m.page.reasons import reason_words
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, STATS_DIR
 
 # Installed beside this module; in a checkout, at the root of the repository.

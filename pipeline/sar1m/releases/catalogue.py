@@ -12,8 +12,8 @@ import pandas as pd
 
 from sar1m.core.balance import dominant_class
 from sar1m.core.table import F64, Strings, floats
-from sar1m.store.errors import StoreError
 from sar1m.releases.parts import LicenceRow, ReleaseFacts
+from sar1m.store.errors import StoreError
 
 AUTHORS: Final = "The SAR-1M engineers"
 KEYWORDS: Final = ("SAR", "Sentinel-1", "Sentinel-2", "radar", "remote sensing", "earth observation", "zarr")

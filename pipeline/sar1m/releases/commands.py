@@ -10,26 +10,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sar1m.store.seal import Fault
 from sar1m.releases.differences import diff as compare
 from sar1m.releases.download import Portion
 from sar1m.releases.download import get as download
 from sar1m.releases.make import ReleaseRequest, make_release
-from sar1m.releases.publishing.target import PublishOptions
 from sar1m.releases.publishing.course import publish as send
+from sar1m.releases.publishing.target import PublishOptions
 from sar1m.releases.rebuild import RebuildRequest
 from sar1m.releases.rebuild import rebuild as make_again
 from sar1m.releases.remote import LocalPlace
 from sar1m.releases.sealed import Seal, require_whole_seal
 from sar1m.releases.verification import Sampling, verify_release
 from sar1m.store.schema import PARTIAL_FILE, RELEASE_MARKER_FILE
+from sar1m.store.seal import Fault
 from sar1m.terminal import TerminalWatch, program
 
 GB = 10**9
 ReleaseArgument = Annotated[Path, typer.Argument(help="Folder of a release.")]
 
 
-def release(  # noqa: PLR0913, PLR0917  one argument an option
+def release(
     builds: Annotated[list[Path], typer.Argument(help="Folders of finished builds; their order does not matter.")],
     version: Annotated[str, typer.Option("--version", help="MAJOR.MINOR.PATCH.")],
     out: Annotated[Path | None, typer.Option("--out", help="Default: releases/<name>-v<version>.")] = None,

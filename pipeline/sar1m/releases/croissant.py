@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sar1m.store.errors import StoreError
-from sar1m.store.durable import digest_file
 from sar1m.releases.catalogue import (
     AUTHORS,
     KEYWORDS,
@@ -21,15 +19,25 @@ from sar1m.releases.catalogue import (
     sampling_words,
 )
 from sar1m.releases.citation import citation_words
-from sar1m.releases.preview import KEY_COLUMNS
 from sar1m.releases.parts import (
     CROISSANT_FILE,
     LICENCES_FILE,
     PREVIEW_FILE,
     ReleaseFacts,
 )
+from sar1m.releases.preview import KEY_COLUMNS
 from sar1m.releases.stats_files import json_bytes
-from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE, SAMPLE_COLUMNS, SAMPLES_FILE, SPLITS, Column
+from sar1m.store.durable import digest_file
+from sar1m.store.errors import StoreError
+from sar1m.store.schema import (
+    DATA_DIR,
+    MANIFEST_FILE,
+    RELEASE_MARKER_FILE,
+    SAMPLE_COLUMNS,
+    SAMPLES_FILE,
+    SPLITS,
+    Column,
+)
 
 Node = dict[str, Any]
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sar1m.store.errors import StoreError
 from sar1m.releases.remote import LocalPlace
 from sar1m.releases.sealed import require_whole_seal
 from sar1m.releases.versions import LOCK_FILE
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import SAMPLES_FILE
 
 _HASHES: Final = {"sar": "sar_hash", "optical": "optical_hash"}

@@ -14,21 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sar1m import __version__
-from sar1m.store.durable import FileDigest, digest_file, write_durably
-from sar1m.store.seal import manifest_text
 from sar1m.io.tables import parquet_bytes
-from sar1m.releases import licences
-from sar1m.releases import stats_files
+from sar1m.releases import licences, stats_files
 from sar1m.releases.audit import blocks_parquet, split_parquet
 from sar1m.releases.card import card_files
-from sar1m.releases.selection import Choice
 from sar1m.releases.citation import citation_files
 from sar1m.releases.croissant import croissant_files
 from sar1m.releases.explorer.explorer_page import explorer_files
-from sar1m.releases.provenance import lock_parquet, recipes_parquet
 from sar1m.releases.pack import Packed, pack
-from sar1m.releases.preview import preview_files
-from sar1m.releases.privacy import require_private
 from sar1m.releases.parts import (
     ATTRIBUTION_FILE,
     AUDIT_FILE,
@@ -39,11 +32,18 @@ from sar1m.releases.parts import (
     TOMBSTONES_FILE,
     ReleaseFacts,
 )
+from sar1m.releases.preview import preview_files
+from sar1m.releases.privacy import require_private
+from sar1m.releases.provenance import lock_parquet, recipes_parquet
 from sar1m.releases.sealed import marker_digest
+from sar1m.releases.selection import Choice
 from sar1m.releases.shards import pixel_hash
 from sar1m.releases.stac import stac_files
 from sar1m.releases.stats_files import json_bytes
 from sar1m.releases.versions import LOCK_FILE, Changes, changes_since, require_semver, tombstones_parquet
+from sar1m.stages.choose import BYTE_DECIDING
+from sar1m.stages.pack import write_groups
+from sar1m.store.durable import FileDigest, digest_file, write_durably
 from sar1m.store.schema import (
     FAILED_COLUMNS,
     MANIFEST_FILE,
@@ -56,8 +56,7 @@ from sar1m.store.schema import (
     SPLITS,
     STATS_DIR,
 )
-from sar1m.stages.choose import BYTE_DECIDING
-from sar1m.stages.pack import write_groups
+from sar1m.store.seal import manifest_text
 
 if TYPE_CHECKING:
     from sar1m.building import Watch

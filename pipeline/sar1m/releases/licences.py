@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from sar1m.core.table import Bool
-from sar1m.store.errors import ConfigError
 from sar1m.releases.parts import LicenceRow, Redistribution
+from sar1m.store.errors import ConfigError
 
 RECIPE_ONLY: Final = "recipe_only"  # unpaired_reason of a sample whose optical pixels stay with their provider
 COPERNICUS_WORDS: Final = "Contains modified Copernicus Sentinel data"

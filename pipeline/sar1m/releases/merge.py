@@ -20,11 +20,12 @@ from sar1m.config import BalanceConfig
 from sar1m.core.dedupe import duplicate_rejections
 from sar1m.core.screening import OpticalVerdict
 from sar1m.core.table import Rejections, floats
-from sar1m.store.errors import StoreError
-from sar1m.io.zarr_groups import ImageArray
 from sar1m.io.tables import parquet_bytes, read_table
+from sar1m.io.zarr_groups import ImageArray
 from sar1m.releases.builds import Build
 from sar1m.releases.shards import ShardReader, array_hash, decode_chunk, pixel_hash
+from sar1m.stages.pack import has_chunk
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import (
     CANDIDATE_COLUMNS,
     FAILED_COLUMNS,
@@ -35,7 +36,6 @@ from sar1m.store.schema import (
     SAMPLES_FILE,
     Column,
 )
-from sar1m.stages.pack import has_chunk
 
 SAME_PIXELS: Final = "same_in_other_build"
 OTHER_PIXELS: Final = "superseded_by_other_build"

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sar1m.store.chunks import shard_pieces
-from sar1m.store.durable import FileDigest, write_durably
 from sar1m.io.zarr_groups import ImageArray, shard_path
 from sar1m.releases.builds import Build
 from sar1m.releases.shards import ShardReader, array_hash, decode_chunk
-from sar1m.store.schema import DATA_DIR, SPLITS
 from sar1m.stages.pack import has_chunk, shard_count
 from sar1m.stages.statistics import channel_statistics, histogram_step
+from sar1m.store.chunks import shard_pieces
+from sar1m.store.durable import FileDigest, write_durably
+from sar1m.store.schema import DATA_DIR, SPLITS
 
 if TYPE_CHECKING:
     from sar1m.building import Watch

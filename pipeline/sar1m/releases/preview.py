@@ -18,12 +18,12 @@ from PIL import Image
 
 from sar1m.core.resample import block_mean
 from sar1m.core.table import keyed_hash
-from sar1m.store.errors import StoreError
 from sar1m.io.tables import ARROW_TYPES
+from sar1m.page.previews import optical_picture, release_stretch, sar_picture
 from sar1m.records import F32, U8, Bool
 from sar1m.releases.catalogue import class_names
 from sar1m.releases.parts import PREVIEW_FILE, ReleaseFacts
-from sar1m.page.previews import optical_picture, release_stretch, sar_picture
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import DATA_DIR, NODATA_DN, SAMPLE_COLUMNS, SPLITS
 
 PREVIEW_ROWS: Final = 300

@@ -18,10 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sar1m.releases import audit, provenance, versions
 from sar1m.store.errors import OutputError
-from sar1m.releases import audit
-from sar1m.releases import provenance
-from sar1m.releases import versions
 from sar1m.store.schema import FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS, Column
 
 FINDINGS_SHOWN: Final = 10

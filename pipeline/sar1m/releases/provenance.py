@@ -10,8 +10,8 @@ from typing import Final
 
 import pandas as pd
 
-from sar1m.io.zarr_groups import ImageArray
 from sar1m.io.tables import parquet_bytes
+from sar1m.io.zarr_groups import ImageArray
 from sar1m.releases.builds import Build
 from sar1m.releases.licences import RECIPE_ONLY
 from sar1m.releases.shards import ShardReader, array_hash, decode_chunk, pixel_hash

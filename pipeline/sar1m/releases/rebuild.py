@@ -18,24 +18,24 @@ import pandas as pd
 
 from sar1m.config import BuildConfig, load_config
 from sar1m.core.identity import sample_id
-from sar1m.store.errors import ConfigError, Sar1mError, StoreError
-from sar1m.store.seal import Fault
-from sar1m.io.zarr_groups import ImageArray
 from sar1m.io.tables import read_table
+from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Candidate
 from sar1m.releases.parts import RECIPES_FILE
 from sar1m.releases.remote import LocalPlace
 from sar1m.releases.sealed import require_whole_seal
 from sar1m.releases.shards import array_hash, decode_chunk, pixel_hash
 from sar1m.releases.versions import LOCK_FILE
-from sar1m.store.schema import PROVENANCE_DIR
-from sar1m.store.settings import override
-from sar1m.sources.source import Source
-from sar1m.sources.regions.region import Region, parse_region
 from sar1m.sources.dispatch import open_source
+from sar1m.sources.regions.region import Region, parse_region
+from sar1m.sources.source import Source
+from sar1m.stages.pack import image_arrays
 from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
-from sar1m.stages.pack import image_arrays
+from sar1m.store.errors import ConfigError, Sar1mError, StoreError
+from sar1m.store.schema import PROVENANCE_DIR
+from sar1m.store.seal import Fault
+from sar1m.store.settings import override
 
 if TYPE_CHECKING:
     from sar1m.building import Watch

@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.store.errors import StoreError
-from sar1m.store.chunks import ABSENT, crc32c
-from sar1m.store.seal import Fault
 from sar1m.releases.remote import Place, UnreachableError
 from sar1m.releases.sealed import Expected
+from sar1m.store.chunks import ABSENT, crc32c
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import DATA_DIR
+from sar1m.store.seal import Fault
 
 _SHARD = re.compile(rf"({DATA_DIR}/[^/]+\.zarr/[^/]+)/c/\d+/0/0/0")  # see io.store.shard_path
 _MAX_METADATA_BYTES: Final = 2**20

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sar1m.store.errors import StoreError
-from sar1m.store.seal import Fault
 from sar1m.releases.remote import MissingError, Place
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS
+from sar1m.store.seal import Fault
 
 MAX_SEAL_BYTES: Final = 256 * 2**20
 _LINE = re.compile(r"([0-9a-f]{64})  (\S[^\0\n\\]*)")

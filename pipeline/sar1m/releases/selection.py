@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sar1m.store.errors import ConfigError, StoreError
 from sar1m.releases.audit import Fixed, audit_splits, draw_splits, number
 from sar1m.releases.builds import Build
 from sar1m.releases.licences import gate
 from sar1m.releases.merge import Merged, as_rejected, join, merge
 from sar1m.releases.versions import Previous, changes_since, require_semver
+from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.schema import REJECTED_COLUMNS
 
 

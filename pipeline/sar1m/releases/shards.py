@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs.blosc import Blosc
 
-from sar1m.store.errors import StoreError
-from sar1m.store.chunks import ABSENT, crc32c
 from sar1m.io.zarr_groups import ImageArray, shard_path
+from sar1m.store.chunks import ABSENT, crc32c
+from sar1m.store.errors import StoreError
 
 CRC_BYTES = 4
 ENTRY_BYTES = 16  # offset and length of a slot, uint64 each

@@ -12,11 +12,10 @@ import pandas as pd
 from sar1m.core.balance import dominant_class
 from sar1m.core.table import F64, floats
 from sar1m.io.zarr_groups import ImageArray
+from sar1m.page.store_contents import METRIC_COLUMNS
 from sar1m.releases.builds import Build
 from sar1m.releases.merge import Merged, join
 from sar1m.releases.pack import ChannelRow, ChannelTotals, Packed
-from sar1m.page.store_contents import METRIC_COLUMNS
-from sar1m.store.schema import CANDIDATE_COLUMNS, SPLITS
 from sar1m.stages.statistics import (
     Normalisation,
     count_summary,
@@ -25,6 +24,7 @@ from sar1m.stages.statistics import (
     self_test_summary,
     site_summary,
 )
+from sar1m.store.schema import CANDIDATE_COLUMNS, SPLITS
 
 BINS = 50
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)

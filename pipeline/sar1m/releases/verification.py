@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from sar1m.store.errors import StoreError
-from sar1m.store.seal import Fault
 from sar1m.releases.remote import NOT_A_FILE, MissingError, Place, UnreachableError, open_place
 from sar1m.releases.sampled import chunk_faults
 from sar1m.releases.sealed import Expected, Seal, read_seal
+from sar1m.store.errors import StoreError
+from sar1m.store.seal import Fault
 
 if TYPE_CHECKING:
     from sar1m.building import Watch

@@ -11,13 +11,13 @@ from typing import Final
 
 import pandas as pd
 
-from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.durable import digest_file
 from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.releases.audit import Fixed
 from sar1m.releases.parts import TOMBSTONES_FILE
 from sar1m.releases.remote import open_place
 from sar1m.releases.sealed import Seal, require_whole_seal
+from sar1m.store.durable import digest_file
+from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.schema import PROVENANCE_DIR, SAMPLES_FILE, Column
 
 LOCK_FILE: Final = f"{PROVENANCE_DIR}/lock.parquet"

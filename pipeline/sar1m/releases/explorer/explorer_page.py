@@ -16,21 +16,21 @@ from markupsafe import Markup
 from sar1m.config import load_config
 from sar1m.core.table import F64, floats
 from sar1m.io.tables import read_table
-from sar1m.releases.catalogue import description, extent_of, is_simulated, release_terms
-from sar1m.releases.citation import citation_words
-from sar1m.releases.explorer.encoding import script_part
-from sar1m.releases.explorer.outlines import outlines
-from sar1m.releases.explorer.thumbnails import Pictures, draw_pictures
-from sar1m.releases.explorer.rows import core, held_positions, metric_columns, metric_parts, row_parts
-from sar1m.releases.provenance import LOCK_COLUMNS
-from sar1m.releases.parts import ReleaseFacts
-from sar1m.releases.versions import LOCK_FILE
 from sar1m.page import build_page as report
 from sar1m.page.browser import script_json
 from sar1m.page.charts import outcome_bars
 from sar1m.page.histograms import histogram_figure, metric_limits
 from sar1m.page.previews import release_stretch, stretch_words
 from sar1m.page.svg import Figure
+from sar1m.releases.catalogue import description, extent_of, is_simulated, release_terms
+from sar1m.releases.citation import citation_words
+from sar1m.releases.explorer.encoding import script_part
+from sar1m.releases.explorer.outlines import outlines
+from sar1m.releases.explorer.rows import core, held_positions, metric_columns, metric_parts, row_parts
+from sar1m.releases.explorer.thumbnails import Pictures, draw_pictures
+from sar1m.releases.parts import ReleaseFacts
+from sar1m.releases.provenance import LOCK_COLUMNS
+from sar1m.releases.versions import LOCK_FILE
 from sar1m.store.schema import PROVENANCE_DIR, REPORT_FILE, SPLITS
 
 FOLDER: Final = REPORT_FILE.rpartition("/")[0]

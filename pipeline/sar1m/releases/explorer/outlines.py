@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from sar1m.core.table import F64
-from sar1m.releases.explorer.encoding import Json
 from sar1m.page.window import MapWindow, outline_rings, window_around, world_window
+from sar1m.releases.explorer.encoding import Json
 
 STEPS_A_DEGREE: Final = 200  # coordinates are whole numbers of 0.005 degrees, half of how far the lines were thinned
 WORLD_WIDTH, REGION_WIDTH = 1600.0, 2000.0  # drawing units: what a line may lie off is counted in these

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from sar1m.core.table import F64, floats, keyed_hash
-from sar1m.releases.catalogue import class_names
-from sar1m.releases.explorer.encoding import Json, coded, packed, repeated
 from sar1m.page.browser import readable
-from sar1m.page.store_contents import METRIC_COLUMNS
 from sar1m.page.histograms import bin_values
 from sar1m.page.reasons import reason_words
-from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS
+from sar1m.page.store_contents import METRIC_COLUMNS
+from sar1m.releases.catalogue import class_names
+from sar1m.releases.explorer.encoding import Json, coded, packed, repeated
 from sar1m.sources.regions.countries import countries
+from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS
 
 HELD_MOST: Final = 200_000  # samples in the page; of a larger release a spread choice, or no browser would open it
 PART_ROWS: Final = 1_000

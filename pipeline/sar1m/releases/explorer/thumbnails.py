@@ -18,10 +18,10 @@ import pandas as pd
 from PIL import Image
 
 from sar1m.core.table import keyed_hash
+from sar1m.page.previews import Picture, PreviewReader, Stretch
 from sar1m.releases.catalogue import class_names
 from sar1m.releases.explorer.encoding import Json
 from sar1m.releases.explorer.rows import texts
-from sar1m.page.previews import Picture, PreviewReader, Stretch
 
 PICTURES_BYTES: Final = 40 * 2**20  # of WebP; a third more as base64
 FULL_PX, SMALL_PX = 256, 128  # longest side, with up to FULL_SIZE_MOST samples and with more

@@ -15,12 +15,12 @@ from typing import Final, cast
 import obstore
 from obstore.store import S3Store
 
-from sar1m.store.errors import ConfigError, StoreError
 from sar1m.releases.publishing.leftovers import abort_uploads
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
 from sar1m.releases.remote import MissingError, ObjectPlace, UnreachableError, checked_location, connect, naming
 from sar1m.releases.sealed import MAX_SEAL_BYTES
 from sar1m.releases.verification import digest_pieces
+from sar1m.store.errors import ConfigError, StoreError
 
 _DIGEST: Final = "sha256"  # name of the metadata
 PART_BYTES: Final = 16 * 2**20

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sar1m.store.errors import ConfigError, OutputError, StoreError
-from sar1m.store.durable import digest_file
 from sar1m.releases.publishing.folder import FolderTarget
 from sar1m.releases.publishing.target import (
     CLAIM_FILE,
@@ -26,6 +24,8 @@ from sar1m.releases.remote import LocalPlace
 from sar1m.releases.sealed import Seal, parse_marker, require_whole_seal
 from sar1m.releases.verification import require_sound
 from sar1m.releases.versions import parse_version
+from sar1m.store.durable import digest_file
+from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE
 
 if TYPE_CHECKING:

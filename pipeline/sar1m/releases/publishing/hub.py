@@ -18,7 +18,6 @@ from typing import Any, Final
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # not in its __all__
 
-from sar1m.store.errors import ConfigError, OutputError
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
 from sar1m.releases.remote import (
     PIECE_BYTES,
@@ -31,6 +30,7 @@ from sar1m.releases.remote import (
     parse_hub,
 )
 from sar1m.releases.sealed import MAX_SEAL_BYTES
+from sar1m.store.errors import ConfigError, OutputError
 
 _MAX_FILES: Final = 100_000  # a repository
 _MAX_ENTRIES: Final = 10_000  # a folder

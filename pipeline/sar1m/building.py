@@ -6,11 +6,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sar1m.config import BuildConfig
 from sar1m.flow import Workers, WorkersSettings
@@ -27,23 +26,12 @@ from sar1m.stages.prepare import prepare_item
 from sar1m.store.durable import digest_file, write_durably, writing_to
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
+from sar1m.store.progress import Watch
 from sar1m.store.schema import MANIFEST_FILE, REPORT_FILE
 from sar1m.store.seal import read_marker
 
 CONFIG_FILE = "build-log/config.toml"  # of the finished store as it was given, with this machine's paths
 TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
-
-
-class Watch(Protocol):
-    """Whoever looks on: a progress bar in a terminal, lines in a log, or nobody."""
-
-    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-        """A stretch of work of total steps; the callable it gives marks one step as done."""
-        ...
-
-    def note(self, text: str) -> None:
-        """One line worth reading."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sar1m.building import BuildSummary
+from sar1m.store.progress import LineWatch
 from sar1m.store.schema import SPLITS
 
-LINE_EVERY_S = 10.0  # between two lines of a log that is no terminal
 SHOWN_FAILURES = 10  # more of them hide the counts
 
 
@@ -30,27 +30,18 @@ class RateColumn(ProgressColumn):
         return Text(f"{rate:,.1f}/s" if rate else "", style="progress.data.speed")
 
 
-class TerminalWatch:
-    """A Watch that draws into a rich console, or prints a line now and then where there is no terminal."""
+class TerminalWatch(LineWatch):
+    """A Watch that draws progress bars in a terminal, and writes lines where there is none."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__(partial(console.print, markup=False, highlight=False, soft_wrap=True))
         self._console = console
 
-    @contextlib.contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Callable[[], None]]:
-        """A bar with rate and time left; a stage of unknown length (total 0) shows a pulse."""
-        started = time.monotonic()
-        drawing = self._bar(title, total) if self._console.is_terminal else self._lines(title, total)
-        with drawing as step:
-            yield step
-        if not self._console.is_terminal:
-            self._console.print(f"{title}: done in {time.monotonic() - started:.1f} s")
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """In a terminal a bar with rate and time left, or a pulse where total is 0."""
+        return self._bar(title, total) if self._console.is_terminal else super().stage(title, total)
 
-    def note(self, text: str) -> None:
-        """One line, links left as they are."""
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-    @contextlib.contextmanager
+    @contextmanager
     def _bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
         columns = (TextColumn("{task.description:<15}"), BarColumn(), MofNCompleteColumn(), RateColumn())
         with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=self._console) as progress:
@@ -58,19 +49,6 @@ class TerminalWatch:
             yield lambda: progress.advance(task)
             if not total:
                 progress.update(task, total=1, completed=1)
-
-    @contextlib.contextmanager
-    def _lines(self, title: str, total: int) -> Iterator[Callable[[], None]]:
-        done, printed = 0, time.monotonic()
-
-        def step() -> None:
-            nonlocal done, printed
-            done += 1
-            if time.monotonic() - printed >= LINE_EVERY_S:
-                printed = time.monotonic()
-                self._console.print(f"{title}: {done} of {total}")
-
-        yield step
 
 
 def print_summary(console: Console, out: Path, summary: BuildSummary) -> None:

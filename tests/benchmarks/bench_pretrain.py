@@ -31,6 +31,7 @@ from bench_pretrain_parts.questions import Answers, ask
 from measure import Section, run_command, run_with_one_thread, write_results
 from torch import Tensor
 
+from sar1m.store.progress import LineWatch
 from sarmae.config import PretrainConfig, resolve_config
 from sarmae.model.sarmae import SarMae
 from sarmae.sarc.cache_writer import write_cache
@@ -107,16 +108,13 @@ under 2 % each; with patches of 8 px, half decoded, forward and backward take 87
 
 
 class Losses:
-    """A watch that keeps the losses of every log step."""
+    """The losses of every log step."""
 
     def __init__(self) -> None:
         self.mae: list[float] = []
         self.sarc: list[float] = []
 
-    def note(self, text: str) -> None:
-        """Nothing to keep."""
-
-    def progress(self, progress: Progress) -> None:
+    def add(self, progress: Progress) -> None:
         """One log step."""
         self.mae.append(progress.mae)
         self.sarc.append(progress.sarc)
@@ -173,11 +171,11 @@ def train_one(place: Place, arm: str, seed: int) -> Trained:
     truth = truth_at(place)
     config, folder = place.config(ARMS[arm], seed), place.work / f"run-{ARMS[arm]}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    watch, began = Losses(), time.process_time()
-    pretrain(config, folder, watch)
+    losses, began = Losses(), time.process_time()
+    pretrain(config, folder, on_log=losses.add)
     cpu_s = time.process_time() - began
     answers = ask_encoder(config, folder, truth)
-    return Trained(arm=arm, seed=seed, answers=answers, mae=watch.mae, sarc=watch.sarc, cpu_s=cpu_s)
+    return Trained(arm=arm, seed=seed, answers=answers, mae=losses.mae, sarc=losses.sarc, cpu_s=cpu_s)
 
 
 def ask_untrained(place: Place, seed: int) -> Answers:
@@ -245,14 +243,14 @@ def sample_section(work: Path) -> Section:
     run_command([sys.executable, "-m", "sar1m", "build", "--region", "sample", "--out", str(store)])
     shutil.rmtree(folder, ignore_errors=True)
     config = resolve_config("smoke", [f'data.stores=["{store}"]', "train.device=cpu"])
-    watch, began = Losses(), time.process_time()
-    pretrain(config, folder, watch)
+    losses, began = Losses(), time.process_time()
+    pretrain(config, folder, on_log=losses.add)
     told = {
         "steps": config.train.steps,
-        "MAE loss, steps 1 to 20": watch.mae[0],
-        "MAE loss, last 20 steps": watch.mae[-1],
-        "SARC, steps 1 to 20": watch.sarc[0],
-        "SARC, last 20 steps": watch.sarc[-1],
+        "MAE loss, steps 1 to 20": losses.mae[0],
+        "MAE loss, last 20 steps": losses.mae[-1],
+        "SARC, steps 1 to 20": losses.sarc[0],
+        "SARC, last 20 steps": losses.sarc[-1],
         "CPU s": time.process_time() - began,
     }
     return Section(title="The embedded sample", note="`smoke.toml` on four real images.", rows=[told])
@@ -269,7 +267,7 @@ def main() -> None:
     place = Place(work=asked.work.absolute(), cells=asked.cells, steps=asked.steps)
     build_store(place.store, place.cells)
     truth = truth_at(place)
-    write_cache(place.config(TEACHER, 0), place.cache, Losses())
+    write_cache(place.config(TEACHER, 0), place.cache, LineWatch(print))
     with ProcessPoolExecutor(AT_A_TIME, mp_context=get_context("spawn")) as pool:
         begun = [pool.submit(train_one, place, arm, seed) for seed in range(asked.seeds) for arm in ARMS]
         untrained = [ask_untrained(place, seed) for seed in range(asked.seeds)]

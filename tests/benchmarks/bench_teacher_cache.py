@@ -22,6 +22,7 @@ import rasterio
 import torch
 from measure import Clock, Section, Spread, run_with_one_thread, write_results
 
+from sar1m.store.progress import LineWatch
 from sarmae.config import PretrainConfig
 from sarmae.sarc import open_anchors
 from sarmae.sarc.anchors import slice_grid
@@ -52,13 +53,6 @@ against a live look at the turned crop. Any other: a live feature against that o
 would give."""
 
 
-class Silent:
-    """Told of everything, says nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-
 def config_for(teacher: str, weights: str | None, store: str, cache: Path | None = None) -> PretrainConfig:
     """A run on the CPU."""
     sarc = {"teacher": teacher, "weights": weights, "cache": None if cache is None else str(cache)}
@@ -68,7 +62,7 @@ def config_for(teacher: str, weights: str | None, store: str, cache: Path | None
 def cost(config: PretrainConfig, out: Path) -> dict[str, Any]:
     """A row of the first table; leaves the cache in out."""
     start = time.perf_counter()
-    write_cache(config, out, Silent())
+    write_cache(config, out, LineWatch(print))
     seconds = time.perf_counter() - start
     facts, basis = read_teacher(out)
     cached = config.model_copy(update={"sarc": config.sarc.model_copy(update={"cache": str(out)})})

@@ -20,7 +20,7 @@ from sarmae.config import PretrainConfig, resolve_config
 from sarmae.evaluate.command import evaluate
 from sarmae.runs import UNTOLD_LICENCE, export_run
 from sarmae.sarc.cache_writer import write_cache
-from sarmae.terminal import TerminalWatch, print_outcome
+from sarmae.terminal import console_watch, print_outcome
 from sarmae.train.loop import pretrain as run_pretraining
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -50,7 +50,7 @@ def pretrain(
     """Pretrains a masked autoencoder, or goes on with a run that was stopped."""
     settings = _config(config, data, overrides)
     folder = Path("runs") / settings.name if out is None else out
-    outcome = run_pretraining(settings, folder, TerminalWatch(console))
+    outcome = run_pretraining(settings, folder, console_watch(console))
     if outcome.leads:
         print_outcome(console, folder, outcome)
     if outcome.exit_code:
@@ -65,7 +65,7 @@ def cache_teacher(
     overrides: SetOption = None,
 ) -> None:
     """Writes the teacher's features of all paired samples once, to train without teacher and optical pixels."""
-    write_cache(_config(config, data, overrides), out, TerminalWatch(console))
+    write_cache(_config(config, data, overrides), out, console_watch(console))
 
 
 @app.command()

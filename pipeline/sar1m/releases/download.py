@@ -20,7 +20,7 @@ from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS
 
 if TYPE_CHECKING:
-    from sar1m.building import Watch
+    from sar1m.store.progress import Watch
 
 _AT_ONCE: Final = 4
 _SHARD = re.compile(rf"{DATA_DIR}/[^/]+\.zarr/[^/]+/c/(\d+)/0/0/0")

@@ -59,7 +59,7 @@ from sar1m.store.schema import (
 from sar1m.store.seal import manifest_text
 
 if TYPE_CHECKING:
-    from sar1m.building import Watch
+    from sar1m.store.progress import Watch
 
 Generator = Callable[[ReleaseFacts], dict[str, bytes]]
 # In this order: each may read what those before it wrote; croissant.json describes them all.

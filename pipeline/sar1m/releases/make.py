@@ -37,7 +37,7 @@ from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import DATA_DIR, RELEASE_MARKER_FILE
 
 if TYPE_CHECKING:
-    from sar1m.building import Watch
+    from sar1m.store.progress import Watch
 
 MAKING_SUFFIX: Final = ".making"
 INPUTS_FILE: Final = "inputs.json"  # in the folder under way: what it is being made from

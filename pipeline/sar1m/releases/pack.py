@@ -24,7 +24,7 @@ from sar1m.store.durable import FileDigest, write_durably
 from sar1m.store.schema import DATA_DIR, SPLITS
 
 if TYPE_CHECKING:
-    from sar1m.building import Watch
+    from sar1m.store.progress import Watch
 
 ChannelRow = dict[str, Any]  # as statistics.channel_statistics gives it
 

@@ -38,7 +38,7 @@ from sar1m.store.seal import Fault
 from sar1m.store.settings import override
 
 if TYPE_CHECKING:
-    from sar1m.building import Watch
+    from sar1m.store.progress import Watch
 
 BUILDS_DIR: Final = f"{PROVENANCE_DIR}/builds"  # one folder a build, named by 16 digits of its digest
 

@@ -23,7 +23,7 @@ from sar1m.store.errors import StoreError
 from sar1m.store.seal import Fault
 
 if TYPE_CHECKING:
-    from sar1m.building import Watch
+    from sar1m.store.progress import Watch
 
 READERS: Final = 4  # files read at a time
 

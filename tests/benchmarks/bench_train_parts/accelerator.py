@@ -97,10 +97,7 @@ class _Last:
     def __init__(self) -> None:
         self.seen: Progress | None = None
 
-    def note(self, text: str) -> None:
-        """Nobody reads it."""
-
-    def progress(self, progress: Progress) -> None:
+    def keep(self, progress: Progress) -> None:
         """A log step."""
         self.seen = progress
 
@@ -137,7 +134,7 @@ def _looped(trial: GpuTrial, size: str, *, compiled: bool) -> Progress:
     )
     last = _Last()
     with tempfile.TemporaryDirectory() as folder:
-        pretrain(config, Path(folder), last)
+        pretrain(config, Path(folder), on_log=last.keep)
     if last.seen is None:
         raise RuntimeError("the loop told of no log step")
     return last.seen

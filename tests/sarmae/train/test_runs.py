@@ -49,7 +49,7 @@ def pretrain_until(config, folder, step):
             if progress.step == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    pretrain(config, folder, Killed())
+    pretrain(config, folder, on_log=Killed().progress)
 
 
 def test_a_run_killed_ten_times_is_bit_for_bit_the_undisturbed_one(store, undisturbed, tmp_path):
@@ -74,7 +74,7 @@ def test_a_stop_asked_for_saves_and_says_so(store, undisturbed, tmp_path):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     watch = Asked()
-    outcome = pretrain(small_config(store), tmp_path, watch)
+    outcome = pretrain(small_config(store), tmp_path, watch, watch.progress)
     assert (outcome.step, outcome.exit_code) == (8, 85)  # the signal came after the look for it
     assert "Stopped at step 8, saved. The same command goes on from there." in watch.notes
     outcome, watch = train(small_config(store), tmp_path)
@@ -89,7 +89,7 @@ def test_a_signal_after_the_last_look_does_not_queue_a_finished_run_again(store,
             if progress.step == 24:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    assert pretrain(small_config(store), tmp_path, Late()).exit_code == 0
+    assert pretrain(small_config(store), tmp_path, on_log=Late().progress).exit_code == 0
 
 
 @pytest.mark.parametrize(("samples", "passes"), [(8, 1), (8, 4), (7, 4), (5, 5)])

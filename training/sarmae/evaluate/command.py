@@ -18,7 +18,7 @@ from sarmae.evaluate.score_files import Kept
 from sarmae.evaluate.study import Outcome, run_study
 from sarmae.evaluate.study_config import ENCODERS, ArmConfig, DatasetConfig, StudyConfig, TaskConfig, slug
 from sarmae.evaluate.summary import Line, main_questions, summarise
-from sarmae.terminal import TerminalWatch
+from sarmae.terminal import console_watch
 from sarmae.train.loop import CONFIG_FILE
 
 STUDY_FOLDERS: Final = tuple(folder / "studies" for folder in CONFIG_FOLDERS)
@@ -47,7 +47,7 @@ def evaluate(
     console = Console()
     study = settings.override(_study(data or [], encoder or [], config), overrides or [])
     folder = Path("studies") / study.name if out is None else out
-    outcome = run_study(study, folder, TerminalWatch(console))
+    outcome = run_study(study, folder, console_watch(console))
     _tell(console, summarise(Kept(study, folder)), outcome)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
@@ -104,9 +104,9 @@ def _tell(console: Console, lines: Sequence[Line], outcome: Outcome) -> None:
             answers = [by_question.get((question, arm)) for question in questions]
             table.add_row(arm, *("–" if answer is None else answer.told for answer in answers))
         console.print(table)
-    told = TerminalWatch(console)
+    watch = console_watch(console)
     for failure in outcome.failures:
-        told.note(f"No answer: {failure}")
+        watch.note(f"No answer: {failure}")
     if outcome.answered < outcome.asked and not outcome.failures:
-        told.note("Stopped before the end; the same command goes on from there.")
-    told.note(f"{outcome.answered} of {outcome.asked} answers. Page: {outcome.report}")
+        watch.note("Stopped before the end; the same command goes on from there.")
+    watch.note(f"{outcome.answered} of {outcome.asked} answers. Page: {outcome.report}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sar1m.store.errors import Sar1mError
+from sar1m.store.progress import Watch
 from sarmae.evaluate.backbones import open_backbone
 from sarmae.evaluate.datasets import open_dataset
 from sarmae.evaluate.overhead import measure_overhead
@@ -18,13 +19,6 @@ from sarmae.files import write_durably
 from sarmae.train.parallel import pick_device
 
 OVERHEAD_FILE: Final = "overhead.json"
-
-
-class Watch(Protocol):
-    """Who is told."""
-
-    def note(self, text: str) -> None:
-        """A line worth reading."""
 
 
 def write_overhead(kept: Kept, watch: Watch) -> None:

@@ -21,12 +21,13 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 
 from sar1m.store import settings
 from sar1m.store.errors import Sar1mError
+from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.evaluate.answers import Answering
 from sarmae.evaluate.overhead_table import write_overhead
@@ -41,13 +42,6 @@ from sarmae.train.preemption import Preemption
 
 STUDY_FILE: Final = "study.toml"
 TOLD_SHARES: Final = 4  # lines a pretraining run
-
-
-class Watch(Protocol):
-    """Who is told."""
-
-    def note(self, text: str) -> None:
-        """A line worth reading."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,18 +188,15 @@ class _Told:
         self._told.put((f"{self._name}: {text}", True))
 
 
-class _Pretraining:
-    """A watch of a pretraining run that tells little of it."""
+class _Quarters:
+    """Reports a pretraining run at each quarter of its steps."""
 
     def __init__(self, told: _Told) -> None:
         self._told = told
         self._quarter = 0
 
-    def note(self, text: str) -> None:
-        """Notes of single runs are left to their own logs."""
-
-    def progress(self, progress: Progress) -> None:
-        """A few lines a run."""
+    def __call__(self, progress: Progress) -> None:
+        """One log step."""
         quarter = progress.step * TOLD_SHARES // progress.steps
         if quarter > self._quarter:
             self._quarter = quarter
@@ -244,7 +235,7 @@ def _pretrained(kept: Kept, cell: _Cell, watch: _Told) -> Path | None:
     if cell.study.cache_teachers and config.sarc.teacher != NO_TEACHER and config.sarc.cache is None:
         cache = str(kept.teacher_cache(config.sarc.teacher))
         config = config.model_copy(update={"sarc": config.sarc.model_copy(update={"cache": cache})})
-    outcome = pretrain(config, run, _Pretraining(watch))
+    outcome = pretrain(config, run, on_log=_Quarters(watch))
     if outcome.exit_code:
         raise SystemExit(outcome.exit_code)
     return run

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sar1m.store.errors import ConfigError
+from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.precision import computes_in_bf16
 from sarmae.sarc.anchors import rgb_positions
@@ -37,13 +38,6 @@ BATCH: Final = 64
 FIT_SAMPLES: Final = 256  # 65,536 patches of 256 px images: 256 vectors for each component
 NOTE_EVERY_S: Final = 10.0
 GB: Final = 10**9
-
-
-class Watch(Protocol):
-    """Who is told."""
-
-    def note(self, text: str) -> None:
-        """A line worth reading."""
 
 
 def write_cache(config: PretrainConfig, out: Path, watch: Watch) -> None:

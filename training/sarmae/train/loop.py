@@ -1,4 +1,4 @@
-"""The loop: batches in, steps taken, told and saved, until the last step or until the batch system asks to stop.
+"""The loop: take a batch, take a step, log, save; until the last step or until the batch system asks to stop.
 
     with world(...) as here:
         run = set_up(config, folder, here)      # goes on from the latest checkpoint by itself
@@ -10,13 +10,13 @@ processes, every loss is then bit for bit what it would have been.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
+from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.stream.batch import Batch
 from sarmae.train.guard import Guard
@@ -33,8 +33,12 @@ CONFIG_FILE = "config.toml"
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a log step tells: means over the steps since the last one. utilisation: model FLOPs over the measured matmul
-    ceiling of all ranks; data_wait: share of the time spent waiting for samples; bad_steps: so far, without effect."""
+    """A log step: means over the steps since the last one.
+
+    loss: mae + sarc.weight * sarc. utilisation: the model's operations per second, relative to the measured speed of
+    matrix products on all ranks. data_wait: share of the time spent waiting for samples. bad_steps: steps since the
+    start that had no effect, because a value was not finite.
+    """
 
     step: int
     steps: int
@@ -49,10 +53,20 @@ class Progress:
     seconds_left: float
     bad_steps: int
 
+    def line(self) -> str:
+        """step 120/1000  loss 0.832 (mae 0.801, sarc 0.312)  312 img/s  MFU 41 %  wait 0.4 %  3 min left"""
+        parts = f" (mae {self.mae:.4f}, sarc {self.sarc:.4f})" if self.sarc else ""
+        bad = f"  {self.bad_steps} bad steps" if self.bad_steps else ""
+        return (
+            f"step {self.step:>{len(str(self.steps))}}/{self.steps}  loss {self.loss:.4f}{parts}"
+            f"  {self.images_per_s:,.0f} img/s  MFU {self.utilisation:.0%}  wait {self.data_wait:.1%}"
+            f"  {_duration(self.seconds_left)} left{bad}"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a run ended. exit_code: 0 after the last step, else what the batch system shall see. leads: on rank 0."""
+class PretrainOutcome:
+    """How a run ended. exit_code: 0 after the last step, else the code for the batch system. leads: on rank 0."""
 
     leads: bool
     step: int
@@ -60,31 +74,32 @@ class Outcome:
     last: Progress | None
 
 
-class Watch(Protocol):
-    """Who is told while a run goes on, on rank 0 alone."""
+def pretrain(
+    config: PretrainConfig,
+    out: Path,
+    watch: Watch | None = None,
+    on_log: Callable[[Progress], None] | None = None,
+) -> PretrainOutcome:
+    """Trains in the folder `out`. Goes on where a former run of the same configuration in this folder stopped.
 
-    def note(self, text: str) -> None:
-        """A line worth reading."""
+    config: config.data.stores names the stores.
+    out: folder of the run; made if it does not exist.
+    watch: receives notes and a line for each log step, on rank 0 alone.
+    on_log: called with each log step, on rank 0 alone.
 
-    def progress(self, progress: Progress) -> None:
-        """A log step."""
-
-
-def pretrain(config: PretrainConfig, folder: Path, watch: Watch) -> Outcome:
-    """Trains in a folder, made if need be; goes on there where a former run of the same configuration stopped.
-
-    Raises ConfigError, StoreError, CheckpointError or NonFiniteError; what was saved before stays whole.
+    Raises ConfigError, StoreError, CheckpointError or NonFiniteError. The checkpoints saved before stay whole.
     """
     with world(config.train.device) as here, Preemption() as preemption:
-        folder.mkdir(parents=True, exist_ok=True)
-        run = set_up(config, folder, here)
+        out.mkdir(parents=True, exist_ok=True)
+        run = set_up(config, out, here)
         if not here.leads:
-            return _train(run, preemption, Ledger(run, None, None))
-        (folder / CONFIG_FILE).write_text(config.to_toml(), encoding="utf-8")
-        _introduce(run, watch)
-        with Metrics(folder, resumed_at=run.step) as metrics:
-            outcome = _train(run, preemption, Ledger(run, metrics, watch))
-        if outcome.exit_code:
+            return _train(run, preemption, Ledger(run))
+        (out / CONFIG_FILE).write_text(config.to_toml(), encoding="utf-8")
+        if watch:
+            _introduce(run, watch)
+        with Metrics(out, resumed_at=run.step) as metrics:
+            outcome = _train(run, preemption, Ledger(run, metrics, watch, on_log))
+        if outcome.exit_code and watch:
             watch.note(f"Stopped at step {outcome.step}, saved. The same command goes on from there.")
         return outcome
 
@@ -101,14 +116,14 @@ def _introduce(run: Run, watch: Watch) -> None:
         watch.note(f"Begins from {run.begun_from}.")
 
 
-def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:
+def _train(run: Run, preemption: Preemption, ledger: Ledger) -> PretrainOutcome:
     train, guard = run.config.train, Guard(run.config.train.max_bad_steps)
     last: Progress | None = None
     stop = run.step >= train.steps
     for batch in _batches(run, ledger.stopwatch) if not stop else ():
         views = run.make_views(batch)
         if train.compile and run.step % train.checkpoint_every == 0:
-            ledger.tell({"compile_difference": run.compare_compiled(views)})
+            ledger.record({"compile_difference": run.compare_compiled(views)})
         result = run.stepper(run.step, views, run.average)
         run.step += 1
         guard.note(run.step, result, batch.id)
@@ -124,7 +139,9 @@ def _train(run: Run, preemption: Preemption, ledger: Ledger) -> Outcome:
         if stop:
             break
     finished = run.step >= train.steps  # a signal that came during the last step is of no account
-    return Outcome(leads=run.here.leads, step=run.step, exit_code=0 if finished else preemption.exit_code, last=last)
+    return PretrainOutcome(
+        leads=run.here.leads, step=run.step, exit_code=0 if finished else preemption.exit_code, last=last
+    )
 
 
 def _batches(run: Run, stopwatch: Stopwatch) -> Iterator[Batch]:
@@ -144,28 +161,34 @@ def _look(run: Run, ledger: Ledger, views: Views) -> None:
     if probing is not None:
         with ledger.stopwatch.paused(), gathered(run.stepper.objective):
             scores = score(encode(run.model, probing.sar_db), probing)
-        ledger.tell_probe(scores)
+        ledger.record_probe(scores)
     if train.panel_every and run.step % train.panel_every == 0:
         with ledger.stopwatch.paused(), gathered(run.stepper.objective):
             ledger.show("reconstruction", panel(run.model, views))
 
 
 class Ledger:
-    """Sums up steps between two log steps, over all ranks, and tells the user and the files on rank 0."""
+    """Sums up the steps between two log steps over all ranks. On rank 0 it reports them and writes the metrics."""
 
-    def __init__(self, run: Run, metrics: Metrics | None, watch: Watch | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        metrics: Metrics | None = None,
+        watch: Watch | None = None,
+        on_log: Callable[[Progress], None] | None = None,
+    ) -> None:
         self.stopwatch = Stopwatch()
-        self._run, self._metrics, self._watch = run, metrics, watch
+        self._run, self._metrics, self._watch, self._on_log = run, metrics, watch, on_log
         self._ceiling = matmul_ceiling(run.here.device, bf16=run.autocast)
         self._results: list[StepResult] = []
         self.stopwatch.lap()  # what came before was setting up
 
     def add(self, result: StepResult) -> None:
-        """A step, not waited for."""
+        """Adds a step without waiting for the device."""
         self._results.append(result)
 
     def close(self, bad_steps: int) -> Progress:
-        """Waits for the device, sums up the steps since the last log step, and tells. Every rank must call it."""
+        """Waits for the device, sums up the steps since the last log step and reports them. Every rank must call it."""
         run, steps = self._run, len(self._results)
         sums = torch.stack([torch.stack([r.mae, r.sarc, r.gradient_norm]) for r in self._results]).double().sum(dim=0)
         mae, sarc, norm = (run.here.sum(sums) / (steps * run.here.size)).tolist()
@@ -187,18 +210,20 @@ class Ledger:
             bad_steps=bad_steps,
         )
         if self._watch:
-            self._watch.progress(progress)
-        self.tell({name: value for name, value in asdict(progress).items() if name not in _NOT_SCALARS})
+            self._watch.note(progress.line())
+        if self._on_log:
+            self._on_log(progress)
+        self.record({name: value for name, value in asdict(progress).items() if name not in _NOT_SCALARS})
         return progress
 
-    def tell(self, values: Mapping[str, float]) -> None:
-        """Scalars of the present step."""
+    def record(self, values: Mapping[str, float]) -> None:
+        """Writes scalars of the present step."""
         if self._metrics:
             self._metrics.write(self._run.step, values)
 
-    def tell_probe(self, scores: ProbeScores) -> None:
-        """Scores of the present step, to the files and to the user."""
-        self.tell({f"probe/{name}": value for name, value in asdict(scores).items()})
+    def record_probe(self, scores: ProbeScores) -> None:
+        """Writes the scores of the present step and reports them."""
+        self.record({f"probe/{name}": value for name, value in asdict(scores).items()})
         if self._watch:
             self._watch.note(
                 f"probe of land cover at step {self._run.step}: k-NN {scores.knn:.3f}, linear {scores.linear:.3f} "
@@ -206,9 +231,17 @@ class Ledger:
             )
 
     def show(self, name: str, picture: torch.Tensor) -> None:
-        """A picture of the present step, (3, H, W) uint8."""
+        """Writes a picture of the present step, (3, H, W) uint8."""
         if self._metrics:
             self._metrics.picture(self._run.step, name, picture)
 
 
 _NOT_SCALARS = ("step", "steps", "seconds_left")
+
+
+def _duration(seconds: float) -> str:
+    """A duration in the largest unit that fits."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -29,7 +29,7 @@ from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE
 
 if TYPE_CHECKING:
-    from sar1m.building import Watch
+    from sar1m.store.progress import Watch
 
 
 def publish(release: Path, target: str, options: PublishOptions, watch: Watch) -> PublishSummary:

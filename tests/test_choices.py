@@ -13,7 +13,7 @@ from sar1m.building import BuildRequest, build, refilter, without_folders
 from sar1m.config import parse_config, resolve_config
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages import choose, pack
+from sar1m.stages import choose, install
 from sar1m.store.durable import remove_tree
 from sar1m.store.errors import RegionError, SourceError, StoreError
 from sar1m.store.seal import payload_files, verify
@@ -72,7 +72,7 @@ def test_pack_of_another_choice_that_is_half_removed_is_not_believed(tmp_path, m
 
     listing = Path.iterdir
     with monkeypatch.context() as patch:
-        patch.setattr(pack, "remove_tree", remove)
+        patch.setattr(install, "remove_tree", remove)
         patch.setattr(Path, "iterdir", lambda path: iter(sorted(listing(path), key=Path.is_file)))  # folders first
         with pytest.raises(Killed):
             refilter(tmp_path, with_cloud(0.05), HERE, Silence())
@@ -117,7 +117,7 @@ def test_items_that_fail_again_pack_nothing_anew(tmp_path, monkeypatch):
     summary = build(request(tmp_path), Silence())
     assert [item.item_id for item in summary.failed] == [broken]
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in payload_files(tmp_path)} == before
-    cause = "no file"  # what is told of the failure is part of the store
+    cause = "no file"  # what is said of the failure is part of the store
     build(request(tmp_path), Silence())
     assert pd.read_parquet(tmp_path / "failed.parquet")["cause"].tolist() == ["no file"]
 

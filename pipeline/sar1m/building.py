@@ -14,16 +14,17 @@ from typing import Any
 from sar1m.config import BuildConfig
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.io.build_log import BuildLog
-from sar1m.io.staged import remove_partials, staged_path
 from sar1m.page.build_page import render_report
 from sar1m.records import Candidate
 from sar1m.sources.dispatch import INFLATED_DIR, open_source
 from sar1m.sources.regions.region import parse_region
-from sar1m.stages import choose
-from sar1m.stages.pack import install, is_sealed, seal, shard_count, write_shard
+from sar1m.stages.choose import choice_digest, choose
+from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
+from sar1m.stages.pack import plan_packing, shard_count, shard_tasks, write_shard, write_tables
 from sar1m.stages.plan import FailedItem, Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
-from sar1m.store.durable import digest_file, write_durably, writing_to
+from sar1m.stages.staged import staged_path
+from sar1m.store.durable import digest_file, remove_partials, write_durably, writing_to
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
@@ -65,7 +66,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     """
     region = parse_region(request.region)
     source = open_source(region, request.config, request.out.absolute(), request.plan)
-    choice = choose.choice_digest(request.config)
+    choice = choice_digest(request.config)
     request = replace(request, out=request.out.absolute())  # workers may run elsewhere
     claim(request.out, region.label)
     with output_lock(request.out):
@@ -118,7 +119,7 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
                 "were staged with, or another version of sar1m staged them. refilter changes thresholds only; run "
                 "`sar1m build` with this configuration."
             )
-        current = current_facts(out, plan, choose.choice_digest(config))
+        current = current_facts(out, plan, choice_digest(config))
         if current is not None:
             return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
         with Workers(settings) as workers:
@@ -154,7 +155,7 @@ def _require_region(out: Path, marker: Path, region: str) -> None:
 
 
 def current_facts(out: Path, plan: Plan, choice: str) -> dict[str, Any] | None:
-    """The marker's facts where the store is complete for this very plan and choice (assemble.choice_digest), the
+    """The marker's facts where the store is complete for this very plan and choice (choose.choice_digest), the
     manifest is the marker's and every file has its size; None otherwise. A damaged marker counts as none: the build
     makes it anew."""
     try:
@@ -225,12 +226,14 @@ def without_folders(text: str, folders: Iterable[Path] = ()) -> str:
 
 
 def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch: Watch) -> dict[str, Any]:
-    assembly = choose.choose(out / "staging", plan, config)
-    packed = assembly.packed
+    choice = choose(out / "staging", plan, config)
+    packing = plan_packing(out / "staging", choice, plan.kind, config)
+    packed = packing.folder
     if not is_sealed(packed):
-        known = choose.write_tables(assembly, plan, config)
-        with watch.stage("pack shards", shard_count(assembly.samples, assembly.images)) as step:
-            for outcome in workers.map(write_shard, choose.shards(assembly)):
+        remove_other_packs(packed)
+        known = write_tables(packing, plan, config)
+        with watch.stage("pack shards", shard_count(choice.samples, packing.images)) as step:
+            for outcome in workers.map(write_shard, shard_tasks(packing)):
                 if outcome.result is None:
                     raise StoreError(f"{outcome.item.path.relative_to(packed)}: {outcome.cause}")
                 known[outcome.item.path] = outcome.result
@@ -238,7 +241,7 @@ def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch:
         with watch.stage("report", 0):
             page = render_report(packed)
             known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
-        seal(packed, known, assembly.facts)
+        seal(packed, known, choice.facts)
     install(packed, out)
     write_durably(out / CONFIG_FILE, [config.beside(Path.cwd()).to_toml().encode()])
     facts = read_marker(out)

@@ -22,7 +22,6 @@ from rich.console import Console
 from sar1m import __version__, building
 from sar1m.config import BuildConfig, resolve_config
 from sar1m.flow import WorkersSettings
-from sar1m.io.staged import staged_path
 from sar1m.page.build_page import render_report
 from sar1m.releases import commands as release_commands
 from sar1m.releases.rebuild import RebuildRequest
@@ -30,6 +29,7 @@ from sar1m.releases.verification import Sampling
 from sar1m.sources.dispatch import open_area, open_fetcher, open_source
 from sar1m.sources.regions.region import Region, cells_of, parse_region
 from sar1m.stages.plan import make_plan, read_plan
+from sar1m.stages.staged import staged_path
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
 from sar1m.store.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
 from sar1m.store.seal import Fault, read_marker

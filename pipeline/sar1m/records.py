@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from sar1m.store.schema import OpticalQuantity
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
+Row = dict[str, Any]  # of schema.CANDIDATE_COLUMNS, with values as JSON keeps them
 
 SarQuantity = Literal["sigma0", "gamma0"]
 RegistrationStatus = Literal["measured", "scene", "unmeasurable"]

@@ -28,8 +28,8 @@ from pipeline_stages import PAIRS_PER_BLOCK, SOURCE, WHOLE_PHASE_1, measure_phas
 from sar1m.config import resolve_config
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages import choose
-from sar1m.stages.pack import ShardTask, write_shard
+from sar1m.stages.choose import choose
+from sar1m.stages.pack import ShardTask, plan_packing, shard_tasks, write_shard
 from sar1m.stages.plan import make_plan, read_plan
 from sar1m.stages.prepare import prepare_item
 from sar1m.store.durable import remove_tree, sync_directory
@@ -159,9 +159,10 @@ def pack_section(size: Size, scratch: Path) -> list[Section]:
     config, out = resolve_config(CONFIG, []), scratch / "pack"
     cells = size.memory_cells[-2]
     sar1m(cells, out, workers=2)
-    assembly = choose.choose(out / "staging", read_plan(out / "staging"), config)
-    tasks = list(choose.shards(assembly))
-    samples, written = len(assembly.samples), sum(write_shard(task).size for task in tasks)
+    plan = read_plan(out / "staging")
+    choice = choose(out / "staging", plan, config)
+    tasks = list(shard_tasks(plan_packing(out / "staging", choice, plan.kind, config)))
+    samples, written = len(choice.samples), sum(write_shard(task).size for task in tasks)
     clock = Clock(cpu=False)
     with ExitStack() as stack:
         one, two = warm_workers(stack, write_shard, tasks[:1])

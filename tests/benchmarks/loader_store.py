@@ -22,15 +22,16 @@ import pandas as pd
 
 from sar1m import __version__
 from sar1m.config import BuildConfig, GridConfig, PackConfig, PixelsConfig, SimulatedConfig
-from sar1m.io.staged import Row
 from sar1m.io.tables import candidate_batch, candidate_frame, parquet_bytes
 from sar1m.io.zarr_groups import ImageArray, shard_path
-from sar1m.records import StoreKind
+from sar1m.records import Row, StoreKind
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages.pack import image_arrays, install, number_samples, seal, write_groups
+from sar1m.stages.choose import number_samples
+from sar1m.stages.install import install, seal
+from sar1m.stages.pack import image_arrays, write_groups
 from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
-from sar1m.stages.statistics import Normalisation
+from sar1m.stages.statistics import ChannelTotals
 from sar1m.store.chunks import Compression, encode_chunk, shard_pieces
 from sar1m.store.durable import FileDigest, remove_tree, write_durably
 from sar1m.store.schema import DATA_DIR, SAMPLE_COLUMNS, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
@@ -148,7 +149,7 @@ def _normalisation(images: list[ImageArray], statistics: list[Row]) -> dict[str,
     """Turning and rolling changes no statistics but the patches' shares, alike to within one in forty."""
     summaries = {}
     for image in images:
-        total = Normalisation(image.labels, image.encoding)
+        total = ChannelTotals(image.labels, image.encoding)
         for row in statistics:
             total.add(row[image.layout.name])
         summaries[image.layout.name] = total.summary()

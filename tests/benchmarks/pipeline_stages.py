@@ -11,14 +11,16 @@ from pathlib import Path
 from measure import Clock
 
 from sar1m.config import BuildConfig
-from sar1m.io.staged import StagedRecord, read_record, write_staged
 from sar1m.io.tables import candidate_batch, candidate_frame
 from sar1m.page.build_page import render_report
 from sar1m.records import BlockPixels, Candidate
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages import choose, columns, prepare
-from sar1m.stages.pack import install, seal, write_shard
+from sar1m.stages import columns, prepare
+from sar1m.stages.choose import choose
+from sar1m.stages.install import install, seal
+from sar1m.stages.pack import plan_packing, shard_tasks, write_shard, write_tables
 from sar1m.stages.plan import Plan, read_plan
+from sar1m.stages.staged import StagedRecord, read_record, write_staged
 from sar1m.store.durable import FileDigest, remove_tree, write_durably
 from sar1m.store.schema import REPORT_FILE
 
@@ -82,17 +84,18 @@ def _time_phase_2(clock: Clock, plan: Plan, out: Path, config: BuildConfig) -> N
     with clock.time("read records"):
         _read_candidates(out / "staging", plan)
     with clock.time("choose"):
-        assembly = choose.choose(out / "staging", plan, config)
-    packed, known = assembly.packed, dict[Path, FileDigest]()
+        choice = choose(out / "staging", plan, config)
+        packing = plan_packing(out / "staging", choice, plan.kind, config)
+    packed, known = packing.folder, dict[Path, FileDigest]()
     with clock.time("tables and statistics"):
-        known |= choose.write_tables(assembly, plan, config)
+        known |= write_tables(packing, plan, config)
     with clock.time("pack"):
-        known |= {task.path: write_shard(task) for task in choose.shards(assembly)}
+        known |= {task.path: write_shard(task) for task in shard_tasks(packing)}
     with clock.time("report"):
         page = render_report(packed)
         known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
     with clock.time("seal and install"):
-        seal(packed, known, assembly.facts)
+        seal(packed, known, choice.facts)
         install(packed, out)
     remove_tree(packed)
     chosen, read = clock.seconds.pop("choose"), clock.seconds["read records"]

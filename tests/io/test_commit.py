@@ -1,35 +1,17 @@
-"""Durable files, staged blocks, lock, manifest and verification."""
+"""Durable files, lock, manifest and verification."""
 
-import json
 import os
 import resource
 import subprocess
 import sys
-import zipfile
 
 import pytest
 
-from sar1m.io.staged import (
-    StagedRecord,
-    read_chunk,
-    read_record,
-    remove_partials,
-    staged_path,
-    write_staged,
-)
-from sar1m.store.chunks import crc32c
 from sar1m.store.durable import FileDigest, digest_file, write_durably
 from sar1m.store.errors import LockedError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE
 from sar1m.store.seal import payload_files, read_marker, verify, write_manifest
-
-KEY = "ab" * 16
-RECORD = StagedRecord(rows=[{"patch": "p", "x": 1.5}], statistics=[{"patch": "p"}], self_test=[])
-
-
-def chunk(payload: bytes) -> bytes:
-    return payload + crc32c(payload)
 
 
 def test_write_gives_the_digest_of_what_lies_there(tmp_path):
@@ -60,11 +42,6 @@ def test_failed_write_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_absent_staged_block_is_told_from_a_damaged_one(tmp_path):
-    with pytest.raises(StoreError, match=r"ab\.zip: this staged block is missing"):
-        read_record(tmp_path, KEY)
-
-
 def test_file_size_limit_is_a_typed_error(tmp_path):
     """R4 by RLIMIT_FSIZE: the kernel refuses for real, in a process of its own."""
     program = (
@@ -83,42 +60,6 @@ def test_file_size_limit_is_a_typed_error(tmp_path):
     assert "big: cannot be written: File too large" in done.stdout
     assert not (tmp_path / "big").exists()
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
-
-
-def test_staged_block_round_trip_and_same_bytes(tmp_path):
-    chunks = {"p/sar": chunk(b"s" * 100), "p/optical": chunk(b"o")}
-    write_staged(tmp_path / "one", KEY, RECORD, chunks)
-    write_staged(tmp_path / "two", KEY, RECORD, dict(reversed(chunks.items())))
-    assert read_record(tmp_path / "one", KEY) == RECORD
-    assert read_chunk(tmp_path / "one", KEY, "p/sar") == chunks["p/sar"]
-    assert staged_path(tmp_path / "one", KEY).read_bytes() == staged_path(tmp_path / "two", KEY).read_bytes()
-
-
-def test_damaged_staged_block_names_file_and_remedy(tmp_path):
-    write_staged(tmp_path, KEY, RECORD, {"p/sar": chunk(b"s" * 100)})
-    path = staged_path(tmp_path, KEY)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-30])
-    with pytest.raises(StoreError, match=r"ab\.zip: this staged block cannot be read .* prepared anew"):
-        read_record(tmp_path, KEY)
-    path.write_bytes(whole.replace(b"ssss", b"sssS"))
-    with pytest.raises(StoreError, match=r"ab\.zip"):
-        read_chunk(tmp_path, KEY, "p/sar")
-    with pytest.raises(StoreError, match="optical"):
-        read_chunk(tmp_path, KEY, "p/optical")
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("record.json", json.dumps({"rows": []}))
-    with pytest.raises(StoreError, match="cannot be read"):
-        read_record(tmp_path, KEY)
-
-
-def test_partials_go_whole_blocks_stay(tmp_path):
-    write_staged(tmp_path, KEY, RECORD, {})
-    half = staged_path(tmp_path, KEY).with_name("x.zip.123.partial")
-    half.write_bytes(b"half")
-    remove_partials(tmp_path)
-    assert not half.exists()
-    assert staged_path(tmp_path, KEY).exists()
 
 
 def test_lock_is_held_by_one_process_and_dies_with_it(tmp_path):

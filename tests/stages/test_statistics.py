@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar1m.stages.statistics import Normalisation, channel_statistics, self_test_summary
+from sar1m.stages.statistics import ChannelTotals, channel_statistics, self_test_summary
 from sar1m.store.schema import optical_encoding, sar_encoding
 
 ENCODINGS = [
@@ -23,7 +23,7 @@ def test_moments_and_percentiles_are_numpys(encoding, spread, unit):
     physical = rng.uniform(*spread, (6, 2, 40, 40)).astype(np.float32)
     physical[0, 0, :5] = np.nan
     dn = encoding.encode(physical)
-    total = Normalisation(("a", "b"), encoding)
+    total = ChannelTotals(("a", "b"), encoding)
     for sample in dn:
         total.add(channel_statistics(sample, encoding))
     for number, summary in enumerate(total.summary().values()):
@@ -44,7 +44,7 @@ def test_order_of_samples_changes_nothing(order):
     samples = np.random.default_rng(1).integers(0, 2000, (6, 1, 8, 8), dtype=np.uint16)
     sums = []
     for chosen in (range(6), order):
-        total = Normalisation(("VV",), encoding)
+        total = ChannelTotals(("VV",), encoding)
         for number in chosen:
             total.add(channel_statistics(samples[number], encoding))
         sums.append(total.summary())
@@ -53,7 +53,7 @@ def test_order_of_samples_changes_nothing(order):
 
 def test_without_a_valid_pixel_there_is_no_statistic():
     encoding = sar_encoding("training", "sigma0")
-    total = Normalisation(("VV",), encoding)
+    total = ChannelTotals(("VV",), encoding)
     total.add(channel_statistics(np.zeros((1, 4, 4), dtype=np.uint16), encoding))
     assert total.summary()["VV"] == {
         "mean_db": None,

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from sar1m.io.staged import Row
+from sar1m.records import Row
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import CANDIDATE_COLUMNS, SCHEMA_VERSION, Column
 

@@ -26,8 +26,7 @@ from sar1m.releases.parts import (
     ReleaseFacts,
 )
 from sar1m.releases.preview import KEY_COLUMNS
-from sar1m.releases.stats_files import json_bytes
-from sar1m.store.durable import digest_file
+from sar1m.store.durable import digest_file, json_bytes
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import (
     DATA_DIR,

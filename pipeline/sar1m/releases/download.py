@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sar1m.io.staged import remove_partials
 from sar1m.releases.remote import LocalPlace, Place, open_place
 from sar1m.releases.sealed import Expected, Seal, marker_digest, require_whole_seal
-from sar1m.store.durable import digest_file, remove_tree, settle_folders, write_durably
+from sar1m.store.durable import digest_file, remove_partials, remove_tree, settle_folders, write_durably
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,11 +37,9 @@ from sar1m.releases.sealed import marker_digest
 from sar1m.releases.selection import Choice
 from sar1m.releases.shards import pixel_hash
 from sar1m.releases.stac import stac_files
-from sar1m.releases.stats_files import json_bytes
 from sar1m.releases.versions import LOCK_FILE, Changes, changes_since, require_semver, tombstones_parquet
-from sar1m.stages.choose import BYTE_DECIDING
-from sar1m.stages.pack import write_groups
-from sar1m.store.durable import FileDigest, digest_file, write_durably
+from sar1m.stages.pack import environment_text, write_groups
+from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
 from sar1m.store.schema import (
     FAILED_COLUMNS,
     MANIFEST_FILE,
@@ -196,11 +192,9 @@ def _provenance(choice: Choice, name: str) -> dict[str, bytes | None]:
     """config.toml is the newest build's under the release's name; every build's own stands below builds/."""
     builds = choice.merged.builds
     config = builds[-1].config.portable().model_copy(update={"name": name})
-    packages = [f"{package}=={installed_version(package)}" for package in BYTE_DECIDING]
-    environment = [f"sar1m=={__version__}", f"python=={platform.python_version()}", *packages]
     files: dict[str, bytes | None] = {
         "config.toml": config.to_toml().encode(),
-        "environment.txt": ("\n".join(environment) + "\n").encode(),
+        "environment.txt": environment_text().encode(),
         "code_version.txt": f"sar1m {__version__}\n".encode(),
         "builds.json": json_bytes([_build_row(build.short, build.marker) for build in builds]),
     }

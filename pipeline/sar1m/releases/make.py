@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from sar1m import __version__
-from sar1m.io.staged import remove_partials
 from sar1m.releases import versions
 from sar1m.releases.builds import Build, open_builds, require_sound
 from sar1m.releases.files import write_contents
@@ -31,7 +30,7 @@ from sar1m.releases.remote import open_place
 from sar1m.releases.sealed import require_whole_seal
 from sar1m.releases.selection import Choice, choose
 from sar1m.releases.versions import Previous
-from sar1m.store.durable import remove_tree, settle_folders, sync_directory, write_durably, writing_to
+from sar1m.store.durable import remove_partials, remove_tree, settle_folders, sync_directory, write_durably, writing_to
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import DATA_DIR, RELEASE_MARKER_FILE

@@ -10,57 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from sar1m.io.zarr_groups import ImageArray, shard_path
+from sar1m.records import Row
 from sar1m.releases.builds import Build
 from sar1m.releases.shards import ShardReader, array_hash, decode_chunk
 from sar1m.stages.pack import has_chunk, shard_count
-from sar1m.stages.statistics import channel_statistics, histogram_step
+from sar1m.stages.statistics import ChannelTotals, channel_statistics, channel_totals
 from sar1m.store.chunks import shard_pieces
 from sar1m.store.durable import FileDigest, write_durably
 from sar1m.store.schema import DATA_DIR, SPLITS
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch
-
-ChannelRow = dict[str, Any]  # as statistics.channel_statistics gives it
-
-
-class ChannelTotals:
-    """Channel statistics of many samples added up: whole numbers, hence the same in any order."""
-
-    def __init__(self, image: ImageArray) -> None:
-        bins = image.encoding.max_dn // histogram_step(image.encoding) + 1
-        self._sums = [[0, 0, 0] for _ in image.labels]  # Python's integers: they exceed 64 bits
-        self._histogram: npt.NDArray[np.int64] = np.zeros((len(image.labels), bins), dtype=np.int64)
-
-    def add(self, channels: Sequence[Mapping[str, Any]]) -> None:
-        """Adds one sample, or the rows of other totals."""
-        for number, row in enumerate(channels):
-            for position, name in enumerate(("count", "sum_dn", "sum_squares_dn")):
-                self._sums[number][position] += row[name]
-            first, histogram = row["first_bin"], row["histogram"]
-            self._histogram[number, first : first + len(histogram)] += np.array(histogram, dtype=np.int64)
-
-    def rows(self) -> list[ChannelRow]:
-        """The sums in the form in which samples come."""
-        rows = []
-        for (count, total, squares), histogram in zip(self._sums, self._histogram, strict=True):
-            used = np.flatnonzero(histogram)
-            first, last = (int(used[0]), int(used[-1])) if used.size else (0, -1)
-            rows.append(
-                {
-                    "count": count,
-                    "sum_dn": total,
-                    "sum_squares_dn": squares,
-                    "first_bin": first,
-                    "histogram": histogram[first : last + 1].tolist(),
-                }
-            )
-        return rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +33,7 @@ class Packed:
 
     digests: dict[Path, FileDigest] = field(default_factory=dict)
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
-    channels: dict[str, dict[str, list[ChannelRow]]] = field(default_factory=dict)
+    channels: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +55,7 @@ def pack(root: Path, records: Path, samples: pd.DataFrame, builds: Sequence[Buil
     images = builds[0].images
     readers = [build.readers() for build in builds]
     packed = Packed()
-    totals = {split: {image.layout.name: ChannelTotals(image) for image in images} for split in SPLITS}
+    totals = {split: channel_totals(images) for split in SPLITS}
     with watch.stage("pack shards", shard_count(samples, images)) as step:
         for split, shard in _shards(root, records, samples, images):
             known = _read_record(shard) or _write(shard, readers)
@@ -128,7 +91,7 @@ def _read_record(shard: _Shard) -> dict[str, Any] | None:
 
 
 def _write(shard: _Shard, readers: Sequence[Mapping[str, ShardReader]]) -> dict[str, Any]:
-    totals = ChannelTotals(shard.image)
+    totals = ChannelTotals(shard.image.labels, shard.image.encoding)
     hashes: dict[str, str] = {}
     pieces = shard_pieces(_chunks(shard, readers, totals, hashes), slots=shard.image.layout.shard_samples)
     digest = write_durably(shard.path, pieces)

@@ -35,7 +35,7 @@ from sar1m.releases.catalogue import (
     rfc3339,
 )
 from sar1m.releases.parts import COLLECTION_FILE, CROISSANT_FILE, ITEMS_FILE, LICENCE_FILE, ReleaseFacts
-from sar1m.releases.stats_files import json_bytes
+from sar1m.store.durable import json_bytes
 from sar1m.store.schema import DATA_DIR, SAMPLE_COLUMNS, SAMPLES_FILE
 
 Node = dict[str, Any]

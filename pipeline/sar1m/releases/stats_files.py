@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +12,17 @@ from sar1m.core.balance import dominant_class
 from sar1m.core.table import F64, floats
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.page.store_contents import METRIC_COLUMNS
+from sar1m.records import Row
 from sar1m.releases.builds import Build
 from sar1m.releases.merge import Merged, join
-from sar1m.releases.pack import ChannelRow, ChannelTotals, Packed
+from sar1m.releases.pack import Packed
 from sar1m.stages.statistics import (
-    Normalisation,
+    ChannelTotals,
+    channel_totals,
     count_summary,
     finite,
     histogram_step,
+    normalisation_summary,
     self_test_summary,
     site_summary,
 )
@@ -28,11 +30,6 @@ from sar1m.store.schema import CANDIDATE_COLUMNS, SPLITS
 
 BINS = 50
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-
-
-def json_bytes(value: object) -> bytes:
-    """JSON as every file of a release holds it: sorted keys, no NaN, a line's end."""
-    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False, default=_plain).encode() + b"\n"
 
 
 def summary_of(
@@ -67,12 +64,11 @@ def normalisation_of(packed: Packed, images: Sequence[ImageArray], samples: pd.D
     """stats/normalisation.json, as a build's: over the training split, over all samples where that is empty."""
     train = int((samples["split"] == "train").sum())
     chosen = ["train"] if train else list(packed.channels)
-    totals = {image.layout.name: Normalisation(image.labels, image.encoding) for image in images}
+    totals = channel_totals(images)
     for split in chosen:
         for name, rows in packed.channels[split].items():
             totals[name].add(rows)
-    basis = "train" if train else "all samples, since the training split is empty"
-    return {"basis": basis, "samples": train or len(samples), **{name: t.summary() for name, t in totals.items()}}
+    return normalisation_summary(totals, samples=train or len(samples), train=bool(train))
 
 
 def histograms_of(
@@ -88,7 +84,7 @@ def histograms_of(
     }
     pixels = {}
     for image in images:
-        total = ChannelTotals(image)
+        total = ChannelTotals(image.labels, image.encoding)
         for channels in packed.channels.values():
             total.add(channels[image.layout.name])
         rows = zip(image.labels, total.rows(), strict=True)
@@ -126,7 +122,7 @@ def _metric(values: F64, splits: np.ndarray, rejected: F64) -> dict[str, Any]:
     }
 
 
-def _pixels(row: ChannelRow, image: ImageArray) -> dict[str, Any]:
+def _pixels(row: Row, image: ImageArray) -> dict[str, Any]:
     step, encoding = histogram_step(image.encoding), image.encoding
     return {
         "unit": encoding.units,
@@ -159,9 +155,3 @@ def _coverage(samples: pd.DataFrame) -> dict[str, Any]:
 def _counts(column: pd.Series) -> dict[str, int]:
     known = column[column.notna() & (column.astype(str) != "")]
     return {str(int(v) if isinstance(v, float) else v): int(c) for v, c in known.value_counts().sort_index().items()}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in a statistics file")

@@ -12,8 +12,7 @@ from sar1m.core.grid import bounds_lonlat, centres_lonlat
 from sar1m.core.identity import sample_id
 from sar1m.core.registration import BlockRegistration
 from sar1m.core.speckle import estimate_enl
-from sar1m.io.staged import Row
-from sar1m.records import F32, BlockPixels, Bool, Candidate, PatchPlace, Shift
+from sar1m.records import F32, BlockPixels, Bool, Candidate, PatchPlace, Row, Shift
 from sar1m.stages.statistics import finite
 
 

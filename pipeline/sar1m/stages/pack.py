@@ -1,45 +1,45 @@
-"""Phase 2: from staged blocks to a finished store. Pure choice first, then whole shards, then the manifest.
+"""The middle of phase 2: writes what was chosen, tables and statistics first, then one whole shard a task.
 
-Everything is written into a folder of its own under staging/pack, named by what is packed; only when all of it is
-durable does it take the place of the former store. Interrupted anywhere, the same command goes on from there.
+All goes into a folder of its own under staging/pack, named by what is packed. A file there is whole or absent, so that
+an interrupted build keeps what it has packed. stages/install.py then puts the folder in the place of the store.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from sar1m import __version__
 from sar1m.config import BuildConfig
-from sar1m.io.staged import read_chunk
+from sar1m.io.tables import parquet_bytes
 from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
 from sar1m.records import StoreKind
+from sar1m.stages.choose import Choice, excluded_boxes
+from sar1m.stages.plan import Plan
+from sar1m.stages.staged import read_chunk
+from sar1m.stages.statistics import normalisation
 from sar1m.store.chunks import shard_pieces
-from sar1m.store.durable import (
-    FileDigest,
-    digest_file,
-    remove_tree,
-    settle_folders,
-    sync_directory,
-    write_durably,
-    writing_to,
-)
-from sar1m.store.errors import StoreError
+from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
 from sar1m.store.schema import (
     DATA_DIR,
+    FAILED_COLUMNS,
     FAILED_FILE,
     LAYOVER_SHADOW_ENCODING,
     LOCAL_INCIDENCE_ENCODING,
-    MARKER_FILE,
     PROVENANCE_DIR,
+    REJECTED_COLUMNS,
     REJECTED_FILE,
-    REPORT_FILE,
+    SAMPLE_COLUMNS,
     SAMPLES_FILE,
     SCHEMA_VERSION,
     SPLITS,
@@ -48,10 +48,25 @@ from sar1m.store.schema import (
     optical_encoding,
     sar_encoding,
 )
-from sar1m.store.seal import payload_files, write_manifest
 
-READY_SUFFIX = ".ready.json"
-STORE_NAMES = {DATA_DIR, SAMPLES_FILE, REJECTED_FILE, FAILED_FILE, STATS_DIR, PROVENANCE_DIR, REPORT_FILE.split("/")[0]}
+BYTE_DECIDING = (
+    *("numpy", "scipy", "numba", "zarr", "numcodecs", "rasterio", "pyproj", "pyarrow", "pandas", "shapely"),
+    *("pillow", "jinja2"),
+)
+TERRAIN_LAYERS = {  # array: its second dimension, encoding
+    "local_incidence": ("angle", LOCAL_INCIDENCE_ENCODING),
+    "layover_shadow": ("mask", LAYOVER_SHADOW_ENCODING),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packing:
+    """A chosen store and where it is written. folder: under staging/pack; images: the arrays of every split."""
+
+    staging: Path
+    folder: Path
+    choice: Choice
+    images: list[ImageArray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +79,24 @@ class ShardTask:
     entries: tuple[tuple[str, str] | None, ...]
 
 
-TERRAIN_LAYERS = {  # array: its second dimension, encoding
-    "local_incidence": ("angle", LOCAL_INCIDENCE_ENCODING),
-    "layover_shadow": ("mask", LAYOVER_SHADOW_ENCODING),
-}
+def plan_packing(staging: Path, choice: Choice, kind: StoreKind, config: BuildConfig) -> Packing:
+    """Where and in which arrays a choice is packed. Writes nothing."""
+    folder = staging / "pack" / pack_digest(choice.samples, choice.rejected, choice.facts)
+    return Packing(staging=staging, folder=folder, choice=choice, images=image_arrays(config, kind))
+
+
+def pack_digest(samples: pd.DataFrame, rejected: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+    """blake2b-128 of what is packed in which order, and of the marker's facts (region, plan, configuration, version of
+    the code)."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    for frame, columns in (
+        (samples, ["key", "sample_id", "split", "paired"]),
+        (rejected, ["key", "sample_id", "reason"]),
+    ):
+        for column in columns:
+            digest.update("\n".join(frame[column].astype(str)).encode() + b"\0")
+    return digest.hexdigest()
 
 
 def image_arrays(config: BuildConfig, kind: StoreKind) -> list[ImageArray]:
@@ -95,18 +124,42 @@ def image_arrays(config: BuildConfig, kind: StoreKind) -> list[ImageArray]:
     return arrays
 
 
-def has_chunk(samples: pd.DataFrame, array: str) -> pd.Series:
-    """Which samples have a chunk of an array: every one of sar, the paired ones of optical, those over known terrain of
-    its layers."""
-    if array in TERRAIN_LAYERS:
-        return samples["layover_shadow_frac"].notna() & samples["local_incidence_deg"].notna()
-    return samples["paired"].astype(bool) if array == "optical" else pd.Series(data=True, index=samples.index)
+def write_tables(packing: Packing, plan: Plan, config: BuildConfig) -> dict[Path, FileDigest]:
+    """Writes everything but shards and page: tables, statistics, provenance, Zarr metadata. Returns digests by path."""
+    choice = packing.choice
+    failed = pd.DataFrame(
+        [{"item": f.item_id, "patches": f.patches, "error": f.error, "cause": f.cause} for f in plan.failed],
+        columns=[column.name for column in FAILED_COLUMNS],
+    )
+    files: dict[str, bytes] = {
+        SAMPLES_FILE: parquet_bytes(choice.samples, SAMPLE_COLUMNS),
+        REJECTED_FILE: parquet_bytes(choice.rejected, REJECTED_COLUMNS),
+        FAILED_FILE: parquet_bytes(failed, FAILED_COLUMNS),
+        f"{STATS_DIR}/summary.json": json_bytes(choice.summary),
+        f"{STATS_DIR}/self_test.json": json_bytes(choice.self_test),
+        f"{STATS_DIR}/splits.json": json_bytes(choice.audit.to_json()),
+        f"{STATS_DIR}/normalisation.json": json_bytes(normalisation(packing.staging, choice.samples, packing.images)),
+        f"{PROVENANCE_DIR}/config.toml": config.portable().to_toml().encode(),
+        f"{PROVENANCE_DIR}/environment.txt": environment_text().encode(),
+    }
+    footprints = config.portable().split.exclude_footprints
+    if footprints is not None:
+        files[f"{PROVENANCE_DIR}/{footprints}"] = footprints_json(excluded_boxes(config))
+    known = {packing.folder / name: write_durably(packing.folder / name, [text]) for name, text in files.items()}
+    attributes = {"name": config.name, "kind": asdict(plan.kind)}
+    return known | write_groups(packing.folder, choice.samples, packing.images, attributes)
 
 
-def number_samples(samples: pd.DataFrame, shard_samples: int) -> pd.DataFrame:
-    """Adds shard and index: the position within the split, in the order of the rows."""
-    index = samples.groupby("split", sort=False).cumcount().astype(np.int64)
-    return samples.assign(index=index, shard=(index // shard_samples).astype(np.int32))
+def footprints_json(boxes: npt.NDArray[np.float64]) -> bytes:
+    """Boxes of excluded_boxes as GeoJSON, from which excluded_boxes gives the very same numbers."""
+    rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in boxes.tolist()]
+    return json_bytes({"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]})
+
+
+def environment_text() -> str:
+    """Versions of Python, of sar1m and of the packages that decide bytes, one a line."""
+    lines = [f"sar1m=={__version__}", f"python=={platform.python_version()}"]
+    return "\n".join([*lines, *(f"{name}=={version(name)}" for name in BYTE_DECIDING)]) + "\n"
 
 
 def write_groups(
@@ -124,32 +177,36 @@ def write_groups(
     return digests
 
 
-def shard_tasks(root: Path, staging: Path, samples: pd.DataFrame, images: list[ImageArray]) -> Iterator[ShardTask]:
-    """Every shard of every split, in order. A sample without a chunk has an empty slot."""
+def shard_tasks(packing: Packing) -> Iterator[ShardTask]:
+    """Every shard of every split, in order, made as they are drawn. A sample without a chunk has an empty slot."""
+    samples = packing.choice.samples
     for split in SPLITS:
         chosen = samples[samples["split"] == split]
         for shard, rows in chosen.groupby("shard", sort=True):
-            for image in images:
+            for image in packing.images:
                 name = image.layout.name
                 entries = tuple(
                     _chunk_name(key, name) if there else None
                     for key, there in zip(rows["key"], has_chunk(rows, name), strict=True)
                 )
-                path = shard_path(root / DATA_DIR / f"{split}.zarr", name, int(shard))
+                path = shard_path(packing.folder / DATA_DIR / f"{split}.zarr", name, int(shard))
                 if any(entry is not None for entry in entries):
-                    yield ShardTask(staging=staging, path=path, slots=image.layout.shard_samples, entries=entries)
+                    slots = image.layout.shard_samples
+                    yield ShardTask(staging=packing.staging, path=path, slots=slots, entries=entries)
 
 
 def shard_count(samples: pd.DataFrame, images: list[ImageArray]) -> int:
-    """How many tasks shard_tasks gives."""
+    """How many shards the samples fill."""
     chosen = [samples[has_chunk(samples, image.layout.name)] for image in images]
     return sum(len(rows[["split", "shard"]].drop_duplicates()) for rows in chosen)
 
 
-def _chunk_name(key: str, array: str) -> tuple[str, str]:
-    """A sample's key is `<key of its staged block>/<patch>`; its chunks lie there under `<patch>/<array>`."""
-    block, patch = key.split("/", 1)
-    return block, f"{patch}/{array}"
+def has_chunk(samples: pd.DataFrame, array: str) -> pd.Series:
+    """Which samples have a chunk of an array: all of sar, the paired ones of optical, those over known terrain of the
+    terrain layers."""
+    if array in TERRAIN_LAYERS:
+        return samples["layover_shadow_frac"].notna() & samples["local_incidence_deg"].notna()
+    return samples["paired"].astype(bool) if array == "optical" else pd.Series(data=True, index=samples.index)
 
 
 def write_shard(task: ShardTask) -> FileDigest:
@@ -163,83 +220,7 @@ def write_shard(task: ShardTask) -> FileDigest:
     return write_durably(task.path, shard_pieces(chunks, slots=task.slots))
 
 
-def pack_digest(samples: pd.DataFrame, rejected: pd.DataFrame, facts: Mapping[str, Any]) -> str:
-    """Names the packing folder: blake2b-128 of what is packed in which order, and of the marker's facts (region, plan,
-    configuration, version of the code)."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    for frame, columns in (
-        (samples, ["key", "sample_id", "split", "paired"]),
-        (rejected, ["key", "sample_id", "reason"]),
-    ):
-        for column in columns:
-            digest.update("\n".join(frame[column].astype(str)).encode() + b"\0")
-    return digest.hexdigest()
-
-
-def seal(packed: Path, known: Mapping[Path, FileDigest], facts: Mapping[str, Any]) -> None:
-    """Digests what is packed and marks the folder as ready to be installed. known: digests taken while writing."""
-    digests = {name: known.get(packed / name) or digest_file(packed / name) for name in payload_files(packed)}
-    ready = {"facts": dict(facts), "files": {name: [d.sha256, d.size] for name, d in digests.items()}}
-    settle_folders(packed)
-    write_durably(_ready_path(packed), [json.dumps(ready, sort_keys=True).encode()])
-
-
-def is_sealed(packed: Path) -> bool:
-    """Whether the folder holds a whole store that only waits to be installed."""
-    return _ready_path(packed).is_file()
-
-
-def install(packed: Path, store: Path) -> None:
-    """Puts a sealed folder in the place of the store: marker off, entries moved, manifest, marker last.
-
-    Interrupted at any point, calling it again finishes: what has moved is no longer in the packed folder.
-    """
-    ready = json.loads(_ready_path(packed).read_text(encoding="utf-8"))
-    digests = {name: FileDigest(sha256=sha256, size=size) for name, (sha256, size) in ready["files"].items()}
-    remove_tree(store / MARKER_FILE)
-    sync_directory(store)
-    names = sorted({name.split("/", 1)[0] for name in digests})
-    with writing_to(store):
-        for stale in sorted(STORE_NAMES - set(names)):
-            remove_tree(store / stale)
-        for name in names:
-            if (packed / name).exists():
-                remove_tree(store / name)
-                (packed / name).rename(store / name)
-    sync_directory(store)
-    _require_whole(store, digests, packed)
-    write_manifest(store, digests, ready["facts"])
-    _unseal(packed)
-    remove_tree(packed)
-
-
-def remove_other_packs(packed: Path) -> None:
-    """Removes what was packed under another choice and never installed."""
-    if not packed.parent.is_dir():
-        return
-    others = [path for path in packed.parent.iterdir() if path not in (packed, _ready_path(packed))]
-    for folders in (False, True):  # a seal, which is a file, vouches for its whole folder: seals go first
-        for path in others:
-            if path.is_dir() is folders:
-                remove_tree(path)
-        sync_directory(packed.parent)
-
-
-def _unseal(packed: Path) -> None:
-    """Takes the seal off a folder, durably, before anything in it goes: a seal vouches for all that it lists."""
-    remove_tree(_ready_path(packed))
-    if packed.parent.is_dir():
-        sync_directory(packed.parent)
-
-
-def _require_whole(store: Path, digests: Mapping[str, FileDigest], packed: Path) -> None:
-    """The last look before a store is called complete: somebody may have removed files while it was being put there."""
-    for name, digest in digests.items():
-        if not (store / name).is_file() or (store / name).stat().st_size != digest.size:
-            _unseal(packed)
-            raise StoreError(f"{store / name}: went missing while the store was installed. Run the same command again.")
-
-
-def _ready_path(packed: Path) -> Path:
-    return packed.with_name(packed.name + READY_SUFFIX)
+def _chunk_name(key: str, array: str) -> tuple[str, str]:
+    """A sample's key is `<key of its staged block>/<patch>`; its chunks lie there under `<patch>/<array>`."""
+    block, patch = key.split("/", 1)
+    return block, f"{patch}/{array}"

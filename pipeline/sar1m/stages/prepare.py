@@ -13,11 +13,11 @@ from sar1m.config import BuildConfig
 from sar1m.core.identity import sample_id
 from sar1m.core.quality import brightness_masks
 from sar1m.core.registration import BlockRegistration, recover_shifts, register_block
-from sar1m.io.staged import Row, StagedRecord, write_staged
-from sar1m.records import F32, BlockPixels, Candidate, PatchPlace
+from sar1m.records import F32, BlockPixels, Candidate, PatchPlace, Row
 from sar1m.sources.source import Source
 from sar1m.stages import columns
 from sar1m.stages.columns import PatchPixels
+from sar1m.stages.staged import StagedRecord, write_staged
 from sar1m.stages.statistics import channel_statistics, finite
 from sar1m.store.chunks import encode_chunk
 from sar1m.store.errors import SourceError

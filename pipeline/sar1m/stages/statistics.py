@@ -1,24 +1,35 @@
-"""Numbers about a store: counts, normalisation, the self-test of the registration. Computed from staged records in the
-order of the samples, so that the sums do not depend on who finished first."""
+"""Numbers about a store: counts, normalisation, the self-test of the registration. They are computed from staged
+records in a fixed order, so that they do not depend on which worker finished first."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sar1m.io.staged import Row
+from sar1m.io.zarr_groups import ImageArray
+from sar1m.records import Row
+from sar1m.stages.staged import read_record
 from sar1m.store.schema import SPLITS, LinearEncoding
 
-# Width by unit: fine enough for percentiles, coarse enough to keep.
-HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002, "degree": 0.5}
+HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002, "degree": 0.5}  # width by unit: fine enough for percentiles, small to keep
+SITE_COLUMNS = (
+    "scene_shift_row_px",
+    "scene_shift_col_px",
+    "scene_psr",
+    "applied_row_px",
+    "applied_col_px",
+)
+SITE_LIMIT = 200
+MOMENTS = ("count", "sum_dn", "sum_squares_dn")
 
 
-def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[dict[str, Any]]:
+def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[Row]:
     """Per channel of one sample: count, sum and sum of squares of its digital numbers, and a histogram.
 
     dn: (C, H, W) unsigned digital numbers; 0 (no data) is left out. Sums are whole numbers, hence exact whatever the
@@ -31,18 +42,17 @@ def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[dict[st
         counts[0] = 0
         numbers = np.arange(counts.size)
         bins = np.add.reduceat(counts, numbers[::step])
-        used = np.flatnonzero(bins)
-        first, last = (int(used[0]), int(used[-1])) if used.size else (0, -1)
-        rows.append(
-            {
-                "count": int(counts.sum()),
-                "sum_dn": int((counts * numbers).sum()),
-                "sum_squares_dn": int((counts * numbers**2).sum()),
-                "first_bin": first,
-                "histogram": bins[first : last + 1].tolist(),
-            }
-        )
+        moments = (int(counts.sum()), int((counts * numbers).sum()), int((counts * numbers**2).sum()))
+        rows.append(_channel_row(moments, bins))
     return rows
+
+
+def _channel_row(moments: tuple[int, int, int], bins: npt.NDArray[np.int64]) -> Row:
+    """moments: count, sum, sum of squares."""
+    used = np.flatnonzero(bins)
+    first, last = (int(used[0]), int(used[-1])) if used.size else (0, -1)
+    counted = dict(zip(MOMENTS, moments, strict=True))
+    return {**counted, "first_bin": first, "histogram": bins[first : last + 1].tolist()}
 
 
 def histogram_step(encoding: LinearEncoding) -> int:
@@ -50,8 +60,11 @@ def histogram_step(encoding: LinearEncoding) -> int:
     return max(1, round(HISTOGRAM_BIN[encoding.units] / encoding.scale_factor))
 
 
-class Normalisation:
-    """Adds up channel statistics of many samples, in the order they are given."""
+class ChannelTotals:
+    """Channel statistics of many samples added up: whole numbers, hence the same in any order.
+
+    labels: names of the channels. encoding: of their digital numbers.
+    """
 
     def __init__(self, labels: Sequence[str], encoding: LinearEncoding) -> None:
         self._labels, self._encoding = labels, encoding
@@ -61,7 +74,7 @@ class Normalisation:
         self._histogram: npt.NDArray[np.int64] = np.zeros((len(labels), bins), dtype=np.int64)
 
     def add(self, channels: Sequence[Mapping[str, Any]]) -> None:
-        """Adds one sample."""
+        """Adds the channel statistics of one sample, or the rows of other totals."""
         for number, channel in enumerate(channels):
             count, total, squares = self._moments[number]
             self._moments[number] = (
@@ -71,6 +84,10 @@ class Normalisation:
             )
             first, histogram = channel["first_bin"], channel["histogram"]
             self._histogram[number, first : first + len(histogram)] += np.array(histogram, dtype=np.int64)
+
+    def rows(self) -> list[Row]:
+        """The totals by channel, in the form of channel_statistics."""
+        return [_channel_row(*channel) for channel in zip(self._moments, self._histogram, strict=True)]
 
     def summary(self) -> dict[str, dict[str, float | None]]:
         """Mean, standard deviation and percentiles by channel, in the unit of the array; None without samples."""
@@ -101,6 +118,42 @@ class Normalisation:
         keep = np.append(np.diff(cumulated) > 0, True)
         position = np.interp(percent / 100 * cumulated[-1], cumulated[keep], np.flatnonzero(keep))
         return float(self._encoding.add_offset + self._encoding.scale_factor * position * self._step)
+
+
+def channel_totals(images: Iterable[ImageArray]) -> dict[str, ChannelTotals]:
+    """Empty totals by array."""
+    return {image.layout.name: ChannelTotals(image.labels, image.encoding) for image in images}
+
+
+def normalisation(staging: Path, samples: pd.DataFrame, images: Sequence[ImageArray]) -> dict[str, Any]:
+    """What a trainer normalises with: statistics of the training split, of all samples where that is empty.
+
+    samples: key, patch, split and paired. Reads the staged records in the order of their keys.
+    """
+    train = samples[samples["split"] == "train"]
+    chosen = train if len(train) else samples
+    totals = channel_totals(images)
+    for channels, paired in _staged_statistics(staging, chosen):
+        for name in totals.keys() & channels.keys():
+            if paired or name != "optical":
+                totals[name].add(channels[name])
+    return normalisation_summary(totals, samples=len(chosen), train=bool(len(train)))
+
+
+def normalisation_summary(totals: Mapping[str, ChannelTotals], *, samples: int, train: bool) -> dict[str, Any]:
+    """stats/normalisation.json. totals: by array, over so many samples; train: whether of the training split alone."""
+    basis = "train" if train else "all samples, since the training split is empty"
+    return {"basis": basis, "samples": samples, **{name: total.summary() for name, total in totals.items()}}
+
+
+def _staged_statistics(staging: Path, samples: pd.DataFrame) -> Iterator[tuple[Row, bool]]:
+    """Channel statistics of every sample, and whether it is paired."""
+    blocks = samples["key"].str.split("/").str[0]
+    for block, rows in samples.groupby(blocks, sort=True):
+        paired = dict(zip(rows["patch"], rows["paired"].astype(bool), strict=True))
+        for statistics in read_record(staging, str(block)).statistics:
+            if statistics["patch"] in paired:
+                yield statistics, paired[statistics["patch"]]
 
 
 def self_test_summary(recoveries: Iterable[Row]) -> dict[str, Any]:
@@ -142,16 +195,6 @@ def count_summary(samples: pd.DataFrame, rejected: pd.DataFrame, *, failed: int)
         "unpaired_by_reason": _counts(samples.loc[~samples["paired"].astype(bool), "unpaired_reason"]),
         "by_split": {split: int((samples["split"] == split).sum()) for split in SPLITS},
     }
-
-
-SITE_COLUMNS = (
-    "scene_shift_row_px",
-    "scene_shift_col_px",
-    "scene_psr",
-    "applied_row_px",
-    "applied_col_px",
-)
-SITE_LIMIT = 200
 
 
 def site_summary(candidates: pd.DataFrame) -> list[dict[str, Any]]:

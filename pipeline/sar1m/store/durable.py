@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sar1m.store.errors import OutputError
 
@@ -93,6 +97,24 @@ def digest_file(path: Path) -> FileDigest:
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         return FileDigest(sha256=sha256, size=stream.tell())
+
+
+def json_bytes(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """JSON as the files of stores and releases hold it: sorted keys, no NaN, numpy's numbers as Python's, a line's
+    end."""
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False, default=_plain).encode() + b"\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no place in a JSON file")
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what an interrupted run left half written, anywhere below folder."""
+    for path in sorted(folder.rglob(f"*{PARTIAL_SUFFIX}")):
+        remove_tree(path)
 
 
 def remove_tree(path: Path) -> None:

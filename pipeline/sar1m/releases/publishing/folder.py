@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sar1m.io.staged import remove_partials
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
 from sar1m.releases.remote import PIECE_BYTES, LocalPlace
 from sar1m.releases.sealed import MAX_SEAL_BYTES
-from sar1m.store.durable import PARTIAL_SUFFIX, digest_file, remove_tree, settle_folders, write_durably, writing_to
+from sar1m.store.durable import (
+    PARTIAL_SUFFIX,
+    digest_file,
+    remove_partials,
+    remove_tree,
+    settle_folders,
+    write_durably,
+    writing_to,
+)
 from sar1m.store.errors import OutputError
 
 

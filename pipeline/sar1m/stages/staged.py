@@ -13,13 +13,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from sar1m.records import Row
 from sar1m.store.chunks import check_chunk
-from sar1m.store.durable import PARTIAL_SUFFIX, remove_tree, write_durably
+from sar1m.store.durable import write_durably
 from sar1m.store.errors import StoreError
 
-Row = dict[str, Any]  # one row of schema.CANDIDATE_COLUMNS, values as JSON keeps them
 RECORD_NAME = "record.json"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say; a real time would make the bytes differ
 MAX_RECORD_BYTES = 64 * 2**20
@@ -74,12 +73,6 @@ def read_chunk(staging: Path, key: str, name: str) -> bytes:
     except (OSError, zipfile.BadZipFile, KeyError) as error:
         raise _damaged(path, error) from error
     return check_chunk(chunk, origin=f"{path} ({name})")
-
-
-def remove_partials(folder: Path) -> None:
-    """Removes what an interrupted build left half written, anywhere below folder."""
-    for path in sorted(folder.rglob(f"*{PARTIAL_SUFFIX}")):
-        remove_tree(path)
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:

@@ -14,7 +14,7 @@ import pytest
 
 from sar1m.core.grid import block_grids, cells_at, make_cells
 from sar1m.io.net.ranged import BLOCK_BYTES
-from sarworld.safe.scenario import Acquisition
+from sarworld.safe.scenario import AcquisitionSpec
 from servers.base import Asked, Reply, Route, wait_until
 from servers.cdse import CdseStandIn, product_uuid
 from servers.delivered import deliver
@@ -64,7 +64,7 @@ def manifest(out):
 @pytest.fixture(scope="module")
 def products(tmp_path_factory):
     """Two passes over the same ground."""
-    later = Acquisition(day=date(2021, 8, 21), absolute_orbit=39331, datatake=0x04A466)
+    later = AcquisitionSpec(day=date(2021, 8, 21), absolute_orbit=39331, datatake=0x04A466)
     return [deliver(tmp_path_factory.mktemp("first")), deliver(tmp_path_factory.mktemp("second"), acquisition=later)]
 
 

@@ -55,7 +55,7 @@ def log_terrain_gain(local_tangent: F32, view: View) -> tuple[F32, F32]:
     return area, falloff
 
 
-def measure(rng: np.random.Generator, mean_power: F32, *, looks: float, correlated: bool) -> F32:
+def add_speckle_and_noise(rng: np.random.Generator, mean_power: F32, *, looks: float, correlated: bool) -> F32:
     """An image of mean_power, (rows, cols) linear, after thermal noise, speckle and noise removal.
 
     Noise power enters before speckle and its mean is subtracted afterwards, as a denoised product does it: the mean is

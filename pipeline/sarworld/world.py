@@ -13,7 +13,7 @@ from sarworld.fields import fractal_field, keyed_rng, margin_for, observe
 from sarworld.landcover import Canvas, draw_materials
 from sarworld.materials import OPTICAL_BANDS, POLARISATIONS, WATER_CLASS, Palette, draw_palette
 from sarworld.optics import Clouds, Sun, clear_sky, draw_clouds, illumination
-from sarworld.radar import View, incidence_tangent, layover_or_shadow, log_terrain_gain, measure
+from sarworld.radar import View, add_speckle_and_noise, incidence_tangent, layover_or_shadow, log_terrain_gain
 
 SIMULATOR_VERSION: Final = "1"  # raise it whenever any simulated pixel changes
 
@@ -112,7 +112,7 @@ class RadarScene:
         """(P, rows, cols) linear gamma nought with speckle and thermal noise removed in the mean; may be negative."""
         return np.stack(
             [
-                measure(spec.rng(f"speckle {polarisation}"), power, looks=looks, correlated=correlated)
+                add_speckle_and_noise(spec.rng(f"speckle {polarisation}"), power, looks=looks, correlated=correlated)
                 for polarisation, power in zip(POLARISATIONS, self.mean_power, strict=True)
             ]
         )

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core/radar"))
 
 from sar1m.core.radar.facets import lit_area
-from sar1m.core.radar.geocode import image_coordinates, resample
+from sar1m.core.radar.geocode import resample
 from sar1m.core.radar.lattice import fit_lattice
 from sar1m.core.radar.product import Convention
 from sar1m.core.radar.shadow import layover_and_shadow
@@ -125,7 +125,7 @@ def print_terrain(name, block):
 
 def variants_of(block):
     """What is timed on a block, by name."""
-    line, sample = image_coordinates(block.lattice, block.height_m)
+    line, sample = orbit_scene.map_coordinates(block.lattice, block.height_m)
     at = np.stack((line - block.window.line, sample - block.window.sample))
     sight = fit_sight(block.wide)
     shadow = np.zeros(block.wide_m.shape, dtype=bool)
@@ -134,7 +134,7 @@ def variants_of(block):
         "bilinear": lambda: resample(*given),
         "nearest": lambda: resample(*given, "nearest"),
         "cubic": lambda: resample(*given, "cubic"),
-        "coordinates alone": lambda: image_coordinates(block.lattice, block.height_m),
+        "coordinates alone": lambda: orbit_scene.map_coordinates(block.lattice, block.height_m),
         "lattice fit with its check": block.fit,
         "scipy map_coordinates, coordinates given": lambda: [map_coordinates(p, at, order=1) for p in block.image],
         "**flattened, masks, incidence, bilinear**": block.flattened,

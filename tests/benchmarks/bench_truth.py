@@ -45,7 +45,7 @@ from sar1m.io.dem.heights import open_dem
 from sar1m.io.safe.measurement import read_dn
 from sar1m.io.safe.product import read_product
 from sarworld.safe.known_scene import write_scene
-from sarworld.safe.scenario import Acquisition, Ground, Partners, SceneSpec, Signal
+from sarworld.safe.scenario import AcquisitionSpec, Ground, Partners, SceneSpec, Signal
 from sarworld.safe.truth import SafeTruth
 
 RESULTS = Path(__file__).with_name("results") / "truth"
@@ -85,7 +85,7 @@ class Campaign:
     def surveyed(self, relief_m: float, partners: Partners, gap_px: float = 2.0) -> SafeTruth:
         pitch_m = self.base.samples * 10 / 12
         ground = Ground(relief_m=relief_m, gamma0_db=-20.0, reflectors=reflector_grid(7, pitch_m))
-        return self.scene(ground=ground, acquisition=Acquisition(rule_gap_px=gap_px), partners=partners)
+        return self.scene(ground=ground, acquisition=AcquisitionSpec(rule_gap_px=gap_px), partners=partners)
 
     def mistakes(self) -> list[Row]:
         truth = self.surveyed(60.0, replace(QUIET, undulation=lambda lon, lat: UNDULATION_M + 0.0 * (lon + lat)), 3.0)
@@ -171,7 +171,7 @@ class Campaign:
     def noise_and_border(self) -> list[Row]:
         rows = []
         for ipf, garbage in (("003.31", False), ("002.70", True)):
-            spec = Acquisition(ipf=ipf)
+            spec = AcquisitionSpec(ipf=ipf)
             truth = self.scene(acquisition=spec, signal=Signal(border_garbage=garbage, blank_px=60))
             product = read_product(truth.path)
             lines, samples = truth.image.valid.shape

@@ -16,9 +16,8 @@ from xarray_sentinel import sentinel1
 
 sys.path.append(str(Path(__file__).parents[1] / "core/radar"))
 from sar1m.core.radar.border import edge_depth, edge_strips
-from sar1m.core.radar.calibration import nesz, noise_power
+from sar1m.core.radar.calibration import nesz
 from sar1m.core.radar.geodesy import ecef_from_geodetic
-from sar1m.core.radar.lut import interpolate_lut
 from sar1m.core.radar.product import GrdChannel, GrdProduct
 from sar1m.core.radar.tie_points import (
     TiePoints,
@@ -70,7 +69,7 @@ def _agreement(product: GrdProduct, channel: GrdChannel, files: Sequence[Path], 
     theirs = sentinel1.open_calibration_dataset(str(calibration))
     second, third = [], []
     for lut, name in ((channel.sigma, "sigmaNought"), (channel.beta, "betaNought"), (channel.gamma, "gamma")):
-        ours = real.on_lines(lambda w, lut=lut: interpolate_lut(lut, w), at, samples)
+        ours = real.on_lines(lambda w, lut=lut: cases.lut_values(lut, w), at, samples)
         expected = real.second_reader(calibration, "calibrationVector", name, at, samples)
         second.append(np.abs(ours / expected - 1).max())
         third.append(np.abs(ours / theirs[name].interp(line=at, pixel=np.arange(samples)).to_numpy() - 1).max())
@@ -87,12 +86,12 @@ def _noise_agreement(channel: GrdChannel, path: Path, at: Any, samples: int) -> 
     old = "<noiseVectorList" in path.read_text(encoding="utf-8")
     vector, field = ("noiseVector", "noiseLut") if old else ("noiseRangeVector", "noiseRangeLut")
     expected = real.second_reader(path, vector, field, at, samples)
-    ours = real.on_lines(lambda w: noise_power(channel.noise, w), at, samples)
+    ours = real.on_lines(lambda w: cases.removed_noise(channel.noise, w), at, samples)
     both = np.abs(ours - expected * real.second_azimuth_factor(path, at, samples)).max()
     if old:
         return {"noise, second reader": f"{both:.1e}", "range noise, xarray-sentinel": "fails"}
     theirs = sentinel1.open_noise_range_dataset(str(path)).noiseRangeLut.interp(line=at, pixel=np.arange(samples))
-    ours = real.on_lines(lambda w: interpolate_lut(channel.noise.range_power, w), at, samples)
+    ours = real.on_lines(lambda w: cases.lut_values(channel.noise.range_power, w), at, samples)
     off = np.abs(ours - theirs.to_numpy()).max()
     return {"noise, second reader": f"{both:.1e}", "range noise, xarray-sentinel": f"{off:.1e}"}
 

@@ -12,7 +12,7 @@ from sar1m.core.radar.calibration import calibrate
 from sar1m.core.radar.geocode import resample
 from sar1m.core.radar.lattice import Lattice, fit_lattice
 from sar1m.core.radar.product import Convention, GrdProduct, ImageWindow
-from sar1m.core.radar.terrain import Terrain, flatten, margin_px
+from sar1m.core.radar.terrain import Flattening, flatten, margin_px
 from sar1m.io.safe.measurement import read_dn
 from sar1m.io.safe.product import read_product
 from sar1m.records import RasterGrid
@@ -28,7 +28,7 @@ class Geocoded:
     power: np.ndarray
     lattice: Lattice
     window: ImageWindow
-    terrain: Terrain | None
+    terrain: Flattening | None
 
 
 def imaged_block(truth: SafeTruth, *, keep_px: int = 40) -> tuple[slice, slice]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from sar1m.core.radar.geodesy import ecef_from_geodetic, geodetic_from_ecef
+from sar1m.core.radar.lattice import Lattice
 from sar1m.core.radar.product import SPEED_OF_LIGHT_M_S, GeolocationGrid, GrdGeometry, GroundRange, Orbit
 from sar1m.core.radar.range_doppler import zero_doppler
 from sar1m.core.utm import utm_epsg, utm_from_lonlat
@@ -139,3 +140,11 @@ def block_grid(geometry: GrdGeometry, line: float, sample: float, rows: int, col
     x_m, y_m = utm_from_lonlat(lon, lat, epsg)
     left_m, top_m = 10.0 * np.round(float(x_m) / 10 - cols / 2), 10.0 * np.round(float(y_m) / 10 + rows / 2)
     return RasterGrid(epsg=epsg, left_m=float(left_m), top_m=float(top_m), gsd_m=10.0, rows=rows, cols=cols)
+
+
+def map_coordinates(lattice: Lattice, height_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Line and sample in the image, (rows, cols) each, of the pixels of a lattice's grid at ellipsoidal heights."""
+    origin = lattice.window()
+    rows_px = np.arange(lattice.grid.rows, dtype=np.float64)
+    line, sample = lattice.coordinates(rows_px, np.ascontiguousarray(height_m, dtype=np.float32), origin)
+    return line.astype(np.float64) + origin.line, sample.astype(np.float64) + origin.sample

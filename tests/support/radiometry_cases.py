@@ -1,8 +1,13 @@
 """Small channels and images whose radiometry is known, for the tests of lut, calibration and border."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from sar1m.core.radar.calibration import calibrate
 from sar1m.core.radar.product import AzimuthNoise, GrdChannel, ImageWindow, LutVectors, ThermalNoise
+
+RAISED = 2.0**60
 
 
 def window(line, sample, lines, samples):
@@ -44,6 +49,22 @@ def channel(sigma, noise, *, beta=None, gamma=None, azimuth=()):
         gamma=sigma if gamma is None else gamma,
         noise=None if noise is None else ThermalNoise(range_power=noise, azimuth=tuple(azimuth)),
     )
+
+
+def removed_noise(noise, at):
+    """Noise in DN^2 that calibrate takes off in a window, in the precision of its results, float32.
+
+    DN and calibration vector are 1, and the noise is raised by a power of two, beside which DN^2 = 1 vanishes.
+    """
+    raised = replace(noise.range_power, value=tuple(value * RAISED for value in noise.range_power.value))
+    ones = channel(table([0], [[0]], lambda _, s: np.ones(len(s))), raised, azimuth=noise.azimuth)
+    power = calibrate(np.ones((at.lines, at.samples), np.uint16), at, ones, "sigma0", denoise=True)
+    return -power.astype(np.float64) / RAISED
+
+
+def lut_values(lut, at):
+    """Values of a table in a window, read as noise."""
+    return removed_noise(ThermalNoise(range_power=lut, azimuth=()), at)
 
 
 AMPLITUDE, NOISE_DN2 = 600.0, 900.0  # noise-equivalent sigma nought of -26 dB

@@ -117,8 +117,8 @@ class _OneStream(FileContainer):  # type: ignore[misc]  # rasterio has no types
         self.size_bytes = size_bytes
         self.fault: Sar1mError | OSError | None = None
 
-    def open(self, path: str, mode: str = "r", **_options: object) -> _View:  # noqa: ARG002  rasterio's signature
-        return _View(self)
+    def open(self, path: str, mode: str = "r", **_options: object) -> _StreamReader:  # noqa: ARG002  rasterio's signature
+        return _StreamReader(self)
 
     def isfile(self, path: str) -> bool:  # noqa: ARG002
         return True
@@ -150,7 +150,7 @@ class _OneStream(FileContainer):  # type: ignore[misc]  # rasterio has no types
             return b""
 
 
-class _View(io.RawIOBase):
+class _StreamReader(io.RawIOBase):
     """A reading position in a stream. Several may be open at once."""
 
     def __init__(self, container: _OneStream) -> None:

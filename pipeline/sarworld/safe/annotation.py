@@ -15,7 +15,7 @@ import numpy as np
 from sar1m.core.radar.geodesy import SEMI_MAJOR_AXIS_M, SEMI_MINOR_AXIS_M
 from sar1m.core.radar.product import SPEED_OF_LIGHT_M_S, GrdGeometry, GrdProduct
 from sarworld.safe.radiometry import SwathPart
-from sarworld.safe.xml import exact, listing, moment, node, numbers, render
+from sarworld.safe.xml import exact, listing, moment, node, numbers, xml_bytes
 
 RADAR_FREQUENCY_HZ: Final = 5.405000454334350e09
 RANGE_SAMPLING_HZ: Final = 6.434523812571428e07
@@ -53,7 +53,7 @@ def header(product: GrdProduct, polarisation: str, number: int) -> Element:
 def annotation_xml(product: GrdProduct, stated: Stated, number: int) -> bytes:
     """The annotation of channel number (from 1)."""
     geometry = product.geometry
-    return render(
+    return xml_bytes(
         node(
             "product",
             header(product, product.channels[number - 1].polarisation, number),

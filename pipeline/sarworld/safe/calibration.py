@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from sar1m.core.radar.product import AzimuthNoise, GrdProduct, LutVectors, ThermalNoise
 from sarworld.safe.annotation import header
 from sarworld.safe.radiometry import BETA_GAIN, takes_azimuth_noise
-from sarworld.safe.xml import listing, moment, node, numbers, render
+from sarworld.safe.xml import listing, moment, node, numbers, xml_bytes
 
 
 def calibration_xml(product: GrdProduct, number: int) -> bytes:
@@ -25,7 +25,7 @@ def calibration_xml(product: GrdProduct, number: int) -> bytes:
         )
         for at in range(len(channel.sigma.line))
     )
-    return render(
+    return xml_bytes(
         node(
             "calibration",
             header(product, channel.polarisation, number),
@@ -40,8 +40,8 @@ def noise_xml(product: GrdProduct, noise: ThermalNoise, number: int) -> bytes:
     head = header(product, product.channels[number - 1].polarisation, number)
     if not takes_azimuth_noise(product.ipf):
         old = _range_vectors(product, noise.range_power, "noiseVector", "noiseLut")
-        return render(node("noise", head, listing("noiseVectorList", old)))
-    return render(
+        return xml_bytes(node("noise", head, listing("noiseVectorList", old)))
+    return xml_bytes(
         node(
             "noise",
             head,

@@ -28,7 +28,7 @@ from sarworld.safe.partners import write_dem, write_optical
 from sarworld.safe.product import make_product
 from sarworld.safe.radiometry import level_ground, swath_parts
 from sarworld.safe.scenario import SceneSpec
-from sarworld.safe.signal import strips
+from sarworld.safe.signal import image_strips
 from sarworld.safe.truth import KnownReflector, SafeTruth
 
 
@@ -53,7 +53,7 @@ def write_scene(folder: Path, spec: SceneSpec) -> SafeTruth:
         reflectors=_survey(spec, frame, outer, world.height_m),
     )
     stated = stated_beside(spec, frame)
-    path = write_product(folder, product, stated, lambda channel: strips(truth, channel), zipped=spec.zipped)
+    path = write_product(folder, product, stated, lambda channel: image_strips(truth, channel), zipped=spec.zipped)
     write_dem(folder / "dem", spec, outer, world.height_m)
     if spec.partners.orbit_file:
         write_orbit_file(folder / "orbits", product, frame)

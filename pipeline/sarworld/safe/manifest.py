@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from sar1m.core.radar.product import GrdProduct
 from sarworld.safe.annotation import Stated
-from sarworld.safe.xml import Leaf, moment, node, render
+from sarworld.safe.xml import Leaf, moment, node, xml_bytes
 
 _SPACES: Final = {
     "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
@@ -32,7 +32,7 @@ def manifest_xml(product: GrdProduct, stated: Stated, files: Mapping[str, bytes]
 
     files: path to content of XML files; a measurement's content is its digest record as digest_record makes it.
     """
-    return render(
+    return xml_bytes(
         node(
             "xfdu:XFDU",
             node("informationPackageMap", _package_map(product, files)),

@@ -13,7 +13,7 @@ import numpy as np
 from sar1m.core.radar.product import GrdProduct
 from sarworld.safe.frame import Frame
 from sarworld.safe.scenario import F64
-from sarworld.safe.xml import listing, moment, node, render
+from sarworld.safe.xml import listing, moment, node, xml_bytes
 
 STEP_S: Final = 10.0
 REACH_S: Final = 200.0  # before the first and after the last line
@@ -40,7 +40,7 @@ def write_orbit_file(folder: Path, product: GrdProduct, frame: Frame) -> Path:
         f"{product.platform}_OPER_AUX_POEORB_OPOD_{created:%Y%m%dT%H%M%S}"
         f"_V{first:%Y%m%dT%H%M%S}_{last:%Y%m%dT%H%M%S}.EOF"
     )
-    (folder / name).write_bytes(render(root))
+    (folder / name).write_bytes(xml_bytes(root))
     return folder / name
 
 

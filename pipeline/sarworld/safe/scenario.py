@@ -49,7 +49,7 @@ MODES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Acquisition:
+class AcquisitionSpec:
     """How the image is taken. incidence_deg: against the ellipsoid at the image's centre.
 
     rule_gap_px: largest difference between the two readings of the slant-to-ground polynomials, at mid-swath, set by
@@ -159,7 +159,7 @@ class SceneSpec:
     lat: float = 47.3
     lines: int = 1200
     samples: int = 1400
-    acquisition: Acquisition = field(default_factory=Acquisition)
+    acquisition: AcquisitionSpec = field(default_factory=AcquisitionSpec)
     ground: Ground = field(default_factory=Ground)
     signal: Signal = field(default_factory=Signal)
     partners: Partners = field(default_factory=Partners)

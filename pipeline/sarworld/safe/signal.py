@@ -62,6 +62,6 @@ def _border(spec: SceneSpec, channel: GrdChannel) -> F32:
     return np.floor(garbage)
 
 
-def strips(truth: SafeTruth, channel: GrdChannel) -> Iterator[Strip]:
+def image_strips(truth: SafeTruth, channel: GrdChannel) -> Iterator[Strip]:
     """The image of one channel as one strip."""
     yield 0, digital_numbers(truth, channel)

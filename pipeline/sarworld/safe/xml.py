@@ -47,7 +47,7 @@ def moment(epoch: datetime, seconds: float = 0.0) -> str:
     return f"{(epoch + timedelta(microseconds=round(seconds * 1e6))).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"
 
 
-def render(root: Element) -> bytes:
+def xml_bytes(root: Element) -> bytes:
     """The document, indented, in UTF-8."""
     indent(root)
     text = tostring(root, encoding="unicode")

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sar1m.core.radar.calibration import calibrate, nesz, noise_power
+from sar1m.core.radar.calibration import calibrate, nesz
 from sar1m.core.radar.product import ThermalNoise
-from support.radiometry_cases import block, channel, flat_channel, flat_table, table, window
+from support.radiometry_cases import block, channel, flat_channel, flat_table, removed_noise, table, window
 
 LINES, SAMPLES = 60, 90
 SIGMA = table([-10, 25, 80], [[0, 40, 89]] * 3, lambda at, s: 600.0 + 0.5 * at - 0.9 * s)
@@ -45,13 +45,13 @@ def noise_by_hand(line, sample):
 
 def test_noise_takes_the_factor_of_the_swath_and_block_a_pixel_lies_in():
     expected = [[noise_by_hand(i, j) for j in range(SAMPLES)] for i in range(LINES)]
-    np.testing.assert_allclose(noise_power(CHANNEL.noise, WHOLE), expected, rtol=1e-6)
+    np.testing.assert_allclose(removed_noise(CHANNEL.noise, WHOLE), expected, rtol=1e-6)
 
 
 def test_of_overlapping_blocks_the_later_holds():
     flat = flat_table(10, 10, 100.0)
     azimuth = (block("IW1", (0, 9), (0, 5), (2.0, 2.0)), block("IW2", (0, 9), (5, 9), (3.0, 3.0)))
-    found = noise_power(ThermalNoise(range_power=flat, azimuth=azimuth), window(0, 0, 10, 10))
+    found = removed_noise(ThermalNoise(range_power=flat, azimuth=azimuth), window(0, 0, 10, 10))
     np.testing.assert_array_equal(found[4], [200.0] * 5 + [300.0] * 5)
 
 
@@ -75,7 +75,7 @@ def test_no_data_is_nan_and_negative_power_stays():
     dn = digital_numbers()
     power = calibrate(dn, WHOLE, CHANNEL, "sigma0", denoise=True)
     np.testing.assert_array_equal(np.isnan(power), dn == 0)
-    under = (dn > 0) & (dn.astype(np.float64) ** 2 < noise_power(CHANNEL.noise, WHOLE))
+    under = (dn > 0) & (dn.astype(np.float64) ** 2 < removed_noise(CHANNEL.noise, WHOLE))
     assert under.sum() > 100
     assert (power[under] < 0).all()
 
@@ -115,7 +115,7 @@ def test_a_window_of_another_shape_is_refused():
 
 
 def test_nesz_is_noise_over_calibration():
-    noise, amplitude = noise_power(CHANNEL.noise, WHOLE).astype(np.float64), 600.0
+    noise, amplitude = removed_noise(CHANNEL.noise, WHOLE), 600.0
     line, sample = np.mgrid[0:LINES, 0:SAMPLES]
     expected = (noise / (amplitude + 0.5 * line - 0.9 * sample) ** 2).mean()
     assert nesz(CHANNEL, WHOLE) == pytest.approx(expected, rel=1e-6)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from sar1m.core.radar.geocode import image_coordinates, resample
+from sar1m.core.radar.geocode import resample
 from sar1m.core.radar.lattice import fit_lattice
 from sar1m.core.radar.product import GEOLOCATION_GRID, Convention, ImageWindow
 from support import orbit_scene
@@ -49,7 +49,7 @@ def speckle(window, polarisations=2, seed=3):
 def test_bilinear_and_nearest_against_scipy(convention):
     lattice, height_m, window = mapped(convention)
     image = speckle(window)
-    line, sample = image_coordinates(lattice, height_m)
+    line, sample = orbit_scene.map_coordinates(lattice, height_m)
     at = np.stack((line - window.line, sample - window.sample))
     for method, order, wrong_allowed in (("bilinear", 1, 0), ("nearest", 0, 5)):
         found = resample(image, window, lattice, height_m, method)
@@ -65,7 +65,7 @@ def test_cubic_follows_a_quadratic_surface_exactly():
     line, sample = np.mgrid[0 : window.lines, 0 : window.samples].astype(np.float64)
     image = (3 + 0.02 * line - 0.01 * sample + 1e-4 * line * sample + 2e-4 * sample**2)[None].astype(np.float32)
     line, sample = (
-        a - b for a, b in zip(image_coordinates(lattice, height_m), (window.line, window.sample), strict=True)
+        a - b for a, b in zip(orbit_scene.map_coordinates(lattice, height_m), (window.line, window.sample), strict=True)
     )
     wanted = 3 + 0.02 * line - 0.01 * sample + 1e-4 * line * sample + 2e-4 * sample**2
     np.testing.assert_allclose(resample(image, window, lattice, height_m, "cubic")[0], wanted, rtol=2e-5)
@@ -77,7 +77,7 @@ def test_nan_goes_where_a_pixel_of_weight_is_nan_and_nowhere_else(method):
     image = speckle(window)
     rng = np.random.default_rng(0)
     image[0][rng.random(image[0].shape) < 0.01] = np.nan
-    line, sample = image_coordinates(lattice, height_m)
+    line, sample = orbit_scene.map_coordinates(lattice, height_m)
     y, x = line - window.line, sample - window.sample
     bad = np.isnan(image[0])
     if method == "nearest":
@@ -142,6 +142,6 @@ def test_same_bytes_again_in_any_memory_order_and_by_polarisation(method):
 def test_mean_power_is_kept(method):
     lattice, height_m, window = mapped()
     image = speckle(window)
-    line, _ = image_coordinates(lattice, height_m)
+    line, _ = orbit_scene.map_coordinates(lattice, height_m)
     seen = image[:, int(line.min()) - window.line : int(line.max()) - window.line]
     assert resample(image, window, lattice, height_m, method).mean() == pytest.approx(seen.mean(), rel=0.01)

@@ -4,10 +4,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from sar1m.core.radar.geocode import image_coordinates
 from sar1m.core.radar.lattice import WORST_PX, fit_lattice, node_points
 from sar1m.core.radar.product import GEOLOCATION_GRID, Convention
-from sar1m.core.radar.range_doppler import image_coordinates as exact_coordinates
+from sar1m.core.radar.range_doppler import image_coordinates
 from sar1m.core.utm import utm_from_lonlat
 from sar1m.io.safe.product import read_product
 from sar1m.records import RasterGrid
@@ -35,12 +34,12 @@ def errors_px(lattice, points=3000):
     """Distance of the map's coordinates to the exact solution at random pixels and heights, the stretches' ends too."""
     grid = lattice.grid
     height_m = np.random.default_rng(1).uniform(*RELIEF_M, (grid.rows, grid.cols)).astype(np.float32)
-    line, sample = image_coordinates(lattice, height_m)
+    line, sample = orbit_scene.map_coordinates(lattice, height_m)
     row, col = np.random.default_rng(2).integers(0, (grid.rows, grid.cols), (points, 2)).T
     seen = np.concatenate(
         [node_points(grid, row[[n]], col[[n]], height_m[row[[n]], col[[n]]])[0, 0] for n in range(points)]
     )
-    exact = exact_coordinates(lattice.geometry, seen.astype(np.float64), lattice.convention)
+    exact = image_coordinates(lattice.geometry, seen.astype(np.float64), lattice.convention)
     return np.abs(line[row, col] - exact.line), np.abs(sample[row, col] - exact.sample)
 
 
@@ -88,7 +87,7 @@ def test_window_holds_all_coordinates_and_is_clipped_to_the_image():
     lattice = fit_lattice(scene(), block(300), RELIEF_M, Convention())
     window = lattice.window(margin_px=2)
     for height_m in RELIEF_M:
-        line, sample = image_coordinates(lattice, np.full((300, 300), height_m))
+        line, sample = orbit_scene.map_coordinates(lattice, np.full((300, 300), height_m))
         assert line.min() >= window.line + 1.9
         assert line.max() <= window.line + window.lines - 2.9
         assert sample.min() >= window.sample + 1.9
@@ -122,7 +121,7 @@ def test_an_unknown_height_has_no_coordinates():
     lattice = fit_lattice(scene(), block(100), RELIEF_M, Convention())
     height_m = np.zeros((100, 100))
     height_m[3, 5] = np.nan
-    line, sample = image_coordinates(lattice, height_m)
+    line, sample = orbit_scene.map_coordinates(lattice, height_m)
     assert np.array_equal(np.isnan(line), np.isnan(height_m))
     assert np.array_equal(np.isnan(sample), np.isnan(height_m))
 
@@ -151,6 +150,6 @@ def test_golden_coordinates_of_rome(convention, line_name, sample_name):
         i, j = int(row), int(col)
         cell = replace(lattice, grid=grid.window(i, j, 2, 2), first_row=i, first_col=j)
         weight = np.outer([1 - (row - i), row - i], [1 - (col - j), col - j])
-        line, sample = image_coordinates(cell, np.full((2, 2), wanted["height"][n]))
+        line, sample = orbit_scene.map_coordinates(cell, np.full((2, 2), wanted["height"][n]))
         assert np.sum(weight * line) == pytest.approx(wanted[line_name][n], abs=0.02)
         assert np.sum(weight * sample) == pytest.approx(wanted[sample_name][n], abs=0.02)

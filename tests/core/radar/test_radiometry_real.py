@@ -11,12 +11,11 @@ import pytest
 from scipy.ndimage import gaussian_filter, label
 from xarray_sentinel import sentinel1
 
-from sar1m.core.radar.calibration import nesz, noise_power
-from sar1m.core.radar.lut import interpolate_lut
+from sar1m.core.radar.calibration import nesz
 from sar1m.core.radar.tie_points import TiePoints, fit_tie_points, tie_point_coordinates
 from sar1m.io.safe.product import read_product
 from sar1m.sources.regions.countries import find_country
-from support.radiometry_cases import window
+from support.radiometry_cases import lut_values, removed_noise, window
 from support.radiometry_real import (
     EVERY,
     GRD,
@@ -53,7 +52,7 @@ def test_calibration_agrees_with_the_second_reader_and_with_xarray_sentinel(patt
         path = files[found.polarisation][0]
         theirs = sentinel1.open_calibration_dataset(str(path))
         for ours, name in ((found.sigma, "sigmaNought"), (found.beta, "betaNought"), (found.gamma, "gamma")):
-            values = on_lines(lambda w, lut=ours: interpolate_lut(lut, w), at, samples)
+            values = on_lines(lambda w, lut=ours: lut_values(lut, w), at, samples)
             np.testing.assert_allclose(values, second_reader(path, "calibrationVector", name, at, samples), rtol=1e-7)
             np.testing.assert_allclose(values, theirs[name].interp(line=at, pixel=np.arange(samples)), rtol=2e-7)
 
@@ -67,7 +66,7 @@ def test_noise_agrees_with_the_second_reader(pattern, tmp_path):
     for found in product.channels:
         path = xml_files(pattern, tmp_path)[found.polarisation][1]
         expected = second_reader(path, vector, field, at, samples) * second_azimuth_factor(path, at, samples)
-        ours = on_lines(lambda w, c=found: noise_power(c.noise, w), at, samples)
+        ours = on_lines(lambda w, c=found: removed_noise(c.noise, w), at, samples)
         np.testing.assert_allclose(ours, expected, rtol=1e-7, atol=1e-9)
         assert (ours.max() > 100) == (pattern != OLD_NO_NOISE)
 
@@ -80,7 +79,7 @@ def test_range_noise_agrees_with_xarray_sentinel(pattern, tmp_path):
     found = product.channels[0]
     theirs = sentinel1.open_noise_range_dataset(str(xml_files(pattern, tmp_path)[found.polarisation][1]))
     expected = theirs.noiseRangeLut.interp(line=at, pixel=np.arange(samples))
-    ours = on_lines(lambda w: interpolate_lut(found.noise.range_power, w), at, samples)
+    ours = on_lines(lambda w: lut_values(found.noise.range_power, w), at, samples)
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-3)
 
 
@@ -92,8 +91,8 @@ def test_every_swath_has_its_own_azimuth_factor_which_xarray_sentinel_has_not(pa
     found = product.channels[0]
     path = xml_files(pattern, tmp_path)[found.polarisation][1]
     theirs = sentinel1.open_noise_azimuth_dataset(str(path)).noiseAzimuthLut.interp(line=at).to_numpy()
-    ours = on_lines(lambda w: noise_power(found.noise, w), at, samples)
-    along_range = on_lines(lambda w: interpolate_lut(found.noise.range_power, w), at, samples)
+    ours = on_lines(lambda w: removed_noise(found.noise, w), at, samples)
+    along_range = on_lines(lambda w: lut_values(found.noise.range_power, w), at, samples)
     off = {}
     for block in found.noise.azimuth:
         middle = (block.first_sample + block.last_sample) // 2

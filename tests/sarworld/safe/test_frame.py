@@ -13,7 +13,7 @@ from sarworld.safe.circular_orbit import incidence_deg, orbit_over
 from sarworld.safe.frame import make_frame
 from sarworld.safe.ground import height_at
 from sarworld.safe.product import make_product
-from sarworld.safe.scenario import Acquisition, SceneSpec
+from sarworld.safe.scenario import AcquisitionSpec, SceneSpec
 
 CONVENTIONS = {"pixels": Convention(), "grid": GEOLOCATION_GRID}
 
@@ -46,13 +46,13 @@ def test_places_no_orbit_reaches_are_refused():
     with pytest.raises(ValueError, match="too near the pole"):
         orbit_over((0.0, 85.0, 0.0), "ascending", 38.0, 0.0)
     with pytest.raises(ValueError, match="outside IW"):
-        make_frame(SceneSpec(acquisition=Acquisition(incidence_deg=20.0)), 0.0)
+        make_frame(SceneSpec(acquisition=AcquisitionSpec(incidence_deg=20.0)), 0.0)
 
 
 @pytest.mark.parametrize("mode", ["IW", "EW", "S4"])
 @pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
 def test_lines_and_samples_agree_with_the_pipelines_from_state_vectors(mode, convention):
-    spec = SceneSpec(acquisition=Acquisition(mode=mode, polarisations=("HH",), convention=convention))
+    spec = SceneSpec(acquisition=AcquisitionSpec(mode=mode, polarisations=("HH",), convention=convention))
     frame, product = product_of(spec)
     line, sample = np.meshgrid(np.linspace(-50, 1250, 14), np.linspace(-50, 1450, 16), indexing="ij")
     height = np.random.default_rng(1).uniform(0, 3000, line.shape)
@@ -67,7 +67,7 @@ def test_lines_and_samples_agree_with_the_pipelines_from_state_vectors(mode, con
 
 
 def test_the_two_conventions_lie_apart_by_the_amount_asked_for():
-    spec = SceneSpec(lines=9000, acquisition=Acquisition(rule_gap_px=3.0, incidence_deg=37.75))
+    spec = SceneSpec(lines=9000, acquisition=AcquisitionSpec(rule_gap_px=3.0, incidence_deg=37.75))
     frame = make_frame(spec, 0.0)
     line, sample = np.meshgrid(np.arange(0, 9000, 50.0), np.linspace(0, 1399, 5), indexing="ij")
     points = frame.locate(line, sample, 0.0)

@@ -21,7 +21,7 @@ from sar1m.core.radar.product import GEOLOCATION_GRID
 from sar1m.core.speckle import estimate_enl
 from sar1m.io.dem.heights import open_dem
 from sarworld.safe.known_scene import write_scene
-from sarworld.safe.scenario import Acquisition, Ground, Partners, SceneSpec, Signal
+from sarworld.safe.scenario import AcquisitionSpec, Ground, Partners, SceneSpec, Signal
 
 UNDULATION_M = 48.6  # Rome's
 
@@ -32,7 +32,7 @@ def surveyed(tmp_path_factory):
     spec = SceneSpec(
         lines=420,
         samples=460,
-        acquisition=Acquisition(rule_gap_px=3.0),
+        acquisition=AcquisitionSpec(rule_gap_px=3.0),
         ground=Ground(relief_m=60.0, gamma0_db=-20.0, reflectors=reflector_grid(4, 620.0), facets=2),
         signal=Signal(looks=None),
         partners=Partners(undulation=lambda lon, lat: UNDULATION_M + 0.0 * (lon + lat), optical=False),

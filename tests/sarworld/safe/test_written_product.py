@@ -19,7 +19,7 @@ from sar1m.io.safe.orbit_file import find_orbit, read_orbit
 from sar1m.io.safe.product import read_product
 from sar1m.sources.safe.checked_product import open_product
 from sarworld.safe.known_scene import write_scene
-from sarworld.safe.scenario import Acquisition, Ground, Partners, SceneSpec, Signal
+from sarworld.safe.scenario import AcquisitionSpec, Ground, Partners, SceneSpec, Signal
 from sarworld.safe.signal import digital_numbers
 from sarworld.safe.whole_swath import write_whole_swath
 from support.paths import SHARED
@@ -46,9 +46,9 @@ def differences(written, found, where="product"):
 VARIANTS = {
     "iw": {},
     "zipped": {"zipped": True},
-    "stripmap": {"acquisition": Acquisition(mode="S4", polarisations=("HH", "HV"), orbit_state="descending")},
-    "old": {"acquisition": Acquisition(ipf="002.70", polarisations=("VV",)), "signal": Signal(border_garbage=True)},
-    "ew": {"acquisition": Acquisition(mode="EW", polarisations=("HH",), platform="S1B", incidence_deg=33.0)},
+    "stripmap": {"acquisition": AcquisitionSpec(mode="S4", polarisations=("HH", "HV"), orbit_state="descending")},
+    "old": {"acquisition": AcquisitionSpec(ipf="002.70", polarisations=("VV",)), "signal": Signal(border_garbage=True)},
+    "ew": {"acquisition": AcquisitionSpec(mode="EW", polarisations=("HH",), platform="S1B", incidence_deg=33.0)},
     "clean": {"signal": Signal(looks=None, noise_scale=0.0, blank_px=0)},
 }
 

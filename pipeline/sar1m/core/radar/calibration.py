@@ -56,17 +56,6 @@ def calibrate(dn: U16, window: ImageWindow, channel: GrdChannel, quantity: Quant
     return power
 
 
-def noise_power(noise: ThermalNoise, window: ImageWindow) -> F32:
-    """Thermal noise in DN^2 on a window, (lines, samples).
-
-    A pixel that lies in no swath's block takes the range vectors alone (factor 1), as all pixels of products before
-    IPF 2.9 and of stripmap products do; where blocks overlap, the later one holds.
-    """
-    power = np.empty((window.lines, window.samples), np.float32)
-    _fill_noise(_noise_rows(noise, window), power)
-    return power
-
-
 def nesz(channel: GrdChannel, window: ImageWindow) -> float | None:
     """Mean noise-equivalent sigma nought of a window, linear.
 
@@ -125,14 +114,6 @@ def _noise_line(noise: _NoiseRows, line: int, factor: F64, out: F64) -> None:
             factor[max(noise.span[b, 2], 0) : min(noise.span[b, 3] + 1, out.size)] = noise.factor[b, line]
     for j in range(out.size):
         out[j] *= factor[j]
-
-
-@compiled
-def _fill_noise(noise: _NoiseRows, power: F32) -> None:
-    out, factor = np.empty(power.shape[1]), np.empty(power.shape[1])
-    for i in range(power.shape[0]):
-        _noise_line(noise, i, factor, out)
-        power[i] = out
 
 
 @compiled

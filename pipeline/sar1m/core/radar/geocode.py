@@ -10,26 +10,13 @@ import numpy.typing as npt
 
 from sar1m.core.radar.compiled import compiled
 from sar1m.core.radar.lattice import Lattice
-from sar1m.core.radar.product import F64, ImageWindow
+from sar1m.core.radar.product import ImageWindow
 from sar1m.records import F32
 
 Method = Literal["bilinear", "nearest", "cubic"]
 U32 = npt.NDArray[np.uint32]
 
 _STRIP_ROWS: Final = 64  # rows whose coordinates stay in the cache between finding and using them
-
-
-def image_coordinates(lattice: Lattice, height_m: npt.NDArray[np.floating]) -> tuple[F64, F64]:
-    """Line and sample in the image, (rows, cols) each, of the pixels of a lattice's grid at ellipsoidal heights.
-
-    They may lie outside the image. NaN where the height is.
-    """
-    whole = lattice.window()
-    line, sample = np.empty((2, *height_m.shape))
-    for rows, line_px, sample_px in _strips(lattice, height_m, whole):
-        line[rows] = line_px.astype(np.float64) + whole.line
-        sample[rows] = sample_px.astype(np.float64) + whole.sample
-    return line, sample
 
 
 def resample(

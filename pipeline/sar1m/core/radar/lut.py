@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.core.radar.compiled import compiled
 from sar1m.core.radar.product import F64, I64, ImageWindow, LutVectors
 
 F32 = npt.NDArray[np.float32]
@@ -45,19 +44,3 @@ def lut_rows(lut: LutVectors, window: ImageWindow) -> LutRows:
     vectors = range(first, int(lower.max()) + 2)
     row = np.stack([np.interp(sample, lut.sample[v], lut.value[v]) for v in (min(v, last) for v in vectors)])
     return LutRows(row, (lower - first).astype(np.int64), weight)
-
-
-def interpolate_lut(lut: LutVectors, window: ImageWindow) -> F32:
-    """Values of the table on the window: (lines, samples), in the table's unit. Blended in float64, so that only the
-    rounding to float32 is lost (6e-8 relative)."""
-    table = np.empty((window.lines, window.samples), np.float32)
-    _fill(table, lut_rows(lut, window))
-    return table
-
-
-@compiled
-def _fill(table: F32, rows: LutRows) -> None:
-    for i in range(table.shape[0]):
-        below, above, weight = rows.row[rows.lower[i]], rows.row[rows.lower[i] + 1], rows.weight[i]
-        for j in range(table.shape[1]):
-            table[i, j] = below[j] + weight * (above[j] - below[j])

@@ -64,7 +64,7 @@ def fit_orbit(orbit: Orbit) -> OrbitPolynomials:
     )
 
 
-def evaluate(polynomials: OrbitPolynomials, time_s: F64) -> OrbitState:
+def state_at(polynomials: OrbitPolynomials, time_s: F64) -> OrbitState:
     """State at times of any shape, as axes-first arrays: position, velocity and acceleration are (3, ...).
 
     Times outside the state vectors continue the outermost polynomial; NaN times give NaN.
@@ -97,7 +97,7 @@ def positions_at(orbit: Orbit, time_s: F64) -> OrbitState:
     Times outside the state vectors continue the outermost polynomial: reach_s says how far that is sound. NaN gives
     NaN.
     """
-    state = evaluate(fit_orbit(orbit), np.asarray(time_s, dtype=np.float64))
+    state = state_at(fit_orbit(orbit), np.asarray(time_s, dtype=np.float64))
     return OrbitState(
         position_m=np.moveaxis(state.position_m, 0, -1),
         velocity_m_s=np.moveaxis(state.velocity_m_s, 0, -1),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sar1m.core.radar.geodesy import normal_from_ecef
 from sar1m.core.radar.ground_range import ground_range_m
-from sar1m.core.radar.orbit import OrbitPolynomials, OrbitState, evaluate, fit_orbit, reach_s
+from sar1m.core.radar.orbit import OrbitPolynomials, OrbitState, fit_orbit, reach_s, state_at
 from sar1m.core.radar.product import F64, SPEED_OF_LIGHT_M_S, Convention, GrdGeometry, Orbit
 
 _CHUNK: Final = 65536  # points worked on at once: the handful of arrays needed stays in the cache
@@ -105,7 +105,7 @@ def _solve(polynomials: OrbitPolynomials, points_m: F64, guess_s: F64) -> tuple[
     earliest_s, latest_s = reach_s(polynomials.vector_time_s)
     time_s, step_s = guess_s, np.full_like(guess_s, np.inf)
     for _ in range(_STEPS):
-        state = evaluate(polynomials, time_s)
+        state = state_at(polynomials, time_s)
         sight_m = points_m - state.position_m
         velocity = state.velocity_m_s
         slope = _dot(state.acceleration_m_s2, sight_m) - _dot(velocity, velocity)

@@ -45,7 +45,7 @@ class Sight:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _View:
+class _CornerViews:
     """Points and what is seen from them, each (2 heights, 2, 2, 3): steps in space for a metre on the map and up, unit
     vector to the satellite, its velocity and acceleration; slant range in m and azimuth time in s (2 heights, 2, 2)."""
 
@@ -97,7 +97,7 @@ def row_factors(fields: tuple[F64, ...], row_px: F64, col_px: float, shape: tupl
     return factors
 
 
-def _view(lattice: Lattice) -> _View:
+def _view(lattice: Lattice) -> _CornerViews:
     """What the corner pixels of a grid see, at the middle and the greatest height."""
     grid = lattice.grid
     row_px, col_px = np.array([0.0, grid.rows - 1.0]), np.array([0.0, grid.cols - 1.0])
@@ -108,7 +108,7 @@ def _view(lattice: Lattice) -> _View:
     middle_s = lattice.geometry.line_interval_s * lattice.geometry.lines / 2
     time_s, range_m = zero_doppler(lattice.geometry.orbit, points_m, middle_s)
     state = positions_at(lattice.geometry.orbit, time_s)
-    return _View(
+    return _CornerViews(
         easting=(right - left) / (2 * _STEP_PX * grid.gsd_m),
         northing=(upper - lower) / (2 * _STEP_PX * grid.gsd_m),
         up=normal_from_ecef(points_m),
@@ -120,7 +120,7 @@ def _view(lattice: Lattice) -> _View:
     )
 
 
-def _slant_area_m2(lattice: Lattice, view: _View, slant_share: F64) -> F64:
+def _slant_area_m2(lattice: Lattice, view: _CornerViews, slant_share: F64) -> F64:
     """Area in the slant plane of the GRD pixel at each point: a line interval times a sample, by the derivatives of
     azimuth time and slant range on the map. slant_share: slant area by map area of the level surface."""
     geometry = lattice.geometry

@@ -28,7 +28,7 @@ _GUARD_PX: Final = 4  # beyond geometry: the reach of an interpolation and of a 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Terrain:
+class Flattening:
     """area_factor: (lines, samples) of an image window, gamma0_T = beta0 * area_factor; NaN where the area lit is under
     5 % of that of level ground, none was, or unknown heights may fall. layover, shadow, incidence_deg: (rows, cols) of
     the map; the incidence is local, against the surface of the heights, over 90 where it faces away, NaN where a
@@ -65,7 +65,7 @@ def flatten(
     window: ImageWindow,
     *,
     resolution_px: float = 0.0,
-) -> Terrain:
+) -> Flattening:
     """Area factor in the window of an image, masks and local incidence on the map without its margin (rows, columns).
 
     lattice, height_m (rows, cols): with the margin, of 1 pixel at least; ellipsoidal heights, NaN where unknown.
@@ -81,7 +81,7 @@ def flatten(
     level = 1 / float(np.mean(sight.tan_incidence))
     factor = _reciprocal(area, np.float32(_LEAST_SHARE * level))
     inner = tuple(slice(edge, size - edge) for edge, size in zip(margin, heights_m.shape, strict=True))
-    return Terrain(
+    return Flattening(
         area_factor=factor,
         layover=layover[inner],
         shadow=shadow[inner],

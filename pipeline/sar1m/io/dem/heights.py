@@ -20,7 +20,7 @@ import numpy as np
 
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.io.dem.kernel import F64, fill_missing
-from sar1m.io.dem.mosaic import MARGIN_PX, Mosaic, continue_beyond, lattices_of, moved, read_mosaic
+from sar1m.io.dem.mosaic import MARGIN_PX, Mosaic, continue_beyond, moved, post_lattices, read_mosaic
 from sar1m.io.dem.sheets import (
     LONLAT_WKT,
     CopernicusName,
@@ -137,7 +137,7 @@ class Dem:
             x, y = _moved_nodes(lon, lat, sheet.crs_wkt)
             if not (np.isfinite(x).all() and np.isfinite(y).all()):
                 continue  # the grid lies where this system has no coordinates, so none of its rasters does
-            found += [(lattice, x, y) for lattice in lattices_of(sheet, x, y, self.datum)]
+            found += [(lattice, x, y) for lattice in post_lattices(sheet, x, y, self.datum)]
         found.sort(key=lambda entry: (entry[0].row_spacing_m, entry[0].col_spacing_m))
         return [read_mosaic(lattice, x, y, gsd_m=grid.gsd_m, datum=self.datum) for lattice, x, y in found]
 

@@ -48,7 +48,7 @@ class Tile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lattice:
+class PostLattice:
     """Posts of one system and spacing. Post (0, 0) stands half a pixel right of left and below top, which lie within a
     pixel of the system's origin."""
 
@@ -74,7 +74,7 @@ class Mosaic:
     own: pixels nearest to this post may be filled from this mosaic.
     """
 
-    lattice: Lattice
+    lattice: PostLattice
     thinning: tuple[int, int]
     row: int
     col: int
@@ -109,12 +109,12 @@ def moved(x: F64, y: F64, from_wkt: str, to_wkt: str, near_x: float) -> tuple[F6
     return x, y
 
 
-def lattices_of(sheet: Sheet, x: F64, y: F64, datum: Datum) -> list[Lattice]:
+def post_lattices(sheet: Sheet, x: F64, y: F64, datum: Datum) -> list[PostLattice]:
     """The lattices of a sheet that hold posts near points, in the sheet's system.
 
     Raises SourceError or ConfigError where a raster is unreadable, misplaced or of another datum.
     """
-    found: list[Lattice] = []
+    found: list[PostLattice] = []
     for path, turn in sheet.touching(x, y, MARGIN_PX):
         lattice = _lattice_of(sheet, path, turn, datum, float(y.mean()))
         index = next((i for i, known in enumerate(found) if _same(known, lattice)), None)
@@ -125,7 +125,7 @@ def lattices_of(sheet: Sheet, x: F64, y: F64, datum: Datum) -> list[Lattice]:
     return found
 
 
-def _lattice_of(sheet: Sheet, path: Path, turn: float, datum: Datum, middle_y: float) -> Lattice:
+def _lattice_of(sheet: Sheet, path: Path, turn: float, datum: Datum, middle_y: float) -> PostLattice:
     header = checked_header(path)
     stated = stated_datum(header)
     if stated not in (None, datum):
@@ -134,7 +134,7 @@ def _lattice_of(sheet: Sheet, path: Path, turn: float, datum: Datum, middle_y: f
     width, height = header.transform[0], -header.transform[4]
     row, col = -int(np.floor(top / height)), int(np.floor((left + turn) / width))
     unit_m = _METRES_A_DEGREE if sheet.geographic else _unit_m(sheet.crs_wkt)
-    return Lattice(
+    return PostLattice(
         crs_wkt=sheet.crs_wkt,
         left=left + turn - col * width,
         top=top + row * height,
@@ -151,26 +151,26 @@ def _unit_m(crs_wkt: str) -> float:
     return float(CRS.from_wkt(crs_wkt).axis_info[0].unit_conversion_factor)
 
 
-def _offset(known: Lattice, other: Lattice) -> tuple[float, float]:
+def _offset(known: PostLattice, other: PostLattice) -> tuple[float, float]:
     """Rows and columns from one lattice's first post to the other's."""
     return (known.top - other.top) / known.row_spacing, (other.left - known.left) / known.col_spacing
 
 
-def _same(known: Lattice, other: Lattice) -> bool:
+def _same(known: PostLattice, other: PostLattice) -> bool:
     widths = abs(known.col_spacing / other.col_spacing - 1), abs(known.row_spacing / other.row_spacing - 1)
     off = _offset(known, other)
     return max(widths) < _SAME_SPACING and max(abs(value - round(value)) for value in off) < _SAME_LATTICE_PX
 
 
-def _joined(known: Lattice, other: Lattice) -> Lattice:
+def _joined(known: PostLattice, other: PostLattice) -> PostLattice:
     down, right = (round(value) for value in _offset(known, other))
     (tile,) = other.tiles
     placed = Tile(path=tile.path, row=tile.row + down, col=tile.col + right, rows=tile.rows, cols=tile.cols)
     fields = {name: getattr(known, name) for name in known.__dataclass_fields__ if name != "tiles"}
-    return Lattice(**fields, tiles=(*known.tiles, placed))
+    return PostLattice(**fields, tiles=(*known.tiles, placed))
 
 
-def read_mosaic(lattice: Lattice, x: F64, y: F64, *, gsd_m: float, datum: Datum) -> Mosaic:
+def read_mosaic(lattice: PostLattice, x: F64, y: F64, *, gsd_m: float, datum: Datum) -> Mosaic:
     """The posts of a lattice around points, for interpolation at a spacing of gsd_m.
 
     Posts finer than that are averaged in whole numbers, in groups that do not depend on the window; a group with a

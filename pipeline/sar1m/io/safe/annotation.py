@@ -52,7 +52,7 @@ class Annotation:
     noise_removed: bool
 
 
-def read_header(root: XmlNode) -> Header:
+def read_ads_header(root: XmlNode) -> Header:
     """The adsHeader of any of a product's data sets. Raises SourceError where it is of no GRD image."""
     node = root.one("adsHeader")
     node.choice("productType", ("GRD",))
@@ -74,7 +74,7 @@ def read_annotation(root: XmlNode, product_id: str) -> Annotation:
     """The parsed annotation, validated. Raises SourceError naming the element that is missing or impossible."""
     if root.element.tag != "product":
         raise root.wrong(f"<{root.element.tag[:80]}>", "<product>, an annotation")
-    header = read_header(root)
+    header = read_ads_header(root)
     image = root.one(_INFORMATION)
     image.choice("pixelValue", ("Detected",))
     image.choice("outputPixels", ("16 bit Unsigned Integer",))

@@ -20,7 +20,7 @@ _ORBIT: Final = "metadataSection/metadataObject[@ID='measurementOrbitReference']
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class SafeManifest:
     """ipf: such as 003.31. processed_by: the organisation, empty where the manifest does not say. orbit_state:
     ascending or descending. relative_orbit: of the first line, None where the manifest states none."""
 
@@ -31,7 +31,7 @@ class Manifest:
     orbit_state: str
 
 
-def read_manifest(root: XmlNode) -> Manifest:
+def read_safe_manifest(root: XmlNode) -> SafeManifest:
     """Raises SourceError where the manifest is none of a Sentinel-1 level-1 product."""
     if not root.element.tag.endswith("}XFDU"):
         raise root.wrong(f"<{root.element.tag[-80:]}>", "<xfdu:XFDU>, a manifest")
@@ -42,7 +42,7 @@ def read_manifest(root: XmlNode) -> Manifest:
     relative = "{*}relativeOrbitNumber[@type='start']"
     passing = orbit.choice("{*}extension/{*}orbitProperties/{*}pass", ("ASCENDING", "DESCENDING"))
     stated = orbit.element.find(relative) is not None
-    return Manifest(
+    return SafeManifest(
         ipf=version,
         processed_by=root.one(_FACILITY).element.get("organisation", "")[:_LONGEST_NAME],
         absolute_orbit=orbit.whole("{*}orbitNumber[@type='start']", 0, 10**6),

@@ -10,10 +10,10 @@ from typing import Final
 
 from sar1m.core.radar.product import GrdChannel, GrdProduct, ThermalNoise
 from sar1m.io.raster import file_digest
-from sar1m.io.safe.annotation import Annotation, Header, check_same_geometry, read_annotation, read_header
+from sar1m.io.safe.annotation import Annotation, Header, check_same_geometry, read_ads_header, read_annotation
 from sar1m.io.safe.archive import MANIFEST, FolderArchive, SafeArchive, open_archive
 from sar1m.io.safe.calibration import read_calibration
-from sar1m.io.safe.manifest import read_manifest
+from sar1m.io.safe.manifest import read_safe_manifest
 from sar1m.io.safe.noise import read_noise
 from sar1m.io.safe.xml import XmlNode, parse_xml
 from sar1m.store.errors import SourceError
@@ -37,7 +37,7 @@ def read_product(path: Path) -> GrdProduct:
     with open_archive(path) as archive:
         product_id = _product_id(archive)
         names = _image_names(archive)
-        manifest = read_manifest(_parsed(archive, MANIFEST))
+        manifest = read_safe_manifest(_parsed(archive, MANIFEST))
         annotations = {name: read_annotation(_parsed(archive, name), product_id) for name in names}
         _check_agreement(archive, product_id, annotations)
         channels = tuple(_channel(archive, name, annotation) for name, annotation in annotations.items())
@@ -187,7 +187,7 @@ def _noise(archive: SafeArchive, stem: str, annotation: Annotation) -> ThermalNo
 
 
 def _check_header(root: XmlNode, expected: Header) -> None:
-    found = read_header(root)
+    found = read_ads_header(root)
     differing = [name for name, value in vars(expected).items() if getattr(found, name) != value]
     if differing:
         raise root.wrong(

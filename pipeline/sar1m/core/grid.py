@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sar1m.config import GridConfig
+from sar1m.core.sphere import east_of, wrapped
 from sar1m.core.utm import FloatArray, IntArray, lonlat_from_utm, utm_epsg, utm_from_lonlat
 from sar1m.records import Cell, PatchPlace, RasterGrid
 from sar1m.store.errors import RegionError
@@ -74,7 +75,7 @@ def _column_at(lon: npt.ArrayLike, columns: IntArray) -> IntArray:
     return column + ((column + 1) * 360.0 / columns <= degrees)
 
 
-def _wrapped(column: IntArray, columns: IntArray) -> IntArray:
+def _column_in_world(column: IntArray, columns: IntArray) -> IntArray:
     return (column + columns // 2) % columns - columns // 2
 
 
@@ -86,7 +87,7 @@ def cells_at(lon: npt.ArrayLike, lat: npt.ArrayLike) -> tuple[IntArray, IntArray
     x, y = np.broadcast_arrays(np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64))
     row = _row_at(y)
     columns = columns_in_row(row)
-    return row, _wrapped(_column_at(x, columns), columns)
+    return row, _column_in_world(_column_at(x, columns), columns)
 
 
 def cells_in_spans(row: npt.ArrayLike, west: npt.ArrayLike, east: npt.ArrayLike) -> tuple[IntArray, IntArray]:
@@ -102,7 +103,7 @@ def cells_in_spans(row: npt.ArrayLike, west: npt.ArrayLike, east: npt.ArrayLike)
     count = np.minimum(last - first + 1, columns)
     span = np.repeat(np.arange(rows.size), count)
     step = np.arange(span.size) - np.repeat(np.cumsum(count) - count, count)
-    column = _wrapped(first[span] + step, columns[span])
+    column = _column_in_world(first[span] + step, columns[span])
     return in_order(rows[span], column)
 
 
@@ -219,7 +220,6 @@ def bounds_lonlat(grids: Sequence[RasterGrid]) -> FloatArray:
     x_m = np.hstack([across, across, np.broadcast_to(left, up.shape), np.broadcast_to(right, up.shape)])
     y_m = np.hstack([np.broadcast_to(bottom, across.shape), np.broadcast_to(top, across.shape), up, up])
     lon, lat = lonlat_from_utm(x_m, y_m, np.asarray([g.epsg for g in grids], dtype=np.int64)[:, None])
-    offset = np.mod(lon - lon[:, :1] + 180.0, 360.0) - 180.0
+    offset = east_of(lon, lon[:, :1])
     west, east = lon[:, 0] + offset.min(axis=1), lon[:, 0] + offset.max(axis=1)
-    wrapped_west, wrapped_east = (np.mod(edge + 180.0, 360.0) - 180.0 for edge in (west, east))
-    return np.stack([wrapped_west, lat.min(axis=1), wrapped_east, lat.max(axis=1)], axis=1)
+    return np.stack([wrapped(west), lat.min(axis=1), wrapped(east), lat.max(axis=1)], axis=1)

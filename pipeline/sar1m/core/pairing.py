@@ -19,6 +19,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from sar1m.core.sphere import near_to, turns_to
 from sar1m.core.utm import FloatArray, IntArray, lonlat_from_utm
 from sar1m.records import Bool, RasterGrid
 
@@ -109,7 +110,7 @@ def block_shapes(grids: Sequence[RasterGrid], near_lon: float) -> BlockShapes:
     left, bottom, right, top = np.asarray([g.bounds_m for g in grids], dtype=np.float64).reshape(-1, 4).T
     x_m, y_m = np.stack([left, right, left, right], axis=1), np.stack([bottom, bottom, top, top], axis=1)
     lon, lat = lonlat_from_utm(x_m, y_m, np.asarray([g.epsg for g in grids], dtype=np.int64)[:, None])
-    corner = np.stack([near_lon + np.mod(lon - near_lon + 180.0, 360.0) - 180.0, lat], axis=2)
+    corner = np.stack([near_to(lon, near_lon), lat], axis=2)
     across = (corner[:, 1] - corner[:, 0] + corner[:, 3] - corner[:, 2]) / 2
     up = (corner[:, 2] - corner[:, 0] + corner[:, 3] - corner[:, 1]) / 2
     determinant = across[:, 0] * up[:, 1] - across[:, 1] * up[:, 0]
@@ -137,7 +138,7 @@ def cover_fractions(blocks: BlockShapes, rings: Sequence[_Ring]) -> npt.NDArray[
         by_length.setdefault(len(ring), []).append(number)
     for numbers in by_length.values():
         outlines = np.asarray([rings[number] for number in numbers], dtype=np.float64)
-        outlines[..., 0] -= 360.0 * np.rint((outlines[..., 0].mean(axis=1, keepdims=True) - middle_lon) / 360.0)
+        outlines[..., 0] += turns_to(outlines[..., 0].mean(axis=1, keepdims=True), middle_lon)
         found[numbers] = _cover(blocks, outlines)
     return found[[distinct[tuple(ring)] for ring in rings]].T
 

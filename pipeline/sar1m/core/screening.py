@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sar1m.config import ScreeningConfig
-from sar1m.core.sphere import KM_PER_DEGREE
+from sar1m.core.sphere import KM_PER_DEGREE, east_of
 from sar1m.core.table import F64, I64, Bool, Rejections, Strings, finite_lists, floats
 from sar1m.store.errors import ConfigError
 
@@ -182,7 +182,7 @@ def _least_gap_km(patches: F64, boxes: F64, buffer_km: float) -> F64:
     least = np.full(len(patches), np.inf)
     for number in np.flatnonzero(stops > starts):
         near = slice(starts[number], stops[number])
-        apart_deg = np.abs((lon[near] - box_lon[number] + 180) % 360 - 180)
+        apart_deg = np.abs(east_of(lon[near], box_lon[number]))
         gap_lon = np.maximum(apart_deg - half_lon[near] - box_half_lon[number], 0)
         gap_lat = np.maximum(np.maximum(boxes[number, 1] - north[near], south[near] - boxes[number, 3]), 0)
         facing = [np.clip(edge, boxes[number, 1], boxes[number, 3]) for edge in (south[near], north[near])]
@@ -195,6 +195,6 @@ def _least_gap_km(patches: F64, boxes: F64, buffer_km: float) -> F64:
 
 
 def _centre_and_half_width(boxes: F64) -> tuple[F64, F64]:
-    width = (boxes[:, 2] - boxes[:, 0]) % 360
+    width = east_of(boxes[:, 2], boxes[:, 0], least=0.0)
     width = np.where((width == 0) & (boxes[:, 2] != boxes[:, 0]), 360.0, width)
     return boxes[:, 0] + width / 2, width / 2

@@ -1,16 +1,94 @@
-"""Distances on the sphere between points given in longitude and latitude degrees."""
+"""Longitudes and distances on the globe. Degrees everywhere; numpy arrays in and out.
+
+All arithmetic with turns of the globe and with the antimeridian (180 degrees) stands here. "Running on" means that
+the longitudes of one shape have no jump: they may leave -180..180 where the shape crosses the antimeridian.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
-from scipy.spatial import cKDTree
+import numpy.typing as npt
 
-from sar1m.core.table import F64
+F64 = npt.NDArray[np.float64]
+Box = tuple[float, float, float, float]  # west, south, east, north
 
 EARTH_RADIUS_KM: Final = 6371.0088  # mean radius of the IUGG (Moritz 2000)
 KM_PER_DEGREE: Final = np.pi * EARTH_RADIUS_KM / 180
+TURNS_DEG: Final = (-360.0, 0.0, 360.0)  # added to one of two shapes, to compare them across the antimeridian
+
+
+def east_of(lon: npt.ArrayLike, reference: npt.ArrayLike, *, least: float = -180.0) -> F64:
+    """Degrees by which longitudes lie east of a reference.
+
+    lon, reference: any shapes that broadcast, any turn of the globe.
+    least: results lie in least <= x < least + 360. -180 gives the shorter way, negative to the west; 0 counts only
+    eastwards.
+    """
+    offset: F64 = np.mod(_f64(lon) - _f64(reference) - least, 360.0) + least
+    return offset
+
+
+def wrapped(lon: npt.ArrayLike) -> F64:
+    """The same longitudes in -180 <= x < 180, any shape."""
+    return east_of(lon, 0.0)
+
+
+def near_to(lon: npt.ArrayLike, reference: npt.ArrayLike) -> F64:
+    """The same longitudes within 180 degrees of a reference, any shapes that broadcast."""
+    middle = _f64(reference)
+    near: F64 = middle + np.mod(_f64(lon) - middle + 180.0, 360.0) - 180.0
+    return near
+
+
+def turns_to(lon: npt.ArrayLike, reference: npt.ArrayLike) -> F64:
+    """Whole turns in degrees (..., -360, 0, 360, ...) that, added to longitudes, bring them nearest to a reference."""
+    turns: F64 = 360.0 * np.rint((_f64(reference) - _f64(lon)) / 360.0)
+    return turns
+
+
+def turns_home(lon: npt.ArrayLike) -> F64:
+    """Whole turns in degrees that, added to longitudes, bring them into -180 <= x < 180."""
+    turns: F64 = -360.0 * np.floor((_f64(lon) + 180.0) / 360.0)
+    return turns
+
+
+def running_on(lon: npt.ArrayLike) -> F64:
+    """Longitudes (n,) along a line without jumps: each but the first within 180 degrees of the one before it."""
+    steps = _f64(lon)
+    return steps - 360.0 * np.concatenate([[0.0], np.cumsum(np.rint(np.diff(steps) / 360.0))])
+
+
+def widest_gap(lon: npt.ArrayLike) -> tuple[float, float]:
+    """The widest stretch of the circle without a point: the longitude where it ends, in 0 <= x < 360, and its width.
+
+    lon: (n,), at least one. East of that end all points lie within 360 degrees less the width.
+    """
+    around = np.unique(np.mod(_f64(lon), 360.0))
+    gaps = np.diff(np.append(around, around[0] + 360.0))
+    widest = int(gaps.argmax())
+    return float(around[(widest + 1) % around.size]), float(gaps[widest])
+
+
+def spans_within_world(west: float, east: float) -> list[tuple[float, float]]:
+    """The one or two parts within -180..180 of a span of longitudes.
+
+    west: in -180..180. east: beyond 180, or smaller than west, where the span crosses the antimeridian.
+    """
+    if west > east:
+        return [(west, 180.0), (-180.0, east)]
+    return [(west, east)] if east <= 180.0 else [(west, 180.0), (-180.0, east - 360.0)]
+
+
+def boxes_within_world(box: Box) -> list[Box]:
+    """The one or two parts within -180..180 of a box of degrees whose east may lie beyond 180."""
+    west, south, east, north = box
+    return [(left, south, right, north) for left, right in spans_within_world(west, east)]
+
+
+def _f64(degrees: npt.ArrayLike) -> F64:
+    return np.asarray(degrees, dtype=np.float64)
 
 
 def unit_vectors(lon_deg: F64, lat_deg: F64) -> F64:
@@ -22,8 +100,11 @@ def unit_vectors(lon_deg: F64, lat_deg: F64) -> F64:
 def nearest_km(points: F64, others: F64) -> F64:
     """Great-circle distance from each of points (n, 3) to the nearest of others (m, 3); inf where m is 0.
 
-    From the chord c of the unit sphere: 2 R asin(c / 2), exact to rounding at every distance but the antipode.
+    points, others: unit vectors. The distance comes from the chord c: 2 R asin(c / 2), exact to rounding at every
+    distance but the antipode.
     """
+    from scipy.spatial import cKDTree  # noqa: PLC0415  half a second that users of longitudes need not wait for
+
     if len(others) == 0 or len(points) == 0:
         return np.full(len(points), np.inf)
     chord, _ = cKDTree(others).query(points)

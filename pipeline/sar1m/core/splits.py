@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sar1m.config import SplitConfig
-from sar1m.core.sphere import EARTH_RADIUS_KM, KM_PER_DEGREE, nearest_km, unit_vectors
+from sar1m.core.sphere import EARTH_RADIUS_KM, KM_PER_DEGREE, east_of, nearest_km, unit_vectors
 from sar1m.core.table import F64, I64, Bool, Rejections, Strings, floats, keyed_hash
 from sar1m.store.schema import SPLITS
 
@@ -63,7 +63,7 @@ def block_names(lon_deg: F64, lat_deg: F64, block_km: float) -> Strings:
     middle_lat = np.minimum((row + 0.5) * block_km / KM_PER_DEGREE - 90, 90)
     around_km = 2 * np.pi * EARTH_RADIUS_KM * np.cos(np.radians(middle_lat))
     columns = np.maximum(np.rint(around_km / block_km).astype(np.int64), 1)
-    column = np.floor((lon_deg + 180) % 360 / 360 * columns).astype(np.int64)
+    column = np.floor(east_of(lon_deg, -180.0, least=0.0) / 360 * columns).astype(np.int64)
     number, inverse = np.unique(row * (1 << 32) + np.minimum(column, columns - 1), return_inverse=True)
     names = [f"{block_km:g}km_{packed >> 32:04d}_{packed & 0xFFFFFFFF:04d}" for packed in number.tolist()]
     return np.array(names, dtype=object)[inverse] if names else np.empty(0, dtype=object)

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sar1m.core.sphere import east_of, wrapped
 from sar1m.store.errors import SourceError
 
 FloatArray = npt.NDArray[np.float64]
@@ -50,7 +51,7 @@ def utm_epsg(lon: npt.ArrayLike, lat: npt.ArrayLike) -> IntArray:
     Zones are 6 degrees wide, with the usual exceptions: 32 is widened over south-west Norway, 31 to 37 are uneven
     over Svalbard. Latitudes are not limited here: beyond -80..84 a code comes back although UTM ends there.
     """
-    lon_deg = np.mod(np.asarray(lon, dtype=np.float64) + 180.0, 360.0) - 180.0
+    lon_deg = wrapped(lon)
     lat_deg = np.asarray(lat, dtype=np.float64)
     zone = np.floor((lon_deg + 180.0) / 6.0).astype(np.int64) + 1
     norway = (lat_deg >= 56) & (lat_deg < 64) & (lon_deg >= 3) & (lon_deg < 12)
@@ -82,7 +83,7 @@ def utm_from_lonlat(lon: npt.ArrayLike, lat: npt.ArrayLike, epsg: npt.ArrayLike)
     Raises SourceError where a code is not a UTM zone.
     """
     meridian, false_northing_m = _zones(epsg)
-    offset = np.radians(np.mod(np.asarray(lon, dtype=np.float64) - meridian + 180.0, 360.0) - 180.0)
+    offset = np.radians(east_of(lon, meridian))
     tan_lat = np.tan(np.radians(np.asarray(lat, dtype=np.float64)))
     sec_lat = np.hypot(1.0, tan_lat)
     sigma = np.sinh(_ECCENTRICITY * np.arctanh(_ECCENTRICITY * tan_lat / sec_lat))
@@ -127,4 +128,4 @@ def lonlat_from_utm(x_m: npt.ArrayLike, y_m: npt.ArrayLike, epsg: npt.ArrayLike)
     tan_conformal = np.sin(xi_sphere) / np.hypot(np.sinh(eta_sphere), np.cos(xi_sphere))
     lat = np.degrees(np.arctan(_geodetic_tangent(tan_conformal)))
     offset = np.degrees(np.arctan2(np.sinh(eta_sphere), np.cos(xi_sphere)))
-    return np.mod(meridian + offset + 180.0, 360.0) - 180.0, lat
+    return wrapped(meridian + offset), lat

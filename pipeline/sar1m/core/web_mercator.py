@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sar1m.core.radar.compiled import compiled
+from sar1m.core.sphere import near_to
 from sar1m.core.utm import FloatArray, lonlat_from_utm
 from sar1m.records import F32, U8, Bool, RasterGrid
 
@@ -46,7 +47,7 @@ def picture_positions(grid: RasterGrid, zoom: int, tile_px: int) -> tuple[FloatA
 
 
 def _positions(lon: FloatArray, lat: FloatArray, middle_lon: float, world_px: int) -> tuple[FloatArray, FloatArray]:
-    running = middle_lon + np.mod(lon - middle_lon + 180.0, 360.0) - 180.0
+    running = near_to(lon, middle_lon)
     northing = np.arcsinh(np.tan(np.radians(lat)))  # of the unit sphere
     return (0.5 - northing / (2 * np.pi)) * world_px - 0.5, (0.5 + running / 360.0) * world_px - 0.5
 

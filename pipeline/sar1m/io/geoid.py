@@ -23,6 +23,7 @@ import numpy.typing as npt
 from pyproj import CRS
 from pyproj.datadir import get_data_dir, get_user_data_dir  # type: ignore[attr-defined]  # documented, not re-exported
 
+from sar1m.core.sphere import east_of
 from sar1m.io.raster import RasterHeader, file_digest, read_header, read_pixels
 from sar1m.store.errors import ConfigError, SourceError
 
@@ -102,12 +103,12 @@ class Geoid:
         row = (lat - self.south_deg) / self.lat_step_deg
         slack_deg = _EDGE_STEPS * self.lon_step_deg
         if self._turn_cols is None:
-            col = (np.mod(lon - self.west_deg + slack_deg, 360) - slack_deg) / self.lon_step_deg
+            col = east_of(lon, self.west_deg, least=-slack_deg) / self.lon_step_deg
             beyond = (col > self.cols - 1 + _EDGE_STEPS) | ~np.isfinite(col)
         else:
             middle = float(lon.flat[0])
-            middle_col = np.mod(middle - self.west_deg, 360) / self.lon_step_deg
-            col = middle_col + (np.mod(lon - middle + 180, 360) - 180) / self.lon_step_deg
+            middle_col = east_of(middle, self.west_deg, least=0.0) / self.lon_step_deg
+            col = middle_col + east_of(lon, middle) / self.lon_step_deg
             beyond = ~np.isfinite(col)
         beyond = beyond | ~((row >= -_EDGE_STEPS) & (row <= self.rows - 1 + _EDGE_STEPS))
         if beyond.any():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from sar1m.core.sphere import east_of, near_to, wrapped
 from sar1m.core.table import F64
 from sar1m.page.store_contents import BOUNDS, Contents
 from sar1m.page.svg import drawing, element, human
@@ -127,7 +128,8 @@ def _footprints(window: MapWindow, samples: pd.DataFrame) -> Iterator[Markup]:
 
 
 def _blocks(window: MapWindow, samples: pd.DataFrame) -> Iterator[Markup]:
-    extents = samples.assign(west=_unwrapped(window, samples["west"]), east=_unwrapped(window, samples["east"]))
+    middle = (window.lon_0 + window.lon_1) / 2
+    extents = samples.assign(west=near_to(samples["west"], middle), east=near_to(samples["east"], middle))
     grouped = extents.groupby(["split", "block"], sort=True)
     if grouped.ngroups > BLOCKS_DRAWN or not len(samples):
         return
@@ -143,14 +145,8 @@ def _boxes(window: MapWindow, frame: pd.DataFrame) -> Iterator[tuple[float, floa
     """Left, top, width, height in drawing units."""
     west, south, east, north = (frame[name].to_numpy(dtype=np.float64) for name in BOUNDS)
     left, top = window.x(west), window.y(north)
-    width = (east - west) % 360 / (window.lon_1 - window.lon_0) * window.width
+    width = east_of(east, west, least=0.0) / (window.lon_1 - window.lon_0) * window.width
     yield from zip(left.tolist(), top.tolist(), width.tolist(), (window.y(south) - top).tolist(), strict=True)
-
-
-def _unwrapped(window: MapWindow, lon: pd.Series) -> F64:
-    middle = (window.lon_0 + window.lon_1) / 2
-    unwrapped: F64 = (lon.to_numpy(dtype=np.float64) - middle + 180) % 360 - 180 + middle
-    return unwrapped
 
 
 def _graticule(window: MapWindow) -> Iterator[Markup]:
@@ -158,9 +154,10 @@ def _graticule(window: MapWindow) -> Iterator[Markup]:
     decimals = 0 if step >= 1 else 1 if step >= 0.1 else 2
     for number in range(int(np.ceil(window.lon_0 / step)), int(window.lon_1 // step) + 1):
         x = (number * step - window.lon_0) / (window.lon_1 - window.lon_0) * window.width
-        lon = (number * step + 180) % 360 - 180
         yield element("line", class_="graticule", x1=x, x2=x, y1=0, y2=window.height)
-        yield element("text", _degrees(lon, "EW", decimals), class_="tick", x=x + 4, y=window.height - 6)
+        yield element(
+            "text", _degrees(float(wrapped(number * step)), "EW", decimals), class_="tick", x=x + 4, y=window.height - 6
+        )
     for number in range(int(np.ceil(window.lat_0 / step)), int(window.lat_1 // step) + 1):
         y = float(window.y(np.array(number * step)))
         yield element("line", class_="graticule", x1=0, x2=window.width, y1=y, y2=y)

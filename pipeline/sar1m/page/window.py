@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from sar1m.core.sphere import KM_PER_DEGREE, TURNS_DEG, near_to, widest_gap
 from sar1m.core.table import F64
 from sar1m.page.svg import line_path
 from sar1m.sources.regions.countries import countries
 
-KM_PER_DEGREE = 111.195  # of latitude, on the sphere of radius 6371.0088 km
 NARROWEST, WIDEST = 1.5, 2.2  # width over height of a map
 LEAST_MARGIN_DEG = 0.08
 
@@ -45,8 +45,7 @@ class MapWindow:
     def x(self, lon: F64) -> F64:
         """Drawing positions of longitudes, each taken to the turn of the globe that lies nearest to the window."""
         middle = (self.lon_0 + self.lon_1) / 2
-        near: F64 = (np.asarray(lon, dtype=np.float64) - middle + 180) % 360 - 180 + middle
-        return (near - self.lon_0) / (self.lon_1 - self.lon_0) * self.width
+        return (near_to(lon, middle) - self.lon_0) / (self.lon_1 - self.lon_0) * self.width
 
     def y(self, lat: F64) -> F64:
         """Drawing positions of latitudes, downwards."""
@@ -65,7 +64,9 @@ def window_around(lon: F64, lat: F64, width: float) -> MapWindow:
     """
     if not len(lon):
         return world_window(width)
-    west, east = _narrowest_span(lon)
+    west, gap = widest_gap(lon)
+    west = west - 360 if west >= 180 else west
+    east = west + 360 - gap
     south, north = float(lat.min()), float(lat.max())
     margin = max(0.1 * (north - south), LEAST_MARGIN_DEG)
     south, north = south - margin, north + margin
@@ -128,7 +129,7 @@ def scale_bar_km(window: MapWindow) -> tuple[float, float]:
 
 def _rings(box: tuple[float, float, float, float], tolerance: float, least: float) -> Iterator[npt.NDArray[np.float64]]:
     outlines = np.array([country.geometry for country in countries()], dtype=object)
-    for turn in (-360.0, 0.0, 360.0):
+    for turn in TURNS_DEG:
         here = shapely.clip_by_rect(outlines, box[0] - turn, box[1], box[2] - turn, box[3])
         parts = shapely.get_parts(here[~shapely.is_empty(here)])
         parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
@@ -145,13 +146,3 @@ def _x(window: MapWindow, ring: npt.NDArray[np.float64]) -> list[float]:
 
 def _squeeze(south: float, north: float) -> float:
     return math.cos(math.radians(min(abs(south + north) / 2, 80.0)))
-
-
-def _narrowest_span(lon: F64) -> tuple[float, float]:
-    """West and east of the shortest arc over all longitudes; east may run on over 180."""
-    turns = np.unique(np.asarray(lon, dtype=np.float64) % 360)
-    gaps = np.diff(np.append(turns, turns[0] + 360))
-    widest = int(np.argmax(gaps))
-    west = float(turns[(widest + 1) % len(turns)])
-    west = west - 360 if west >= 180 else west
-    return west, west + 360 - float(gaps[widest])

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from sar1m.config import GridConfig
+from sar1m.core.sphere import near_to
 from sar1m.io.raster import RasterHeader
 from sar1m.records import Candidate, PatchPlace, RasterGrid
 from sar1m.store.errors import ConfigError
@@ -55,5 +56,5 @@ def lonlat_box(header: RasterHeader) -> tuple[float, float, float, float]:
     rows = np.concatenate([0 * _EDGE, 0 * _EDGE + 1, _EDGE, _EDGE]) * header.rows
     cols = np.concatenate([_EDGE, _EDGE, 0 * _EDGE, 0 * _EDGE + 1]) * header.cols
     lon, lat = header.lonlat(rows, cols)
-    lon = lon[0] + np.mod(lon - lon[0] + 180.0, 360.0) - 180.0
+    lon = near_to(lon, lon[0])
     return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())

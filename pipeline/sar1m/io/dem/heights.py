@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from sar1m.core.sphere import near_to, wrapped
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.io.dem.kernel import F64, fill_missing
 from sar1m.io.dem.mosaic import MARGIN_PX, Mosaic, continue_beyond, moved, post_lattices, read_mosaic
@@ -169,7 +170,7 @@ def _nodes(grid: RasterGrid) -> tuple[F64, F64]:
     x_m, y_m = grid.left_m + cols[None] * grid.gsd_m, grid.top_m - rows[:, None] * grid.gsd_m
     lon, lat = lonlat_from_utm(x_m, y_m, grid.epsg)
     middle = lon[len(rows) // 2, len(cols) // 2]
-    return middle + np.mod(lon - middle + 180.0, 360.0) - 180.0, lat
+    return near_to(lon, middle), lat
 
 
 def _moved_nodes(lon: F64, lat: F64, crs_wkt: str) -> tuple[F64, F64]:
@@ -188,5 +189,5 @@ def _cells(grid: RasterGrid, family: CopernicusName) -> list[tuple[int, int]]:
             spacing = copernicus_name(int(row_lat), 0, family.prefix).lon_spacing_deg
             posts_lon = (np.floor(lon[south == row_lat] / spacing) + right) * spacing
             west = np.floor(np.round(posts_lon, 9)).astype(int)
-            cells |= {(int(row_lat), int((value + 180) % 360 - 180)) for value in np.unique(west)}
+            cells |= {(int(row_lat), int(value)) for value in wrapped(np.unique(west))}
     return sorted(cells)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pyproj import CRS, Transformer
 from scipy import ndimage
 
+from sar1m.core.sphere import near_to
 from sar1m.io.dem.kernel import F64, REACH, heights_at
 from sar1m.io.dem.sheets import LONLAT_WKT, Datum, Sheet, checked_header, header_edges, stated_datum
 from sar1m.io.raster import MAX_READ_PX, read_pixels
@@ -105,7 +106,7 @@ def moved(x: F64, y: F64, from_wkt: str, to_wkt: str, near_x: float) -> tuple[F6
     if from_wkt != to_wkt:
         x, y = _transformer(from_wkt, to_wkt).transform(x, y)
     if to_wkt == LONLAT_WKT or CRS.from_wkt(to_wkt).is_geographic:
-        x = near_x + np.mod(x - near_x + 180.0, 360.0) - 180.0
+        x = near_to(x, near_x)
     return x, y
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pyproj import CRS
 
+from sar1m.core.sphere import TURNS_DEG
 from sar1m.io.raster import RasterHeader, read_header
 from sar1m.store.errors import ConfigError, SourceError
 
@@ -76,7 +77,7 @@ class Sheet:
         reach = margin_px * self.spacing
         left, bottom, right, top = self.edges.T
         level = (bottom - reach <= y.max()) & (top + reach >= y.min())
-        for turn in (-360.0, 0.0, 360.0) if self.geographic else (0.0,):
+        for turn in TURNS_DEG if self.geographic else (0.0,):
             beside = (left + turn - reach <= x.max()) & (right + turn + reach >= x.min())
             for index in np.flatnonzero(level & beside):
                 yield self.paths[index], turn

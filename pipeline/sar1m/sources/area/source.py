@@ -25,6 +25,7 @@ from sar1m.core.pairing import (
     choose,
     cover_fractions,
 )
+from sar1m.core.sphere import east_of, turns_home, widest_gap
 from sar1m.core.utm import FloatArray, IntArray
 from sar1m.records import BlockPixels, Candidate, RasterGrid
 from sar1m.sources.area.pricing import Pace, price_rows, require_within, total
@@ -176,17 +177,11 @@ def search_boxes(row: IntArray, column: IntArray, side_deg: float) -> list[IntAr
     boxes = []
     for one in np.unique(band).tolist():
         numbers = np.flatnonzero(band == one)
-        turned = np.mod(lon[numbers] - _after_widest_gap(lon[numbers]), 360.0)
+        turned = east_of(lon[numbers], widest_gap(lon[numbers])[0], least=0.0)
         east_first = np.argsort(turned, kind="stable")
         widest = min(side_deg / max(np.cos(np.radians(np.abs(lat[numbers]).max())), 0.01), MAX_BOX_LON_DEG)
         boxes += _cut(numbers[east_first], turned[east_first], widest)
     return boxes
-
-
-def _after_widest_gap(lon: FloatArray) -> float:
-    around = np.unique(np.mod(lon, 360.0))
-    gaps = np.diff(np.append(around, around[0] + 360.0))
-    return float(around[(int(gaps.argmax()) + 1) % around.size])
 
 
 def _cut(numbers: IntArray, lon: FloatArray, widest_deg: float) -> list[IntArray]:
@@ -232,8 +227,8 @@ def _box_around(blocks: BlockShapes) -> tuple[float, float, float, float]:
     """Of all blocks, west within -180..180, east up to a turn further."""
     west, south = (blocks.centre - blocks.half_span).min(axis=0).tolist()
     east, north = (blocks.centre + blocks.half_span).max(axis=0).tolist()
-    turns = 360.0 * np.floor((west + 180.0) / 360.0)
-    return west - turns, max(south, -90.0), east - turns, min(north, 90.0)
+    turns = float(turns_home(west))
+    return west + turns, max(south, -90.0), east + turns, min(north, 90.0)
 
 
 def _each_once(scenes: Iterator[Scene]) -> list[Scene]:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sar1m.core.sphere import turns_to
 from sar1m.io.raster import RasterHeader, read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.folder.layers import (
@@ -191,7 +192,7 @@ def _asset(root: Path, path: Path, key: str, about: object, origin: str) -> _Ass
 def _overlap(sar: _Item, other: _Item) -> float:
     """Share of the SAR item's box that the other's covers."""
     west, south, east, north = sar.box
-    turn = 360.0 * round((west - other.box[0]) / 360.0)  # the same meridian may be written 179.9 and -180.1
+    turn = float(turns_to(other.box[0], west))  # the same meridian may be written 179.9 and -180.1
     width = min(east, other.box[2] + turn) - max(west, other.box[0] + turn)
     height = min(north, other.box[3]) - max(south, other.box[1])
     return max(width, 0.0) * max(height, 0.0) / ((east - west) * (north - south))

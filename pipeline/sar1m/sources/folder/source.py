@@ -16,6 +16,7 @@ import shapely
 
 from sar1m.config import BuildConfig, GridConfig
 from sar1m.core.grid import block_grids, block_patches, cell_names, cells_at, cells_in_box, centres_lonlat, make_cells
+from sar1m.core.sphere import near_to, wrapped
 from sar1m.core.utm import lonlat_from_utm, utm_epsg, utm_from_lonlat
 from sar1m.io.raster import RasterHeader, read_header
 from sar1m.records import BlockPixels, Candidate, OpticalProduct, PatchPlace, RasterGrid, SarProduct
@@ -205,22 +206,17 @@ def _cell_places(header: RasterHeader, config: GridConfig) -> Iterator[_Place]:
     across = np.concatenate([_EDGE, _EDGE * 0 + 1, _EDGE[::-1], _EDGE * 0])
     lon, lat = header.lonlat(down * header.rows, across * header.cols)
     middle = lon[0]
-    unrolled = _unrolled(lon, middle)
+    unrolled = near_to(lon, middle)
     footprint = shapely.Polygon(np.column_stack([unrolled, lat]))
-    west, east = (float(_unrolled(np.asarray([edge]), 0.0)[0]) for edge in (unrolled.min(), unrolled.max()))
+    west, east = wrapped([unrolled.min(), unrolled.max()]).tolist()
     cells = make_cells(*cells_in_box(west, float(lat.min()), east, float(lat.max())))
     for cell, grid in zip(cells, block_grids(cells, config), strict=True):
         left, bottom, right, top = grid.bounds_m
         x_m, y_m = np.asarray([left, right, right, left]), np.asarray([top, top, bottom, bottom])
         block_lon, block_lat = lonlat_from_utm(x_m, y_m, grid.epsg)
-        block = shapely.Polygon(np.column_stack([_unrolled(block_lon, middle), block_lat]))
+        block = shapely.Polygon(np.column_stack([near_to(block_lon, middle), block_lat]))
         if block.intersects(footprint):
             yield _Place(grid=grid, patches=block_patches(cell.name, config), cell=cell.name, suffix=f"_{cell.name}")
-
-
-def _unrolled(lon: np.ndarray, middle: float) -> np.ndarray:
-    """Longitudes within 180 degrees of middle."""
-    return middle + np.mod(lon - middle + 180.0, 360.0) - 180.0
 
 
 def _sar_product(pair: FolderPair, digest: str, lon: float) -> SarProduct:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from sar1m.core.sphere import TURNS_DEG
 from sar1m.store.errors import RegionError
 
 _FILE: Final = "natural_earth_countries.topojson"
@@ -140,7 +141,7 @@ def touches_land(west: float, south: float, east: float, north: float) -> bool:
     """Whether a box in degrees meets a country, or comes within 1 km of its thinned outline. west < east, both of
     which may pass +-180 by less than a turn. Islands too small for a map of 1:50m are sea here."""
     tree, outlines = _search_tree()
-    for turn in (-360.0, 0.0, 360.0):
+    for turn in TURNS_DEG:
         box = shapely.box(west + turn, south, east + turn, north)
         near = outlines[tree.query(box.buffer(_LINE_DEG))]
         if any(shapely.dwithin(outline, box, _LINE_DEG) for outline in near):

@@ -13,10 +13,9 @@ import numpy.typing as npt
 import shapely
 
 from sar1m.config import BalanceConfig
+from sar1m.core.sphere import TURNS_DEG
 from sar1m.sources.regions.polygon_file import read_named_polygons
 from sar1m.store.errors import ConfigError, RegionError
-
-TURNS_DEG = (0.0, 360.0, -360.0)  # files may write areas across the antimeridian with longitudes beyond 180
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,6 +12,7 @@ import numpy as np
 import shapely
 
 from sar1m.core.grid import cells_in_box, cells_in_spans, in_order, make_cells, row_latitude_deg, rows_between
+from sar1m.core.sphere import TURNS_DEG, spans_within_world
 from sar1m.core.utm import NORTHERNMOST_LAT, SOUTHERNMOST_LAT, IntArray
 from sar1m.records import Cell
 from sar1m.sources.regions.countries import find_country, plain_name
@@ -121,8 +122,7 @@ def _box(text: str) -> Region:
         raise RegionError(f"region {text!r}: south ({south:g}) is not below north ({north:g}). Swap them.")
     if south == north or west == east:
         raise RegionError(f"region {text!r}: the area is empty. Expected south < north and west other than east.")
-    spans = [(west, 180.0), (-180.0, east)] if west > east else [(west, east)]
-    area = shapely.MultiPolygon([shapely.box(a, south, b, north) for a, b in spans if a < b])
+    area = shapely.MultiPolygon([shapely.box(a, south, b, north) for a, b in spans_within_world(west, east) if a < b])
     label = f"box-{_degrees(west, 'EW')}-{_degrees(south, 'NS')}-{_degrees(east, 'EW')}-{_degrees(north, 'NS')}"
     return Region(kind="area", label=label, argument=text, geometry=_checked_area(area, f"region {text!r}"))
 
@@ -147,7 +147,7 @@ def _split_at_antimeridian(area: shapely.Geometry) -> shapely.MultiPolygon:
     if area.is_empty or (area.bounds[0] >= -180 and area.bounds[2] <= 180):
         return shapely.MultiPolygon(_polygons(area))
     parts: list[shapely.Polygon] = []
-    for turn in (-360, 0, 360):
+    for turn in TURNS_DEG:
         inside = shapely.intersection(area, shapely.box(turn - 180, -90, turn + 180, 90))
         parts += _polygons(shapely.transform(inside, lambda lonlat, turn=turn: lonlat - [turn, 0]))
     return shapely.MultiPolygon(_polygons(shapely.union_all(parts)))

@@ -15,6 +15,7 @@ from sar1m.config import SafeConfig
 from sar1m.core.grid import bounds_lonlat
 from sar1m.core.radar.product import F64, GrdGeometry
 from sar1m.core.radar.tie_points import annotated_tie_points, fit_tie_points, relief_error_px, tie_point_coordinates
+from sar1m.core.sphere import KM_PER_DEGREE, east_of, turns_to
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.io.dem.heights import Dem, open_dem
 from sar1m.io.dem.sheets import parse_copernicus_name
@@ -126,7 +127,7 @@ def _holds_land(tile: str, grid: RasterGrid) -> bool:
         return True
     west, south, east, north = bounds_lonlat([grid])[0]
     tile_west, tile_south, tile_east, tile_north = name.edges_deg
-    turn = 360.0 * round((west - tile_west) / 360.0)
+    turn = float(turns_to(tile_west, west))
     east = east if east >= west else east + 360.0
     return touches_land(
         max(west, tile_west + turn), max(south, tile_south), min(east, tile_east + turn), min(north, tile_north)
@@ -152,8 +153,8 @@ def tie_point_heights(geometry: GrdGeometry, grid: RasterGrid, config: SafeConfi
 
 def _require_level(geometry: GrdGeometry, lon: float, lat: float, config: SafeConfig) -> None:
     grid = geometry.grid
-    east_m = np.mod(grid.lon - lon + 180.0, 360.0) - 180.0
-    away_m = np.hypot(east_m * np.cos(np.radians(lat)), grid.lat - lat) * 111_195.0
+    east_deg = east_of(grid.lon, lon) * np.cos(np.radians(lat))
+    away_m = np.hypot(east_deg, grid.lat - lat) * (1000 * KM_PER_DEGREE)
     near = away_m <= max(AROUND_M, float(np.sort(away_m)[3]))
     relief_m = float(np.ptp(grid.height_m[near]))
     error_px = float(relief_error_px(np.array(relief_m), grid.incidence_deg[near].min(), geometry.range_spacing_m))

@@ -14,6 +14,7 @@ import shapely
 
 from sar1m.config import SafeConfig
 from sar1m.core.radar.product import GeolocationGrid, GrdProduct
+from sar1m.core.sphere import near_to
 from sar1m.io.raster import file_digest
 from sar1m.io.safe.orbit_file import find_orbit
 from sar1m.io.safe.product import product_digest, read_product
@@ -168,5 +169,4 @@ def scene_digest(path: Path, orbit_file: Path | None) -> str:
 
 def footprint(grid: GeolocationGrid) -> shapely.Polygon:
     """The area of the tie points in degrees, longitudes within 180 of the first one's, which may pass +-180."""
-    lon = grid.lon[0] + np.mod(grid.lon - grid.lon[0] + 180.0, 360.0) - 180.0
-    return shapely.convex_hull(shapely.MultiPoint(np.column_stack([lon, grid.lat])))
+    return shapely.convex_hull(shapely.MultiPoint(np.column_stack([near_to(grid.lon, grid.lon[0]), grid.lat])))

@@ -21,6 +21,7 @@ import shapely
 
 from sar1m.config import BuildConfig, GridConfig, SafeConfig
 from sar1m.core.grid import block_grids, block_patches, cells_in_box, centres_lonlat, make_cells
+from sar1m.core.sphere import near_to, turns_to, wrapped
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
@@ -213,8 +214,7 @@ def _optical_product(scene: OpticalScene, digests: FileDigests, config: BuildCon
 def _blocks(scene: SafeScene, config: GridConfig) -> Iterator[tuple[Cell, RasterGrid]]:
     """Cells whose block meets the footprint, with the block's grid."""
     west, south, east, north = scene.footprint.bounds
-    wrapped_west, wrapped_east = ((edge + 180.0) % 360.0 - 180.0 for edge in (west, east))
-    cells = make_cells(*cells_in_box(wrapped_west, south, wrapped_east, north))
+    cells = make_cells(*cells_in_box(float(wrapped(west)), south, float(wrapped(east)), north))
     shapely.prepare(scene.footprint)
     for cell, grid in zip(cells, block_grids(cells, config), strict=True):
         if scene.footprint.intersects(_block_outline(grid, west)):
@@ -225,8 +225,7 @@ def _block_outline(grid: RasterGrid, near_lon: float) -> shapely.Polygon:
     """A block's corners in degrees, longitudes within 180 of near_lon."""
     left, bottom, right, top = grid.bounds_m
     lon, lat = lonlat_from_utm([left, right, right, left], [top, top, bottom, bottom], grid.epsg)
-    unrolled = near_lon + np.mod(lon - near_lon + 180.0, 360.0) - 180.0
-    return shapely.Polygon(np.column_stack([unrolled, lat]))
+    return shapely.Polygon(np.column_stack([near_to(lon, near_lon), lat]))
 
 
 def _partner(scene: SafeScene, grid: RasterGrid, partners: list[_Partner]) -> _Partner | None:
@@ -248,7 +247,7 @@ def _partner(scene: SafeScene, grid: RasterGrid, partners: list[_Partner]) -> _P
 def _cover(block: shapely.Polygon, box: tuple[float, float, float, float]) -> float:
     """Share of a block that a box in degrees covers, whichever turn its longitudes are written in."""
     west, south, east, north = box
-    turn = 360.0 * round((block.centroid.x - (west + east) / 2) / 360.0)
+    turn = float(turns_to((west + east) / 2, block.centroid.x))
     return float(block.intersection(shapely.box(west + turn, south, east + turn, north)).area / block.area)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
+from sar1m.core.sphere import boxes_within_world, running_on
 from sar1m.sources.scene import SCENE_ID, Asset, Kind, Query, Ring, Scene
 from sar1m.sources.sentinel_names import parse_s1_name
 from sar1m.store.errors import SourceError
@@ -61,9 +62,7 @@ def page_expression(ee: ModuleType, query: Query, first: datetime) -> Any:  # no
 
 
 def _when_and_where(ee: ModuleType, query: Query, first: datetime) -> list[Any]:
-    west, south, east, north = query.box
-    spans = [(west, east)] if east <= 180 else [(west, 180.0), (-180.0, east - 360.0)]
-    boxes = [ee.Geometry.Rectangle([left, south, right, north], None, False) for left, right in spans]
+    boxes = [ee.Geometry.Rectangle(list(box), None, False) for box in boxes_within_world(query.box)]
     where = [ee.Filter.bounds(box) for box in boxes]
     return [
         ee.Filter.date(_milliseconds(first), _milliseconds(query.last)),
@@ -241,13 +240,13 @@ def _running_on(points: list[list[float]]) -> Ring:
     """A closed ring whose longitudes do not jump at the antimeridian. Raises ValueError for what is no ring."""
     if not 3 <= len(points) <= MAX_RING_POINTS:
         raise ValueError("not a ring")
-    ring = list[tuple[float, float]]()
-    for point in points:
-        lon, lat = float(point[0]), float(point[1])
+    corners = [(float(point[0]), float(point[1])) for point in points]
+    for lon, lat in corners:
         if not (math.isfinite(lon) and abs(lon) <= 360 and abs(lat) <= 90):
             raise ValueError("not degrees")
-        ring.append((lon - 360 * round((lon - ring[-1][0]) / 360) if ring else lon, lat))
-    return tuple(ring) if ring[0] == ring[-1] else (*ring, ring[0])
+    lons, lats = zip(*corners, strict=True)
+    ring = tuple(zip(running_on(lons).tolist(), lats, strict=True))
+    return ring if ring[0] == ring[-1] else (*ring, ring[0])
 
 
 def _extent_deg2(ring: Ring) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 from pydantic import BaseModel, ValidationError
 
+from sar1m.core.sphere import near_to
 from sar1m.sources.scene import Ring
 from sar1m.sources.sentinel_names import S1Name, parse_s1_name
 from sar1m.store.errors import SourceError, printable
@@ -25,7 +26,6 @@ _IW_GRDH: Final = re.compile(
 COG: Final = "_COG"
 _CHANNELS: Final = {"SV": ("VV",), "SH": ("HH",), "DV": ("VV", "VH"), "DH": ("HH", "HV")}
 _NAME_S: Final = timedelta(seconds=2)  # a name tells whole seconds, and processings differ by fractions of one
-_HALF_TURN_DEG: Final = 180.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +164,7 @@ def one_ring(rings: Iterable[Sequence[Sequence[float]]], product_id: str, servic
     if len(points) < 3 or not all(math.isfinite(lon) and abs(lat) <= 90.0 and abs(lon) <= 360.0 for lon, lat in points):
         raise _no_area(product_id, service)
     lon, lat = np.array(points).T
-    unrolled = lon[0] + np.mod(lon - lon[0] + _HALF_TURN_DEG, 2 * _HALF_TURN_DEG) - _HALF_TURN_DEG
-    hull = shapely.convex_hull(shapely.MultiPoint(np.column_stack([unrolled, lat])))
+    hull = shapely.convex_hull(shapely.MultiPoint(np.column_stack([near_to(lon, lon[0]), lat])))
     if not isinstance(hull, shapely.Polygon) or hull.area <= 0:
         raise _no_area(product_id, service)
     return tuple((float(x), float(y)) for x, y in hull.exterior.coords)

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from sar1m.config import BuildConfig, SafeConfig
+from sar1m.core.sphere import boxes_within_world
 from sar1m.core.utm import utm_epsg, utm_from_lonlat
 from sar1m.io.net.exchange import Auth
 from sar1m.io.net.fetch import Fetcher
@@ -100,7 +101,7 @@ class ProductService(ABC):
             return
         terrain = terrain_of(self.safe)
         found: dict[str, Listed] = {}
-        for box in _within_the_world(query.box):
+        for box in boxes_within_world(query.box):
             found |= {one.product_id: one for one in self._all_listed(box, query.first, query.last)}
         wanted = [one for one in found.values() if query.first <= one.start < query.last]
         wanted = [one for one in wanted if set(query.polarisations) <= set(one.polarisations)]
@@ -298,11 +299,3 @@ def address_from(variable: str, usual: str) -> str:
 def host_of(address: str) -> str:
     """host[:port] as requests name it: lower case, without the usual port."""
     return urlsplit(address).netloc.lower().removesuffix(":443")
-
-
-def _within_the_world(box: Box) -> list[Box]:
-    """A box that passes 180 as two."""
-    west, south, east, north = box
-    if east <= 180.0:
-        return [box]
-    return [(west, south, 180.0, north), (-180.0, south, east - 360.0, north)]

@@ -6,7 +6,6 @@ Source: STAC 1.0 and 1.1, extensions sar, sat, eo, projection, file; `s2:` prope
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import shapely
 
+from sar1m.core.sphere import running_on, turns_home, turns_to
 from sar1m.records import SarQuantity
 from sar1m.sources.folder.layers import NOT_STATED, SAR_BANDS, STAC_OPTICAL_KEYS, parse_datetime
 from sar1m.sources.scene import Asset, Kind, Ring, Scene
@@ -255,14 +255,14 @@ def _footprint(item: _Item) -> Ring:
     rings = [_unwrapped(item, ring) for ring in _outer_rings(item)]
     middle = rings[0][:, 0].mean()
     for ring in rings:
-        ring[:, 0] += 360 * np.round((middle - ring[:, 0].mean()) / 360)
+        ring[:, 0] += turns_to(ring[:, 0].mean(), middle)
     shape = shapely.Polygon(rings[0])
     if len(rings) > 1 or not shape.is_valid:
         shape = shapely.convex_hull(shapely.MultiPoint(np.concatenate(rings)))
     if shape.geom_type != "Polygon" or not shape.area > 0:
         raise item.wrong("its footprint", shape.geom_type, "an area")
     corners = shapely.get_coordinates(shape)
-    corners[:, 0] -= 360 * math.floor((corners[:, 0].min() + 180) / 360)
+    corners[:, 0] += turns_home(corners[:, 0].min())
     return tuple((float(lon), float(lat)) for lon, lat in corners)
 
 
@@ -293,7 +293,7 @@ def _unwrapped(item: _Item, ring: Sequence[Any]) -> np.ndarray[tuple[int, int], 
         if not (abs(pair[0]) <= 180 and abs(pair[1]) <= 90):  # refuses NaN too
             raise item.wrong("a corner of its geometry", pair, "degrees within -180..180 and -90..90")
         corners[place] = pair
-    corners[:, 0] = np.unwrap(corners[:, 0], period=360)
+    corners[:, 0] = running_on(corners[:, 0])
     if abs(corners[0, 0] - corners[-1, 0]) > 180:
         raise item.wrong("its footprint", "a ring around a pole", "one that can be drawn on a map")
     corners[-1] = corners[0]

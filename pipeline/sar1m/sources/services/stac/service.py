@@ -20,6 +20,7 @@ import shapely
 from shapely.affinity import translate
 
 from sar1m.config import BuildConfig
+from sar1m.core.sphere import TURNS_DEG, boxes_within_world
 from sar1m.io.net.fetch import Fetcher
 from sar1m.records import RasterGrid, SarQuantity
 from sar1m.sources.folder.read_pixels import OpticalPixels
@@ -195,7 +196,7 @@ class StacService:
     ) -> Iterator[object]:
         limited = self._profile.filters and query.kind == "optical" and query.max_cloud_frac < 1
         filters = {"eo:cloud_cover": {"lte": query.max_cloud_frac * 100}} if limited else {}
-        for box in _boxes(query.box):
+        for box in boxes_within_world(query.box):
             question = ItemQuestion(collections=collections, box=box, first=span[0], last=span[1], filters=filters)
             yield from api.items(question)
 
@@ -275,20 +276,12 @@ def _answers(scene: Scene, query: Query, area: shapely.Polygon) -> bool:
     if scene.cloud_frac is not None and scene.cloud_frac > query.max_cloud_frac:
         return False
     footprint = shapely.Polygon(scene.footprint)
-    return any(area.intersects(translate(footprint, turn)) for turn in (-360.0, 0.0, 360.0))
+    return any(area.intersects(translate(footprint, turn)) for turn in TURNS_DEG)
 
 
 def _age(scene: Scene) -> tuple[str, str]:
     """Larger for what was processed later."""
     return scene.processing_baseline or "", scene.scene_id
-
-
-def _boxes(box: tuple[float, float, float, float]) -> list[tuple[float, float, float, float]]:
-    """A box in parts within -180..180."""
-    west, south, east, north = box
-    if east <= 180:
-        return [box]
-    return [(west, south, 180.0, north), (-180.0, south, east - 360, north)]
 
 
 def _months(first: datetime, last: datetime) -> list[datetime]:

@@ -28,7 +28,7 @@ from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, SPLITS
 from support.crash_runner import SMALL_BUILD, tree_digest
 
-COMMANDS = ("build", "plan", "status", "refilter", "verify", "report", "info", "version")
+COMMANDS = ("build", "plan", "status", "refilter", "verify", "report", "info")
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 CARRIER = "bigearthnet_common"  # the package that carries the sample
 CELLS_TO_INTERRUPT = 30  # some seconds of work
@@ -123,7 +123,7 @@ def test_wrong_usage_exits_2_and_speaks_on_stderr(sar1m, arguments, found):
 
 
 def test_the_version_is_the_package_s(sar1m):
-    assert sar1m("version") == (0, f"{__version__}\n", "")
+    assert sar1m("--version") == (0, f"{__version__}\n", "")
 
 
 # ---- plan ----

@@ -8,33 +8,27 @@ Exit codes: 0 done; 1 error; 2 usage, configuration or region;
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from sar1m import __version__, building
-from sar1m.config import BuildConfig, resolve_config
-from sar1m.flow import WorkersSettings
-from sar1m.page.build_page import render_report
+from sar1m import __version__
 from sar1m.releases import commands as release_commands
-from sar1m.releases.rebuild import RebuildRequest
-from sar1m.releases.verification import Sampling
-from sar1m.sources.dispatch import open_area, open_fetcher, open_source
-from sar1m.sources.regions.region import Region, cells_of, parse_region
-from sar1m.stages.plan import make_plan, read_plan
-from sar1m.stages.staged import staged_path
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
-from sar1m.store.schema import DATA_DIR, MARKER_FILE, REPORT_FILE, SPLITS
-from sar1m.store.seal import Fault, read_marker
-from sar1m.store.seal import verify as find_faults
-from sar1m.terminal import TerminalWatch, count_table, print_summary, program
+
+if TYPE_CHECKING:
+    from sar1m.building import BuildSummary
+    from sar1m.sources.regions.region import Region
+    from sar1m.store.seal import Fault
+
+# A command imports what it needs when it runs: the pipeline's libraries take two seconds, help and version nothing.
+# ruff: noqa: PLC0415
 
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
@@ -42,6 +36,22 @@ EXIT_INTERRUPTED = 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 console = Console()
 problems = Console(stderr=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Prints it.")
+    ] = False,
+) -> None: ...
+
 
 RegionOption = Annotated[
     str,
@@ -80,15 +90,23 @@ def build(
     plan: Annotated[Path | None, typer.Option("--plan", help="A table that `sar1m plan --to` wrote.")] = None,
 ) -> None:
     """Builds a dataset, or goes on with one that was interrupted."""
+    from sar1m import api
+    from sar1m.terminal import TerminalWatch
+
     place = _place(region)
-    request = building.BuildRequest(
-        region=region,
-        out=_out(out, place),
-        config=_config(config, overrides, place),
-        workers=WorkersSettings(scheduler=scheduler, workers=workers),
+    folder = api.output_folder(out, place)
+    watch = TerminalWatch(console)
+    summary = api.build(
+        region,
+        folder,
+        config=config,
+        overrides=overrides or (),
+        workers=workers,
+        scheduler=scheduler,
         plan=plan,
+        watch=watch,
     )
-    _finish(request.out, building.build(request, TerminalWatch(console)))
+    _finish(folder, summary)
 
 
 @app.command()
@@ -103,39 +121,22 @@ def plan(
     mbit: Annotated[float, typer.Option("--mbit", min=0.1, help="Your line, for the time estimate.")] = 200.0,
 ) -> None:
     """Says what a build would consist of and cost. Reads no pixel; areas are searched at their services."""
+    from sar1m import api
+    from sar1m.terminal import TerminalWatch, program
+
     place = _place(region)
-    settings = _config(config, overrides, place)
-    if place.kind == "area":
-        _plan_area(place, settings, _out(out, place), to, mbit)
+    watch = TerminalWatch(console)
+    found = api.plan(region, out, config=config, overrides=overrides or (), to=to, mbit=mbit, watch=watch)
+    if found.totals is not None:
+        if to is not None:
+            _print_lines([f"{program()} build --region {place.label} --plan {to}"])
         return
-    source = open_source(place, settings, _out(out, place))
-    planned, candidates = make_plan(place.label, source.candidates(settings), settings)
-    _print_lines(source.remarks)
-    paired = sum(candidate.optical is not None for candidate in candidates.values())
+    _print_lines(found.remarks)
     console.print(
-        f"{place.label}: {len(planned.items):,} work items ({paired:,} with an optical partner), "
-        f"{planned.patches:,} patches of {settings.grid.patch_px} px.",
+        f"{found.region}: {found.work_items:,} work items ({found.paired:,} with an optical partner), "
+        f"{found.patches:,} patches of {found.patch_px} px.",
         soft_wrap=True,
     )
-
-
-def _plan_area(place: Region, settings: BuildConfig, out: Path, to: Path | None, mbit: float) -> None:
-    # Services bring clients and a compiler that the other commands need not load.
-    from sar1m.sources.area.plan_table import write_plan_table  # noqa: PLC0415
-    from sar1m.sources.area.pricing import Pace, price_rows, require_within, summary, total  # noqa: PLC0415
-
-    cells = len(cells_of(place))
-    most = cells * settings.grid.patches_per_side**2
-    _print_lines([f"{place.label}: {cells:,} cells of 10 km, up to {most:,} patches per date."])
-    source = open_area(place, settings, out)
-    found = source.plan(settings)
-    prices = price_rows(found, source.sar, source.optical, settings)
-    totals = total(found, prices, settings, Pace(mbit=mbit, workers=os.cpu_count() or 1))
-    _print_lines([*found.remarks(settings.area.scenes_per_cell), *summary(totals)])
-    require_within(totals, settings.download)
-    if to is not None:
-        write_plan_table(to, found, prices, settings)
-        _print_lines([f"written: {to}", f"{program()} build --region {place.label} --plan {to}"])
 
 
 def _print_lines(lines: Iterable[str]) -> None:
@@ -152,7 +153,9 @@ def doctor(
     online: Annotated[bool, typer.Option("--online", help="Also asks each service whether it answers.")] = False,
 ) -> None:
     """Says which services of scenes can be used from here, with which credentials, and what to do for the others."""
-    from sar1m.sources.services.doctor import render, report  # noqa: PLC0415  a compiler others need not load
+    from sar1m.config import resolve_config
+    from sar1m.sources.dispatch import open_fetcher
+    from sar1m.sources.services.doctor import render, report
 
     settings = resolve_config(config or "sar1m", overrides or [])
     place = out if out is not None else Path("build")
@@ -162,6 +165,11 @@ def doctor(
 @app.command()
 def status(out: StoreArgument) -> None:
     """Says how far a build has come."""
+    from sar1m.stages.staged import staged_path
+    from sar1m.stages.plan import read_plan
+    from sar1m.store.seal import read_marker
+    from sar1m.terminal import count_table
+
     planned = read_plan(out / "staging")
     staged = sum(staged_path(out / "staging", item.key).is_file() for item in planned.items)
     console.print(f"{planned.region}: {staged:,} of {len(planned.items):,} work items staged.", highlight=False)
@@ -189,6 +197,11 @@ def refilter(
     workers: WorkersOption = None,
 ) -> None:
     """Applies new thresholds to what is staged and packs anew. Reads no source. Keys not given stay as they were."""
+    from sar1m import building
+    from sar1m.config import resolve_config
+    from sar1m.flow import WorkersSettings
+    from sar1m.terminal import TerminalWatch
+
     former = out / building.CONFIG_FILE
     if config is None and not former.is_file():
         raise OutputError(
@@ -216,8 +229,11 @@ def verify(
     """Compares every file of a finished store or release with its manifest and names what differs."""
     if "://" not in place and not release_commands.is_release(Path(place)):
         remedy = "Delete the named files and run the same build again: they are made anew."
-        _tell_faults(place, _verify_store(Path(place)), remedy)
+        _report_faults(place, _verify_build(Path(place)), remedy)
         return
+    from sar1m.releases.rebuild import RebuildRequest
+    from sar1m.releases.verification import Sampling
+
     sampling = None if files is None else Sampling(files=files, chunks=chunks, seed=seed)
     faults = release_commands.verify_a_release(place, sampling, console)
     if rebuild:
@@ -227,20 +243,23 @@ def verify(
             release=Path(place), source=source, count=rebuild, seed=seed, overrides=tuple(overrides or ())
         )
         faults += release_commands.rebuild_samples(request, console)
-    _tell_faults(place, faults, "Get the named files again (`sar1m get`).")
+    _report_faults(place, faults, "Get the named files again (`sar1m get`).")
 
 
-def _verify_store(out: Path) -> list[Fault]:
-    marker = read_marker(out)
-    files = 0 if marker is None else len(marker["files"])
-    with TerminalWatch(problems).stage("verify", files) as step:
-        faults = find_faults(out, lambda _name: step())
+def _verify_build(out: Path) -> list[Fault]:
+    from sar1m.api import verify_build
+    from sar1m.store.seal import read_marker
+    from sar1m.terminal import TerminalWatch
+
+    faults = verify_build(out, TerminalWatch(problems))
     if not faults:
+        marker = read_marker(out)
+        files = 0 if marker is None else len(marker["files"])
         console.print(f"{out}: {files:,} files verified, no fault.", highlight=False, soft_wrap=True)
     return faults
 
 
-def _tell_faults(place: str, faults: Sequence[Fault], remedy: str) -> None:
+def _report_faults(place: str, faults: Sequence[Fault], remedy: str) -> None:
     for fault in faults:
         problems.print(f"{fault.path}: {fault.found}", style="red", markup=False, highlight=False, soft_wrap=True)
     if faults:
@@ -257,10 +276,14 @@ def report(
     out: StoreArgument, to: Annotated[Path | None, typer.Option("--to", help="Writes a fresh page there.")] = None
 ) -> None:
     """Prints where the store's page is, or writes a fresh one elsewhere (the store's own is under its manifest)."""
-    _require_complete(out)
+    from sar1m.store.schema import REPORT_FILE
+
+    _facts_of_build(out)
     if to is None:
         console.print(str(out / REPORT_FILE), highlight=False, soft_wrap=True)
         return
+    from sar1m.page.build_page import render_report
+
     try:
         to.write_text(render_report(out), encoding="utf-8")
     except OSError as error:
@@ -274,10 +297,13 @@ def info(
 ) -> None:
     """Shows what a finished store, a release or a part of one holds and how to open it."""
     seal = release_commands.seal_of(out) if release_commands.is_release(out) else None
-    marker = _require_complete(out) if seal is None else dict(seal.marker)
+    marker = _facts_of_build(out) if seal is None else dict(seal.marker)
     if as_json:
         sys.stdout.write(json.dumps(marker, indent=1, sort_keys=True) + "\n")
         return
+    from sar1m.store.schema import DATA_DIR, SPLITS
+    from sar1m.terminal import count_table
+
     size = sum(marker["files"].values())
     title = marker["name"] if seal is None else f"{seal.title}{seal.part and f' ({seal.part})'}"
     console.print(
@@ -309,19 +335,14 @@ def simulate(
     ] = False,
 ) -> None:
     """Writes a Sentinel-1 product of a made-up place with DEM and optical partner, to try `safe:FOLDER` on."""
-    from sarworld.safe.demonstration import write_demonstration  # noqa: PLC0415  a compiler others need not load
+    from sar1m.terminal import program
+    from sarworld.safe.demonstration import write_demonstration
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder}: is not empty. Give a new or empty folder.")
     path = write_demonstration(folder, lon=lon, lat=lat, relief_m=relief_m, seed=seed, whole_swath=whole_swath)
     console.print(f"Product: {path}", highlight=False, soft_wrap=True)
     console.print(f"Build:   {program()} build --region safe:{folder}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def version() -> None:
-    """Prints the version."""
-    console.print(__version__, highlight=False)
 
 
 def main() -> None:
@@ -347,31 +368,25 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _place(region: str) -> Region:
+    from sar1m.sources.regions.region import parse_region
+
     place = parse_region(region)
     for note in place.notes:
         problems.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     return place
 
 
-def _config(name: str | None, overrides: list[str] | None, place: Region) -> BuildConfig:
-    default = "sample" if place.kind == "sample" else "sar1m"
-    return resolve_config(name or default, overrides or [])
-
-
-def _out(out: Path | None, place: Region) -> Path:
-    return out if out is not None else Path("build") / place.label
-
-
-def _require_complete(out: Path) -> dict[str, Any]:
+def _facts_of_build(out: Path) -> dict[str, Any]:
     if release_commands.is_release(out):
-        raise OutputError(f"{out}: a release, or a part of one: `sar1m info` and `sar1m verify` tell of those.")
-    marker = read_marker(out)
-    if marker is None:
-        raise OutputError(f"{out}: no {MARKER_FILE} here: not a finished store. Finish it with `sar1m build`.")
-    return marker
+        raise OutputError(f"{out}: a release, or a part of one. `sar1m info` and `sar1m verify` read those.")
+    from sar1m import api
+
+    return dict(api.open(out).facts)
 
 
-def _finish(out: Path, summary: building.BuildSummary) -> None:
+def _finish(out: Path, summary: BuildSummary) -> None:
+    from sar1m.terminal import print_summary
+
     print_summary(console, out, summary)
     if summary.failed:
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from sar1m.releases.differences import diff as compare
-from sar1m.releases.download import Portion
-from sar1m.releases.download import get as download
-from sar1m.releases.make import ReleaseRequest, make_release
-from sar1m.releases.publishing.course import publish as send
-from sar1m.releases.publishing.target import PublishOptions
-from sar1m.releases.rebuild import RebuildRequest
-from sar1m.releases.rebuild import rebuild as make_again
-from sar1m.releases.remote import LocalPlace
-from sar1m.releases.sealed import Seal, require_whole_seal
-from sar1m.releases.verification import Sampling, verify_release
-from sar1m.store.schema import PARTIAL_FILE, RELEASE_MARKER_FILE
-from sar1m.store.seal import Fault
-from sar1m.terminal import TerminalWatch, program
+if TYPE_CHECKING:
+    from sar1m.releases.rebuild import RebuildRequest
+    from sar1m.releases.sealed import Seal
+    from sar1m.releases.verification import Sampling
+    from sar1m.store.seal import Fault
+
+# A command imports what it needs when it runs, see sar1m.cli.
+# ruff: noqa: PLC0415
 
 GB = 10**9
 ReleaseArgument = Annotated[Path, typer.Argument(help="Folder of a release.")]
@@ -47,6 +41,9 @@ def release(
     ] = None,
 ) -> None:
     """Makes a release of one or many builds, or goes on with one that was interrupted."""
+    from sar1m.releases.make import ReleaseRequest, make_release
+    from sar1m.terminal import TerminalWatch, program
+
     console = Console()
     folder = Path("releases") / f"{name}-v{version}" if out is None else out
     request = ReleaseRequest(
@@ -80,6 +77,8 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Samples added, removed, changed (by pixel hash) and moved between splits from one release to another."""
+    from sar1m.releases.differences import diff as compare
+
     found = compare(before, after)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
@@ -95,6 +94,10 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="A new hub repository is private.")] = False,
 ) -> None:
     """Puts a verified release where others get it: the completion marker last; goes on after interruptions."""
+    from sar1m.releases.publishing.course import publish as send
+    from sar1m.releases.publishing.target import PublishOptions
+    from sar1m.terminal import TerminalWatch
+
     console = Console()
     summary = send(folder, target, PublishOptions(dry_run=dry_run, private=private), TerminalWatch(console))
     did = "would go" if dry_run else "sent"
@@ -118,6 +121,10 @@ def get(
     shards: Annotated[int | None, typer.Option("--shards", help="Only the first so many shards of an array.")] = None,
 ) -> None:
     """Downloads a release, or a part of it, every file checked; goes on after interruptions."""
+    from sar1m.releases.download import Portion
+    from sar1m.releases.download import get as download
+    from sar1m.terminal import TerminalWatch, program
+
     console = Console()
     summary = download(target, out, Portion(split=split, shards=shards), TerminalWatch(console))
     part = f", {summary.left_out} left out" if summary.left_out else ""
@@ -131,16 +138,24 @@ def get(
 
 def is_release(folder: Path) -> bool:
     """Whether a folder holds a release, or a part of one, and not a build."""
+    from sar1m.store.schema import PARTIAL_FILE, RELEASE_MARKER_FILE
+
     return any((folder / name).is_file() for name in (RELEASE_MARKER_FILE, PARTIAL_FILE))
 
 
 def seal_of(folder: Path) -> Seal:
     """What a release in a folder, or a part of one, says of itself. Raises StoreError where it is damaged."""
+    from sar1m.releases.remote import LocalPlace
+    from sar1m.releases.sealed import require_whole_seal
+
     return require_whole_seal(LocalPlace(folder))
 
 
 def verify_a_release(location: str, sampling: Sampling | None, console: Console) -> list[Fault]:
-    """Verifies and tells what was compared; the faults found."""
+    """Verifies a release, prints what was compared, and returns the faults found."""
+    from sar1m.releases.verification import verify_release
+    from sar1m.terminal import TerminalWatch
+
     summary = verify_release(location, TerminalWatch(console), sampling)
     unlisted = "" if summary.listed else " Added files cannot be seen at this address."
     part = f" ({summary.part})" if summary.part else ""
@@ -155,7 +170,10 @@ def verify_a_release(location: str, sampling: Sampling | None, console: Console)
 
 
 def rebuild_samples(request: RebuildRequest, console: Console) -> list[Fault]:
-    """Makes samples again from their source and compares them; the faults found."""
+    """Makes samples again from their source, compares them, and returns the faults found."""
+    from sar1m.releases.rebuild import rebuild as make_again
+    from sar1m.terminal import TerminalWatch
+
     summary = make_again(request, TerminalWatch(console))
     console.print(
         f"{len(summary.compared):,} of {summary.samples:,} samples made again ({summary.offered:,} are offered by "

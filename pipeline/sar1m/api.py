@@ -1,0 +1,277 @@
+"""What a person calls from Python. The command line calls the same functions.
+
+    import sar1m
+
+    sar1m.build("sample", "build/sample")
+    store = sar1m.open("build/sample")
+    store.split("train").sar  # an xarray.DataArray: (sample, pol, y, x), decibels
+
+The names are offered by `sar1m` itself and imported on first use.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from sar1m.building import BuildRequest, BuildSummary, Watch
+from sar1m.building import build as run_build
+from sar1m.config import BuildConfig, resolve_config
+from sar1m.flow import WorkersSettings
+from sar1m.io.tables import read_table
+from sar1m.releases.commands import is_release, seal_of
+from sar1m.releases.make import ReleaseRequest, ReleaseSummary, make_release
+from sar1m.releases.verification import verify_release
+from sar1m.sources.dispatch import open_area, open_source
+from sar1m.sources.regions.region import Region, cells_of, parse_region
+from sar1m.stages.plan import make_plan
+from sar1m.store.errors import ConfigError, OutputError
+from sar1m.store.schema import DATA_DIR, MARKER_FILE, SAMPLES_FILE
+from sar1m.store.seal import Fault, read_marker
+from sar1m.store.seal import verify as find_faults
+from sar1m.store.settings import override
+from sar1m.terminal import TerminalWatch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray
+
+    from sar1m.sources.area.pricing import Totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSummary:
+    """What a build would consist of.
+
+    work_items: blocks.
+    paired: how many of them have an optical partner.
+    patches: at most, of patch_px by patch_px pixels.
+    remarks: what was left out and why.
+    totals: what an area of the Earth costs, None for other regions.
+    """
+
+    region: str
+    work_items: int
+    paired: int
+    patches: int
+    patch_px: int
+    remarks: tuple[str, ...]
+    totals: Totals | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenStore:
+    """A finished build or release in a folder. facts: its completion marker (counts, splits, files)."""
+
+    place: Path
+    facts: Mapping[str, Any]
+
+    def split(self, name: str = "train") -> xarray.Dataset:
+        """The samples of one split, read on access.
+
+        name: train, val or test. Returns sar (sample, pol, y, x) in decibels, optical (sample, band, y, x) in
+        reflectance, NaN where there is no data, and small arrays by sample. Raises ConfigError where the store has no
+        such split.
+        """
+        import xarray  # noqa: PLC0415 - other commands do without
+
+        path = self.place / DATA_DIR / f"{name}.zarr"
+        if not (path / "zarr.json").is_file():
+            there = sorted(folder.stem for folder in (self.place / DATA_DIR).glob("*.zarr"))
+            raise ConfigError(f"{self.place}: has no split {name!r}. It has: {', '.join(there)}.")
+        dataset: xarray.Dataset = xarray.open_zarr(path, consolidated=False)
+        return dataset
+
+    def samples(self) -> pd.DataFrame:
+        """The table of samples, one row a sample in the order of the splits' arrays; columns: sar1m.store.schema."""
+        return read_table(self.place / SAMPLES_FILE).to_pandas()
+
+
+def build(
+    region: str,
+    out: str | Path | None = None,
+    *,
+    config: str | BuildConfig | None = None,
+    overrides: Sequence[str] = (),
+    workers: int | None = None,
+    scheduler: str | None = None,
+    plan: str | Path | None = None,
+    watch: Watch | None = None,
+) -> BuildSummary:
+    """Builds a dataset, or goes on with one that was interrupted.
+
+    region: sample; safe:PATH; folder:PATH; simulated:CELLS; a country; west,south,east,north; or a polygon file.
+    out: output folder, build/<region> by default.
+    config: a configuration, a TOML file, or a name in pipeline/configs; sar1m by default, sample for the sample.
+    overrides: "key=value" each, as in "screening.max_cloud_frac=0.1".
+    workers: local processes; one a core by default, 0 for this process alone.
+    scheduler: address of a running Dask scheduler instead.
+    plan: a table that `plan` wrote, for areas of the Earth.
+    watch: who is shown the progress; a bar on standard error by default.
+
+    Returns how the build ended; items that failed are named in it. Raises RegionError, ConfigError, SourceError,
+    OutputError or LockedError where nothing could be done.
+    """
+    place = parse_region(region)
+    request = BuildRequest(
+        region=region,
+        out=output_folder(out, place),
+        config=configuration(config, overrides, place),
+        workers=WorkersSettings(scheduler=scheduler, workers=workers),
+        plan=None if plan is None else Path(plan),
+    )
+    return run_build(request, watch or _progress())
+
+
+def plan(
+    region: str,
+    out: str | Path | None = None,
+    *,
+    config: str | BuildConfig | None = None,
+    overrides: Sequence[str] = (),
+    to: str | Path | None = None,
+    mbit: float = 200.0,
+    watch: Watch | None = None,
+) -> PlanSummary:
+    """What a build would consist of and cost. Reads no pixel; areas of the Earth are searched at their services.
+
+    region, out, config, overrides, watch: as for `build`.
+    to: a Parquet file for the plan of an area, which `build` takes. mbit: speed of the line, Mbit/s.
+
+    Raises as `build` does, and ConfigError where the plan costs more than [download] allows.
+    """
+    place = parse_region(region)
+    settings = configuration(config, overrides, place)
+    folder = output_folder(out, place)
+    if place.kind == "area":
+        return _plan_area(place, settings, folder, None if to is None else Path(to), mbit, watch or _progress())
+    source = open_source(place, settings, folder)
+    planned, candidates = make_plan(place.label, source.candidates(settings), settings)
+    return PlanSummary(
+        region=place.label,
+        work_items=len(planned.items),
+        paired=sum(candidate.optical is not None for candidate in candidates.values()),
+        patches=planned.patches,
+        patch_px=settings.grid.patch_px,
+        remarks=tuple(source.remarks),
+    )
+
+
+def _plan_area(
+    place: Region, settings: BuildConfig, out: Path, to: Path | None, mbit: float, watch: Watch
+) -> PlanSummary:
+    # Services bring clients and a compiler that the other functions need not load.
+    from sar1m.sources.area.plan_table import write_plan_table  # noqa: PLC0415
+    from sar1m.sources.area.pricing import Pace, price_rows, require_within, summary, total  # noqa: PLC0415
+
+    cells = len(cells_of(place))
+    most = cells * settings.grid.patches_per_side**2
+    watch.note(f"{place.label}: {cells:,} cells of 10 km, up to {most:,} patches per date.")
+    source = open_area(place, settings, out)
+    found = source.plan(settings)
+    prices = price_rows(found, source.sar, source.optical, settings)
+    totals = total(found, prices, settings, Pace(mbit=mbit, workers=os.cpu_count() or 1))
+    remarks = tuple(found.remarks(settings.area.scenes_per_cell))
+    for line in (*remarks, *summary(totals)):
+        watch.note(line)
+    require_within(totals, settings.download)
+    if to is not None:
+        write_plan_table(to, found, prices, settings)
+        watch.note(f"written: {to}")
+    return PlanSummary(
+        region=place.label,
+        work_items=totals.blocks,
+        paired=totals.paired_blocks,
+        patches=totals.patches,
+        patch_px=settings.grid.patch_px,
+        remarks=remarks,
+        totals=totals,
+    )
+
+
+def open(place: str | Path) -> OpenStore:  # noqa: A001 - `sar1m.open`, beside `xarray.open_zarr`
+    """A finished build or release in a folder.
+
+    Raises OutputError where the folder holds neither, StoreError where its completion marker is damaged.
+    """
+    folder = Path(place)
+    if is_release(folder):
+        return OpenStore(place=folder, facts=seal_of(folder).marker)
+    marker = read_marker(folder)
+    if marker is None:
+        raise OutputError(f"{folder}: no {MARKER_FILE} here: not a finished store. Finish it with `sar1m build`.")
+    return OpenStore(place=folder, facts=marker)
+
+
+def verify(place: str | Path, *, watch: Watch | None = None) -> list[Fault]:
+    """Compares every byte of a finished build or release with its manifest.
+
+    place: a folder, or the address of a published release. Returns the faults, each with path and finding; an empty
+    list where all is well. Raises StoreError where there is nothing to verify.
+    """
+    shown = watch or _progress()
+    if "://" in str(place) or is_release(Path(place)):
+        return list(verify_release(place, shown).faults)
+    return verify_build(Path(place), shown)
+
+
+def verify_build(out: Path, watch: Watch) -> list[Fault]:
+    """The faults of a build: files that are changed, missing, added or truncated."""
+    marker = read_marker(out)
+    with watch.stage("verify", 0 if marker is None else len(marker["files"])) as step:
+        return find_faults(out, lambda _name: step())
+
+
+def release(  # noqa: PLR0913 - one argument an option, as on the command line
+    builds: Iterable[str | Path],
+    version: str,
+    out: str | Path | None = None,
+    *,
+    name: str = "sar-1m",
+    previous: str | Path | None = None,
+    recipes: bool = False,
+    published: date | None = None,
+    url: str | None = None,
+    watch: Watch | None = None,
+) -> ReleaseSummary:
+    """Makes a release of one or many builds, or goes on with one that was interrupted.
+
+    builds: folders of finished builds, in any order. version: MAJOR.MINOR.PATCH.
+    out: releases/<name>-v<version> by default. previous: folder of the release that this one follows.
+    recipes: leaves out pixels that may not be passed on and ships how to make them.
+    published, url: day and address of publication, for citation and catalogues.
+
+    Raises ConfigError, OutputError or StoreError, see sar1m.releases.make.
+    """
+    request = ReleaseRequest(
+        version=version,
+        name=name,
+        previous=None if previous is None else Path(previous),
+        recipes=recipes,
+        published=published,
+        url=url,
+    )
+    folder = Path("releases") / f"{name}-v{version}" if out is None else Path(out)
+    return make_release([Path(place) for place in builds], folder, request, watch or _progress())
+
+
+def configuration(given: str | BuildConfig | None, overrides: Sequence[str], place: Region) -> BuildConfig:
+    """The configuration of a build: as given, or the default of the region's kind; with its overrides."""
+    if isinstance(given, BuildConfig):
+        return override(given, list(overrides))
+    return resolve_config(given or ("sample" if place.kind == "sample" else "sar1m"), list(overrides))
+
+
+def output_folder(out: str | Path | None, place: Region) -> Path:
+    """The output folder of a region: as given, or build/<region>."""
+    return Path("build") / place.label if out is None else Path(out)
+
+
+def _progress() -> Watch:
+    return TerminalWatch(Console(stderr=True))

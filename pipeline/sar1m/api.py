@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from sar1m.building import BuildRequest, BuildSummary, Watch
+from sar1m.building import BuildRequest, BuildSummary
 from sar1m.building import build as run_build
 from sar1m.config import BuildConfig, resolve_config
 from sar1m.flow import WorkersSettings
@@ -32,6 +32,7 @@ from sar1m.sources.dispatch import open_area, open_source
 from sar1m.sources.regions.region import Region, cells_of, parse_region
 from sar1m.stages.plan import make_plan
 from sar1m.store.errors import ConfigError, OutputError
+from sar1m.store.progress import Watch
 from sar1m.store.schema import DATA_DIR, MARKER_FILE, SAMPLES_FILE
 from sar1m.store.seal import Fault, read_marker
 from sar1m.store.seal import verify as find_faults
@@ -90,7 +91,7 @@ class OpenStore:
 
     def samples(self) -> pd.DataFrame:
         """The table of samples, one row a sample in the order of the splits' arrays; columns: sar1m.store.schema."""
-        return read_table(self.place / SAMPLES_FILE).to_pandas()
+        return read_table(self.place / SAMPLES_FILE)
 
 
 def build(

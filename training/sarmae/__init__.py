@@ -1,1 +1,30 @@
-"""SARMAE: a masked autoencoder for SAR, pretrained by streaming the shards that `sar1m` writes."""
+"""SARMAE: a masked autoencoder for SAR, pretrained by streaming the shards that `sar1m` writes.
+
+ShardLoader, LoaderSettings and pretrain are what a person calls from Python; they are imported on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sarmae.api import pretrain as pretrain
+    from sarmae.stream.loader import LoaderSettings as LoaderSettings
+    from sarmae.stream.loader import ShardLoader as ShardLoader
+
+_HOMES: Final = {
+    "LoaderSettings": "sarmae.stream.loader",
+    "ShardLoader": "sarmae.stream.loader",
+    "pretrain": "sarmae.api",
+}
+__all__ = ["LoaderSettings", "ShardLoader", "pretrain"]
+
+
+def __getattr__(name: str) -> object:
+    """A name of the public face. Importing it loads PyTorch, which takes some seconds."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -15,18 +15,31 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from sar1m import __version__
 from sar1m.store.errors import Sar1mError
-from sarmae.config import PretrainConfig, resolve_config
-from sarmae.evaluate.command import evaluate
-from sarmae.runs import UNTOLD_LICENCE, export_run
-from sarmae.sarc.cache_writer import write_cache
-from sarmae.terminal import console_watch, print_outcome
-from sarmae.train.loop import pretrain as run_pretraining
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+# A command imports what it needs when it runs: PyTorch takes seconds, help and version nothing.
+# ruff: noqa: PLC0415
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
 problems = Console(stderr=True)
-app.command()(evaluate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Prints it.")
+    ] = False,
+) -> None: ...
+
 
 ConfigOption = Annotated[
     str, typer.Option("--config", help="A TOML file, or the name of one in training/configs (smoke, vit_base ...).")
@@ -48,9 +61,12 @@ def pretrain(
     overrides: SetOption = None,
 ) -> None:
     """Pretrains a masked autoencoder, or goes on with a run that was stopped."""
-    settings = _config(config, data, overrides)
-    folder = Path("runs") / settings.name if out is None else out
-    outcome = run_pretraining(settings, folder, console_watch(console))
+    from sarmae import api
+    from sarmae.terminal import console_watch, print_outcome
+
+    settings = api.configuration(config, data or (), overrides or ())
+    folder = api.run_folder(out, settings)
+    outcome = api.pretrain(settings, out=folder, watch=console_watch(console))
     if outcome.leads:
         print_outcome(console, folder, outcome)
     if outcome.exit_code:
@@ -65,20 +81,48 @@ def cache_teacher(
     overrides: SetOption = None,
 ) -> None:
     """Writes the teacher's features of all paired samples once, to train without teacher and optical pixels."""
-    write_cache(_config(config, data, overrides), out, console_watch(console))
+    from sarmae.api import configuration
+    from sarmae.sarc.cache_writer import write_cache
+    from sarmae.terminal import console_watch
+
+    write_cache(configuration(config, data or (), overrides or ()), out, console_watch(console))
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     out: Annotated[Path, typer.Argument(help="Folder for the encoder and its card.")],
-    licence: Annotated[
-        str, typer.Option("--licence", help="SPDX identifier of the weights' licence.")
-    ] = UNTOLD_LICENCE,
+    licence: Annotated[str | None, typer.Option("--licence", help="SPDX identifier of the weights' licence.")] = None,
 ) -> None:
     """Writes the encoder as plain timm weights (.safetensors) with a model card."""
-    weights = export_run(run, out, licence=licence)
+    from sarmae.runs import UNTOLD_LICENCE, export_run
+
+    weights = export_run(run, out, licence=licence or UNTOLD_LICENCE)
     console.print(f"Encoder: {weights}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="folders:PATH, store:PATH, masks:PATH or coco:PATH: labelled images. May be repeated."),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="run:FOLDER, file:PATH, timm:NAME, efficientnet_lite0, pixels. May be repeated."),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="A study: a TOML file, or a name in training/configs/studies.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study. Default: studies/<name>.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Says what encoders are worth on labelled images, or goes on with a study that was stopped."""
+    from sarmae.evaluate.command import evaluate as run
+
+    code = run(data or [], encoder or [], config, out, overrides or [])
+    if code:
+        raise typer.Exit(code)
 
 
 def main() -> None:
@@ -100,10 +144,3 @@ def _leave(code: int) -> NoReturn:
         with suppress(OSError), Path(note).open("x", encoding="utf-8") as stream:
             stream.write(str(code))
     sys.exit(code)
-
-
-def _config(name: str, stores: list[str] | None, overrides: list[str] | None) -> PretrainConfig:
-    config = resolve_config(name, overrides or [])
-    if not stores:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"stores": tuple(stores)})})

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -27,30 +26,19 @@ BASELINES: Final = ("random", "statistics")  # beside the encoders asked about: 
 
 
 def evaluate(
-    data: Annotated[
-        list[str] | None,
-        typer.Argument(help="folders:PATH, store:PATH, masks:PATH or coco:PATH: labelled images. May be repeated."),
-    ] = None,
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(help="run:FOLDER, file:PATH, timm:NAME, efficientnet_lite0, pixels. May be repeated."),
-    ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", help="A study: a TOML file, or a name in training/configs/studies.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study. Default: studies/<name>.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key. May be repeated.")
-    ] = None,
-) -> None:
-    """Tells what encoders are worth on labelled images, or goes on with a study that was stopped."""
+    data: Sequence[str], encoders: Sequence[str], config: str | None, out: Path | None, overrides: Sequence[str]
+) -> int:
+    """Answers a study and prints its tables. Returns the exit code: 0 where it was answered to the end.
+
+    data: KIND:PATH each, see KINDS. encoders: as --encoder takes them. config: a study's file or name, instead of both.
+    out: folder of the study, studies/<name> by default. Raises ConfigError.
+    """
     console = Console()
-    study = settings.override(_study(data or [], encoder or [], config), overrides or [])
+    study = settings.override(_study(data, encoders, config), list(overrides))
     folder = Path("studies") / study.name if out is None else out
     outcome = run_study(study, folder, console_watch(console))
     _tell(console, summarise(Kept(study, folder)), outcome)
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    return outcome.exit_code
 
 
 def _study(data: Sequence[str], encoders: Sequence[str], name: str | None) -> StudyConfig:

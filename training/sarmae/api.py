@@ -18,7 +18,7 @@ from sar1m.store.progress import Watch
 from sar1m.store.settings import override
 from sarmae.config import PretrainConfig, resolve_config
 from sarmae.terminal import console_watch
-from sarmae.train.loop import Outcome
+from sarmae.train.loop import PretrainOutcome
 from sarmae.train.loop import pretrain as run_pretraining
 
 
@@ -29,7 +29,7 @@ def pretrain(
     *,
     overrides: Sequence[str] = (),
     watch: Watch | None = None,
-) -> Outcome:
+) -> PretrainOutcome:
     """Pretrains a masked autoencoder, or goes on with a run that was stopped.
 
     config: a configuration, a TOML file, or a name in training/configs.

@@ -165,8 +165,8 @@ def doctor(
 @app.command()
 def status(out: StoreArgument) -> None:
     """Says how far a build has come."""
-    from sar1m.stages.staged import staged_path
     from sar1m.stages.plan import read_plan
+    from sar1m.stages.staged import staged_path
     from sar1m.store.seal import read_marker
     from sar1m.terminal import count_table
 

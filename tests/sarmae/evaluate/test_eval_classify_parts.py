@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from scipy import optimize, special
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -69,24 +69,52 @@ def gaussian_features(count: int, width: int, classes: int, seed: int = 0) -> tu
     return torch.from_numpy(features), torch.from_numpy(labels)
 
 
-@pytest.mark.parametrize(("count", "width", "classes"), [(150, 12, 3), (60, 90, 4)])
-def test_logistic_regression_is_sklearns(count: int, width: int, classes: int):
+def objective(flat: np.ndarray, features: np.ndarray, wanted: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
+    """Mean cross-entropy + strength / 2 * sum of squared weights of [weights | biases], and its gradient."""
+    table = flat.reshape(wanted.shape[1], -1)
+    logits = features @ table[:, :-1].T + table[:, -1]
+    logits -= special.logsumexp(logits, axis=1, keepdims=True)
+    slope = (np.exp(logits) - wanted).T @ np.c_[features, np.ones(len(features))] / len(features)
+    slope[:, :-1] += strength * table[:, :-1]
+    return -(wanted * logits).sum() / len(features) + strength / 2 * (table[:, :-1] ** 2).sum(), slope.ravel()
+
+
+@pytest.mark.parametrize(("count", "width", "classes"), [(150, 12, 3), (60, 90, 4), (80, 5, 2)])
+def test_logistic_regression_is_the_minimum_that_scipys_optimiser_finds(count: int, width: int, classes: int):
     features, labels = gaussian_features(count, width, classes)
-    strengths = (1e-3, 1e-1, 1.0)
+    strengths = (1e-3, 1.0, 1e-1)
+    wanted = np.eye(classes)[labels]
     for strength, found in zip(strengths, fit_logistic(features, labels, classes, strengths), strict=True):
-        oracle = LogisticRegression(C=1 / (strength * count), tol=1e-9, max_iter=5000)
-        oracle.fit(np.asarray(features), np.asarray(labels))
-        expected = oracle.predict_proba(np.asarray(features))
-        assert np.abs(found.logits(features).softmax(1).numpy() - expected).max() < 1e-4
+        start = np.zeros(classes * (width + 1))
+        oracle = optimize.minimize(
+            objective,
+            start,
+            (features.numpy(), wanted, strength),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 5000, "maxfun": 9000, "ftol": 1e-16, "gtol": 1e-8},
+        )
+        table = oracle.x.reshape(classes, -1)
+        expected = special.softmax(features.numpy() @ table[:, :-1].T + table[:, -1], axis=1)
+        assert np.abs(found.logits(features).softmax(1).numpy() - expected).max() < 1e-5
+        assert np.abs(found.weight.numpy() - table[:, :-1]).max() < 1e-4
 
 
-# not against sklearn: its binary form has one weight vector w, two of +-w / 2 meet half the penalty
-def test_two_classes_meet_the_conditions_of_the_minimum():
-    features, labels = gaussian_features(80, 5, 2)
-    (found,) = fit_logistic(features, labels, 2, (1e-2,))
-    residual = found.logits(features).softmax(1) - torch.nn.functional.one_hot(labels, 2)
-    assert (residual.T @ features / 80 + 1e-2 * found.weight).abs().max() < 1e-6
-    assert residual.mean(dim=0).abs().max() < 1e-6
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_the_linear_probe_meets_the_conditions_of_the_minimum(classes: int):
+    features, labels = gaussian_features(80, 5, classes)
+    for strength, found in zip((1e-4, 1e-2), fit_logistic(features, labels, classes, (1e-4, 1e-2)), strict=True):
+        residual = found.logits(features).softmax(1) - torch.nn.functional.one_hot(labels, classes)
+        assert (residual.T @ features / 80 + strength * found.weight).abs().max() < 1e-6
+        assert residual.mean(dim=0).abs().max() < 1e-6
+
+
+def test_the_linear_probe_gives_the_same_bits_again():
+    features, labels = gaussian_features(300, 40, 5)
+    first, second = (fit_logistic(features, labels, 5, (1e-4, 1e-2)) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.weight, other.weight)
+        assert torch.equal(one.bias, other.bias)
 
 
 def test_a_class_without_samples_has_no_probability():

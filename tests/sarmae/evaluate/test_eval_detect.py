@@ -193,7 +193,7 @@ def test_what_detection_does_not_know_is_told(more):
 def test_a_missing_package_is_told_before_anything_is_learnt(monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     task = squares(4, 2)
-    with pytest.raises(ConfigError, match=r"faster-coco-eval .* pip install 'sar1m\[evaluate\]'"):
+    with pytest.raises(ConfigError, match=r"faster-coco-eval, .* pip install 'sar1m\[evaluate\]'"):
         ask(task)
     assert task.images.reads == []
 

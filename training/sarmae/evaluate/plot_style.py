@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
-from sar1m.store.errors import ConfigError
+from sarmae.evaluate.extra_packages import extra_package
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,13 +56,10 @@ _STYLE: Final[dict[str, Any]] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw and save within it. matplotlib's own defaults count, never a user's matplotlibrc. ConfigError without it."""
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - an optional package
-    except ImportError as error:
-        raise ConfigError("Plots need matplotlib, which is not installed: pip install 'sar1m[evaluate]'.") from error
+    mpl = extra_package("matplotlib", "a plot")
     with mpl.rc_context():
         mpl.rcdefaults()
-        cast(Any, mpl.rcParams).update(_STYLE)  # newer stubs know every key by name, older ones none
+        mpl.rcParams.update(_STYLE)
         yield
 
 

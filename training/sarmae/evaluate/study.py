@@ -30,6 +30,7 @@ from sar1m.store.errors import Sar1mError
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.evaluate.answers import Answering
+from sarmae.evaluate.extra_packages import extra_package
 from sarmae.evaluate.overhead_table import write_overhead
 from sarmae.evaluate.report.study_page import write_report
 from sarmae.evaluate.score_files import Kept, pretraining
@@ -76,6 +77,8 @@ def run_study(study: StudyConfig, folder: Path, watch: Watch) -> Outcome:
     Raises ConfigError before anything is computed where an arm's or a task's configuration cannot be; what fails later
     is told in the outcome, and everything else goes on.
     """
+    for module in ("jinja2", "matplotlib", "scipy", "sklearn"):
+        extra_package(module, "a study")  # said now, not after hours
     kept = Kept(study, folder)
     cells = [_Cell(study=study, folder=folder, arm=arm, seed=seed) for seed in study.seeds for arm in study.arms]
     for cell in cells:

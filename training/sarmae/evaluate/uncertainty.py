@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sar1m.store.errors import ConfigError
+from sarmae.evaluate.extra_packages import extra_package
 from sarmae.stream.keyed_random import DrawKey, integers
 
 F64 = NDArray[np.float64]
@@ -90,7 +91,7 @@ def seed_interval(values: Sequence[float]) -> Interval:
     mean, error = _mean_and_error(values)
     if error is None:
         return Interval(mean, None, None)
-    reach = t_quantile((1 + LEVEL) / 2, len(values) - 1) * error
+    reach = float(_student_t().ppf((1 + LEVEL) / 2, len(values) - 1)) * error
     return Interval(mean, mean - reach, mean + reach)
 
 
@@ -110,46 +111,22 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Differe
     differences = [a[seed] - b[seed] for seed in common]
     mean, error = _mean_and_error(differences)
     low, high = seed_interval(differences)[1:]
-    p = None if error is None else t_two_sided(mean / error, len(common) - 1)
+    p = None if error is None else 2 * float(_student_t().sf(abs(mean / error), len(common) - 1))
     return Difference(mean, low, high, p, len(common))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """The p values of a family of comparisons, corrected so that the chance of one false finding among all of them
     stays at the level each is held against. Source: Holm, Scandinavian Journal of Statistics 6, 1979."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected = [0.0] * len(p_values)
-    reached = 0.0
-    for rank, place in enumerate(order):
-        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = reached
-    return tuple(corrected)
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1.0)
+    return tuple(corrected.tolist())
 
 
-def t_two_sided(t: float, freedom: int) -> float:
-    """Chance of Student's t at least as far from 0, to about 1e-15. freedom: a whole number from 1.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
-    """
-    angle = math.atan(abs(t) / math.sqrt(freedom))
-    cosine, even = math.cos(angle), freedom % 2 == 0
-    term, total = (1.0, 0.0) if even else (cosine, 0.0)
-    for power in range(2 if even else 3, freedom + 1, 2):
-        total += term
-        term *= cosine**2 * (power - 1) / power
-    inside = math.sin(angle) * total if even else (angle + math.sin(angle) * total) * 2 / math.pi
-    return max(0.0, 1.0 - inside)
-
-
-def t_quantile(probability: float, freedom: int) -> float:
-    """Value that Student's t stays under with this probability, from 0.5 to below 1."""
-    low, high = 0.0, 1.0
-    while t_two_sided(high, freedom) > 2 * (1 - probability):
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_two_sided(middle, freedom) > 2 * (1 - probability) else (low, middle)
-    return (low + high) / 2
+def _student_t() -> Any:  # noqa: ANN401 - scipy has no types
+    return extra_package("scipy.stats", "an interval over seeds").t
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sar1m.store.errors import ConfigError, SourceError
+from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.mask_pairs import POLARISATIONS
 from sarmae.evaluate.datasets.pictures import COLOURED, read_grey
+from sarmae.evaluate.extra_packages import extra_package
 from sarmae.evaluate.values import IGNORED, Units
 
 _TIFF: Final = (".tif", ".tiff")
@@ -154,20 +155,15 @@ def _channels(path: Path, count: int, descriptions: Sequence[str | None]) -> tup
 
 def _tiff(path: Path) -> tuple[NDArray[Any], tuple[str | None, ...]]:
     """(bands, H, W) in the file's type, NaN for the nodata of float bands; descriptions."""
-    try:
-        import rasterio  # noqa: PLC0415 - only this kind of dataset needs it
-        from rasterio.errors import NotGeoreferencedWarning, RasterioError  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: reading TIFF masks needs rasterio ({error}). Install it: pip install 'sar1m[evaluate]'"
-        ) from None
+    rasterio = extra_package("rasterio", f"{path}: reading a TIFF")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # where a chip lies does not matter here
+            # where a chip lies does not matter here
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             with rasterio.open(path) as raster:
-                bands, nodata, told = raster.read(), raster.nodata, raster.descriptions
-    except RasterioError as error:
+                bands, nodata, descriptions = raster.read(), raster.nodata, raster.descriptions
+    except rasterio.errors.RasterioError as error:
         raise SourceError(f"{path}: cannot be read as a TIFF ({error}). Get the file again, or remove it.") from None
     if nodata is not None and bands.dtype.kind == "f":
         bands = np.where(bands == nodata, np.nan, bands)
-    return bands, told
+    return bands, descriptions

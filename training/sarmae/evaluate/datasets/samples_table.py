@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import SAMPLES_FILE
+from sarmae.evaluate.extra_packages import extra_package
 from sarmae.stream.opening import Store
 from sarmae.stream.sealed import open_sealed
 
@@ -52,14 +53,9 @@ def read_attributes(stores: Sequence[Store]) -> dict[str, NDArray[Any]]:
 
 
 def _read_table(store: Store) -> Any:  # noqa: ANN401 - pyarrow has no types
-    try:
-        import pyarrow.parquet  # noqa: PLC0415 - only this kind of dataset needs it
-    except ImportError as error:
-        raise ConfigError(
-            f"reading {SAMPLES_FILE} needs pyarrow ({error}). Install it: pip install 'sar1m[evaluate]'"
-        ) from None
+    parquet = extra_package("pyarrow.parquet", f"reading {SAMPLES_FILE}")
     content = open_sealed(store.objects).read(SAMPLES_FILE, max_bytes=_MOST_BYTES)
-    file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+    file = parquet.ParquetFile(io.BytesIO(content))
     there = [name for name in (*_ORDER, *WORDS, *NUMBERS) if name in file.schema_arrow.names]
     if absent := [name for name in (*_ORDER, "cell") if name not in there]:
         raise StoreError(f"{store.index.location}/{SAMPLES_FILE}: no column {absent[0]!r}. Build the store anew.")

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -12,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sar1m.store.errors import ConfigError
 from sarmae.evaluate.detect.finding import Found
+from sarmae.evaluate.extra_packages import extra_package
 from sarmae.evaluate.values import Boxes
 
 
@@ -49,13 +48,8 @@ def coco_curves(truth: Sequence[Boxes], found: Sequence[Found], classes: Sequenc
 
 def faster_coco_eval() -> ModuleType:
     """The package that computes the metrics. Raises ConfigError where it is missing."""
-    try:
-        return importlib.import_module("faster_coco_eval")
-    except ImportError as error:
-        raise ConfigError(
-            f"detection: the package faster-coco-eval cannot be imported ({error}); it computes COCO's metrics. "
-            "Install it: pip install 'sar1m[evaluate]'"
-        ) from error
+    package: ModuleType = extra_package("faster_coco_eval", "detection")
+    return package
 
 
 def _true(truth: Sequence[Boxes]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.store import settings
-from sar1m.store.errors import ConfigError
+from sarmae.evaluate.extra_packages import extra_package
 from sarmae.evaluate.overhead_table import overhead_table
 from sarmae.evaluate.report.figures import Figure, figures_of
 from sarmae.evaluate.report.study_tables import Table, answer_table, check_table, rank_table, setting_tables
@@ -75,23 +75,19 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def _page(kept: Kept, tables: Sequence[Table], figures: Sequence[Figure], failures: Sequence[str]) -> str:
-    try:
-        from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - the trainer does without
-    except ImportError as error:
-        raise ConfigError(
-            "report.html: jinja2 is not installed; expected with the extra evaluate. Install it: pip install "
-            "'sar1m[evaluate]'. The answers are kept, the same command goes on."
-        ) from error
-    environment = Environment(loader=PackageLoader("sarmae.evaluate.report", "."), autoescape=True)
+    jinja2 = extra_package("jinja2", REPORT_FILE)
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("sarmae.evaluate.report", "."), autoescape=True)
     template = environment.get_template("page.html.j2")
     overhead = overhead_table(kept)
-    return template.render(
-        study=kept.study,
-        facts=_facts(kept),
-        tables=[*tables, *([] if overhead is None else [overhead])],
-        figures=figures,
-        failures=failures,
-        notes=_notes(kept),
-        config=settings.to_toml(kept.study),
-        style=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+    return str(
+        template.render(
+            study=kept.study,
+            facts=_facts(kept),
+            tables=[*tables, *([] if overhead is None else [overhead])],
+            figures=figures,
+            failures=failures,
+            notes=_notes(kept),
+            config=settings.to_toml(kept.study),
+            style=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+        )
     )

@@ -11,7 +11,7 @@ from sar1m.store.durable import FileDigest, digest_file, write_durably
 from sar1m.store.errors import LockedError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE
-from sar1m.store.seal import payload_files, read_marker, verify, write_manifest
+from sar1m.store.seal import payload_files, read_marker, verify, write_seal
 
 
 def test_write_gives_the_digest_of_what_lies_there(tmp_path):
@@ -90,7 +90,7 @@ def store(tmp_path):
     files = {"data/train.zarr/zarr.json": b"{}", "samples.parquet": b"PAR1" * 50, "stats/summary.json": b"[]"}
     digests = {name: write_durably(tmp_path / name, [content]) for name, content in files.items()}
     write_durably(tmp_path / "staging/x", [b"not ours to verify"])
-    write_manifest(tmp_path, digests, {"name": "t"})
+    write_seal(tmp_path, digests, {"name": "t"})
     return tmp_path
 
 

@@ -13,9 +13,8 @@ import pytest
 from sar1m.releases.download import Portion, get
 from sar1m.releases.publishing.course import publish
 from sar1m.releases.publishing.target import CLAIM_FILE, PublishOptions
-from sar1m.releases.remote import UnreachableError
 from sar1m.releases.verification import verify_release
-from sar1m.store.errors import ConfigError, OutputError, StoreError
+from sar1m.store.errors import ConfigError, OutputError, StoreError, UnreachableError
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from support.crash_runner import PowerLoss, interrupted
 from support.tiny_releases import Killer, Silence, contents, few_files, put, survive_kills, tiny_release

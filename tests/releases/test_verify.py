@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from sar1m.releases.remote import UnreachableError, open_place
-from sar1m.releases.sealed import marker_digest, read_seal
+from sar1m.releases.remote import open_place
 from sar1m.releases.verification import Sampling, verify_release
-from sar1m.store.errors import ConfigError, Sar1mError, StoreError
+from sar1m.store.errors import ConfigError, Sar1mError, StoreError, UnreachableError
+from sar1m.store.manifest import RELEASE_MARKERS, marker_bytes
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
+from sar1m.store.seal import read_seal
 from servers.base import Reply
 from servers.objects import PREFIX, asked_ranges, folder_server
 from support.tiny_releases import Silence, contents, put, tiny_release
@@ -143,12 +144,10 @@ def test_no_release_is_an_error_not_a_fault(tmp_path):
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a//b", "a/./b", MANIFEST_FILE, "a\\b"])
 def test_names_that_lead_outside_are_refused(release, name):
     marker = json.loads((release / RELEASE_MARKER_FILE).read_text())
-    marker["files"][name] = 3
-    marker["marker_sha256"] = marker_digest(marker)
-    put(release / RELEASE_MARKER_FILE, json.dumps(marker).encode())
+    put(release / RELEASE_MARKER_FILE, marker_bytes(marker, b"", {**marker["files"], name: 3}))
     put(release / MANIFEST_FILE, (release / MANIFEST_FILE).read_bytes() + f"{'0' * 64}  {name}\n".encode())
     with pytest.raises(StoreError, match="both damaged"):
-        read_seal(open_place(release))
+        read_seal(open_place(release), RELEASE_MARKERS)
 
 
 def test_a_sample_of_chunks_finds_a_flipped_bit_in_any_of_them(release):

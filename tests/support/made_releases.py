@@ -8,7 +8,7 @@ from sar1m.flow import WorkersSettings
 from sar1m.io.tables import read_table
 from sar1m.releases.make import ReleaseRequest, make_release
 from sar1m.store.durable import digest_file
-from sar1m.store.seal import payload_files, read_marker, write_manifest
+from sar1m.store.seal import payload_files, read_marker, write_seal
 from sar1m.store.settings import override
 from support.crash_runner import SMALL_BUILD, Silence
 
@@ -48,4 +48,4 @@ def reseal(build):
     facts = read_marker(build)
     for name in ("manifest_sha256", "marker_sha256", "files"):
         del facts[name]
-    write_manifest(build, {name: digest_file(build / name) for name in payload_files(build)}, facts)
+    write_seal(build, {name: digest_file(build / name) for name in payload_files(build)}, facts)

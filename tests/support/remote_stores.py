@@ -1,10 +1,10 @@
 """A store of two files behind a server, and what tests of its cache look at."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from sar1m.store.manifest import marker_bytes
 from sar1m.store.schema import MARKER_FILE
 from sarmae.stream.cache import FOLDER
 from sarmae.stream.cache_segment import PAGE_BYTES, SEGMENT_BYTES
@@ -20,7 +20,7 @@ def write_store(root: Path, seed: int) -> Path:
     for name, size in SIZES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(np.random.default_rng([seed, size]).bytes(size))
-    (root / MARKER_FILE).write_text(json.dumps({"files": SIZES, "manifest_sha256": f"{seed:064x}"}))
+    (root / MARKER_FILE).write_bytes(marker_bytes({"seed": seed}, b"", SIZES))
     return root
 
 

@@ -12,6 +12,7 @@ from sar1m.core.identity import sample_key
 from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
 from sar1m.store.chunks import encode_chunk, shard_pieces
 from sar1m.store.durable import FileDigest
+from sar1m.store.manifest import manifest_bytes, marker_bytes
 from sar1m.store.schema import (
     MANIFEST_FILE,
     MARKER_FILE,
@@ -20,7 +21,7 @@ from sar1m.store.schema import (
     optical_encoding,
     sar_encoding,
 )
-from sar1m.store.seal import manifest_text, payload_files
+from sar1m.store.seal import payload_files
 from sarmae.stream.layout import open_split
 from sarmae.stream.objects import LocalObjects
 from sarmae.stream.reader import SplitReader
@@ -127,16 +128,10 @@ def seal(root, **facts):
     for name in payload_files(root):
         content = (root / name).read_bytes()
         digests[name] = FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-    text = manifest_text(digests).encode()
-    marker = {
-        "schema_version": SCHEMA_VERSION,
-        **facts,
-        "manifest_sha256": hashlib.sha256(text).hexdigest(),
-        "files": {name: digest.size for name, digest in digests.items()},
-    }
-    marker["marker_sha256"] = hashlib.sha256(json.dumps(marker, sort_keys=True).encode()).hexdigest()
-    (root / MANIFEST_FILE).write_bytes(text)
-    (root / MARKER_FILE).write_text(json.dumps(marker))
+    manifest = manifest_bytes(digests)
+    sizes = {name: digest.size for name, digest in digests.items()}
+    (root / MANIFEST_FILE).write_bytes(manifest)
+    (root / MARKER_FILE).write_bytes(marker_bytes({"schema_version": SCHEMA_VERSION, **facts}, manifest, sizes))
 
 
 def edit_json(path, change):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -19,11 +18,10 @@ import pyarrow.parquet as pq
 from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
 from sar1m.releases.publishing.course import publish
 from sar1m.releases.publishing.target import PublishOptions
-from sar1m.releases.sealed import marker_digest
 from sar1m.store.chunks import encode_chunk, shard_pieces
 from sar1m.store.durable import FileDigest
+from sar1m.store.manifest import manifest_bytes, marker_bytes
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE, ArrayLayout, optical_encoding, sar_encoding
-from sar1m.store.seal import manifest_text
 
 CARD = b"---\nlicense: cc-by-4.0\npretty_name: tiny\n---\n# tiny\n"
 SLOTS = 4
@@ -125,15 +123,10 @@ def seal_release(root: Path, **facts) -> None:
         for name, content in contents(root).items()
         if name not in own
     }
-    text = manifest_text(digests).encode()
-    marker = {
-        **facts,
-        "manifest_sha256": hashlib.sha256(text).hexdigest(),
-        "files": {name: digest.size for name, digest in digests.items()},
-    }
-    marker["marker_sha256"] = marker_digest(marker)
-    put(root / MANIFEST_FILE, text)
-    put(root / RELEASE_MARKER_FILE, json.dumps(marker, sort_keys=True, indent=1).encode() + b"\n")
+    manifest = manifest_bytes(digests)
+    sizes = {name: digest.size for name, digest in digests.items()}
+    put(root / MANIFEST_FILE, manifest)
+    put(root / RELEASE_MARKER_FILE, marker_bytes(facts, manifest, sizes))
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -16,12 +16,11 @@ from sar1m.releases.shards import ShardReader
 from sar1m.stages.pack import image_arrays
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError
+from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.schema import (
     DATA_DIR,
     MANIFEST_FILE,
-    PARTIAL_FILE,
     PROVENANCE_DIR,
-    RELEASE_MARKER_FILE,
     SCHEMA_VERSION,
     SPLITS,
     STATS_DIR,
@@ -100,7 +99,7 @@ def require_sound(build: Build, progress: Callable[[str], None]) -> None:
 def _open(root: Path) -> Build:
     marker = read_marker(root)
     if marker is None:
-        if any((root / name).is_file() for name in (RELEASE_MARKER_FILE, PARTIAL_FILE)):
+        if any((root / name).is_file() for name in RELEASE_MARKERS):
             raise StoreError(f"{root}: a release, or a part of one. Give the builds that it was made of.")
         raise StoreError(f"{root}: not a finished build. Finish it with `sar1m build`.")
     digest = digest_file(root / MANIFEST_FILE).sha256

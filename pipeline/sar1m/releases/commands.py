@@ -12,9 +12,8 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from sar1m.releases.rebuild import RebuildRequest
-    from sar1m.releases.sealed import Seal
     from sar1m.releases.verification import Sampling
-    from sar1m.store.seal import Fault
+    from sar1m.store.seal import Fault, Seal
 
 # A command imports what it needs when it runs, see sar1m.cli.
 # ruff: noqa: PLC0415
@@ -138,17 +137,18 @@ def get(
 
 def is_release(folder: Path) -> bool:
     """Whether a folder holds a release, or a part of one, and not a build."""
-    from sar1m.store.schema import PARTIAL_FILE, RELEASE_MARKER_FILE
+    from sar1m.store.manifest import RELEASE_MARKERS
 
-    return any((folder / name).is_file() for name in (RELEASE_MARKER_FILE, PARTIAL_FILE))
+    return any((folder / name).is_file() for name in RELEASE_MARKERS)
 
 
 def seal_of(folder: Path) -> Seal:
     """What a release in a folder, or a part of one, says of itself. Raises StoreError where it is damaged."""
     from sar1m.releases.remote import LocalPlace
-    from sar1m.releases.sealed import require_whole_seal
+    from sar1m.store.manifest import RELEASE_MARKERS
+    from sar1m.store.seal import require_seal
 
-    return require_whole_seal(LocalPlace(folder))
+    return require_seal(LocalPlace(folder), RELEASE_MARKERS)
 
 
 def verify_a_release(location: str, sampling: Sampling | None, console: Console) -> list[Fault]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sar1m.releases.remote import LocalPlace, Place, open_place
-from sar1m.releases.sealed import Expected, Seal, marker_digest, require_whole_seal
 from sar1m.store.durable import digest_file, remove_partials, remove_tree, settle_folders, write_durably
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
+from sar1m.store.manifest import RELEASE_MARKERS, marker_bytes
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS
+from sar1m.store.seal import Seal, SealedFile, require_seal
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch
@@ -70,7 +70,7 @@ def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
     arrives other than the manifest says; OutputError where out holds something else.
     """
     place = open_place(target)
-    seal = require_whole_seal(place)
+    seal = require_seal(place, RELEASE_MARKERS)
     if seal.marker_file != RELEASE_MARKER_FILE:
         raise StoreError(f"{place.location}: itself a part of a release. Get it from where the whole one lies.")
     out = out.absolute()
@@ -81,7 +81,7 @@ def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
         wanted = {name: one for name, one in seal.files.items() if portion.holds(name) or (out / name).exists()}
         missing = {name: one for name, one in wanted.items() if not _is_there(out / name, one)}
         # A marker vouches for what lies beside it: it goes before anything else changes.
-        for name in (RELEASE_MARKER_FILE, PARTIAL_FILE):
+        for name in RELEASE_MARKERS:
             remove_tree(out / name)
         write_durably(out / MANIFEST_FILE, [seal.manifest_bytes])
         with watch.stage("get", len(missing)) as step, ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -114,13 +114,13 @@ def _require_ours(out: Path, seal: Seal) -> None:
         raise OutputError(f"{out}: is not empty and holds no release. Give a new or empty folder.")
 
 
-def _is_there(path: Path, expected: Expected) -> bool:
+def _is_there(path: Path, expected: SealedFile) -> bool:
     if path.is_symlink() or not path.is_file() or path.stat().st_size != expected.size:
         return False
     return digest_file(path).sha256 == expected.sha256
 
 
-def _fetch(place: Place, name: str, expected: Expected, out: Path) -> None:
+def _fetch(place: Place, name: str, expected: SealedFile, out: Path) -> None:
     """One file, whole and right, or not at all."""
     path = out / name
     if path.is_dir() or path.is_symlink():
@@ -128,7 +128,7 @@ def _fetch(place: Place, name: str, expected: Expected, out: Path) -> None:
     write_durably(path, _checked(place, name, expected))
 
 
-def _checked(place: Place, name: str, expected: Expected) -> Iterator[bytes]:
+def _checked(place: Place, name: str, expected: SealedFile) -> Iterator[bytes]:
     """The pieces of a file; raises after the last one, while the file still has its temporary name."""
     sha256, size = hashlib.sha256(), 0
     for piece in place.stream(name):
@@ -144,10 +144,9 @@ def _checked(place: Place, name: str, expected: Expected) -> Iterator[bytes]:
         )
 
 
-def _write_marker(out: Path, seal: Seal, wanted: Mapping[str, Expected]) -> None:
+def _write_marker(out: Path, seal: Seal, wanted: Mapping[str, SealedFile]) -> None:
     if wanted.keys() == seal.files.keys():
         write_durably(out / RELEASE_MARKER_FILE, [seal.marker_bytes])
         return
-    marker = {**seal.marker, "files": {name: one.size for name, one in sorted(wanted.items())}}
-    marker["marker_sha256"] = marker_digest(marker)
-    write_durably(out / PARTIAL_FILE, [json.dumps(marker, sort_keys=True, indent=1).encode() + b"\n"])
+    sizes = {name: seal.sizes[name] for name in wanted}
+    write_durably(out / PARTIAL_FILE, [marker_bytes(seal.marker, seal.manifest_bytes, sizes)])

@@ -3,8 +3,6 @@ page; then the search for private things and the seal."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
@@ -33,7 +31,6 @@ from sar1m.releases.parts import (
 from sar1m.releases.preview import preview_files
 from sar1m.releases.privacy import require_private
 from sar1m.releases.provenance import lock_parquet, recipes_parquet
-from sar1m.releases.sealed import marker_digest
 from sar1m.releases.selection import Choice
 from sar1m.releases.shards import pixel_hash
 from sar1m.releases.stac import stac_files
@@ -42,7 +39,6 @@ from sar1m.stages.pack import environment_text, write_groups
 from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
 from sar1m.store.schema import (
     FAILED_COLUMNS,
-    MANIFEST_FILE,
     PROVENANCE_DIR,
     REJECTED_COLUMNS,
     RELEASE_MARKER_FILE,
@@ -52,7 +48,7 @@ from sar1m.store.schema import (
     SPLITS,
     STATS_DIR,
 )
-from sar1m.store.seal import manifest_text
+from sar1m.store.seal import payload_files, write_seal
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch
@@ -89,8 +85,8 @@ class _Writer:
 
 def write_contents(
     root: Path, records: Path, choice: Choice, identity: Mapping[str, Any], secrets: Mapping[str, str], watch: Watch
-) -> dict[str, Any]:
-    """Writes a whole sealed release into root, keeping shards that an earlier run finished; gives the marker.
+) -> None:
+    """Writes a whole sealed release into root, keeping shards that an earlier run finished.
 
     records: where the shards' records lie. identity: name, version, where given published and url, and what else of
     its origin the marker shall say. secrets: see privacy.own_secrets. Raises StoreError, ConfigError and OutputError as
@@ -121,7 +117,7 @@ def write_contents(
         "changes": facts.changes,
         "builds": [build.digest for build in builds],
     }
-    return _seal(writer, marker, secrets)
+    _seal(writer, marker, secrets)
 
 
 def _facts(root: Path, choice: Choice, packed: Packed, changes: Changes, identity: Mapping[str, Any]) -> ReleaseFacts:
@@ -211,19 +207,10 @@ def _build_row(short: str, marker: Mapping[str, Any]) -> dict[str, Any]:
     return {"build": short, **{key: marker[key] for key in told}}
 
 
-def _seal(writer: _Writer, facts: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
-    """The manifest over what lies there, then the marker (release/sealed.py tells its form)."""
+def _seal(writer: _Writer, facts: Mapping[str, Any], secrets: Mapping[str, str]) -> None:
+    """The search for private things, the manifest over what lies there, then the marker."""
     root = writer.root
-    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
+    names = list(payload_files(root))
     require_private(root, names, secrets)
     digests = {name: writer.digests.get(name) or digest_file(root / name) for name in names}
-    text = manifest_text(digests).encode()
-    marker = {
-        **facts,
-        "manifest_sha256": hashlib.sha256(text).hexdigest(),
-        "files": {name: digest.size for name, digest in digests.items()},
-    }
-    marker["marker_sha256"] = marker_digest(marker)
-    write_durably(root / MANIFEST_FILE, [text])
-    write_durably(root / RELEASE_MARKER_FILE, [json.dumps(marker, sort_keys=True, indent=1).encode() + b"\n"])
-    return marker
+    write_seal(root, digests, facts, RELEASE_MARKER_FILE)

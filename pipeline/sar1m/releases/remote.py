@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
-from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.errors import ConfigError, MissingError, StoreError, UnreachableError
+from sar1m.store.seal import NOT_A_FILE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from obstore.store import ClientConfig, HTTPStore, RetryConfig, S3Store
 
 PIECE_BYTES: Final = 8 * 2**20  # read at a time
-NOT_A_FILE: Final = -1  # size of a link, a socket or whatever else a listing finds that is no regular file
 HUB_OWN_FILES: Final = frozenset({".gitattributes"})  # that the hub lays beside what one uploads
 _CONNECT_TIMEOUT_S, _REQUEST_S, _RETRY_S, _RETRIES = 10.0, 600.0, 240.0, 5  # a shard on a slow line takes its time
 _STATUS = re.compile(r"status code: (\d{3})|HTTP (?:status )?(\d{3})|^(\d{3}) ")
@@ -34,14 +34,6 @@ _HUB = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w./+-]+))?/?")
 
 # obstore and huggingface_hub are for those whose release is remote.
 # ruff: noqa: PLC0415
-
-
-class MissingError(StoreError):
-    """There is no file of that name."""
-
-
-class UnreachableError(StoreError):
-    """A server that does not answer, or refuses to: says nothing of the release."""
 
 
 class Place(Protocol):

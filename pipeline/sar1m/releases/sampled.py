@@ -10,12 +10,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.releases.remote import Place, UnreachableError
-from sar1m.releases.sealed import Expected
+from sar1m.releases.remote import Place
 from sar1m.store.chunks import ABSENT, crc32c
-from sar1m.store.errors import StoreError
+from sar1m.store.errors import StoreError, UnreachableError
 from sar1m.store.schema import DATA_DIR
-from sar1m.store.seal import Fault
+from sar1m.store.seal import Fault, SealedFile
 
 _SHARD = re.compile(rf"({DATA_DIR}/[^/]+\.zarr/[^/]+)/c/\d+/0/0/0")  # see io.store.shard_path
 _MAX_METADATA_BYTES: Final = 2**20
@@ -25,7 +24,7 @@ _MAX_CHUNK_BYTES: Final = 2**28
 Index = npt.NDArray[np.uint64]
 
 
-def chunk_faults(place: Place, files: Mapping[str, Expected], count: int, seed: int) -> tuple[int, list[Fault]]:
+def chunk_faults(place: Place, files: Mapping[str, SealedFile], count: int, seed: int) -> tuple[int, list[Fault]]:
     """How many chunks were read, and the damaged shards among those they lie in.
 
     Chunks are drawn shard by shard with replacement, shards by their size: every stored byte has about the same chance.

@@ -7,25 +7,22 @@ some megabytes. HTTP servers cannot be listed: there, files beyond those of the 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sar1m.releases.remote import NOT_A_FILE, MissingError, Place, UnreachableError, open_place
+from sar1m.releases.remote import open_place
 from sar1m.releases.sampled import chunk_faults
-from sar1m.releases.sealed import Expected, Seal, read_seal
+from sar1m.store.durable import digest_pieces
 from sar1m.store.errors import StoreError
-from sar1m.store.seal import Fault
+from sar1m.store.manifest import RELEASE_MARKERS
+from sar1m.store.seal import Fault, content_faults, listing_faults, read_seal
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch
-
-READERS: Final = 4  # files read at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +58,16 @@ def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None
     UnreachableError where a server does not answer: that is no fault of the release.
     """
     place = open_place(location)
-    seal = read_seal(place)
+    seal = read_seal(place, RELEASE_MARKERS)
     listing = place.listing()
-    faults = [*seal.faults, *_listing_faults(seal, listing)]
+    faults = list(seal.faults)
+    if listing is not None:
+        faults += listing_faults(seal, listing)
     named = {fault.path for fault in faults}
     sound = {name: expected for name, expected in seal.files.items() if name not in named}
     chosen = sorted(sound) if sampling is None else _draw(sorted(sound), sampling)
-    digests = {one.sha256: name for name, one in seal.files.items() if one.sha256 is not None}
     with watch.stage("verify", len(chosen)) as step:
-        for found in _in_order(lambda name: _content_faults(place, name, sound[name], digests), chosen):
+        for found in content_faults(seal, chosen, lambda name: digest_pieces(place.stream(name))):
             faults += found
             step()
     chunks, damaged = (0, []) if sampling is None else chunk_faults(place, sound, sampling.chunks, sampling.seed)
@@ -94,54 +92,7 @@ def require_sound(location: str | Path, watch: Watch) -> None:
         raise StoreError(f"{summary.location}: {len(summary.faults)} faults: {named}. Make the release anew.")
 
 
-def digest_pieces(pieces: Iterator[bytes]) -> tuple[str, int]:
-    """sha256 (hexadecimal) and size of content that comes piece by piece."""
-    sha256, size = hashlib.sha256(), 0
-    for piece in pieces:
-        sha256.update(piece)
-        size += len(piece)
-    return sha256.hexdigest(), size
-
-
-def _listing_faults(seal: Seal, listing: Mapping[str, int] | None) -> Iterator[Fault]:
-    if listing is None:
-        return
-    for name, expected in seal.files.items():
-        if name not in listing:
-            yield Fault(path=name, found="missing")
-        elif listing[name] == NOT_A_FILE:
-            yield Fault(path=name, found="not a regular file")
-        elif expected.size is not None and listing[name] != expected.size:
-            yield Fault(path=name, found=f"{listing[name]} bytes, expected {expected.size}")
-    for name in listing.keys() - seal.files.keys() - seal.own_files:
-        yield Fault(path=name, found="not in the manifest")
-
-
-def _content_faults(place: Place, name: str, expected: Expected, digests: Mapping[str, str]) -> list[Fault]:
-    """digests: which file has which content, to say so where files were swapped."""
-    try:
-        sha256, size = digest_pieces(place.stream(name))
-    except UnreachableError:
-        raise
-    except MissingError:
-        return [Fault(path=name, found="missing")]
-    except StoreError as error:
-        return [Fault(path=name, found=str(error))]
-    if sha256 == expected.sha256 or (expected.sha256 is None and size == expected.size):
-        return []
-    if sha256 in digests:
-        return [Fault(path=name, found=f"holds the content of {digests[sha256]}")]
-    if expected.size is not None and size != expected.size:
-        return [Fault(path=name, found=f"{size} bytes, expected {expected.size}")]
-    return [Fault(path=name, found="content differs from its sha256")]
-
-
 def _draw(names: Sequence[str], sampling: Sampling) -> list[str]:
     rng = np.random.default_rng([sampling.seed, len(names)])
     chosen = rng.choice(len(names), size=min(sampling.files, len(names)), replace=False)
     return [names[number] for number in sorted(chosen)]
-
-
-def _in_order(task: Callable[[str], list[Fault]], names: Sequence[str]) -> Iterator[list[Fault]]:
-    with ThreadPoolExecutor(READERS) as pool:
-        yield from pool.map(task, names)

@@ -15,10 +15,11 @@ from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.releases.audit import Fixed
 from sar1m.releases.parts import TOMBSTONES_FILE
 from sar1m.releases.remote import open_place
-from sar1m.releases.sealed import Seal, require_whole_seal
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.schema import PROVENANCE_DIR, SAMPLES_FILE, Column
+from sar1m.store.seal import Seal, require_seal
 
 LOCK_FILE: Final = f"{PROVENANCE_DIR}/lock.parquet"
 EXAMPLES: Final = 3
@@ -77,7 +78,7 @@ def parse_version(text: str) -> Version:
 def read_previous(root: Path) -> Previous:
     """A former release, as far as the next one needs it: its tables, which every part of it holds too. Raises
     StoreError where it is no release or they are damaged."""
-    seal = require_whole_seal(open_place(root))
+    seal = require_seal(open_place(root), RELEASE_MARKERS)
     lock, samples = _sealed_table(root, seal, LOCK_FILE), _sealed_table(root, seal, SAMPLES_FILE)
     tombstones = pd.DataFrame({column.name: [] for column in TOMBSTONE_COLUMNS})
     if TOMBSTONES_FILE in seal.files:

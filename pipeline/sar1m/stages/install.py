@@ -32,7 +32,7 @@ from sar1m.store.schema import (
     SAMPLES_FILE,
     STATS_DIR,
 )
-from sar1m.store.seal import payload_files, write_manifest
+from sar1m.store.seal import payload_files, write_seal
 
 READY_SUFFIX = ".ready.json"  # of the seal, a file beside the packing folder
 STORE_NAMES = {DATA_DIR, SAMPLES_FILE, REJECTED_FILE, FAILED_FILE, STATS_DIR, PROVENANCE_DIR, REPORT_FILE.split("/")[0]}
@@ -67,7 +67,7 @@ def install(packed: Path, store: Path) -> None:
     _move_entries(packed, store, {name.split("/", 1)[0] for name in digests})
     sync_directory(store)
     _require_whole(store, digests, packed)
-    write_manifest(store, digests, ready["facts"])
+    write_seal(store, digests, ready["facts"])
     _unseal(packed)
     remove_tree(packed)
 

@@ -117,6 +117,15 @@ def remove_partials(folder: Path) -> None:
         remove_tree(path)
 
 
+def digest_pieces(pieces: Iterable[bytes]) -> FileDigest:
+    """Digest and size of content that comes piece by piece."""
+    sha256, size = hashlib.sha256(), 0
+    for piece in pieces:
+        sha256.update(piece)
+        size += len(piece)
+    return FileDigest(sha256=sha256.hexdigest(), size=size)
+
+
 def remove_tree(path: Path) -> None:
     """Removes a file or a folder with all below it; absent is fine."""
     with writing_to(path):

@@ -29,6 +29,15 @@ class StoreError(Sar1mError):
     """A store, shard, staged blob or manifest is missing, damaged or not ours. Names the file."""
 
 
+class MissingError(StoreError):
+    """There is no file of that name."""
+
+
+class UnreachableError(StoreError):
+    """A server that does not answer, or refuses to. This says nothing of the store's content, so it is never counted
+    among damaged files or samples."""
+
+
 class OutputError(Sar1mError):
     """The output folder cannot be used: not ours, not writable, disk full."""
 

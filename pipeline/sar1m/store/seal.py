@@ -1,25 +1,39 @@
-"""The manifest of a finished store, the completion marker, and verification.
+"""The seal of a finished store: manifest and completion marker, written, read and compared with the files.
 
-`manifest-sha256.txt` has the format of sha256sum, so that `sha256sum -c` checks it without our code. The marker
-BUILD_COMPLETE.json comes last: it holds the digest of the manifest and the size of every file.
+One reading for builds, releases and parts of releases, in a folder or at a remote place (see manifest.py for the two
+files). What a file must be is in Seal.files; listing_faults and content_faults compare with it what is there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 from sar1m.store.durable import FileDigest, digest_file, write_durably
-from sar1m.store.errors import StoreError
-from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, SCRATCH_DIRS
+from sar1m.store.errors import MissingError, StoreError, UnreachableError
+from sar1m.store.manifest import MAX_SEAL_BYTES, manifest_bytes, marker_bytes, parse_manifest, parse_marker
+from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, SCRATCH_DIRS, SPLITS
 
-_LINE = re.compile(r"([0-9a-f]{64})  (\S[^\0\n]*)")
-MAX_MANIFEST_BYTES = 256 * 2**20
+NOT_A_FILE: Final = -1  # size in a listing of a link, a socket or anything else that is no regular file
+REMEDY: Final = "Verify the store (sar1m verify) and copy or build it again."
+_READERS: Final = 4  # files digested at a time
+
+
+class SealPlace(Protocol):
+    """Where a store lies, as far as its seal is concerned: a folder or a remote place."""
+
+    @property
+    def location(self) -> str:
+        """The place as messages name it."""
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """A whole small file. Raises MissingError where there is none, StoreError where it cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +44,73 @@ class Fault:
     found: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class SealedFile:
+    """What a file must be. None where the half of the seal that states it is damaged."""
+
+    sha256: str | None
+    size: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seal:
+    """Marker and manifest of a store, each checked against the other.
+
+    marker_file: the name of the marker that was found.
+    manifest_bytes: empty where the manifest is missing or cannot be parsed.
+    marker, sizes: all that the marker holds, and of this the bytes by file name; empty where it is damaged.
+    sha256: of every file, by name, as the manifest states; empty where it is damaged or not the marker's.
+    faults: what is wrong with marker and manifest themselves.
+    """
+
+    location: str
+    marker_file: str
+    marker_bytes: bytes
+    manifest_bytes: bytes
+    marker: Mapping[str, Any]
+    sizes: Mapping[str, int]
+    sha256: Mapping[str, str]
+    faults: tuple[Fault, ...]
+
+    @cached_property
+    def files(self) -> dict[str, SealedFile]:
+        """Every file of the store, or of this part of a release, sorted by name."""
+        names = sorted(self.sizes or self.sha256)
+        return {name: SealedFile(sha256=self.sha256.get(name), size=self.sizes.get(name)) for name in names}
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """Files of the release that this part of it does not hold."""
+        return frozenset(self.sha256.keys() - self.sizes.keys()) if self.sizes else frozenset()
+
+    @property
+    def title(self) -> str:
+        """Name and version as one cites them: sar-1m v1.0.0."""
+        return f"{self.marker.get('name', '?')} v{self.version}"
+
+    @property
+    def version(self) -> str:
+        """The release's version; ? where the marker states none."""
+        return str(self.marker.get("version", "?"))
+
+    @property
+    def part(self) -> str:
+        """Which part of a release this is, in words; empty for a whole one."""
+        if self.marker_file != PARTIAL_FILE:
+            return ""
+        held = [f"{share} of {split}" for split in SPLITS if (share := self._share(f"{DATA_DIR}/{split}.zarr/"))]
+        total = len(self.files) + len(self.left_out)
+        return f"a part of it, {len(self.files):,} of {total:,} files: {', '.join(held) or 'no images'}"
+
+    def _share(self, group: str) -> str:
+        """How much of a group is there: all, some, or empty for nothing."""
+        if not any(name.startswith(group) for name in self.files):
+            return ""
+        return "some" if any(name.startswith(group) for name in self.left_out) else "all"
+
+
 def payload_files(store: Path) -> Iterator[str]:
-    """Relative POSIX names of everything the manifest must cover, sorted. Links are listed as what they are."""
+    """Relative POSIX names of everything that the manifest of a folder must cover, sorted. Links are not followed."""
     for path in sorted(store.rglob("*")):
         name = path.relative_to(store).as_posix()
         if name.split("/", 1)[0] in SCRATCH_DIRS or name in (MANIFEST_FILE, MARKER_FILE):
@@ -40,99 +119,213 @@ def payload_files(store: Path) -> Iterator[str]:
             yield name
 
 
-def manifest_text(digests: Mapping[str, FileDigest]) -> str:
-    """The manifest's lines, sorted by name."""
-    return "".join(f"{digest.sha256}  {name}\n" for name, digest in sorted(digests.items()))
+def write_seal(
+    store: Path, digests: Mapping[str, FileDigest], facts: Mapping[str, Any], marker_file: str = MARKER_FILE
+) -> None:
+    """Writes the manifest of the files and then, last of all, the marker with facts (JSON values) in it."""
+    manifest = manifest_bytes(digests)
+    write_durably(store / MANIFEST_FILE, [manifest])
+    sizes = {name: digest.size for name, digest in digests.items()}
+    write_durably(store / marker_file, [marker_bytes(facts, manifest, sizes)])
 
 
-def write_manifest(store: Path, digests: Mapping[str, FileDigest], facts: Mapping[str, Any]) -> None:
-    """Writes the manifest and then, last of all, the completion marker with facts (JSON values) inside."""
-    text = manifest_text(digests).encode()
-    write_durably(store / MANIFEST_FILE, [text])
-    marker = {
-        **facts,
-        "manifest_sha256": hashlib.sha256(text).hexdigest(),
-        "files": {name: digest.size for name, digest in sorted(digests.items())},
-    }
-    marker["marker_sha256"] = _marker_digest(marker)
-    write_durably(store / MARKER_FILE, [json.dumps(marker, sort_keys=True, indent=1).encode() + b"\n"])
+def read_seal(place: SealPlace, markers: Sequence[str]) -> Seal:
+    """Marker and manifest of the store at a place.
+
+    markers: the names under which a marker is looked for, in this order (see manifest.MARKERS).
+    Where one of the two files is damaged, the other is still used and faults names the damage. Raises StoreError where
+    there is no marker at all, or where both files are damaged.
+    """
+    with ThreadPoolExecutor(1) as beside:  # of a remote place, one round trip for the two
+        reading = beside.submit(place.read, MANIFEST_FILE, max_bytes=MAX_SEAL_BYTES)
+        marker_file, marker_content = read_first(place, markers)
+    faults: list[Fault] = []
+    marker: dict[str, Any] = {}
+    entries: dict[str, str] = {}
+    manifest = b""
+    try:
+        marker = parse_marker(marker_content)
+    except ValueError as error:
+        faults.append(Fault(path=marker_file, found=f"damaged completion marker: {error}"))
+    try:
+        content = reading.result()
+        entries = parse_manifest(content)
+        manifest = content
+    except MissingError:
+        faults.append(Fault(path=MANIFEST_FILE, found="missing"))
+    except ValueError as error:
+        faults.append(Fault(path=MANIFEST_FILE, found=str(error)))
+    if not marker and not entries:
+        found = "; ".join(f"{fault.path}: {fault.found}" for fault in faults)
+        raise StoreError(f"{place.location}: marker and manifest are both damaged: {found}. Copy or build it again.")
+    sizes: dict[str, int] = marker.get("files", {})
+    if not faults and marker["manifest_sha256"] != hashlib.sha256(manifest).hexdigest():
+        faults.append(Fault(path=MANIFEST_FILE, found="differs from the digest in the completion marker"))
+        entries = {}
+    elif not faults and not _lists_agree(marker_file, sizes, entries):
+        faults.append(Fault(path=marker_file, found="lists other files than the manifest"))
+    return Seal(
+        location=place.location,
+        marker_file=marker_file,
+        marker_bytes=marker_content,
+        manifest_bytes=manifest,
+        marker=marker,
+        sizes=sizes,
+        sha256=entries,
+        faults=tuple(faults),
+    )
 
 
-def _marker_digest(marker: Mapping[str, Any]) -> str:
-    """Of everything in the marker but this digest itself: the marker is the one file no manifest can cover."""
-    content = {key: value for key, value in marker.items() if key != "marker_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def require_seal(place: SealPlace, markers: Sequence[str]) -> Seal:
+    """The same where marker and manifest are sound. Raises StoreError naming what is damaged."""
+    seal = read_seal(place, markers)
+    for fault in seal.faults:
+        raise StoreError(f"{place.location}/{fault.path}: {fault.found}. {REMEDY}")
+    return seal
+
+
+def read_first(place: SealPlace, markers: Sequence[str]) -> tuple[str, bytes]:
+    """Name and content of the first of these markers that is there. Raises StoreError where there is none."""
+    for name in markers:
+        try:
+            return name, place.read(name, max_bytes=MAX_SEAL_BYTES)
+        except MissingError:
+            continue
+    raise StoreError(
+        f"{place.location}: no {markers[0]} here: not a finished store. Give the place where `sar1m build` or "
+        "`sar1m release` ended; one that was interrupted is finished by running it again."
+    )
+
+
+def read_manifest(place: SealPlace, digest: str) -> dict[str, str]:
+    """sha256 by file name. Raises StoreError where the manifest is missing, damaged, or not the one of this digest."""
+    content = place.read(MANIFEST_FILE, max_bytes=MAX_SEAL_BYTES)
+    try:
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError("differs from the digest in the completion marker")
+        return parse_manifest(content)
+    except ValueError as error:
+        raise StoreError(f"{place.location}/{MANIFEST_FILE}: {error}. {REMEDY}") from error
 
 
 def read_marker(store: Path) -> dict[str, Any] | None:
-    """The completion marker; None where the store is not complete. Raises StoreError where it is damaged."""
-    path = store / MARKER_FILE
-    if not path.is_file():
+    """The marker of a build in a folder; None where the build is not finished. StoreError where it is damaged."""
+    place = _Folder(store)
+    try:
+        return parse_marker(place.read(MARKER_FILE, max_bytes=MAX_SEAL_BYTES))
+    except MissingError:
         return None
-    try:
-        marker = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(marker["files"], dict) or marker["marker_sha256"] != _marker_digest(marker):
-            raise ValueError("its digest of itself does not hold")
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except ValueError as error:
         raise StoreError(
-            f"{path}: damaged completion marker ({error}). Run the build again to make it anew."
+            f"{store / MARKER_FILE}: damaged completion marker: {error}. Run the build again to make it anew."
         ) from error
-    return dict(marker)
-
-
-def read_manifest(store: Path) -> dict[str, str]:
-    """sha256 by file name. Raises StoreError where the manifest is missing, malformed or names a file outside."""
-    path = store / MANIFEST_FILE
-    try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise StoreError(f"{path}: larger than any manifest of ours ({MAX_MANIFEST_BYTES} bytes).")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}). Is this a finished store?") from error
-    entries: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        match = _LINE.fullmatch(line)
-        if match is None or match[2].startswith("/") or ".." in match[2].split("/") or match[2] in entries:
-            raise StoreError(f"{path}, line {number}: not `sha256  relative/name`: {line[:120]!r}")
-        entries[match[2]] = match[1]
-    return entries
 
 
 def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) -> list[Fault]:
-    """Every changed, missing, added or truncated file of a store, sorted by name; empty where all is well.
+    """Every changed, missing, added or truncated file of a build in a folder, sorted by name; empty where all is well.
 
-    progress is called with each name before it is read. Raises StoreError where marker or manifest cannot be used.
+    progress: called with the name of each file that was compared.
+    Raises StoreError where marker or manifest cannot be used.
     """
-    marker = read_marker(store)
-    if marker is None:
-        raise StoreError(f"{store}: no {MARKER_FILE} here: not a finished store. Finish it with `sar1m build`.")
-    entries = read_manifest(store)
-    faults = _manifest_faults(store, marker, entries)
-    present = set(payload_files(store))
-    faults += [Fault(path=name, found="missing") for name in sorted(entries.keys() - present)]
-    faults += [Fault(path=name, found="not in the manifest") for name in sorted(present - entries.keys())]
-    for name in sorted(entries.keys() & present):
+    seal = read_seal(_Folder(store), (MARKER_FILE,))
+    if not seal.marker or not seal.manifest_bytes:
+        raise StoreError(f"{store}/{seal.faults[0].path}: {seal.faults[0].found}. {REMEDY}")
+    listing = {name: _size(store / name) for name in payload_files(store)}
+    faults = [*seal.faults, *listing_faults(seal, listing)]
+    named = {fault.path for fault in faults}
+    sound = [name for name in seal.files if name not in named]
+    for name, found in zip(sound, content_faults(seal, sound, lambda name: _digest(store / name)), strict=True):
         progress(name)
-        faults += _file_faults(store / name, name, entries[name], marker["files"].get(name))
+        faults += found
     return sorted(faults, key=lambda fault: fault.path)
 
 
-def _manifest_faults(store: Path, marker: Mapping[str, Any], entries: Mapping[str, str]) -> list[Fault]:
-    found = digest_file(store / MANIFEST_FILE).sha256
-    if found != marker["manifest_sha256"]:
-        return [Fault(path=MANIFEST_FILE, found="differs from the digest in the completion marker")]
-    if marker["files"].keys() != entries.keys():
-        return [Fault(path=MARKER_FILE, found="lists other files than the manifest")]
-    return []
+def listing_faults(seal: Seal, listing: Mapping[str, int]) -> Iterator[Fault]:
+    """What a listing alone shows: missing and added files, and other sizes than the seal's. listing: bytes by name of
+    all that is there, NOT_A_FILE for what is no regular file."""
+    for name, expected in seal.files.items():
+        if name not in listing:
+            yield Fault(path=name, found="missing")
+        elif listing[name] == NOT_A_FILE:
+            yield Fault(path=name, found="not a regular file")
+        elif expected.size is not None and listing[name] != expected.size:
+            yield Fault(path=name, found=f"{listing[name]} bytes, expected {expected.size}")
+    for name in listing.keys() - seal.files.keys() - {MANIFEST_FILE, seal.marker_file}:
+        yield Fault(path=name, found="not in the manifest")
 
 
-def _file_faults(path: Path, name: str, sha256: str, size: int | None) -> list[Fault]:
-    if path.is_symlink() or not path.is_file():
-        return [Fault(path=name, found="not a regular file")]
+def content_faults(seal: Seal, names: Sequence[str], digest: Callable[[str], FileDigest]) -> Iterator[list[Fault]]:
+    """What differs from the seal in the content of each of these files, in their order, some files at a time.
+
+    digest: gives sha256 and size of a file. Its MissingError and StoreError are faults of the file; its
+    UnreachableError is raised.
+    """
+    holders = {one.sha256: name for name, one in seal.files.items() if one.sha256 is not None}
+
+    def compared(name: str) -> list[Fault]:
+        found = _difference(seal.files[name], name, digest, holders)
+        return [] if found is None else [Fault(path=name, found=found)]
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from pool.map(compared, names)
+
+
+def _difference(
+    expected: SealedFile, name: str, digest: Callable[[str], FileDigest], holders: Mapping[str, str]
+) -> str | None:
+    """holders: which file has which content, to say so where files were swapped."""
     try:
-        digest = digest_file(path)
+        found = digest(name)
+    except UnreachableError:
+        raise
+    except MissingError:
+        return "missing"
+    except StoreError as error:
+        return str(error)
+    if found.sha256 == expected.sha256 or (expected.sha256 is None and found.size == expected.size):
+        return None
+    if found.sha256 in holders:
+        return f"holds the content of {holders[found.sha256]}"
+    if expected.size is not None and found.size != expected.size:
+        return f"{found.size} bytes, expected {expected.size}"
+    return "content differs from its sha256"
+
+
+def _lists_agree(marker_file: str, sizes: Mapping[str, int], entries: Mapping[str, str]) -> bool:
+    return sizes.keys() <= entries.keys() if marker_file == PARTIAL_FILE else sizes.keys() == entries.keys()
+
+
+class _Folder:
+    """The seal of a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def location(self) -> str:
+        return str(self._root)
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        path = self._root / name
+        try:
+            with path.open("rb") as stream:
+                content = stream.read(min(path.stat().st_size, max_bytes) + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingError(f"{path}: there is no such file.") from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror}. {REMEDY}") from error
+        if len(content) > max_bytes:
+            raise StoreError(f"{path}: larger than such a file can be ({max_bytes} bytes). {REMEDY}")
+        return content
+
+
+def _size(path: Path) -> int:
+    found = path.lstat()
+    return found.st_size if stat.S_ISREG(found.st_mode) else NOT_A_FILE
+
+
+def _digest(path: Path) -> FileDigest:
+    try:
+        return digest_file(path)
     except OSError as error:
-        return [Fault(path=name, found=f"cannot be read: {error.strerror}")]
-    if digest.size != size:
-        return [Fault(path=name, found=f"{digest.size} bytes, expected {size}")]
-    return [] if digest.sha256 == sha256 else [Fault(path=name, found="content differs from its sha256")]
+        raise StoreError(f"cannot be read: {error.strerror}") from error

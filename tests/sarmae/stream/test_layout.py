@@ -67,7 +67,7 @@ def test_paired_samples_without_an_optical_array_are_refused(tmp_path):
 def test_a_folder_that_is_no_finished_store(tmp_path):
     with pytest.raises(StoreError, match=r"no BUILD_COMPLETE\.json here.*sar1m build"):
         opened(tmp_path)
-    with pytest.raises(StoreError, match="no finished store"):
+    with pytest.raises(StoreError, match="not a finished store"):
         opened(tmp_path / "nowhere")
 
 

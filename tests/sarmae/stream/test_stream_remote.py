@@ -17,13 +17,13 @@ import pytest
 import torch
 
 import sarmae
-from sar1m.store.errors import OutputError, StoreError
+from sar1m.store.errors import OutputError, StoreError, UnreachableError
 from sar1m.store.schema import MARKER_FILE, PARTIAL_FILE
 from sarmae.stream.cache import FOLDER, CacheConfig
 from sarmae.stream.cache_segment import PAGE_BYTES
 from sarmae.stream.layout import open_split
 from sarmae.stream.loader import LoaderSettings, ShardLoader
-from sarmae.stream.objects import UnreachableError, open_objects
+from sarmae.stream.objects import open_objects
 from sarmae.stream.reader import SplitReader
 from servers.base import Reply, wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server

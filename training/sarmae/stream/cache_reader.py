@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,14 +13,14 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.schema import MARKER_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
+from sar1m.store.manifest import MARKERS, parse_marker
+from sar1m.store.seal import REMEDY, read_first
 from sarmae.stream.cache import CacheConfig, CacheFolder, using_cache
 from sarmae.stream.cache_remote import Origin, checked_location
 from sarmae.stream.cache_segment import HEAD_BYTES, PAGE_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX, Place, Segment
 from sarmae.stream.handles import Handles
 from sarmae.stream.objects import ByteRange, Objects, checked_name, too_short
 
-_MAX_MARKER_BYTES = 256 * 2**20
 _ATTEMPTS = 3  # of a read whose bytes other processes evict before they are read
 
 
@@ -69,7 +68,7 @@ class CachedObjects:
                 raise StoreError(f"{self.location}/{name}: {size} bytes; at most {max_bytes} are expected of it.")
             return self.read_range(name, 0, size) if size else b""
         content = self._origin.read(checked_name(name), max_bytes=max_bytes)
-        if name in (MARKER_FILE, RELEASE_MARKER_FILE, PARTIAL_FILE):
+        if name in MARKERS:
             with self._lock:
                 self._marker = self._marker or content
         return content
@@ -130,25 +129,12 @@ class CachedObjects:
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
-        marker = self._marker or self._read_marker()
+        content = self._marker or read_first(self, MARKERS)[1]
         try:
-            files = json.loads(marker)["files"]
-            return {checked_name(name): int(size) for name, size in files.items()}
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise StoreError(
-                f"{self.location}/{MARKER_FILE}: not the marker of a finished store; its list of files cannot be read."
-            ) from None
-
-    def _read_marker(self) -> bytes:
-        """Of a build, else of a release, else of a part of one."""
-        try:
-            return self.read(MARKER_FILE, max_bytes=_MAX_MARKER_BYTES)
-        except StoreError:
-            there = (name for name in (MARKER_FILE, RELEASE_MARKER_FILE, PARTIAL_FILE) if self.size(name) is not None)
-            name = next(there, MARKER_FILE)
-            if name == MARKER_FILE:
-                raise
-        return self.read(name, max_bytes=_MAX_MARKER_BYTES)
+            sizes: dict[str, int] = parse_marker(content)["files"]
+        except ValueError as error:
+            raise StoreError(f"{self.location}: damaged completion marker: {error}. {REMEDY}") from None
+        return sizes
 
     @cached_property
     def _store_folder(self) -> Path:
@@ -179,7 +165,7 @@ class CachedObjects:
         """Size of the file by the store's list. StoreError where the list has no such file or range."""
         size = self._sizes.get(wanted.name)
         if size is None:
-            raise StoreError(f"{self.location}/{wanted.name}: the store's list ({MARKER_FILE}) has no such file.")
+            raise StoreError(f"{self.location}/{wanted.name}: the store's list of files has no such file.")
         if wanted.stop > size:
             raise too_short(f"{self.location}/{wanted.name}", wanted, size - wanted.start)
         return size

@@ -28,8 +28,8 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import HTTPStore, S3Store
 
-from sar1m.store.errors import ConfigError, StoreError
-from sarmae.stream.objects import ByteRange, CacheConfig, UnreachableError
+from sar1m.store.errors import ConfigError, MissingError, StoreError, UnreachableError
+from sarmae.stream.objects import ByteRange, CacheConfig
 
 if TYPE_CHECKING:
     from obstore.store import BackoffConfig, ClientConfig, RetryConfig
@@ -130,7 +130,7 @@ class Origin:
         try:
             yield
         except (FileNotFoundError, NotFoundError):
-            raise StoreError(
+            raise MissingError(
                 f"{self._place(name)}: there is no such file. Check the location, and that the copy of the store is "
                 "complete."
             ) from None

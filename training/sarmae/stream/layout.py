@@ -8,10 +8,11 @@ import numpy as np
 
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import DATA_DIR, PARTIAL_FILE, SPLITS
+from sar1m.store.seal import REMEDY
 from sarmae.stream.batch import ImageSpec, SplitIndex
 from sarmae.stream.codecs import CRC_BYTES, most_chunk_bytes
 from sarmae.stream.objects import Objects
-from sarmae.stream.sealed import REMEDY, Sealed, open_sealed
+from sarmae.stream.sealed import SealedFiles, open_sealed
 from sarmae.stream.zarr_meta import OPTICAL_RULES, SAR_RULES, read_column, read_group, read_image
 
 # What open_split reads of a group: its own and the images' zarr.json, and whole small arrays.
@@ -77,11 +78,11 @@ def splits_of(objects: Objects) -> list[str]:
     return _splits(open_sealed(objects))
 
 
-def _splits(sealed: Sealed) -> list[str]:
+def _splits(sealed: SealedFiles) -> list[str]:
     return [name for name in SPLITS if f"{group_of(name)}/zarr.json" in sealed.sizes]
 
 
-def _check_split(sealed: Sealed, split: str) -> None:
+def _check_split(sealed: SealedFiles, split: str) -> None:
     there = _splits(sealed)
     if split in there:
         return
@@ -94,7 +95,7 @@ def _check_split(sealed: Sealed, split: str) -> None:
     raise StoreError(f"{sealed.objects.location}: {what} split {split!r}. There are: {', '.join(there) or 'none'}.")
 
 
-def _optical(sealed: Sealed, group: str, sar: ImageSpec, samples: int) -> ImageSpec | None:
+def _optical(sealed: SealedFiles, group: str, sar: ImageSpec, samples: int) -> ImageSpec | None:
     name = f"{group}/{OPTICAL_RULES.name}/zarr.json"
     if name not in sealed.sizes:
         return None
@@ -107,14 +108,14 @@ def _optical(sealed: Sealed, group: str, sar: ImageSpec, samples: int) -> ImageS
     return optical
 
 
-def _paired(sealed: Sealed, group: str, samples: int) -> np.ndarray:
+def _paired(sealed: SealedFiles, group: str, samples: int) -> np.ndarray:
     flags = read_column(sealed, group, "paired", "uint8", samples, zeros_are_absent=True)
     if flags.max() > 1:
         raise StoreError(f"{sealed.place(group)}/paired: holds {flags.max()}, expected 0 and 1 alone. {REMEDY}")
     return flags.astype(bool)
 
 
-def _land_cover(sealed: Sealed, group: str, samples: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def _land_cover(sealed: SealedFiles, group: str, samples: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """The column and its names; all unknown for a store without it. CF flags: names parted by blanks, in order."""
     name = f"{group}/land_cover/zarr.json"
     if name not in sealed.sizes:
@@ -128,13 +129,13 @@ def _land_cover(sealed: Sealed, group: str, samples: int) -> tuple[np.ndarray, t
     return numbers, names
 
 
-def _enl(sealed: Sealed, group: str, samples: int) -> np.ndarray:
+def _enl(sealed: SealedFiles, group: str, samples: int) -> np.ndarray:
     if f"{group}/enl/zarr.json" not in sealed.sizes:
         return np.full(samples, np.nan, dtype=np.float32)
     return read_column(sealed, group, "enl", "float32", samples)
 
 
-def _check_shards(sealed: Sealed, index: SplitIndex, spec: ImageSpec, stored: np.ndarray) -> None:
+def _check_shards(sealed: SealedFiles, index: SplitIndex, spec: ImageSpec, stored: np.ndarray) -> None:
     """stored: numbers of the samples that have a chunk of this array."""
     shards, chunks = np.unique(stored // spec.slots, return_counts=True)
     for shard, count in zip(shards.tolist(), chunks.tolist(), strict=True):

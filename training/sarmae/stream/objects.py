@@ -14,18 +14,13 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.errors import ConfigError, MissingError, StoreError
 from sarmae.stream.cache import CacheConfig
 from sarmae.stream.handles import Descriptor, Handles, read_fully
 
-__all__ = ["ByteRange", "CacheConfig", "LocalObjects", "Objects", "UnreachableError", "is_remote", "open_objects"]
+__all__ = ["ByteRange", "CacheConfig", "LocalObjects", "Objects", "is_remote", "open_objects"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-
-
-class UnreachableError(StoreError):
-    """A server that does not answer, or refuses to. Says nothing of the store's content, so it is never counted among
-    damaged samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +203,8 @@ def too_short(place: str, wanted: ByteRange, found: int) -> StoreError:
 
 
 def _unreadable(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"{path}: cannot be read: {error.strerror or error}. Verify the store (sar1m verify).")
+    kind = MissingError if isinstance(error, (FileNotFoundError, NotADirectoryError)) else StoreError
+    return kind(f"{path}: cannot be read: {error.strerror or error}. Verify the store (sar1m verify).")
 
 
 def _file_path(location: str) -> Path:

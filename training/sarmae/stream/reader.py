@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from sar1m.store.errors import StoreError
+from sar1m.store.errors import StoreError, UnreachableError
 from sar1m.store.schema import NODATA_DN
+from sar1m.store.seal import REMEDY, read_manifest
 from sarmae.errors import ChunkError
 from sarmae.stream.batch import ImageSpec, SplitIndex
 from sarmae.stream.codecs import CRC_BYTES, ZarrDecoder, check_crc, decode_blosc_lz4, most_chunk_bytes, prepare_blosc
 from sarmae.stream.layout import group_of
-from sarmae.stream.objects import ByteRange, Objects, UnreachableError
-from sarmae.stream.sealed import REMEDY, Sealed, manifest_digests
+from sarmae.stream.objects import ByteRange, Objects
+from sarmae.stream.sealed import SealedFiles
 from sarmae.stream.shards import ArrayShards, Shard
 from sarmae.stream.zarr_meta import chunk_codecs
 
@@ -169,8 +170,8 @@ class _Images:
 
 def _stored_chain(objects: Objects, index: SplitIndex, spec: ImageSpec) -> list[dict[str, Any]]:
     """The codec chain of an array, read again from the zarr.json that the index's digest covers."""
-    sealed = Sealed(
-        objects=objects, digest=index.digest, sizes=index.files, sha256=manifest_digests(objects, index.digest)
+    sealed = SealedFiles(
+        objects=objects, digest=index.digest, sizes=index.files, sha256=read_manifest(objects, index.digest)
     )
     name = f"{group_of(index.split)}/{spec.name}/zarr.json"
     return chunk_codecs(sealed.read_json(name), sealed.place(name))

@@ -13,11 +13,11 @@ import google_crc32c
 import numpy as np
 
 from sar1m.store.errors import StoreError
+from sar1m.store.seal import REMEDY
 from sarmae.stream.batch import ImageSpec, SplitIndex
 from sarmae.stream.codecs import CRC_BYTES, most_chunk_bytes
 from sarmae.stream.layout import INDEX_ENTRY_BYTES, index_bytes, shard_name
 from sarmae.stream.objects import ByteRange, Objects
-from sarmae.stream.sealed import REMEDY
 
 _ENTRY = struct.Struct("<QQ")
 _ABSENT = 2**64 - 1

@@ -17,9 +17,10 @@ from numcodecs import zstd
 
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import NODATA_DN
+from sar1m.store.seal import REMEDY
 from sarmae.stream.batch import Codec, ImageSpec
 from sarmae.stream.codecs import CRC_BYTES, codec_of, named_codec, zstd_content_bytes
-from sarmae.stream.sealed import REMEDY, Sealed
+from sarmae.stream.sealed import SealedFiles
 
 MAX_SAMPLE_BYTES = 64 * 2**20
 MAX_SLOTS = 65_536
@@ -46,7 +47,7 @@ SAR_RULES = ImageRules(name="sar", dim="pol", dtypes=("uint16",))
 OPTICAL_RULES = ImageRules(name="optical", dim="band", dtypes=("uint8", "uint16"))
 
 
-def read_group(sealed: Sealed, group: str, split: str) -> None:
+def read_group(sealed: SealedFiles, group: str, split: str) -> None:
     """Checks a split's own zarr.json. StoreError where it is no group, or one of another split."""
     name = f"{group}/zarr.json"
     meta = sealed.read_json(name)
@@ -57,7 +58,7 @@ def read_group(sealed: Sealed, group: str, split: str) -> None:
     _expect(place, "split", attributes.get("split") if isinstance(attributes, dict) else None, split)
 
 
-def read_image(sealed: Sealed, group: str, rules: ImageRules) -> tuple[ImageSpec, int]:
+def read_image(sealed: SealedFiles, group: str, rules: ImageRules) -> tuple[ImageSpec, int]:
     """An image array and how many samples it has. StoreError naming its zarr.json and the first thing that differs."""
     name = f"{group}/{rules.name}/zarr.json"
     meta, place = sealed.read_json(name), sealed.place(name)
@@ -103,7 +104,7 @@ def chunk_codecs(meta: Mapping[str, Any], place: str) -> list[Any]:
 
 
 def read_column(
-    sealed: Sealed, group: str, name: str, dtype: str, samples: int, *, zeros_are_absent: bool = False
+    sealed: SealedFiles, group: str, name: str, dtype: str, samples: int, *, zeros_are_absent: bool = False
 ) -> np.ndarray:
     """A small array along the samples, of one chunk: (samples,) of dtype. StoreError where it is another.
 
@@ -130,7 +131,7 @@ def read_column(
     return np.frombuffer(content[:-CRC_BYTES], np.dtype(dtype).newbyteorder("<")).astype(dtype)
 
 
-def _labels(sealed: Sealed, group: str, dim: str, count: int) -> tuple[str, ...]:
+def _labels(sealed: SealedFiles, group: str, dim: str, count: int) -> tuple[str, ...]:
     """The strings along an image's second dimension: vlen-utf8, zstd around it."""
     place = sealed.place(f"{group}/{dim}/zarr.json")
     meta = sealed.read_json(f"{group}/{dim}/zarr.json")

@@ -17,10 +17,10 @@ from obstore.store import S3Store
 
 from sar1m.releases.publishing.leftovers import abort_uploads
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
-from sar1m.releases.remote import MissingError, ObjectPlace, UnreachableError, checked_location, connect, naming
-from sar1m.releases.sealed import MAX_SEAL_BYTES
-from sar1m.releases.verification import digest_pieces
-from sar1m.store.errors import ConfigError, StoreError
+from sar1m.releases.remote import ObjectPlace, checked_location, connect, naming
+from sar1m.store.durable import FileDigest, digest_pieces
+from sar1m.store.errors import ConfigError, MissingError, StoreError, UnreachableError
+from sar1m.store.manifest import MAX_SEAL_BYTES
 
 _DIGEST: Final = "sha256"  # name of the metadata
 PART_BYTES: Final = 16 * 2**20
@@ -113,7 +113,7 @@ class BucketTarget:
 
     def _reads_back(self, file: Outgoing) -> bool:
         try:
-            return digest_pieces(self._place.stream(file.name)) == (file.sha256, file.size)
+            return digest_pieces(self._place.stream(file.name)) == FileDigest(sha256=file.sha256, size=file.size)
         except UnreachableError:
             raise
         except StoreError:

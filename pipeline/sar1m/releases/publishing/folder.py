@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
 from sar1m.releases.remote import PIECE_BYTES, LocalPlace
-from sar1m.releases.sealed import MAX_SEAL_BYTES
 from sar1m.store.durable import (
     PARTIAL_SUFFIX,
     digest_file,
@@ -18,6 +17,7 @@ from sar1m.store.durable import (
     writing_to,
 )
 from sar1m.store.errors import OutputError
+from sar1m.store.manifest import MAX_SEAL_BYTES
 
 
 class FolderTarget:

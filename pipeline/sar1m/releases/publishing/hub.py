@@ -19,18 +19,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # not in its __all__
 
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
-from sar1m.releases.remote import (
-    PIECE_BYTES,
-    HubRepository,
-    MissingError,
-    hub_api,
-    hub_files,
-    naming,
-    open_place,
-    parse_hub,
-)
-from sar1m.releases.sealed import MAX_SEAL_BYTES
-from sar1m.store.errors import ConfigError, OutputError
+from sar1m.releases.remote import PIECE_BYTES, HubRepository, hub_api, hub_files, naming, open_place, parse_hub
+from sar1m.store.errors import ConfigError, MissingError, OutputError
+from sar1m.store.manifest import MAX_SEAL_BYTES
 
 _MAX_FILES: Final = 100_000  # a repository
 _MAX_ENTRIES: Final = 10_000  # a folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sar1m.releases.sealed import Seal
+from sar1m.store.seal import Seal
 
 CLAIM_FILE: Final = "PUBLISHING.json"  # at a target while a release is on its way there: whose files these are
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Final, Literal
 
 import safetensors.torch
 
-from sar1m.store.errors import OutputError
+from sar1m.store.durable import write_durably
 from sarmae.model.sarmae import SarMae
 from sarmae.model.spec import ENCODER_SIZES, ModelSpec
 
@@ -66,15 +65,8 @@ def export_encoder(model: SarMae, folder: Path, facts: RunFacts, *, pool: Pool) 
         CONFIG_FILE: json.dumps(_timm_config(model, pool), indent=2, sort_keys=True).encode(),
         CARD_FILE: make_card(model, facts, pool).encode(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            _replace(folder / name, content)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot write the exported model ({error}); expected a folder with room for "
-            f"{sum(map(len, files.values())):,} bytes. Give another"
-        ) from error
+    for name, content in files.items():
+        write_durably(folder / name, [content])
 
 
 def timm_arguments(spec: ModelSpec, pool: Pool) -> tuple[str, dict[str, int | str]]:
@@ -187,19 +179,6 @@ def _metrics_table(metrics: Mapping[str, float]) -> str:
         return "No evaluation was recorded with this run."
     rows = (f"| {key} | {value:.4g} |" for key, value in sorted(metrics.items()))
     return "\n".join(["| metric | value |", "|---|---|", *rows])
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """The whole file or none of it, also after a loss of power."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 _CARD: Final = """---

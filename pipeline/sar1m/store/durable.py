@@ -50,6 +50,12 @@ def sync_directory(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_file(path: Path) -> None:
+    """Makes the content of a file durable that another library wrote."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def make_folders(folder: Path) -> None:
     """Makes a folder and those above it that are missing, each with a durable name."""
     missing = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))

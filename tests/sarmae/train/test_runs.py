@@ -1,10 +1,12 @@
 """Whole runs: the loss falls, a killed run goes on bit for bit, bad input is told, and nothing hides a NaN."""
 
+import itertools
 import json
 import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -225,24 +227,27 @@ def test_a_checkpoint_of_another_shape_is_told(store, undisturbed, tmp_path):
         train(small_config(store), tmp_path)
 
 
+def save_step(folder, step):
+    tensors = {"weight": torch.full((200_000,), float(step))}
+    saved = checkpoint.Checkpoint(step=step, model=tensors, optimiser=tensors, facts={"step": step})
+    checkpoint.save(folder, saved, keep=2)
+
+
 def save_in_a_loop(folder):
     """Checkpoints of growing steps, until killed."""
-    step = 0
-    while True:
-        step += 1
-        tensors = {"weight": torch.full((200_000,), float(step))}
-        checkpoint.save(
-            folder, checkpoint.Checkpoint(step=step, model=tensors, optimiser=tensors, facts={"step": step}), keep=2
-        )
+    for step in itertools.count(1):
+        save_step(folder, step)
 
 
 def test_a_kill_during_saving_leaves_a_whole_checkpoint(tmp_path):
     """R11: at random moments of the writing; the steps never go back."""
     rng = random.Random(9)
-    newest = 0
+    newest, began = 0, time.monotonic()
+    save_step(tmp_path, 1)
+    took = time.monotonic() - began  # of the machine as busy as it is
     for _ in range(12):
         process = child(save_in_a_loop, tmp_path)
-        time.sleep(0.05 + rng.random() * 0.15)
+        time.sleep(0.05 + rng.random() * 4 * took)
         process.kill()
         process.join()
         found = checkpoint.load_latest(tmp_path)
@@ -281,6 +286,51 @@ def test_a_full_disk_is_told_and_leaves_the_former_checkpoint(tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"step-00000002: cannot be written: .*No space left"):
+        checkpoint.save(tmp_path, checkpoint.Checkpoint(step=2, model=tensors, optimiser=tensors, facts={}), keep=3)
+    assert checkpoint.load_latest(tmp_path).step == 1
+
+
+def opened(handle):
+    """Name of the file or folder behind a descriptor."""
+    return Path(f"/proc/self/fd/{handle}").readlink().name
+
+
+def test_everything_of_a_checkpoint_is_synced_before_latest_names_it(tmp_path, monkeypatch):
+    done, sync = [], os.fsync
+
+    def recorded(handle):
+        done.append(f"sync {opened(handle)}")
+        sync(handle)
+
+    def renamed(source, target, *, rename=os.rename):
+        done.append(f"rename {Path(target).name}")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "replace", renamed)
+    tensors = {"weight": torch.arange(500.0)}
+    checkpoint.save(tmp_path, checkpoint.Checkpoint(step=3, model=tensors, optimiser=tensors, facts={}), keep=3)
+    folder = done.index("rename step-00000003")
+    for name in ("model.safetensors", "optimiser.safetensors", "rename state.json", ".step-00000003.tmp"):
+        assert any(name in action for action in done[:folder]), name
+    assert any(action.startswith("sync state.json") for action in done[: done.index("rename state.json")])
+    assert "sync checkpoints" in done[folder : done.index("rename LATEST")]
+    assert done[-1] == "sync checkpoints"
+
+
+def test_a_disk_that_fills_up_at_the_end_leaves_the_former_checkpoint(tmp_path, monkeypatch):
+    tensors = {"weight": torch.arange(500.0)}
+    checkpoint.save(tmp_path, checkpoint.Checkpoint(step=1, model=tensors, optimiser=tensors, facts={}), keep=3)
+    sync = os.fsync
+
+    def full(handle):
+        if "state.json" in opened(handle):
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"step-00000002: cannot be written: .*No space left"):
         checkpoint.save(tmp_path, checkpoint.Checkpoint(step=2, model=tensors, optimiser=tensors, facts={}), keep=3)
     assert checkpoint.load_latest(tmp_path).step == 1

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
+from sar1m.store.durable import write_durably
 from sar1m.store.errors import Sar1mError
 from sar1m.store.progress import Watch
 from sarmae.evaluate.backbones import open_backbone
@@ -15,7 +16,6 @@ from sarmae.evaluate.overhead import measure_overhead
 from sarmae.evaluate.report.study_tables import Table
 from sarmae.evaluate.score_files import Kept, pretraining
 from sarmae.evaluate.study_config import ArmConfig
-from sarmae.files import write_durably
 from sarmae.train.parallel import pick_device
 
 OVERHEAD_FILE: Final = "overhead.json"
@@ -36,7 +36,7 @@ def write_overhead(kept: Kept, watch: Watch) -> None:
                 measured[arm.name] = asdict(measure_overhead(backbone, inputs, device=device))
         except Sar1mError as error:
             watch.note(f"Overhead of {arm.name} not measured: {error}")
-    write_durably(kept.folder / OVERHEAD_FILE, json.dumps(measured, indent=1).encode() + b"\n")
+    write_durably(kept.folder / OVERHEAD_FILE, [json.dumps(measured, indent=1).encode() + b"\n"])
 
 
 def overhead_table(kept: Kept) -> Table | None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sar1m.store import settings
+from sar1m.store.durable import write_durably
 from sar1m.store.errors import ConfigError
 from sarmae.config import PretrainConfig
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig, TaskConfig, slug
 from sarmae.evaluate.values import Score
-from sarmae.files import write_durably
 
 SCORES_DIR: Final = "scores"
 CHECKS_DIR: Final = "quick-checks"
@@ -137,4 +137,4 @@ def _read(path: Path, asked: str) -> list[Any] | None:
 
 
 def _write(path: Path, asked: str, answers: Sequence[Any]) -> None:
-    write_durably(path, json.dumps({"asked": asked, "answers": answers}, indent=1).encode() + b"\n")
+    write_durably(path, [json.dumps({"asked": asked, "answers": answers}, indent=1).encode() + b"\n"])

@@ -26,6 +26,7 @@ from typing import Final
 import torch
 
 from sar1m.store import settings
+from sar1m.store.durable import write_durably
 from sar1m.store.errors import Sar1mError
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
@@ -35,7 +36,6 @@ from sarmae.evaluate.overhead_table import write_overhead
 from sarmae.evaluate.report.study_page import write_report
 from sarmae.evaluate.score_files import Kept, pretraining
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
-from sarmae.files import write_durably
 from sarmae.sarc.cache_writer import write_cache
 from sarmae.sarc.teachers import NO_TEACHER
 from sarmae.train.loop import Progress, pretrain
@@ -83,7 +83,7 @@ def run_study(study: StudyConfig, folder: Path, watch: Watch) -> Outcome:
     cells = [_Cell(study=study, folder=folder, arm=arm, seed=seed) for seed in study.seeds for arm in study.arms]
     for cell in cells:
         pretraining(study, cell.arm, cell.seed)  # a wrong key is told now, not after hours
-    write_durably(folder / STUDY_FILE, settings.to_toml(study).encode())
+    write_durably(folder / STUDY_FILE, [settings.to_toml(study).encode()])
     with Preemption() as preemption:
         _write_teachers(kept, watch)
         open_cells = [cell for cell in cells if _is_open(kept, cell)]

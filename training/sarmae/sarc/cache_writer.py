@@ -146,7 +146,6 @@ def _agree_on_basis(teacher: str, out: Path, sources: Sequence[_Source], see: _S
         variance_kept=round(fit.variance_kept, 6),
         fitted_samples=len(features) // (patch_px // TOKEN_PX) ** 2,
     )
-    out.mkdir(parents=True, exist_ok=True)
     write_teacher(out, facts, fit.basis)
     return facts, fit.basis
 

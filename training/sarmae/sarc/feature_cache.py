@@ -30,6 +30,7 @@ import numpy as np
 import safetensors.torch
 from safetensors import SafetensorError
 
+from sar1m.store.durable import make_folders, write_durably
 from sar1m.store.errors import ConfigError, StoreError
 from sarmae.sarc.compression import Basis
 from sarmae.stream.transforms import TOKEN_PX
@@ -72,7 +73,7 @@ def write_teacher(cache: Path, facts: TeacherFacts, basis: Basis) -> None:
     """Basis first, then what names it."""
     tensors = {"mean": basis.mean, "components": basis.components, "step": basis.step}
     content = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
-    _write_durably(cache / BASIS_FILE, content)
+    write_durably(cache / BASIS_FILE, [content])
     told = {"format": FORMAT, **asdict(facts), "basis_sha256": hashlib.sha256(content).hexdigest()}
     write_sealed(cache / TEACHER_FILE, told)
 
@@ -103,7 +104,7 @@ class FeatureWriter:
 
     def __init__(self, folder: Path, sample_bytes: int, keys: np.ndarray) -> None:
         self._folder, self._sample_bytes, self._keys = folder, sample_bytes, keys
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         self._features, self._index = (folder / FEATURES_FILE).open("ab"), (folder / INDEX_FILE).open("ab")
         try:
             fcntl.flock(self._features, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -210,7 +211,7 @@ def _read_index(path: Path, told: Mapping[str, Any]) -> np.ndarray:
 
 def write_sealed(path: Path, told: Mapping[str, Any]) -> None:
     """A JSON object with a digest of itself, whole or not at all."""
-    _write_durably(path, json.dumps({**told, "own_sha256": _own_digest(told)}, indent=1).encode())
+    write_durably(path, [json.dumps({**told, "own_sha256": _own_digest(told)}, indent=1).encode()])
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -227,15 +228,3 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def _own_digest(told: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)

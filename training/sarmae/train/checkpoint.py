@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sar1m.store.durable import digest_file, make_folders, sync_directory, sync_file, write_durably
+from sar1m.store.errors import OutputError
 from sarmae.errors import CheckpointError
 
 FOLDER: Final = "checkpoints"
@@ -58,13 +59,12 @@ def save(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     aside = folder / f".{name}.tmp"
     try:
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        make_folders(folder)
+        aside.mkdir()
         _write_parts(aside, checkpoint)
         _replace_folder(aside, folder / name)
-        _write_durably(folder / f".{LATEST}.tmp", name.encode())
-        (folder / f".{LATEST}.tmp").rename(folder / LATEST)
-        _sync(folder)
-    except (OSError, SafetensorError) as error:
+        write_durably(folder / LATEST, [name.encode()])
+    except (OSError, OutputError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder / name}: cannot be written: {error}. Free space or choose another run folder, then start the "
             "same command again: it goes on from the latest checkpoint."
@@ -98,7 +98,7 @@ def load(folder: Path) -> Checkpoint:
     for name in (MODEL_FILE, OPTIMISER_FILE):
         path = folder / name
         try:
-            if _digest(path) != facts["sha256"][name]:
+            if digest_file(path).sha256 != facts["sha256"][name]:
                 raise CheckpointError(f"{path}: damaged: its sha256 is not the one in {STATE_FILE}. {_REMEDY}")
             tensors[name] = load_file(path)
         except (OSError, SafetensorError) as error:
@@ -134,21 +134,15 @@ def _write_parts(folder: Path, checkpoint: Checkpoint) -> None:
     sha256 = {}
     for name, tensors in ((MODEL_FILE, checkpoint.model), (OPTIMISER_FILE, checkpoint.optimiser)):
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / name)
-        sha256[name] = _digest(folder / name)
-        _sync(folder / name)
+        sync_file(folder / name)
+        sha256[name] = digest_file(folder / name).sha256
     facts = {"format": FORMAT, "step": checkpoint.step, "sha256": sha256, "facts": checkpoint.facts}
-    told = json.dumps({**facts, "own_sha256": _facts_digest(facts)}, sort_keys=True, indent=1)
-    _write_durably(folder / STATE_FILE, told.encode())
-    _sync(folder)
+    text = json.dumps({**facts, "own_sha256": _facts_digest(facts)}, sort_keys=True, indent=1)
+    write_durably(folder / STATE_FILE, [text.encode()])  # syncs the names of all three files
 
 
 def _facts_digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _replace_folder(aside: Path, final: Path) -> None:
@@ -158,25 +152,10 @@ def _replace_folder(aside: Path, final: Path) -> None:
     if final.exists():
         final.rename(former)
     aside.rename(final)
-    _sync(final.parent)
+    sync_directory(final.parent)
     shutil.rmtree(former, ignore_errors=True)
 
 
 def _prune(folder: Path, keep: int) -> None:
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

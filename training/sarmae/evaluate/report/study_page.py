@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.store import settings
+from sar1m.store.durable import write_durably
 from sarmae.evaluate.extra_packages import extra_package
 from sarmae.evaluate.overhead_table import overhead_table
 from sarmae.evaluate.report.figures import Figure, figures_of
 from sarmae.evaluate.report.study_tables import Table, answer_table, check_table, rank_table, setting_tables
 from sarmae.evaluate.score_files import SCORES_FILE, Kept, scores_csv
 from sarmae.evaluate.summary import Line, main_questions, summarise
-from sarmae.files import write_durably
 
 REPORT_FILE: Final = "report.html"
 SUMMARY_FILE: Final = "summary.md"
@@ -29,10 +29,10 @@ def write_report(kept: Kept, failures: Sequence[str]) -> Path:
     """
     rows, lines = list(kept.rows()), summarise(kept)
     tables = list(_tables(kept, lines))
-    write_durably(kept.folder / SCORES_FILE, scores_csv(rows))
-    write_durably(kept.folder / SUMMARY_FILE, _markdown(kept, tables, failures).encode())
+    write_durably(kept.folder / SCORES_FILE, [scores_csv(rows)])
+    write_durably(kept.folder / SUMMARY_FILE, [_markdown(kept, tables, failures).encode()])
     page = kept.folder / REPORT_FILE
-    write_durably(page, _page(kept, tables, figures_of(lines), failures).encode())
+    write_durably(page, [_page(kept, tables, figures_of(lines), failures).encode()])
     return page
 
 

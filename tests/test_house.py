@@ -51,7 +51,9 @@ def named_paths(document):
     return [path for path in paths if not STORE_NAMES.match(path) and path not in known_to_store]
 
 
-@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "README.md", "dataset_cards/SOURCES.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "document", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "dataset_cards/SOURCES.md", "CHANGELOG.md"]
+)
 def test_every_path_a_document_names_exists(document):
     """From the root, from the package, or, for a bare file name, anywhere in the package or beside a table."""
     present = {path.name for path in SOURCES} | {"scenes.csv"}

@@ -257,6 +257,7 @@ def test_without_the_pipelines_libraries_the_command_says_what_to_install():
         "        if name == 'rasterio': raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "from sar1m.__main__ import main\n"
+        "sys.argv = ['sar1m', 'plan', '--region', 'sample']\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

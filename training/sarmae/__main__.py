@@ -9,11 +9,12 @@ def main() -> None:
     """Runs the command line; says what to install where the trainer's libraries are missing."""
     try:
         from sarmae import cli  # noqa: PLC0415 - only now is it known to be wanted
+
+        cli.main()
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in {"sarmae", "sar1m"}:
             raise
         sys.exit(f"sarmae: {error.name} is not installed. Install the trainer: pip install 'sar1m[training]'")
-    cli.main()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 # Why not torchrun alone (torch 2.13, measured):
 # - it exits 1 whatever its ranks exit with; a rank therefore leaves its code in the file $SARMAE_EXIT_FILE;
 # - SIGUSR1 kills it and orphans the ranks; a second SIGTERM makes it leave before they have saved; after one SIGTERM
-#   it kills them within 30 s. It is therefore kept from both, and the ranks are told directly.
+#   it kills them within 30 s. It is therefore kept from both, and the ranks get it directly.
 set -u
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT

@@ -17,6 +17,7 @@ from sarmae.evaluate.study_config import DatasetConfig, FitConfig, TaskConfig
 from sarmae.evaluate.values import Backbone, BoxedScenes, Boxes, Inputs, LabelledChips, LabelledScenes, Seen
 
 SIDE_PX = 32
+DATASETS = {"classification": "folders", "segmentation": "masks", "detection": "coco"}
 
 
 class TinyBackbone(Backbone):
@@ -182,7 +183,7 @@ def asked(kind: str = "classification", **changes: Any) -> TaskConfig:
     fields: dict[str, Any] = {
         "name": "made-up",
         "kind": kind,
-        "dataset": DatasetConfig(kind="folders", path="nowhere", image_px=SIDE_PX),
+        "dataset": DatasetConfig(kind=DATASETS[kind], path="nowhere", image_px=SIDE_PX),
         "bootstrap": 200,
         "fit": fit,
     }

@@ -158,8 +158,6 @@ def only(task: LabelledChips, **kept: int) -> Any:
         ({"splits": np.array(["train"] * 120)}, {}, ConfigError, "test split is empty"),
         ({"labels": np.arange(120) - 1}, {}, SourceError, "labels of samples 0, 4, 5"),
         ({}, {"breakdown": ("weather",)}, ConfigError, "breakdown by weather.*incidence_deg, region"),
-        ({}, {"label_shares": (1.5,)}, ConfigError, "1.5; label_shares above 0"),
-        ({}, {"shots": (0,)}, ConfigError, "0; label_shares above 0"),
     ],
 )
 def test_bad_input_is_named(changes: Any, question: Any, error: type[Sar1mError], message: str):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from sar1m.store.errors import ConfigError, SourceError
 from sarmae.evaluate.datasets import open_dataset
@@ -216,9 +217,8 @@ def test_bad_configurations_are_refused(tmp_path, keys, told):
     [("segmentation", "folders"), ("detection", "store"), ("classification", "coco"), ("classification", "masks")],
 )
 def test_a_dataset_that_cannot_serve_the_task_is_refused(tmp_path, task, dataset):
-    asked = TaskConfig(name="chips", kind=task, dataset={"kind": dataset, "path": str(tmp_path)})
-    with pytest.raises(ConfigError, match=f"{task} cannot use a dataset of kind '{dataset}'; it takes"):
-        open_dataset(asked)
+    with pytest.raises(ValidationError, match=f"{task} cannot use a dataset of kind '{dataset}'; '.*' expected"):
+        TaskConfig(name="chips", kind=task, dataset={"kind": dataset, "path": str(tmp_path)})
 
 
 def test_an_empty_root_is_refused(tmp_path):

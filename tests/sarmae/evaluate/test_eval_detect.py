@@ -180,16 +180,6 @@ def test_a_split_without_objects_is_told(split):
         check_scenes(scenes(torch.zeros(2, 1, 64, 64), [full, full], 0))
 
 
-@pytest.mark.parametrize("more", [{"shots": (5,)}, {"looks": (1.0,)}, {"breakdown": ("region",)}])
-def test_what_detection_does_not_know_is_told(more):
-    asked = question().model_copy(update=more)
-    with pytest.raises(ConfigError, match=f"{next(iter(more))} asked of detection"):
-        detect(Convolutions(), squares(4, 2), asked, 0, CPU)
-    wrong = question().model_copy(update={"label_shares": (0.0,)})
-    with pytest.raises(ConfigError, match="label share 0"):
-        detect(Convolutions(), squares(4, 2), wrong, 0, CPU)
-
-
 def test_a_missing_package_is_told_before_anything_is_learnt(monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     task = squares(4, 2)

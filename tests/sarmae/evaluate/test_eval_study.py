@@ -8,12 +8,13 @@ import time
 from multiprocessing import get_context
 
 import pytest
+from pydantic import ValidationError
 
 from sar1m.store import settings
 from sar1m.store.errors import ConfigError
 from sarmae.evaluate.score_files import Kept, pretraining
 from sarmae.evaluate.study import run_study
-from sarmae.evaluate.study_config import StudyConfig
+from sarmae.evaluate.study_config import TASK_OF_DATASET, StudyConfig, TaskConfig
 from support.simulated_sets import write_target_chips
 from support.small_runs import SECTIONS, Notes, training_store
 
@@ -160,6 +161,33 @@ def test_a_wrong_key_of_an_arm_is_told_before_anything_is_computed(place, tmp_pa
 def test_studies_that_cannot_be_are_refused(place, changes, told):
     with pytest.raises(ValueError, match=told):
         study_of(place, **changes)
+
+
+@pytest.mark.parametrize("dataset", ["masks", "coco"])
+@pytest.mark.parametrize(
+    "changes", [{"shots": (5,)}, {"looks": (4.0,), "breakdown": ("region",)}, {"breakdown": ("region",)}]
+)
+def test_what_only_classification_defines_is_refused_elsewhere(dataset, changes):
+    kind = TASK_OF_DATASET[dataset]
+    with pytest.raises(ValidationError, match=f"task 'a': {', '.join(changes)}: not defined for {kind}"):
+        TaskConfig(name="a", kind=kind, dataset={"kind": dataset, "path": "x"}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "right"),
+    [
+        ("label_shares", (0.5, 1.5), (0.5, 1.0)),
+        ("label_shares", (0.0,), (0.01,)),
+        ("shots", (0,), (1,)),
+        ("looks", (0.0,), (0.1,)),
+        ("fit", {"strengths": (0.0,)}, {"strengths": (1e-9,)}),
+    ],
+)
+def test_numbers_out_of_range_are_refused_with_their_key(key, wrong, right):
+    task = {"name": "a", "kind": "classification", "dataset": {"kind": "folders", "path": "x"}}
+    TaskConfig(**task, **{key: right})
+    with pytest.raises(ValidationError, match=key):
+        TaskConfig(**task, **{key: wrong})
 
 
 def test_a_task_may_ask_some_arms_only(place, tmp_path):

@@ -15,13 +15,20 @@ from sar1m.store.errors import ConfigError
 from sarmae.config import CONFIG_FOLDERS, PretrainConfig
 from sarmae.evaluate.score_files import Kept
 from sarmae.evaluate.study import Outcome, run_study
-from sarmae.evaluate.study_config import ENCODERS, ArmConfig, DatasetConfig, StudyConfig, TaskConfig, slug
+from sarmae.evaluate.study_config import (
+    ENCODERS,
+    TASK_OF_DATASET,
+    ArmConfig,
+    DatasetConfig,
+    StudyConfig,
+    TaskConfig,
+    slug,
+)
 from sarmae.evaluate.summary import Line, main_questions, summarise
 from sarmae.terminal import console_watch
 from sarmae.train.loop import CONFIG_FILE
 
 STUDY_FOLDERS: Final = tuple(folder / "studies" for folder in CONFIG_FOLDERS)
-KINDS: Final = {"folders": "classification", "store": "classification", "masks": "segmentation", "coco": "detection"}
 BASELINES: Final = ("random", "statistics")  # beside the encoders asked about: what must be beaten
 
 
@@ -68,10 +75,12 @@ def _study(data: Sequence[str], encoders: Sequence[str], name: str | None) -> St
 
 def _task(place: str) -> TaskConfig:
     kind, _, path = place.partition(":")
-    if kind not in KINDS or not path:
-        raise ConfigError(f"{place}: found no kind of data in it; expected {', '.join(f'{k}:PATH' for k in KINDS)}.")
+    if kind not in TASK_OF_DATASET or not path:
+        raise ConfigError(
+            f"{place}: found no kind of data in it; expected {', '.join(f'{k}:PATH' for k in TASK_OF_DATASET)}."
+        )
     return TaskConfig.model_validate(
-        {"name": Path(path).name or kind, "kind": KINDS[kind], "dataset": DatasetConfig(kind=kind, path=path)}
+        {"name": Path(path).name or kind, "kind": TASK_OF_DATASET[kind], "dataset": DatasetConfig(kind=kind, path=path)}
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sar1m.store.errors import ConfigError
 from sarmae.evaluate.study_config import DatasetConfig
+from sarmae.stream.keyed_random import DrawKey, uniform
 
 I64 = NDArray[np.int64]
 Strings = NDArray[np.str_]
@@ -108,6 +109,18 @@ def part_samples(asked: DatasetConfig, samples: Samples) -> Parted:
     )
     splits = split_groups(samples.groups, samples.labels, shares, asked.split_seed)
     return Parted(kept=np.arange(len(splits)), splits=splits, groups=samples.groups, notes=(note,))
+
+
+def share_of_groups(numbers: I64, groups: I64, share: float, *, stream: str, seed: int) -> I64:
+    """The samples `numbers` that belong to a share of their groups, in the order given.
+
+    groups: (S,) of all samples. share: above 0, up to 1; at least one group is taken. The groups are drawn by stream and
+    seed; a smaller share lies within a larger one.
+    """
+    members: I64 = np.unique(groups[numbers])
+    draws = uniform(DrawKey(seed=seed, epoch=0, stream=stream), members, 1)[:, 0]
+    chosen = members[np.argsort(draws, kind="stable")][: max(1, round(share * len(members)))]
+    return numbers[np.isin(groups[numbers], chosen)]
 
 
 def contradictions(groups: I64, labels: I64) -> int:

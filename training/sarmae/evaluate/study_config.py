@@ -9,7 +9,7 @@ configuration (`set = ["sare.speckle=gamma"]`) and is pretrained once for every 
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,8 +17,17 @@ from sar1m.store.settings import Section
 from sarmae.config import PretrainConfig
 
 Protocol = Literal["knn", "linear", "attentive", "fine-tune"]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 _PLAIN: Final = r"^[^\n]{1,200}$"
 ENCODERS: Final = r"^(run:.+|file:.+|timm:.+|efficientnet_lite0|pixels|statistics|random)$"
+
+TASK_OF_DATASET: Final = {
+    "folders": "classification",
+    "store": "classification",
+    "masks": "segmentation",
+    "coco": "detection",
+}
 
 
 class DatasetConfig(Section):
@@ -59,7 +68,7 @@ class FitConfig(Section):
     layer_decay: float = Field(default=0.75, gt=0, le=1)
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     neighbours: int = Field(default=10, ge=1)
-    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    strengths: tuple[Positive, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     freeze: bool = False
     flips: bool = True
 
@@ -75,13 +84,29 @@ class TaskConfig(Section):
     kind: Literal["classification", "segmentation", "detection"]
     dataset: DatasetConfig
     protocols: tuple[Protocol, ...] = ("knn", "linear")
-    shots: tuple[int, ...] = ()
-    label_shares: tuple[float, ...] = ()
-    looks: tuple[float, ...] = ()
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    label_shares: tuple[Share, ...] = ()
+    looks: tuple[Positive, ...] = ()
     breakdown: tuple[str, ...] = ()
     bootstrap: int = Field(default=1000, ge=0)
     arms: tuple[str, ...] = ()
     fit: FitConfig = FitConfig()
+
+    @model_validator(mode="after")
+    def _suits_its_kind(self) -> Self:
+        if TASK_OF_DATASET[self.dataset.kind] != self.kind:
+            kinds = " or ".join(repr(kind) for kind, task in TASK_OF_DATASET.items() if task == self.kind)
+            raise ValueError(
+                f"task {self.name!r}: {self.kind} cannot use a dataset of kind {self.dataset.kind!r}; {kinds} expected. "
+                "Change `kind` of the task or of its dataset."
+            )
+        unfit = [name for name in ("shots", "looks", "breakdown") if getattr(self, name)]
+        if unfit and self.kind != "classification":
+            raise ValueError(
+                f"task {self.name!r}: {', '.join(unfit)}: not defined for {self.kind}; protocols, label_shares, "
+                "bootstrap and fit expected. Leave them out, or use them in a classification task."
+            )
+        return self
 
 
 class ArmConfig(Section):

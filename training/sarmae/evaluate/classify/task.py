@@ -176,13 +176,6 @@ def _check(task: LabelledChips, asked: TaskConfig) -> None:
             f"task {asked.name!r}: breakdown by {', '.join(missing)}; known of the samples of {task.name} are "
             f"{', '.join(task.attributes) or 'no attributes'}. Name one of these."
         )
-    wrong = [value for value in asked.label_shares if not 0 < value <= 1]
-    few = [value for value in (*asked.looks, *asked.shots, *asked.fit.strengths) if value <= 0]
-    if wrong or few:
-        raise ConfigError(
-            f"task {asked.name!r}: {', '.join(f'{value:g}' for value in (*wrong, *few))}; label_shares above 0 and up "
-            "to 1, looks, shots and fit.strengths above 0 expected."
-        )
     if asked.looks and task.inputs.units != "dB":
         raise ConfigError(
             f"task {asked.name!r}: looks are asked of {task.name}, whose images are grey values without a physical "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sar1m.store.errors import ConfigError
 from sarmae.evaluate.datasets.coco_boxes import open_coco
 from sarmae.evaluate.datasets.folders import open_folders
 from sarmae.evaluate.datasets.land_cover import open_labelled_store
@@ -10,26 +9,14 @@ from sarmae.evaluate.datasets.masks import open_masks
 from sarmae.evaluate.study_config import TaskConfig
 from sarmae.evaluate.values import BoxedScenes, LabelledChips, LabelledScenes
 
-_KINDS = {
-    "classification": ("folders", "store"),
-    "segmentation": ("masks",),
-    "detection": ("coco",),
-}
-
 
 def open_dataset(task: TaskConfig) -> LabelledChips | LabelledScenes | BoxedScenes:
     """The task's images and labels: LabelledChips for classification, LabelledScenes for segmentation, BoxedScenes for
     detection. Reads every image once: near-copies and the train split's mean are in no file.
 
-    Raises ConfigError where the dataset's kind cannot serve the task's or its keys name what is not there, SourceError
-    (StoreError for a store) naming the file that is broken or not what its layout promises.
+    Raises ConfigError where keys of the dataset name what is not there, SourceError (StoreError for a store) naming the file that is broken or not what its layout promises.
     """
     asked = task.dataset
-    if asked.kind not in _KINDS[task.kind]:
-        raise ConfigError(
-            f"task {task.name!r}: {task.kind} cannot use a dataset of kind {asked.kind!r}; it takes "
-            f"{' or '.join(_KINDS[task.kind])}. Change `kind` of the task or of its dataset."
-        )
     match asked.kind:
         case "folders":
             return open_folders(asked, task.name)

@@ -18,10 +18,10 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from sarmae.evaluate.pyramid import STRIDES_PX, group_norm, pyramid_level
+
 PYRAMID_WIDTH: Final = 64
 TOWER_LAYERS: Final = 2  # of 3 x 3 convolutions before each of the two kinds of answers; FCOS has 4
-NORM_GROUPS: Final = 8
-STRIDES_PX: Final = (4, 8, 16, 32)
 PRIOR: Final = 0.01  # share of locations that hold an object, at the start (Lin et al. 2017, focal loss, section 4.1)
 LARGEST_EXPONENT: Final = 6.0  # a side at most 403 strides away: nothing overflows in the first steps
 
@@ -58,8 +58,8 @@ class Detector(nn.Module):
         super().__init__()
         doublings = [round(math.log2(stride_px / stride)) for stride in STRIDES_PX]
         self.strides_px = tuple(stride_px / 2.0**doubling for doubling in doublings)
-        self.project = nn.Sequential(nn.Conv2d(width, PYRAMID_WIDTH, 1), _norm())
-        self.levels = nn.ModuleList(_level(doubling) for doubling in doublings)
+        self.project = nn.Sequential(nn.Conv2d(width, PYRAMID_WIDTH, 1), group_norm(PYRAMID_WIDTH))
+        self.levels = nn.ModuleList(pyramid_level(doubling, PYRAMID_WIDTH) for doubling in doublings)
         self.class_tower = _tower()
         self.side_tower = _tower()
         self.classify = nn.Conv2d(PYRAMID_WIDTH, classes, 3, padding=1)
@@ -105,23 +105,10 @@ class Detector(nn.Module):
         nn.init.constant_(self.classify.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
 
 
-def _norm() -> nn.GroupNorm:
-    return nn.GroupNorm(NORM_GROUPS, PYRAMID_WIDTH)
-
-
-def _level(doublings: int) -> nn.Sequential:
-    """From the grid to a level: doubled by transposed convolutions, or halved by pooling where doublings < 0."""
-    layers: list[nn.Module] = []
-    for _ in range(doublings):
-        layers += [nn.ConvTranspose2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 2, stride=2), _norm(), nn.GELU()]
-    layers += [nn.MaxPool2d(2, ceil_mode=True) for _ in range(-doublings)]
-    return nn.Sequential(*layers, nn.Conv2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 3, padding=1), _norm())
-
-
 def _tower() -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(TOWER_LAYERS):
-        layers += [nn.Conv2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 3, padding=1), _norm(), nn.ReLU()]
+        layers += [nn.Conv2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 3, padding=1), group_norm(PYRAMID_WIDTH), nn.ReLU()]
     return nn.Sequential(*layers)
 
 

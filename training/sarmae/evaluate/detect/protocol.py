@@ -16,10 +16,10 @@ from sarmae.evaluate.detect.box_scores import Metric, Trial, measure
 from sarmae.evaluate.detect.coco_metrics import faster_coco_eval
 from sarmae.evaluate.detect.finding import Found, find
 from sarmae.evaluate.detect.fit_detector import Lesson, Trained, train
+from sarmae.evaluate.label_splits import share_of_groups
 from sarmae.evaluate.study_config import TaskConfig
 from sarmae.evaluate.uncertainty import group_draws
 from sarmae.evaluate.values import Backbone, BoxedScenes, Boxes, Score
-from sarmae.stream.keyed_random import DrawKey, uniform
 
 PROTOCOL: Final = "fcos"
 SHARE_STREAM: Final = "detection-label-share"
@@ -37,10 +37,9 @@ def detect(backbone: Backbone, task: BoxedScenes, asked: TaskConfig, seed: int, 
     frozen encoder's kept grids (sarmae.evaluate.detect.fit_detector). The weights of the backbone stay as they are. The
     same seed gives the same bits on a CPU.
 
-    Raises ConfigError where splits or boxes cannot be used, faster-coco-eval is missing or asked holds what detection
-    does not know (shots, looks, breakdown); NonFiniteError where training diverges.
+    Raises ConfigError where splits or boxes cannot be used or faster-coco-eval is missing, NonFiniteError where training
+    diverges.
     """
-    _check_asked(asked)
     check_scenes(task)
     faster_coco_eval()  # told now, not after hours of training
     backbone.to(device)
@@ -56,7 +55,8 @@ def detect(backbone: Backbone, task: BoxedScenes, asked: TaskConfig, seed: int, 
     plain = measured(taught)
     scores = [_score(metric, _setting(freeze, ""), len(tested)) for metric in plain]
     for share in asked.label_shares:
-        numbers = _some(task, taught, share, seed)
+        stream = f"{SHARE_STREAM}: {task.name}"
+        numbers = share_of_groups(taught, task.groups, share, stream=stream, seed=seed)
         metrics = plain if len(numbers) == len(taught) else measured(numbers)
         setting = _setting(freeze, f"{100 * share:g} % of the labels")
         scores += [_score(metric, setting, len(tested)) for metric in metrics]
@@ -114,26 +114,6 @@ def _check_boxes(task: BoxedScenes, number: int, boxes: Boxes) -> None:
             f"{task.name}, image {number}, box {strange[0]}: class {boxes.labels[strange[0]]}; 0 to "
             f"{len(task.classes) - 1} expected ({', '.join(task.classes)}). Name the class in the dataset's classes."
         )
-
-
-def _check_asked(asked: TaskConfig) -> None:
-    unknown = [name for name in ("shots", "looks", "breakdown") if getattr(asked, name)]
-    if unknown:
-        raise ConfigError(
-            f"task {asked.name!r}: {', '.join(unknown)} asked of detection, which knows label_shares alone. Leave them "
-            "out, or ask a classification task."
-        )
-    wrong = [share for share in asked.label_shares if not 0 < share <= 1]
-    if wrong:
-        raise ConfigError(f"task {asked.name!r}: label share {wrong[0]:g}; a number over 0 and up to 1 expected.")
-
-
-def _some(task: BoxedScenes, taught: I64, share: float, seed: int) -> I64:
-    """The images of a share of the groups, at least one; drawn by seed, the smaller share within the larger."""
-    groups: I64 = np.unique(task.groups[taught])
-    draws = uniform(DrawKey(seed=seed, epoch=0, stream=f"{SHARE_STREAM}: {task.name}"), groups, 1)[:, 0]
-    chosen = groups[np.argsort(draws, kind="stable")][: max(1, round(share * len(groups)))]
-    return taught[np.isin(task.groups[taught], chosen)]
 
 
 def _setting(freeze: bool, labels: str) -> str:

@@ -10,9 +10,9 @@ from typing import Final
 from torch import Tensor, nn
 from torch.nn import functional
 
-STRIDES_PX: Final = (4, 8, 16, 32)
+from sarmae.evaluate.pyramid import STRIDES_PX, group_norm, pyramid_level
+
 PYRAMID_WIDTH: Final = 96
-NORM_GROUPS: Final = 8
 _FLOOR: Final = 1e-6  # of a channel's deviation: one that never varies says nothing and becomes 0
 
 
@@ -57,8 +57,12 @@ class PyramidHead(nn.Module):
     def __init__(self, width: int, stride_px: int, classes: int) -> None:
         super().__init__()
         self.lateral = nn.Conv2d(width, PYRAMID_WIDTH, 1)
-        self.levels = nn.ModuleList(_level(round(math.log2(stride_px / target_px))) for target_px in STRIDES_PX)
-        self.fuse = nn.Sequential(nn.Conv2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 3, padding=1), _norm(), nn.GELU())
+        self.levels = nn.ModuleList(
+            pyramid_level(round(math.log2(stride_px / target_px)), PYRAMID_WIDTH) for target_px in STRIDES_PX
+        )
+        self.fuse = nn.Sequential(
+            nn.Conv2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 3, padding=1), group_norm(PYRAMID_WIDTH), nn.GELU()
+        )
         self.classify = nn.Conv2d(PYRAMID_WIDTH, classes, 1)
 
     def forward(self, grid: Tensor, side_px: int) -> Tensor:
@@ -68,31 +72,6 @@ class PyramidHead(nn.Module):
         for level in coarser:
             finest = finest + functional.interpolate(level, finest.shape[-2:], mode="bilinear", align_corners=False)
         return to_pixels(self.classify(self.fuse(finest)), side_px)
-
-
-class _Maxima(nn.Module):
-    """The largest value of every window of `side` cells; of what there is, at a border or in a smaller grid."""
-
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.side = side
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return functional.max_pool2d(maps, self.side, ceil_mode=True)
-
-
-def _level(doublings: int) -> nn.Module:
-    """From the grid to one that is finer by so many doublings, coarser where negative; normalised."""
-    layers: list[nn.Module] = []
-    for _ in range(doublings):
-        layers += [nn.ConvTranspose2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 2, stride=2), _norm(), nn.GELU()]
-    if doublings < 0:
-        layers.append(_Maxima(2**-doublings))
-    return nn.Sequential(*layers, nn.Conv2d(PYRAMID_WIDTH, PYRAMID_WIDTH, 3, padding=1), _norm())
-
-
-def _norm() -> nn.GroupNorm:
-    return nn.GroupNorm(NORM_GROUPS, PYRAMID_WIDTH)
 
 
 def to_pixels(logits: Tensor, side_px: int) -> Tensor:

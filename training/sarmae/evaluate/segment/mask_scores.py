@@ -9,14 +9,13 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sar1m.store.errors import ConfigError
+from sarmae.evaluate.label_splits import share_of_groups
 from sarmae.evaluate.segment.confusion import I64, Resampling, scores_of
 from sarmae.evaluate.segment.fit_head import Head, KeptGrids, Scenes, tested, train
 from sarmae.evaluate.study_config import TaskConfig
 from sarmae.evaluate.values import Backbone, LabelledScenes, Score
-from sarmae.stream.keyed_random import DrawKey, uniform
 
 SHARE_STREAM: Final = "segment-label-share"
 
@@ -30,10 +29,9 @@ def segment(
     Setting: "" for all labels, "30 % of the labels" for a share of the groups of train scenes, drawn by seed; a smaller
     share lies in every larger one. Pixels without a label, or without data in any channel, neither teach nor count.
     The same seed gives the same bits on a CPU; on an accelerator sums of gradients may differ in their last bits. The
-    weights of the backbone stay as they are. Raises ConfigError for what has no meaning for masks (shots, looks,
-    breakdown), for splits without scenes, and where no labelled pixel teaches or is tested.
+    weights of the backbone stay as they are. Raises ConfigError for splits without scenes, and where no labelled pixel teaches or is tested.
     """
-    _check(task, asked)
+    _check_splits(task)
     scenes = Scenes(task=task, device=device)
     kept = KeptGrids(encoder=backbone.to(device).eval())
     resampling = Resampling(draws=asked.bootstrap, seed=seed)
@@ -49,7 +47,8 @@ def segment(
         plain = scores(protocol, "", teaching)
         found += plain
         for share in asked.label_shares:
-            setting, numbers = f"{share * 100:g} % of the labels", _share_of(task, teaching, share, seed)
+            setting, stream = f"{share * 100:g} % of the labels", f"{SHARE_STREAM}: {task.name}"
+            numbers = share_of_groups(teaching, task.groups, share, stream=stream, seed=seed)
             whole = len(numbers) == len(teaching)
             found += [replace(one, setting=setting) for one in plain] if whole else scores(protocol, setting, numbers)
     return found
@@ -60,24 +59,7 @@ def _protocols(asked: TaskConfig) -> tuple[Head, ...]:
     return (pyramid, "linear") if "linear" in asked.protocols else (pyramid,)
 
 
-def _share_of(task: LabelledScenes, scenes: I64, share: float, seed: int) -> I64:
-    """The scenes of a share of their groups, one at least, in the order given."""
-    groups: NDArray[np.int64] = np.unique(task.groups[scenes])
-    draws = uniform(DrawKey(seed=seed, epoch=0, stream=f"{SHARE_STREAM}: {task.name}"), groups, 1)[:, 0]
-    chosen = groups[np.argsort(draws, kind="stable")][: max(1, round(share * len(groups)))]
-    return scenes[np.isin(task.groups[scenes], chosen)]
-
-
-def _check(task: LabelledScenes, asked: TaskConfig) -> None:
-    unfit = [name for name in ("shots", "looks", "breakdown") if getattr(asked, name)]
-    if unfit:
-        raise ConfigError(
-            f"task {asked.name!r}: {', '.join(unfit)} asked of a segmentation, where they are not defined; expected "
-            "protocols, label_shares, bootstrap and fit. Leave them out, or ask them of a classification."
-        )
-    wrong = [share for share in asked.label_shares if not 0 < share <= 1]
-    if wrong:
-        raise ConfigError(f"task {asked.name!r}: label_shares has {wrong[0]:g}; shares above 0 and up to 1 expected.")
+def _check_splits(task: LabelledScenes) -> None:
     for split in ("train", "test"):
         if not (task.splits == split).any():
             raise ConfigError(

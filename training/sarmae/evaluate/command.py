@@ -37,7 +37,7 @@ def evaluate(
 ) -> int:
     """Answers a study and prints its tables. Returns the exit code: 0 where it was answered to the end.
 
-    data: KIND:PATH each, see KINDS. encoders: as --encoder takes them. config: a study's file or name, instead of both.
+    data: KIND:PATH each, with a KIND of TASK_OF_DATASET. encoders: as --encoder takes them. config: a study's file or name, instead of both.
     out: folder of the study, studies/<name> by default. Raises ConfigError.
     """
     console = Console()
@@ -76,9 +76,8 @@ def _study(data: Sequence[str], encoders: Sequence[str], name: str | None) -> St
 def _task(place: str) -> TaskConfig:
     kind, _, path = place.partition(":")
     if kind not in TASK_OF_DATASET or not path:
-        raise ConfigError(
-            f"{place}: found no kind of data in it; expected {', '.join(f'{k}:PATH' for k in TASK_OF_DATASET)}."
-        )
+        kinds = ", ".join(f"{kind}:PATH" for kind in TASK_OF_DATASET)
+        raise ConfigError(f"{place}: found no kind of data in it; expected {kinds}.")
     return TaskConfig.model_validate(
         {"name": Path(path).name or kind, "kind": TASK_OF_DATASET[kind], "dataset": DatasetConfig(kind=kind, path=path)}
     )

@@ -114,8 +114,9 @@ def part_samples(asked: DatasetConfig, samples: Samples) -> Parted:
 def share_of_groups(numbers: I64, groups: I64, share: float, *, stream: str, seed: int) -> I64:
     """The samples `numbers` that belong to a share of their groups, in the order given.
 
-    groups: (S,) of all samples. share: above 0, up to 1; at least one group is taken. The groups are drawn by stream and
-    seed; a smaller share lies within a larger one.
+    groups: (S,) of all samples.
+    share: above 0, up to 1; at least one group is taken.
+    stream, seed: decide the draw. A smaller share lies within a larger one.
     """
     members: I64 = np.unique(groups[numbers])
     draws = uniform(DrawKey(seed=seed, epoch=0, stream=stream), members, 1)[:, 0]

@@ -97,8 +97,8 @@ class TaskConfig(Section):
         if TASK_OF_DATASET[self.dataset.kind] != self.kind:
             kinds = " or ".join(repr(kind) for kind, task in TASK_OF_DATASET.items() if task == self.kind)
             raise ValueError(
-                f"task {self.name!r}: {self.kind} cannot use a dataset of kind {self.dataset.kind!r}; {kinds} expected. "
-                "Change `kind` of the task or of its dataset."
+                f"task {self.name!r}: {self.kind} cannot use a dataset of kind {self.dataset.kind!r}; {kinds} "
+                "expected. Change `kind` of the task or of its dataset."
             )
         unfit = [name for name in ("shots", "looks", "breakdown") if getattr(self, name)]
         if unfit and self.kind != "classification":

@@ -11,10 +11,11 @@ from sarmae.evaluate.values import BoxedScenes, LabelledChips, LabelledScenes
 
 
 def open_dataset(task: TaskConfig) -> LabelledChips | LabelledScenes | BoxedScenes:
-    """The task's images and labels: LabelledChips for classification, LabelledScenes for segmentation, BoxedScenes for
-    detection. Reads every image once: near-copies and the train split's mean are in no file.
+    """The images and labels of a task: LabelledChips for classification, LabelledScenes for segmentation, BoxedScenes
+    for detection. Every image is read once, to find near-copies and the mean of the train split.
 
-    Raises ConfigError where keys of the dataset name what is not there, SourceError (StoreError for a store) naming the file that is broken or not what its layout promises.
+    Raises ConfigError where the dataset's keys name what is not there; SourceError (StoreError for a store) with the
+    file that is broken or not what its layout promises.
     """
     asked = task.dataset
     match asked.kind:

@@ -37,8 +37,8 @@ def detect(backbone: Backbone, task: BoxedScenes, asked: TaskConfig, seed: int, 
     frozen encoder's kept grids (sarmae.evaluate.detect.fit_detector). The weights of the backbone stay as they are. The
     same seed gives the same bits on a CPU.
 
-    Raises ConfigError where splits or boxes cannot be used or faster-coco-eval is missing, NonFiniteError where training
-    diverges.
+    Raises ConfigError where splits or boxes cannot be used or faster-coco-eval is missing, NonFiniteError where
+    training diverges.
     """
     check_scenes(task)
     faster_coco_eval()  # told now, not after hours of training

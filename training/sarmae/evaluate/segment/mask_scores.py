@@ -29,7 +29,8 @@ def segment(
     Setting: "" for all labels, "30 % of the labels" for a share of the groups of train scenes, drawn by seed; a smaller
     share lies in every larger one. Pixels without a label, or without data in any channel, neither teach nor count.
     The same seed gives the same bits on a CPU; on an accelerator sums of gradients may differ in their last bits. The
-    weights of the backbone stay as they are. Raises ConfigError for splits without scenes, and where no labelled pixel teaches or is tested.
+    weights of the backbone stay as they are. Raises ConfigError for splits without scenes, and where no labelled pixel
+    teaches or is tested.
     """
     _check_splits(task)
     scenes = Scenes(task=task, device=device)

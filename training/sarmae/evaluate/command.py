@@ -37,8 +37,11 @@ def evaluate(
 ) -> int:
     """Answers a study and prints its tables. Returns the exit code: 0 where it was answered to the end.
 
-    data: KIND:PATH each, with a KIND of TASK_OF_DATASET. encoders: as --encoder takes them. config: a study's file or name, instead of both.
-    out: folder of the study, studies/<name> by default. Raises ConfigError.
+    data: KIND:PATH each, with a KIND of TASK_OF_DATASET.
+    encoders: as --encoder takes them.
+    config: file or name of a study, instead of data and encoders.
+    out: folder of the study, studies/<name> by default.
+    Raises ConfigError.
     """
     console = Console()
     study = settings.override(_study(data, encoders, config), list(overrides))

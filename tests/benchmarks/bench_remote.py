@@ -29,10 +29,10 @@ import psutil
 from loader_store import make_store
 from measure import Section, write_results
 
-from sarmae.stream.cache import CacheConfig
+from sar1m.store.cache.bound import CacheConfig
+from sar1m.store.cache.place import open_cached
 from sarmae.stream.layout import open_split
 from sarmae.stream.loader import BLOCK, LoaderSettings, ShardLoader
-from sarmae.stream.objects import open_objects
 from sarmae.stream.reader import SplitReader
 
 BATCH = 64
@@ -185,7 +185,7 @@ def stretched_rows(store: Path, scratch: Path) -> Iterator[dict[str, Any]]:
 
 def widening_rows(store: Path) -> list[dict[str, Any]]:
     """Bytes fetched over bytes asked for, of a single block of 32 samples, by the unit that ranges are rounded to."""
-    objects = open_objects(str(store))
+    objects = open_cached(str(store))
     index = open_split(objects, "train")
     reader = SplitReader(index, objects)
     ranges = [each for start in range(0, len(index), BLOCK) for each in reader.ranges(np.arange(start, start + BLOCK))]
@@ -201,7 +201,7 @@ def widening_rows(store: Path) -> list[dict[str, Any]]:
 
 
 def _sample_bytes(store: Path) -> float:
-    index = open_split(open_objects(str(store)), "train")
+    index = open_split(open_cached(str(store)), "train")
     return sum(index.files.values()) / len(index)
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from sar1m.releases.differences import diff
 from sar1m.releases.download import Portion, get
-from sar1m.releases.remote import LocalPlace
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.manifest import RELEASE_MARKERS
+from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
 from sar1m.store.seal import read_seal
 from servers.base import Reply
@@ -71,7 +71,7 @@ def test_a_split_comes_with_all_that_is_no_image_and_says_that_it_is_a_part(rele
     ],
 )
 def test_every_command_names_a_part_as_a_part(sar1m, release, tmp_path, portion, words):
-    part, whole = tmp_path / "part", len(read_seal(LocalPlace(release), RELEASE_MARKERS).files)
+    part, whole = tmp_path / "part", len(read_seal(FolderPlace(release), RELEASE_MARKERS).files)
     fetch(release, part, portion)
     told = rf"tiny v1\.0\.0.* \(a part of it, \d+ of {whole} files: {words}\)"
     code, out, _ = sar1m("verify", part)

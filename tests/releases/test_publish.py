@@ -15,6 +15,7 @@ from sar1m.releases.publishing.course import publish
 from sar1m.releases.publishing.target import CLAIM_FILE, PublishOptions
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, OutputError, StoreError, UnreachableError
+from sar1m.store.places.remote import Patience
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from support.crash_runner import PowerLoss, interrupted
 from support.tiny_releases import Killer, Silence, contents, few_files, put, survive_kills, tiny_release
@@ -235,7 +236,7 @@ def test_credentials_show_nowhere(release, bucket, monkeypatch, caplog):
     from sar1m.releases.publishing.bucket import BucketTarget  # noqa: PLC0415 - obstore is for remote targets
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("sar1m.releases.remote._RETRIES", 0)
+    monkeypatch.setattr("sar1m.store.places.remote.USUAL_PATIENCE", Patience(retries=0))
     target = BucketTarget("s3://releases/x")
     with pytest.raises(UnreachableError) as caught:
         sent(release, "s3://releases/x")

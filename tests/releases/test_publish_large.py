@@ -15,6 +15,7 @@ from sar1m.releases.publishing.leftovers import abort_uploads
 from sar1m.releases.publishing.target import PublishOptions
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import StoreError
+from sar1m.store.places.remote import Patience
 from sar1m.store.schema import RELEASE_MARKER_FILE
 from support.tiny_releases import CARD, Killer, Silence, contents, put, seal_release
 
@@ -114,7 +115,7 @@ def test_a_large_object_that_arrived_damaged_goes_again(release, sent):
 
 
 def test_a_server_that_keeps_refusing_parts_leaves_no_object(release, sent, monkeypatch):
-    monkeypatch.setattr("sar1m.releases.remote._RETRIES", 0)
+    monkeypatch.setattr("sar1m.store.places.remote.USUAL_PATIENCE", Patience(retries=0))
     monkeypatch.setattr(sent.server, "_application", refusing_parts(sent.server._application))
     with pytest.raises(StoreError, match="HTTP status 503"):
         sent(release, "refused")

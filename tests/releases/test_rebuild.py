@@ -11,9 +11,9 @@ from sar1m.config import BuildConfig
 from sar1m.core.grid import block_grids, cells_at, make_cells
 from sar1m.flow import WorkersSettings
 from sar1m.releases.rebuild import RebuildRequest, rebuild
-from sar1m.releases.remote import LocalPlace
 from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.manifest import RELEASE_MARKERS
+from sar1m.store.places.folder import FolderPlace
 from sar1m.store.seal import require_seal
 from sar1m.store.settings import override
 from servers.base import Server
@@ -46,7 +46,7 @@ def edited(root, out, table, column, change):
     values = change(rows[column].to_pylist())
     at = rows.schema.get_field_index(column)
     pq.write_table(rows.set_column(at, rows.schema.field(at), pa.array(values)), out / table)
-    marker = require_seal(LocalPlace(root), RELEASE_MARKERS).marker
+    marker = require_seal(FolderPlace(root), RELEASE_MARKERS).marker
     seal_release(
         out, **{key: marker[key] for key in marker if key not in {"files", "manifest_sha256", "marker_sha256"}}
     )

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sar1m.releases.remote import open_place
+from sar1m.releases.hub import open_release
 from sar1m.releases.verification import Sampling, verify_release
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError, UnreachableError
 from sar1m.store.manifest import RELEASE_MARKERS, marker_bytes
@@ -147,7 +147,7 @@ def test_names_that_lead_outside_are_refused(release, name):
     put(release / RELEASE_MARKER_FILE, marker_bytes(marker, b"", {**marker["files"], name: 3}))
     put(release / MANIFEST_FILE, (release / MANIFEST_FILE).read_bytes() + f"{'0' * 64}  {name}\n".encode())
     with pytest.raises(StoreError, match="both damaged"):
-        read_seal(open_place(release), RELEASE_MARKERS)
+        read_seal(open_release(release), RELEASE_MARKERS)
 
 
 def test_a_sample_of_chunks_finds_a_flipped_bit_in_any_of_them(release):
@@ -203,7 +203,7 @@ def test_a_server_that_refuses_is_no_fault_of_the_release(whole):
 )
 def test_other_locations_are_refused_without_showing_secrets(location):
     with pytest.raises(ConfigError) as caught:
-        open_place(location)
+        open_release(location)
     assert "canary" not in str(caught.value)
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sar1m.store.cache.bound import FOLDER
+from sar1m.store.cache.place import open_cached
+from sar1m.store.cache.segment import PAGE_BYTES, SEGMENT_BYTES
 from sar1m.store.manifest import marker_bytes
+from sar1m.store.places.place import ByteRange
 from sar1m.store.schema import MARKER_FILE
-from sarmae.stream.cache import FOLDER
-from sarmae.stream.cache_segment import PAGE_BYTES, SEGMENT_BYTES
-from sarmae.stream.objects import ByteRange, open_objects
 from servers.objects import PREFIX
 
 BIG = "data/train/sar/c/0"
@@ -25,7 +26,7 @@ def write_store(root: Path, seed: int) -> Path:
 
 
 def opened(server, config):
-    return open_objects(server.url + PREFIX, config)
+    return open_cached(server.url + PREFIX, config)
 
 
 def whole(name):

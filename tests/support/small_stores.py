@@ -13,6 +13,7 @@ from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
 from sar1m.store.chunks import encode_chunk, shard_pieces
 from sar1m.store.durable import FileDigest
 from sar1m.store.manifest import manifest_bytes, marker_bytes
+from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import (
     MANIFEST_FILE,
     MARKER_FILE,
@@ -23,7 +24,6 @@ from sar1m.store.schema import (
 )
 from sar1m.store.seal import payload_files
 from sarmae.stream.layout import open_split
-from sarmae.stream.objects import LocalObjects
 from sarmae.stream.reader import SplitReader
 
 POLS, BANDS = ("VV", "VH"), ("B04", "B03", "B02")
@@ -143,7 +143,7 @@ def edit_json(path, change):
 
 def read_all(store, objects=None, order=None):
     """Everything in the given order into rows that held other pixels before: index, sar, optical, faults by row."""
-    objects = objects or LocalObjects(store.root)
+    objects = objects or FolderPlace(store.root)
     index = open_split(objects, "train")
     order = np.arange(len(index)) if order is None else order
     sar = np.full((len(order), *index.sar.sample_shape), 999, dtype=index.sar.dtype)
@@ -158,7 +158,7 @@ def damage(path, position):
     path.write_bytes(content)
 
 
-def opened(store, objects=LocalObjects, **options):
+def opened(store, objects=FolderPlace, **options):
     index = open_split(objects(store.root), "train")
     sar = np.full_like(store.sar, 999)
     optical = np.full_like(store.optical, 99)

@@ -144,11 +144,11 @@ def is_release(folder: Path) -> bool:
 
 def seal_of(folder: Path) -> Seal:
     """What a release in a folder, or a part of one, says of itself. Raises StoreError where it is damaged."""
-    from sar1m.releases.remote import LocalPlace
     from sar1m.store.manifest import RELEASE_MARKERS
+    from sar1m.store.places.folder import FolderPlace
     from sar1m.store.seal import require_seal
 
-    return require_seal(LocalPlace(folder), RELEASE_MARKERS)
+    return require_seal(FolderPlace(folder), RELEASE_MARKERS)
 
 
 def verify_a_release(location: str, sampling: Sampling | None, console: Console) -> list[Fault]:

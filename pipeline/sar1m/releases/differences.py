@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sar1m.releases.remote import LocalPlace
 from sar1m.releases.versions import LOCK_FILE
 from sar1m.store.errors import StoreError
 from sar1m.store.manifest import RELEASE_MARKERS
+from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import SAMPLES_FILE
 from sar1m.store.seal import require_seal
 
@@ -121,7 +121,7 @@ def _arrays(row: pd.Series) -> tuple[str, ...]:
 
 def _read(release: Path) -> tuple[str, pd.DataFrame]:
     """Title, and split and hashes by sample_id, in the order of the ids."""
-    seal = require_seal(LocalPlace(release), RELEASE_MARKERS)
+    seal = require_seal(FolderPlace(release), RELEASE_MARKERS)
     lock = _columns(release / LOCK_FILE, ["sample_id", *_HASHES.values(), "pixel_hash"])
     splits = _columns(release / SAMPLES_FILE, ["sample_id", "split"])
     if not lock.index.is_unique or set(lock.index) != set(splits.index):

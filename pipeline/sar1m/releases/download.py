@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sar1m.releases.remote import LocalPlace, Place, open_place
+from sar1m.releases.hub import open_release
 from sar1m.store.durable import digest_file, remove_partials, remove_tree, settle_folders, write_durably
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.manifest import RELEASE_MARKERS, marker_bytes
+from sar1m.store.places.folder import FolderPlace
+from sar1m.store.places.place import Place
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS
 from sar1m.store.seal import Seal, SealedFile, require_seal
 
@@ -63,13 +65,13 @@ class GetSummary:
 
 
 def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
-    """Downloads a release, or goes on with a download that was interrupted. target: see remote.open_place.
+    """Downloads a release, or goes on with a download that was interrupted. target: see hub.open_release.
 
     A portion ends with PARTIAL_DOWNLOAD.json in place of the completion marker: `sar1m verify` checks it as such, and
     readers must not take absent shards for empty ones. Raises StoreError where the release is not whole or a file
     arrives other than the manifest says; OutputError where out holds something else.
     """
-    place = open_place(target)
+    place = open_release(target)
     seal = require_seal(place, RELEASE_MARKERS)
     if seal.marker_file != RELEASE_MARKER_FILE:
         raise StoreError(f"{place.location}: itself a part of a release. Get it from where the whole one lies.")
@@ -109,7 +111,7 @@ def _require_ours(out: Path, seal: Seal) -> None:
         if manifest.read_bytes() != seal.manifest_bytes:
             raise OutputError(f"{out}: holds another release, or another version of it. Give a new or empty folder.")
         return
-    names = LocalPlace(out).listing() if out.exists() else {}
+    names = FolderPlace(out).listing() if out.exists() else {}
     if any(not name.startswith(("build-log/", f"{MANIFEST_FILE}.")) for name in names):
         raise OutputError(f"{out}: is not empty and holds no release. Give a new or empty folder.")
 

@@ -25,8 +25,8 @@ from sar1m import __version__
 from sar1m.releases import versions
 from sar1m.releases.builds import Build, open_builds, require_sound
 from sar1m.releases.files import write_contents
+from sar1m.releases.hub import open_release
 from sar1m.releases.privacy import own_secrets
-from sar1m.releases.remote import open_place
 from sar1m.releases.selection import Choice, choose
 from sar1m.releases.versions import Previous
 from sar1m.store.durable import remove_partials, remove_tree, settle_folders, sync_directory, write_durably, writing_to
@@ -109,7 +109,7 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
             identity = {**_told(request), "inputs": inputs}
             write_contents(work / ROOT_DIR, work / RECORDS_DIR, choice, identity, secrets, watch)
             _install(work / ROOT_DIR, out)
-            marker = require_seal(open_place(out), RELEASE_MARKERS).marker
+            marker = require_seal(open_release(out), RELEASE_MARKERS).marker
         remove_tree(work)
     audit = json.loads((out / "leakage_audit.json").read_text(encoding="utf-8"))
     return ReleaseSummary(root=out, marker=marker, audit=audit, nothing_to_do=nothing_to_do)
@@ -150,7 +150,7 @@ def _finished(out: Path, inputs: str) -> Mapping[str, Any] | None:
         return None
     if not (out / RELEASE_MARKER_FILE).is_file():
         raise OutputError(f"{out}: exists and is no release. Give an empty or new folder as OUT.")
-    marker = require_seal(open_place(out), RELEASE_MARKERS).marker
+    marker = require_seal(open_release(out), RELEASE_MARKERS).marker
     if marker.get("inputs") != inputs:
         raise OutputError(
             f"{out}: holds {marker.get('name')} v{marker.get('version')} made from other builds or settings, and a "

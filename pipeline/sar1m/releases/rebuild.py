@@ -22,7 +22,6 @@ from sar1m.io.tables import read_table
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Candidate
 from sar1m.releases.parts import RECIPES_FILE
-from sar1m.releases.remote import LocalPlace
 from sar1m.releases.shards import array_hash, decode_chunk, pixel_hash
 from sar1m.releases.versions import LOCK_FILE
 from sar1m.sources.dispatch import open_source
@@ -33,6 +32,7 @@ from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError
 from sar1m.store.manifest import RELEASE_MARKERS
+from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import PROVENANCE_DIR
 from sar1m.store.seal import Fault, require_seal
 from sar1m.store.settings import override
@@ -84,7 +84,7 @@ def rebuild(request: RebuildRequest, watch: Watch) -> RebuildSummary:
     Raises StoreError where the release cannot be read, RegionError, ConfigError or SourceError where the source cannot
     be used or offers none of its samples. An item that the source fails to give is a fault of its samples.
     """
-    require_seal(LocalPlace(request.release), RELEASE_MARKERS)
+    require_seal(FolderPlace(request.release), RELEASE_MARKERS)
     lock = read_table(request.release / LOCK_FILE).set_index("sample_id")
     recipes = _recipe_hashes(request.release)
     region = parse_region(request.source)

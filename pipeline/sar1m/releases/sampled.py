@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.releases.remote import Place
 from sar1m.store.chunks import ABSENT, crc32c
 from sar1m.store.errors import StoreError, UnreachableError
+from sar1m.store.places.place import Place
 from sar1m.store.schema import DATA_DIR
 from sar1m.store.seal import Fault, SealedFile
 

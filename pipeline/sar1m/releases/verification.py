@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sar1m.releases.remote import open_place
+from sar1m.releases.hub import open_release
 from sar1m.releases.sampled import chunk_faults
 from sar1m.store.durable import digest_pieces
 from sar1m.store.errors import StoreError
@@ -54,10 +54,10 @@ class VerifySummary:
 def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None = None) -> VerifySummary:
     """Compares a release with its manifest; sampling None compares every byte.
 
-    location: see remote.open_place. Raises StoreError where there is no release or its seal is beyond use,
+    location: see hub.open_release. Raises StoreError where there is no release or its seal is beyond use,
     UnreachableError where a server does not answer: that is no fault of the release.
     """
-    place = open_place(location)
+    place = open_release(location)
     seal = read_seal(place, RELEASE_MARKERS)
     listing = place.listing()
     faults = list(seal.faults)

@@ -13,8 +13,8 @@ import pandas as pd
 
 from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.releases.audit import Fixed
+from sar1m.releases.hub import open_release
 from sar1m.releases.parts import TOMBSTONES_FILE
-from sar1m.releases.remote import open_place
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.manifest import RELEASE_MARKERS
@@ -78,7 +78,7 @@ def parse_version(text: str) -> Version:
 def read_previous(root: Path) -> Previous:
     """A former release, as far as the next one needs it: its tables, which every part of it holds too. Raises
     StoreError where it is no release or they are damaged."""
-    seal = require_seal(open_place(root), RELEASE_MARKERS)
+    seal = require_seal(open_release(root), RELEASE_MARKERS)
     lock, samples = _sealed_table(root, seal, LOCK_FILE), _sealed_table(root, seal, SAMPLES_FILE)
     tombstones = pd.DataFrame({column.name: [] for column in TOMBSTONE_COLUMNS})
     if TOMBSTONES_FILE in seal.files:

@@ -13,27 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sar1m.store.durable import FileDigest, digest_file, write_durably
 from sar1m.store.errors import MissingError, StoreError, UnreachableError
 from sar1m.store.manifest import MAX_SEAL_BYTES, manifest_bytes, marker_bytes, parse_manifest, parse_marker
+from sar1m.store.places.folder import FolderPlace
+from sar1m.store.places.place import NOT_A_FILE, Place
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, SCRATCH_DIRS, SPLITS
 
-NOT_A_FILE: Final = -1  # size in a listing of a link, a socket or anything else that is no regular file
 REMEDY: Final = "Verify the store (sar1m verify) and copy or build it again."
 _READERS: Final = 4  # files digested at a time
-
-
-class SealPlace(Protocol):
-    """Where a store lies, as far as its seal is concerned: a folder or a remote place."""
-
-    @property
-    def location(self) -> str:
-        """The place as messages name it."""
-
-    def read(self, name: str, *, max_bytes: int) -> bytes:
-        """A whole small file. Raises MissingError where there is none, StoreError where it cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +119,7 @@ def write_seal(
     write_durably(store / marker_file, [marker_bytes(facts, manifest, sizes)])
 
 
-def read_seal(place: SealPlace, markers: Sequence[str]) -> Seal:
+def read_seal(place: Place, markers: Sequence[str]) -> Seal:
     """Marker and manifest of the store at a place.
 
     markers: the names under which a marker is looked for, in this order (see manifest.MARKERS).
@@ -176,7 +166,7 @@ def read_seal(place: SealPlace, markers: Sequence[str]) -> Seal:
     )
 
 
-def require_seal(place: SealPlace, markers: Sequence[str]) -> Seal:
+def require_seal(place: Place, markers: Sequence[str]) -> Seal:
     """The same where marker and manifest are sound. Raises StoreError naming what is damaged."""
     seal = read_seal(place, markers)
     for fault in seal.faults:
@@ -184,7 +174,7 @@ def require_seal(place: SealPlace, markers: Sequence[str]) -> Seal:
     return seal
 
 
-def read_first(place: SealPlace, markers: Sequence[str]) -> tuple[str, bytes]:
+def read_first(place: Place, markers: Sequence[str]) -> tuple[str, bytes]:
     """Name and content of the first of these markers that is there. Raises StoreError where there is none."""
     for name in markers:
         try:
@@ -197,7 +187,7 @@ def read_first(place: SealPlace, markers: Sequence[str]) -> tuple[str, bytes]:
     )
 
 
-def read_manifest(place: SealPlace, digest: str) -> dict[str, str]:
+def read_manifest(place: Place, digest: str) -> dict[str, str]:
     """sha256 by file name. Raises StoreError where the manifest is missing, damaged, or not the one of this digest."""
     content = place.read(MANIFEST_FILE, max_bytes=MAX_SEAL_BYTES)
     try:
@@ -210,7 +200,7 @@ def read_manifest(place: SealPlace, digest: str) -> dict[str, str]:
 
 def read_marker(store: Path) -> dict[str, Any] | None:
     """The marker of a build in a folder; None where the build is not finished. StoreError where it is damaged."""
-    place = _Folder(store)
+    place = FolderPlace(store)
     try:
         return parse_marker(place.read(MARKER_FILE, max_bytes=MAX_SEAL_BYTES))
     except MissingError:
@@ -227,7 +217,7 @@ def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) ->
     progress: called with the name of each file that was compared.
     Raises StoreError where marker or manifest cannot be used.
     """
-    seal = read_seal(_Folder(store), (MARKER_FILE,))
+    seal = read_seal(FolderPlace(store), (MARKER_FILE,))
     if not seal.marker or not seal.manifest_bytes:
         raise StoreError(f"{store}/{seal.faults[0].path}: {seal.faults[0].found}. {REMEDY}")
     listing = {name: _size(store / name) for name in payload_files(store)}
@@ -293,30 +283,6 @@ def _difference(
 
 def _lists_agree(marker_file: str, sizes: Mapping[str, int], entries: Mapping[str, str]) -> bool:
     return sizes.keys() <= entries.keys() if marker_file == PARTIAL_FILE else sizes.keys() == entries.keys()
-
-
-class _Folder:
-    """The seal of a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    @property
-    def location(self) -> str:
-        return str(self._root)
-
-    def read(self, name: str, *, max_bytes: int) -> bytes:
-        path = self._root / name
-        try:
-            with path.open("rb") as stream:
-                content = stream.read(min(path.stat().st_size, max_bytes) + 1)
-        except (FileNotFoundError, NotADirectoryError):
-            raise MissingError(f"{path}: there is no such file.") from None
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {error.strerror}. {REMEDY}") from error
-        if len(content) > max_bytes:
-            raise StoreError(f"{path}: larger than such a file can be ({max_bytes} bytes). {REMEDY}")
-        return content
 
 
 def _size(path: Path) -> int:

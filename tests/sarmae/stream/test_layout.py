@@ -12,15 +12,15 @@ import pytest
 import zarr
 
 from sar1m.store.errors import StoreError
+from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import MARKER_FILE, PARTIAL_FILE
 from sarmae.stream.layout import open_split
-from sarmae.stream.objects import LocalObjects
 from support import small_stores
 from support.small_stores import edit_json
 
 
 def opened(root, split="train"):
-    return open_split(LocalObjects(root), split)
+    return open_split(FolderPlace(root), split)
 
 
 def test_what_the_pipeline_wrote_is_what_the_reader_knows(tmp_path):
@@ -230,7 +230,7 @@ MALFORMED = {
 
 def refused_cheaply(root):
     """The error of opening a store, and the most memory that took."""
-    opened_before = LocalObjects(root)
+    opened_before = FolderPlace(root)
     tracemalloc.start()
     with pytest.raises(StoreError) as caught:
         open_split(opened_before, "train")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from sar1m.store.errors import StoreError
+from sar1m.store.places.folder import FolderPlace
 from sarmae.stream.layout import open_split
-from sarmae.stream.objects import LocalObjects
 from sarmae.stream.reader import SplitReader
 from support import small_stores
 
@@ -156,7 +156,7 @@ def beyond_checksums(damage, compression, when):
 
 def check(store, damage, when):
     """Every sample is right or a named fault with blank rows; damage to what is read does not pass unnoticed."""
-    objects = LocalObjects(store.root)
+    objects = FolderPlace(store.root)
     before = {path: path.read_bytes() for path in damage.contents}
     reader = None if when == "before" else SplitReader(open_split(objects, "train"), objects)
     if when == "late":

@@ -13,15 +13,15 @@ import pytest
 import zarr
 
 from sar1m.store.chunks import crc32c, encode_chunk
+from sar1m.store.places.folder import FolderPlace
+from sar1m.store.places.handles import Descriptor, Handles
 from sar1m.store.seal import verify
 from sarmae.errors import ChunkError
 from sarmae.stream import shards
-from sarmae.stream.handles import Descriptor, Handles
-from sarmae.stream.objects import LocalObjects
 from support import small_stores
 
 
-class FarObjects(LocalObjects):
+class FarObjects(FolderPlace):
     """As a remote store shows itself: no files to open, bytes alone."""
 
     def local_path(self, name):
@@ -30,7 +30,7 @@ class FarObjects(LocalObjects):
 
 @pytest.mark.parametrize("compression", ["blosc-lz4", "none"])
 @pytest.mark.parametrize(("samples", "slots"), [(1, 4), (4, 4), (11, 4), (5, 1)])
-@pytest.mark.parametrize("objects", [LocalObjects, FarObjects])
+@pytest.mark.parametrize("objects", [FolderPlace, FarObjects])
 def test_every_sample_is_what_was_written_and_what_zarr_reads(tmp_path, compression, samples, slots, objects):
     store = small_stores.small_store(tmp_path, samples=samples, slots=slots, compression=compression, unpaired=(2, 3))
     order = np.random.default_rng(0).permutation(samples)
@@ -129,7 +129,7 @@ def test_a_sample_without_its_chunk_is_a_fault(tmp_path, array, sample):
     assert "chunk is missing" in str(faults[0])
 
 
-@pytest.mark.parametrize("objects", [LocalObjects, FarObjects])
+@pytest.mark.parametrize("objects", [FolderPlace, FarObjects])
 @pytest.mark.parametrize("cut", ["deleted", "truncated"])
 def test_a_shard_lost_in_mid_run_costs_its_own_samples(tmp_path, objects, cut):
     store = small_stores.small_store(tmp_path)
@@ -292,9 +292,9 @@ import sys
 from pathlib import Path
 import numpy as np
 from sarmae.stream.layout import open_split
-from sarmae.stream.objects import LocalObjects
+from sar1m.store.places.folder import FolderPlace
 from sarmae.stream.reader import SplitReader
-objects = LocalObjects(Path({str(tmp_path)!r}))
+objects = FolderPlace(Path({str(tmp_path)!r}))
 index = open_split(objects, "train")
 sar, optical = np.empty((11, 2, 24, 24), "uint16"), np.empty((11, 3, 24, 24), "uint8")
 assert SplitReader(index, objects).read_into(np.arange(11), np.arange(11), sar, optical) == []

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.places.folder import FolderPlace
 from sarmae.stream.band_statistics import NORMALISATION_FILE, read_statistics
 from sarmae.stream.normalise import Normalise
-from sarmae.stream.objects import LocalObjects
 
 GOOD = {
     "basis": "train",
@@ -23,7 +23,7 @@ def store(tmp_path, content):
     path = tmp_path / NORMALISATION_FILE
     path.parent.mkdir()
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return LocalObjects(tmp_path)
+    return FolderPlace(tmp_path)
 
 
 def test_bands_come_in_the_order_asked_for(tmp_path):
@@ -35,7 +35,7 @@ def test_bands_come_in_the_order_asked_for(tmp_path):
 
 def test_a_missing_file_says_what_to_do(tmp_path):
     with pytest.raises(StoreError, match=r"normalisation\.json.*training configuration"):
-        read_statistics(LocalObjects(tmp_path), ("VV",))
+        read_statistics(FolderPlace(tmp_path), ("VV",))
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 import sarmae
+from sar1m.store.cache.bound import FOLDER, CacheConfig
+from sar1m.store.cache.place import open_cached
+from sar1m.store.cache.segment import PAGE_BYTES
 from sar1m.store.errors import OutputError, StoreError, UnreachableError
 from sar1m.store.schema import MARKER_FILE, PARTIAL_FILE
-from sarmae.stream.cache import FOLDER, CacheConfig
-from sarmae.stream.cache_segment import PAGE_BYTES
 from sarmae.stream.layout import open_split
 from sarmae.stream.loader import LoaderSettings, ShardLoader
-from sarmae.stream.objects import open_objects
 from sarmae.stream.reader import SplitReader
 from servers.base import Reply, wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
@@ -149,7 +149,7 @@ def test_a_chunk_or_an_index_damaged_on_its_way_is_not_kept(served, cache, expec
 
 
 def test_a_server_that_fails_a_plain_read_is_no_fault_of_samples(served, cache):
-    objects = open_objects(served.url + PREFIX, cache)
+    objects = open_cached(served.url + PREFIX, cache)
     index = open_split(objects, "train")
     reader = SplitReader(index, objects, optical=False)
     sar = np.empty((1, *index.sar.sample_shape), index.sar.dtype)
@@ -161,7 +161,7 @@ def test_a_server_that_fails_a_plain_read_is_no_fault_of_samples(served, cache):
 RUNNER = """
 import json, sys
 from pathlib import Path
-from sarmae.stream.cache import CacheConfig
+from sar1m.store.cache.bound import CacheConfig
 from sarmae.stream.loader import LoaderSettings, ShardLoader
 url, root, rank, world = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 cache = CacheConfig(root=root, max_bytes=int(sys.argv[6]), in_flight=int(sys.argv[7]), timeout_s=60.0)
@@ -269,7 +269,7 @@ def test_a_server_that_goes_away_is_an_error_that_names_the_file_and_the_run_res
     served.fault = gone
     one = loader(served.url + PREFIX, cache, max_faults=max_faults)
     begun = []
-    with pytest.raises(StoreError, match=r"/data/train\.zarr/(sar|optical)/c/\d+/0/0/0: cannot be fetched"):
+    with pytest.raises(StoreError, match=r"/data/train\.zarr/(sar|optical)/c/\d+/0/0/0: the server does not do it"):
         begun.extend(batch for batch in iter(one))
     assert fetch_threads() == []
     assert one.faults == []

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.errors import ConfigError
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
@@ -27,7 +28,6 @@ from sarmae.sarc.feature_cache import TEACHER_FILE, FeatureWriter, TeacherFacts,
 from sarmae.sarc.frozen_encoders import FrozenTeacher
 from sarmae.sarc.teachers import NO_TEACHER, open_teacher
 from sarmae.stream.batch import ImageSpec
-from sarmae.stream.objects import CacheConfig
 from sarmae.stream.opening import Opening, Store, open_store
 from sarmae.stream.order.sample_order import BlockRange
 from sarmae.stream.read_ahead import Draw, ReadAhead, Reading

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.places.place import Place
 from sar1m.store.schema import STATS_DIR
-from sarmae.stream.objects import Objects
 
 NORMALISATION_FILE: Final = f"{STATS_DIR}/normalisation.json"
 _MAX_BYTES: Final = 1 << 20  # the pipeline writes about 1 kB
@@ -34,7 +34,7 @@ class SarStatistics:
     samples: int
 
 
-def read_statistics(objects: Objects, polarisations: tuple[str, ...]) -> SarStatistics:
+def read_statistics(objects: Place, polarisations: tuple[str, ...]) -> SarStatistics:
     """Statistics of a store in the order of polarisations, that of the pol dimension.
 
     Raises StoreError where the file is missing, larger than 1 MiB, not JSON or holds impossible values; ConfigError
@@ -61,7 +61,7 @@ def read_statistics(objects: Objects, polarisations: tuple[str, ...]) -> SarStat
     )
 
 
-def _parsed(objects: Objects, where: str) -> Mapping[str, object]:
+def _parsed(objects: Place, where: str) -> Mapping[str, object]:
     try:
         content = objects.read(NORMALISATION_FILE, max_bytes=_MAX_BYTES)
     except StoreError as error:

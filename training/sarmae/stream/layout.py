@@ -7,11 +7,11 @@ import re
 import numpy as np
 
 from sar1m.store.errors import StoreError
+from sar1m.store.places.place import Place
 from sar1m.store.schema import DATA_DIR, PARTIAL_FILE, SPLITS
 from sar1m.store.seal import REMEDY
 from sarmae.stream.batch import ImageSpec, SplitIndex
 from sarmae.stream.codecs import CRC_BYTES, most_chunk_bytes
-from sarmae.stream.objects import Objects
 from sarmae.stream.sealed import SealedFiles, open_sealed
 from sarmae.stream.zarr_meta import OPTICAL_RULES, SAR_RULES, read_column, read_group, read_image
 
@@ -20,7 +20,7 @@ _READ = re.compile(r"(?:(?:sar/|optical/)?zarr\.json|(?:pol|band|sample_key|pair
 INDEX_ENTRY_BYTES = 16  # offset and length of a slot, uint64 each
 
 
-def open_split(objects: Objects, split: str) -> SplitIndex:
+def open_split(objects: Place, split: str) -> SplitIndex:
     """The index of a split of a finished store; reads metadata and small arrays alone.
 
     Checks that the store is finished and sealed, that its arrays are what sar1m.store.schema says, and that every shard
@@ -73,7 +73,7 @@ def index_bytes(spec: ImageSpec) -> int:
     return spec.slots * INDEX_ENTRY_BYTES + CRC_BYTES
 
 
-def splits_of(objects: Objects) -> list[str]:
+def splits_of(objects: Place) -> list[str]:
     """The splits that have samples. StoreError where there is no finished store."""
     return _splits(open_sealed(objects))
 

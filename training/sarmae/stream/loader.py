@@ -26,11 +26,11 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.errors import ConfigError, StoreError
 from sarmae.errors import ChunkError
 from sarmae.stream.band_statistics import SarStatistics
 from sarmae.stream.batch import Batch, ImageSpec
-from sarmae.stream.objects import CacheConfig
 from sarmae.stream.opening import Opening, Store, open_store
 from sarmae.stream.order.sample_order import BlockRange, Order
 from sarmae.stream.order.specification import OrderSpec, StoreShare, divisors

@@ -12,12 +12,16 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from sar1m.store.cache.bound import CacheConfig
+from sar1m.store.cache.place import open_cached
 from sar1m.store.errors import ConfigError
+from sar1m.store.places.folder import FolderPlace
+from sar1m.store.places.opening import is_remote
+from sar1m.store.places.place import Place
 from sarmae.errors import ChunkError
 from sarmae.stream.band_statistics import SarStatistics, read_statistics
 from sarmae.stream.batch import SplitIndex
 from sarmae.stream.layout import open_split
-from sarmae.stream.objects import CacheConfig, LocalObjects, Objects, is_remote, open_objects
 from sarmae.stream.published.index import LeftOut, index_published
 from sarmae.stream.published.picture_reader import DISPLAY_STATISTICS, PublishedReader
 from sarmae.stream.reader import SplitReader
@@ -42,7 +46,7 @@ class Store:
     ours."""
 
     index: SplitIndex
-    objects: Objects
+    objects: Place
     reader: Reader
     remote: SplitReader | None
     optical: bool
@@ -69,7 +73,7 @@ def open_store(location: str, how: Opening) -> Store:
     """The store at a location. Raises ConfigError for a location of no known kind, StoreError for what is there."""
     if location.startswith(PUBLISHED):
         return _open_published(Path(location.removeprefix(PUBLISHED)), how)
-    objects = open_objects(location, how.cache)
+    objects = open_cached(location, how.cache)
     index = open_split(objects, how.split)
     reader = SplitReader(index, objects, optical=how.optical)
     return Store(
@@ -85,7 +89,7 @@ def _open_published(folder: Path, how: Opening) -> Store:
     published = index_published(folder, patch_px=how.published_px)
     return Store(
         index=published.split,
-        objects=LocalObjects(folder),
+        objects=FolderPlace(folder),
         reader=PublishedReader(published),
         remote=None,
         optical=how.optical,

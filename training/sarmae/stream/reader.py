@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from sar1m.store.errors import StoreError, UnreachableError
+from sar1m.store.places.place import ByteRange, Place
 from sar1m.store.schema import NODATA_DN
 from sar1m.store.seal import REMEDY, read_manifest
 from sarmae.errors import ChunkError
 from sarmae.stream.batch import ImageSpec, SplitIndex
 from sarmae.stream.codecs import CRC_BYTES, ZarrDecoder, check_crc, decode_blosc_lz4, most_chunk_bytes, prepare_blosc
 from sarmae.stream.layout import group_of
-from sarmae.stream.objects import ByteRange, Objects
 from sarmae.stream.sealed import SealedFiles
 from sarmae.stream.shards import ArrayShards, Shard
 from sarmae.stream.zarr_meta import chunk_codecs
@@ -34,7 +34,7 @@ class SplitReader:
     chunk. Raises StoreError where codecs need zarr-python and are not as opened.
     """
 
-    def __init__(self, index: SplitIndex, objects: Objects, *, optical: bool = True) -> None:
+    def __init__(self, index: SplitIndex, objects: Place, *, optical: bool = True) -> None:
         prepare_blosc()
         self._index = index
         self._paired = index.paired
@@ -91,7 +91,7 @@ class SplitReader:
 class _Images:
     """The samples of one image array."""
 
-    def __init__(self, objects: Objects, index: SplitIndex, spec: ImageSpec) -> None:
+    def __init__(self, objects: Place, index: SplitIndex, spec: ImageSpec) -> None:
         self.spec = spec
         self._index = index
         self._shards = ArrayShards(objects, index, spec)
@@ -168,7 +168,7 @@ class _Images:
         return ChunkError(f"{where}: {found}. {REMEDY}", sample=sample)
 
 
-def _stored_chain(objects: Objects, index: SplitIndex, spec: ImageSpec) -> list[dict[str, Any]]:
+def _stored_chain(objects: Place, index: SplitIndex, spec: ImageSpec) -> list[dict[str, Any]]:
     """The codec chain of an array, read again from the zarr.json that the index's digest covers."""
     sealed = SealedFiles(
         objects=objects, digest=index.digest, sizes=index.files, sha256=read_manifest(objects, index.digest)

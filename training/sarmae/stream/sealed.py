@@ -13,9 +13,9 @@ from typing import Any
 
 from sar1m.store.errors import StoreError
 from sar1m.store.manifest import MARKERS, parse_object
+from sar1m.store.places.place import ByteRange, Place
 from sar1m.store.schema import PARTIAL_FILE, SCHEMA_VERSION
 from sar1m.store.seal import REMEDY, require_seal
-from sarmae.stream.objects import ByteRange, Objects
 
 MAX_JSON_BYTES = 2**20
 
@@ -28,7 +28,7 @@ class SealedFiles:
     files of the whole one.
     """
 
-    objects: Objects
+    objects: Place
     digest: str
     sizes: Mapping[str, int]
     sha256: Mapping[str, str]
@@ -79,7 +79,7 @@ class SealedFiles:
             raise StoreError(f"{self.place(name)}: {error}. {REMEDY}") from error
 
 
-def open_sealed(objects: Objects) -> SealedFiles:
+def open_sealed(objects: Place) -> SealedFiles:
     """The sealed files of a build, a release or a part of one. StoreError where the location holds no finished store,
     its seal was damaged, or its layout is of another version."""
     seal = require_seal(objects, MARKERS)

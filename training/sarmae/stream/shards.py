@@ -13,11 +13,11 @@ import google_crc32c
 import numpy as np
 
 from sar1m.store.errors import StoreError
+from sar1m.store.places.place import ByteRange, Place
 from sar1m.store.seal import REMEDY
 from sarmae.stream.batch import ImageSpec, SplitIndex
 from sarmae.stream.codecs import CRC_BYTES, most_chunk_bytes
 from sarmae.stream.layout import INDEX_ENTRY_BYTES, index_bytes, shard_name
-from sarmae.stream.objects import ByteRange, Objects
 
 _ENTRY = struct.Struct("<QQ")
 _ABSENT = 2**64 - 1
@@ -42,7 +42,7 @@ class ArrayShards:
     Safe for threads; two that ask for a new shard at once may both read its index.
     """
 
-    def __init__(self, objects: Objects, index: SplitIndex, spec: ImageSpec) -> None:
+    def __init__(self, objects: Place, index: SplitIndex, spec: ImageSpec) -> None:
         self._objects, self._index, self._spec = objects, index, spec
         self._shards: dict[int, Shard] = {}
 

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sar1m.store.cache.bound import CacheConfig
+from sar1m.store.cache.place import open_cached
 from sarmae.model.sarmae import SarMae
 from sarmae.stream.layout import splits_of
-from sarmae.stream.objects import CacheConfig, open_objects
 from sarmae.stream.opening import PUBLISHED, Opening, open_store
 from sarmae.stream.read_ahead import read_samples
 from sarmae.stream.transforms import CropFlip, Dequantise, centre_crop
@@ -140,7 +141,7 @@ def _read(location: str, split: str, most: int, crop: CropFlip, cache: CacheConf
     """Centre crops in dB of samples with a known land cover, and its names; nothing for a split that is empty."""
     if location.startswith(PUBLISHED):
         return
-    objects = open_objects(location, cache)
+    objects = open_cached(location, cache)
     if split not in splits_of(objects):
         return
     store = open_store(location, Opening(split=split, optical=False, cache=cache))

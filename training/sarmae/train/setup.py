@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.errors import ConfigError
 from sarmae.config import DataConfig, ModelConfig, PretrainConfig
 from sarmae.model.attention import choose_attention
@@ -20,7 +21,6 @@ from sarmae.precision import computes_in_bf16
 from sarmae.sarc import Anchors, open_anchors
 from sarmae.stream.batch import ImageSpec
 from sarmae.stream.loader import LoaderSettings, ShardLoader
-from sarmae.stream.objects import CacheConfig
 from sarmae.stream.transforms import CropFlip
 from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage

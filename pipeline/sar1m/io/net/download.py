@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from sar1m.io.net.address import Address, check_url
 from sar1m.io.net.answer import check_media
 from sar1m.io.net.checksum import file_checksum, parse_checksum
 from sar1m.io.net.download_cache import Cache, Leases, claimed
@@ -19,6 +18,7 @@ from sar1m.io.net.exchange import Ask, Auth, Exchanges, Reply, refusal
 from sar1m.io.net.faults import OfflineError, PassingError
 from sar1m.io.net.options import FetchSettings
 from sar1m.io.net.retry import persistently
+from sar1m.store.addresses import Address, check_url
 from sar1m.store.durable import write_durably, writing_to
 from sar1m.store.errors import SourceError
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict, Unpack
 
-from sar1m.io.net.address import check_url
 from sar1m.io.net.answer import Answer, check_media
 from sar1m.io.net.download import Downloader, Wanted
 from sar1m.io.net.download_cache import Cache, process_leases
@@ -18,6 +17,7 @@ from sar1m.io.net.meter import Usage
 from sar1m.io.net.options import LOOPBACK_VARIABLE, FetchSettings
 from sar1m.io.net.ranged import RangedFile, RangedSource
 from sar1m.io.net.retry import persistently
+from sar1m.store.addresses import check_url
 
 __all__ = [
     "LOOPBACK_VARIABLE",

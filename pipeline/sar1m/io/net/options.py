@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.config import DownloadConfig
-from sar1m.io.net.address import Reach
+from sar1m.store.addresses import Reach
 
 LOOPBACK_VARIABLE: Final = "SAR1M_ALLOW_LOOPBACK"
 

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
-from sar1m.io.net.address import check_url
 from sar1m.io.net.answer import check_media
 from sar1m.io.net.download import content_range
 from sar1m.io.net.download_cache import Cache, claimed
@@ -26,6 +25,7 @@ from sar1m.io.net.exchange import Ask, Auth, Exchanges, Reply, refusal
 from sar1m.io.net.faults import ChangedError, PassingError
 from sar1m.io.net.options import FetchSettings
 from sar1m.io.net.retry import persistently
+from sar1m.store.addresses import check_url
 from sar1m.store.durable import write_durably, writing_to
 from sar1m.store.errors import SourceError
 

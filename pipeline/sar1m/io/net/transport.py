@@ -1,14 +1,18 @@
 """Connections: to checked addresses only, and given up where bytes come too slowly to ever end.
 
-httpcore is httpx's engine. It is used by itself: no redirects, cookies, proxies or .netrc to switch off.
+A name is resolved once, every address it has is checked, and the connection goes to a checked address: a name that
+answers differently the second time (DNS rebinding) gains nothing. httpcore is httpx's engine. It is used by itself: it
+has no redirects, cookies, proxies or .netrc to switch off.
 """
 
 from __future__ import annotations
 
 import atexit
 import functools
+import ipaddress
 import logging
 import os
+import socket
 import ssl
 import threading
 import time
@@ -18,13 +22,33 @@ from typing import Any, Final
 import certifi
 import httpcore
 
-from sar1m.io.net.address import Reach, resolve
+from sar1m.io.net.faults import PassingError
+from sar1m.store.addresses import LOOPBACK_NAMES, Reach, check_public
 
 MIN_BYTES_PER_S: Final = 1024  # over a whole read time-out; a gigabyte at this rate would take twelve days
 _IDLE_S: Final = 15.0  # after which a kept connection is closed
 _LOGGERS: Final = ("httpcore", "httpx", "urllib3", "botocore", "googleapiclient")
 _MAKING: Final = threading.Lock()
 _SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+
+
+def resolve(host: str, port: int, reach: Reach) -> tuple[str, ...]:
+    """The addresses of a checked host to connect to, all of them public, in the resolver's order.
+
+    Raises SourceError where one is not, PassingError where the name does not resolve.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise PassingError(f"{host}: the name does not resolve") from None
+    numbers = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for number in numbers:
+        address = ipaddress.ip_address(number)
+        if not (host in LOOPBACK_NAMES and reach.loopback and address.is_loopback):
+            check_public(host, address)
+    if not numbers:
+        raise PassingError(f"{host}: the name has no address")
+    return numbers
 
 
 def silence_loggers() -> None:

@@ -17,10 +17,12 @@ from obstore.store import S3Store
 
 from sar1m.releases.publishing.leftovers import abort_uploads
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
-from sar1m.releases.remote import ObjectPlace, checked_location, connect, naming
 from sar1m.store.durable import FileDigest, digest_pieces
 from sar1m.store.errors import ConfigError, MissingError, StoreError, UnreachableError
 from sar1m.store.manifest import MAX_SEAL_BYTES
+from sar1m.store.places.failures import naming_failures
+from sar1m.store.places.opening import checked_location
+from sar1m.store.places.remote import RemotePlace
 
 _DIGEST: Final = "sha256"  # name of the metadata
 PART_BYTES: Final = 16 * 2**20
@@ -28,17 +30,16 @@ _AT_ONCE: Final = 4  # files; and parts of each
 
 
 class BucketTarget:
-    """See records.Target. Credentials and endpoint: see remote.py."""
+    """See records.Target. Credentials and endpoint: see sar1m.store.places.remote."""
 
     keeps_history = False
 
     def __init__(self, location: str) -> None:
-        checked_location(location)
-        self.location = location.rstrip("/")
+        self.location = checked_location(location)
         if self.location.count("/") < 3:
             raise ConfigError(f"{location}: a whole bucket is no target. Give s3://bucket/prefix.")
-        self._client = cast("S3Store", connect(self.location))
-        self._place = ObjectPlace(self.location, self._client, listed=True)
+        self._place = RemotePlace(self.location)
+        self._client = cast("S3Store", self._place.client())
 
     def names(self) -> set[str]:
         """See Target."""
@@ -57,7 +58,7 @@ class BucketTarget:
 
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
         """See Target."""
-        with naming(f"{self.location}/{CLAIM_FILE}"):
+        with naming_failures(f"{self.location}/{CLAIM_FILE}"):
             obstore.put(self._client, CLAIM_FILE, content)
             for name in stale:
                 obstore.delete(self._client, name)
@@ -88,12 +89,12 @@ class BucketTarget:
         large = closing.large_names(PART_BYTES)
         said = abort_uploads(self.location, large) if large else ""
         self._put(closing.marker)
-        with naming(f"{self.location}/{CLAIM_FILE}"):
+        with naming_failures(f"{self.location}/{CLAIM_FILE}"):
             obstore.delete(self._client, CLAIM_FILE)
         return said
 
     def _put(self, file: Outgoing) -> None:
-        with naming(f"{self.location}/{file.name}"):
+        with naming_failures(f"{self.location}/{file.name}"):
             obstore.put(
                 self._client,
                 file.name,
@@ -105,7 +106,7 @@ class BucketTarget:
 
     def _is_held(self, file: Outgoing) -> bool:
         try:
-            with naming(f"{self.location}/{file.name}"):
+            with naming_failures(f"{self.location}/{file.name}"):
                 found = obstore.get(self._client, file.name, options={"head": True})
                 return found.meta["size"] == file.size and found.attributes.get(_DIGEST) == file.sha256
         except MissingError:

@@ -20,12 +20,12 @@ from sar1m.releases.publishing.target import (
     Target,
     claim_of,
 )
-from sar1m.releases.remote import LocalPlace
 from sar1m.releases.verification import require_sound
 from sar1m.releases.versions import parse_version
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.manifest import RELEASE_MARKERS, parse_marker
+from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE
 from sar1m.store.seal import Seal, require_seal
 
@@ -44,7 +44,7 @@ def publish(release: Path, target: str, options: PublishOptions, watch: Watch) -
     if isinstance(place, FolderTarget):
         place.require_apart(release)
     require_sound(release, watch)
-    seal = require_seal(LocalPlace(release), RELEASE_MARKERS)
+    seal = require_seal(FolderPlace(release), RELEASE_MARKERS)
     if seal.marker_file != RELEASE_MARKER_FILE:
         raise StoreError(f"{release}: a part of a release, taken by `sar1m get`. Only a whole one is published.")
     files = _outgoing(release, seal)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
-from sar1m.releases.remote import PIECE_BYTES, LocalPlace
 from sar1m.store.durable import (
     PARTIAL_SUFFIX,
     digest_file,
@@ -18,6 +17,8 @@ from sar1m.store.durable import (
 )
 from sar1m.store.errors import OutputError
 from sar1m.store.manifest import MAX_SEAL_BYTES
+from sar1m.store.places.folder import FolderPlace
+from sar1m.store.places.place import PIECE_BYTES
 
 
 class FolderTarget:
@@ -28,7 +29,7 @@ class FolderTarget:
     def __init__(self, root: Path) -> None:
         self.location = str(root)
         self._root = root
-        self._place = LocalPlace(root)
+        self._place = FolderPlace(root)
 
     def require_apart(self, release: Path) -> None:
         """Raises OutputError where the release itself, or a folder inside it or around it, is the target."""

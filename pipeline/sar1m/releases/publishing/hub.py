@@ -18,10 +18,12 @@ from typing import Any, Final
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # not in its __all__
 
+from sar1m.releases.hub import HubPlace, HubRepository, hub_api, hub_files, parse_hub
 from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
-from sar1m.releases.remote import PIECE_BYTES, HubRepository, hub_api, hub_files, naming, open_place, parse_hub
 from sar1m.store.errors import ConfigError, MissingError, OutputError
 from sar1m.store.manifest import MAX_SEAL_BYTES
+from sar1m.store.places.failures import naming_failures
+from sar1m.store.places.place import PIECE_BYTES
 
 _MAX_FILES: Final = 100_000  # a repository
 _MAX_ENTRIES: Final = 10_000  # a folder
@@ -52,7 +54,7 @@ class HubTarget:
 
     def read(self, name: str) -> bytes:
         """See Target."""
-        place = open_place(f"{self.location}@{self._head}")
+        place = HubPlace(f"{self.location}@{self._head}")
         return place.read(name, max_bytes=MAX_SEAL_BYTES)
 
     def tags(self) -> set[str]:
@@ -73,7 +75,7 @@ class HubTarget:
 
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
         """See Target."""
-        with naming(self.location):
+        with naming_failures(self.location):
             self._api.create_repo(self._repository, repo_type="dataset", private=self._private, exist_ok=True)
         there = self._tree()
         operations: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in stale if name in there]
@@ -114,13 +116,13 @@ class HubTarget:
         if operations:
             self._commit(operations, f"Complete {closing.tag}")
         if closing.tag not in self.tags():
-            with naming(self.location):
+            with naming_failures(self.location):
                 self._api.create_tag(self._repository, tag=closing.tag, revision=self._head, repo_type="dataset")
         return ""
 
     def _refs(self) -> Any:  # noqa: ANN401 - huggingface_hub's GitRefs; None where there is no repository
         try:
-            with naming(self.location):
+            with naming_failures(self.location):
                 return self._api.list_repo_refs(self._repository, repo_type="dataset")
         except MissingError:
             return None
@@ -136,7 +138,7 @@ class HubTarget:
         return {entry.path: entry for entry in hub_files(self._api, where)}
 
     def _commit(self, operations: list[Any], message: str) -> None:
-        with naming(self.location):
+        with naming_failures(self.location):
             done = self._api.create_commit(
                 self._repository,
                 operations,

@@ -15,6 +15,7 @@ from typing import Final
 
 import torch
 
+from sar1m.store.cache.place import open_cached
 from sar1m.store.errors import ConfigError
 from sarmae.config import PretrainConfig
 from sarmae.errors import CheckpointError
@@ -26,7 +27,6 @@ from sarmae.sarc import Anchors, open_anchors
 from sarmae.sarc.teachers import NO_TEACHER, weights_at_hand
 from sarmae.stream.layout import splits_of
 from sarmae.stream.loader import LoaderSettings, ShardLoader
-from sarmae.stream.objects import open_objects
 from sarmae.stream.opening import PUBLISHED
 from sarmae.stream.transforms import Dequantise
 from sarmae.train.objective import Projector
@@ -88,7 +88,7 @@ def _anchors(config: PretrainConfig, device: torch.device) -> tuple[Anchors | No
 def _split(stores: Sequence[str]) -> str:
     """`val` where every store has one, else `train`."""
     ours = [place for place in stores if not place.startswith(PUBLISHED)]
-    with_val = len(ours) == len(stores) and all("val" in splits_of(open_objects(place, None)) for place in ours)
+    with_val = len(ours) == len(stores) and all("val" in splits_of(open_cached(place, None)) for place in ours)
     return "val" if with_val else "train"
 
 

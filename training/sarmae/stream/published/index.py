@@ -28,8 +28,8 @@ from typing import Final
 import numpy as np
 
 from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.places.place import checked_name
 from sarmae.stream.batch import ImageSpec, SplitIndex
-from sarmae.stream.objects import checked_name
 from sarmae.stream.published.decode import picture_size
 
 PAIRED_FILE: Final = "paired.json"

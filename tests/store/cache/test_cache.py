@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import sarmae
+from sar1m.store.cache.bound import FOLDER, CacheConfig
+from sar1m.store.cache.segment import PAGE_BYTES, SEGMENT_BYTES
 from sar1m.store.errors import ConfigError, OutputError, StoreError
+from sar1m.store.places.place import ByteRange
 from sar1m.store.schema import MARKER_FILE
-from sarmae.stream.cache import FOLDER, CacheConfig
-from sarmae.stream.cache_segment import PAGE_BYTES, SEGMENT_BYTES
-from sarmae.stream.objects import ByteRange
 from servers.base import wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
 from support.remote_stores import (
@@ -66,9 +66,11 @@ def test_a_later_process_reads_what_is_cached_without_a_request(store, served, c
 RUNNER = """
 import os, sys, signal
 from pathlib import Path
-from sarmae.stream.objects import *
+from sar1m.store.cache.bound import CacheConfig
+from sar1m.store.cache.place import open_cached
+from sar1m.store.places.place import ByteRange
 config = CacheConfig(root=Path(sys.argv[2]), max_bytes=2**29, in_flight=4, timeout_s=20.0, retries=3)
-objects = open_objects(sys.argv[1], config)
+objects = open_cached(sys.argv[1], config)
 for span in sys.argv[3:]:
     start, stop = map(int, span.split("-"))
     objects.prefetch([ByteRange(name="data/train/sar/c/0", start=start, stop=stop)])
@@ -240,7 +242,7 @@ def test_small_files_are_read_whole_and_bounded(store, served, config):
     assert objects.read(SMALL, max_bytes=1000) == (store / SMALL).read_bytes()
     assert (objects.size(SMALL), objects.size("data/none")) == (1000, None)
     assert objects.local_path(SMALL) is None
-    with pytest.raises(StoreError, match="at most 999"):
+    with pytest.raises(StoreError, match="more than 999 bytes"):
         objects.read(SMALL, max_bytes=999)
     with pytest.raises(StoreError, match="there is no such file"):
         objects.read("data/none", max_bytes=999)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sarmae.stream.cache import CacheConfig
+from sar1m.store.cache.bound import CacheConfig
 from servers.objects import folder_server
 from support.remote_stores import write_store
 

@@ -1,4 +1,4 @@
-"""A remote store read through the disk cache (see cache.py for how the cache is built)."""
+"""A remote store, read through the disk cache (see sar1m.store.cache for how it is built)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import contextlib
 import hashlib
 import operator
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from sar1m.store.cache.bound import CacheConfig, CacheFolder, using_cache
+from sar1m.store.cache.segment import HEAD_BYTES, PAGE_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX, Extent, Segment
 from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.manifest import MARKERS, parse_marker
+from sar1m.store.places.handles import Handles
+from sar1m.store.places.opening import checked_location, is_remote, open_place
+from sar1m.store.places.place import ByteRange, Place, checked_name, too_large, too_short
+from sar1m.store.places.remote import Patience, RemotePlace
 from sar1m.store.seal import REMEDY, read_first
-from sarmae.stream.cache import CacheConfig, CacheFolder, using_cache
-from sarmae.stream.cache_remote import Origin, checked_location
-from sarmae.stream.cache_segment import HEAD_BYTES, PAGE_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX, Place, Segment
-from sarmae.stream.handles import Handles
-from sarmae.stream.objects import ByteRange, Objects, checked_name, too_short
+
+# What the methods of Place do is described there.
+# ruff: noqa: D102
 
 _ATTEMPTS = 3  # of a read whose bytes other processes evict before they are read
 
@@ -33,13 +37,13 @@ class _Part:
 
     def run_bytes(self, pages: range) -> tuple[int, int]:
         """Start and stop in the remote file of adjacent pages."""
-        return self.segment.place.page_bytes(pages)
+        return self.segment.extent.page_bytes(pages)
 
 
-class CachedObjects:
-    """See Objects: the files of a finished remote store, kept on disk as they are read."""
+class CachedPlace(Place):
+    """The files of a finished remote store, kept on disk as they are read."""
 
-    def __init__(self, origin: Origin, config: CacheConfig) -> None:
+    def __init__(self, origin: RemotePlace, config: CacheConfig) -> None:
         self._origin = origin
         self._config = config
         self._folder = CacheFolder(config)
@@ -51,21 +55,20 @@ class CachedObjects:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"CachedObjects({self.location!r})"
+        return f"CachedPlace({self.location!r})"
 
     def __reduce__(self) -> tuple[object, tuple[str, CacheConfig]]:
-        return (open_remote, (self.location, self._config))
+        return (open_cached, (self.location, self._config))
 
     @property
     def location(self) -> str:
-        """See Objects."""
         return self._origin.location
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """See Objects. The marker as first read says which version of the store all ranges are of."""
+        """The marker as first read says which version of the store all ranges are of."""
         if self._marker is not None and (size := self._sizes.get(name)) is not None:
             if size > max_bytes:
-                raise StoreError(f"{self.location}/{name}: {size} bytes; at most {max_bytes} are expected of it.")
+                raise too_large(self._origin.shown(name), max_bytes)
             return self.read_range(name, 0, size) if size else b""
         content = self._origin.read(checked_name(name), max_bytes=max_bytes)
         if name in MARKERS:
@@ -74,22 +77,21 @@ class CachedObjects:
         return content
 
     def size(self, name: str) -> int | None:
-        """See Objects."""
         return self._origin.size(checked_name(name))
 
-    def local_path(self, name: str) -> Path | None:
-        """See Objects: none, what is cached has holes."""
-        checked_name(name)
-        return None
+    def stream(self, name: str) -> Iterator[bytes]:
+        return self._origin.stream(name)
+
+    def listing(self) -> Mapping[str, int] | None:
+        return self._origin.listing()
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """See Objects."""
         content = bytearray(len(ByteRange(name=name, start=start, stop=stop)))
         self.read_into(name, start, memoryview(content))
         return bytes(content)
 
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
-        """See Objects. What lies in one segment, trusted, costs a look into two tables and the read itself."""
+        """What lies in one segment, trusted, costs a look into two tables and the read itself."""
         number, offset = divmod(start, SEGMENT_BYTES)
         segment = self._segments.known((name, number))
         if segment is not None:
@@ -101,7 +103,7 @@ class CachedObjects:
             start += len(buffer)
 
     def prefetch(self, ranges: Sequence[ByteRange]) -> None:
-        """See Objects. Raises the first failure, when the requests that run have ended; what came is kept.
+        """Raises the first failure, when the requests that run have ended; what came is kept.
 
         Its threads end with it: a thread is nothing beside the wait for a server.
         """
@@ -117,14 +119,13 @@ class CachedObjects:
                 self._bring_all(requests)
 
     def forget(self, wanted: ByteRange) -> None:
-        """See Objects. Drops whole segments; other processes that have them open read on in what they have."""
+        """Drops whole segments; other processes that have them open read on in what they have."""
         with using_cache(self._folder.path):
             for number in self._numbers(wanted):
-                self._place(wanted.name, number).path.unlink(missing_ok=True)
+                self._extent(wanted.name, number).path.unlink(missing_ok=True)
         self._segments.forget(lambda segment: segment.evicted)
 
     def close(self) -> None:
-        """See Objects."""
         self._segments.clear()
 
     @cached_property
@@ -150,16 +151,16 @@ class CachedObjects:
         self._listed_size(wanted)
         return range(wanted.start // SEGMENT_BYTES, -(-wanted.stop // SEGMENT_BYTES))
 
-    def _place(self, name: str, number: int) -> Place:
+    def _extent(self, name: str, number: int) -> Extent:
         first_byte = number * SEGMENT_BYTES
-        return Place(
+        return Extent(
             path=self._file_folder(name) / f"{number:08d}{SEGMENT_SUFFIX}",
             first_byte=first_byte,
             length=min(SEGMENT_BYTES, self._sizes[name] - first_byte),
         )
 
     def _open_segment(self, key: tuple[str, int]) -> Segment:
-        return Segment(self._place(*key), self._trusted)
+        return Segment(self._extent(*key), self._trusted)
 
     def _listed_size(self, wanted: ByteRange) -> int:
         """Size of the file by the store's list. StoreError where the list has no such file or range."""
@@ -195,7 +196,7 @@ class CachedObjects:
                 segment = self._segments.get((piece.name, number))
             with segment.pinned():
                 if not segment.evicted:
-                    yield _Part(segment=segment, pages=segment.place.pages(piece.start, piece.stop))
+                    yield _Part(segment=segment, pages=segment.extent.pages(piece.start, piece.stop))
                     return
             self._segments.forget(partial(operator.is_, segment))
         raise ConfigError(f"cache {self._folder.path}: segments vanish while in use; does another program clean it?")
@@ -265,12 +266,19 @@ class CachedObjects:
                 part.segment.write(run, fetched.content[first - start : last - start], fetched.stamp)
 
 
-def open_remote(location: str, config: CacheConfig | None) -> Objects:
-    """See objects.open_objects."""
+def open_cached(location: str, config: CacheConfig | None = None) -> Place:
+    """The place at a location; what lies on a server is read through the disk cache.
+
+    location: see open_place. config: of the cache; needed for a server, unused for a folder. Raises ConfigError as
+    open_place does, and for a server without a cache.
+    """
+    if not is_remote(location):
+        return open_place(location)
     location = checked_location(location)
     if config is None:
         raise ConfigError(f"{location}: a remote store is read through a disk cache; name its folder and its size.")
-    return CachedObjects(Origin(location, config), config)
+    patience = Patience(timeout_s=config.timeout_s, retries=config.retries, retry_s=4 * config.timeout_s)
+    return CachedPlace(RemotePlace(location, patience=patience), config)
 
 
 def _joined(ranges: Sequence[ByteRange], size_of: Callable[[ByteRange], int]) -> list[ByteRange]:

@@ -1,20 +1,18 @@
-"""Which addresses may be asked: public hosts over https. What data tell us to fetch must not reach into our network.
+"""Which addresses may be asked. Pure checks of text, the same for stores and for services; nothing is resolved here.
 
-A name is resolved once, every address it has is checked, and the connection goes to a checked address: a name that
-answers differently the second time (DNS rebinding) gains nothing. Sources: RFC 6890 (special-purpose addresses),
-RFC 6052 (NAT64), RFC 3986 (URLs).
+An address that data name (a catalogue, a redirect) must be a public host over https: data must not reach into our
+network. An address that the user states may be any host, since internal servers are an ordinary case. Neither may hold
+a user name or password. Sources: RFC 6890 (special-purpose addresses), RFC 6052 (NAT64), RFC 3986 (URLs).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from sar1m.io.net.faults import PassingError
 from sar1m.store.errors import SourceError
 
 MAX_URL_CHARS: Final = 16_384  # signed addresses and GET searches stay under 8 KB
@@ -23,7 +21,7 @@ _PLAIN: Final = re.compile(r"[!-\[\]-~]+")  # printable ASCII without space and 
 _NAME: Final = re.compile(
     r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
-_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
@@ -32,10 +30,17 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class Reach:
-    """What may be asked beside public hosts over https on port 443: this machine (for tests), other ports."""
+    """What may be asked beside public hosts over https on port 443.
+
+    loopback: this machine itself, for tests. ports: of public hosts. any_host: every host, over http too.
+    """
 
     loopback: bool = False
     ports: tuple[int, ...] = (443,)
+    any_host: bool = False
+
+
+STATED_BY_USER: Final = Reach(any_host=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +122,15 @@ def join_url(base: Address, location: str, reach: Reach) -> Address:
 
 def _check_host(address: Address, reach: Reach) -> None:
     host = address.host
-    if host in _LOOPBACK_NAMES:
+    if host and reach.any_host:
+        return
+    if host in LOOPBACK_NAMES:
         if reach.loopback:
             return
         raise SourceError(f"{host}: is this machine itself; only public hosts are asked.")
     literal = _literal(host)
     if literal is not None:
-        _check_public(host, literal)
+        check_public(host, literal)
     elif not _NAME.fullmatch(host):
         raise SourceError(f"{host[:80]!r}: not the full name of a public host. It is not asked.")
     if address.scheme != "https":
@@ -140,7 +147,7 @@ def _literal(host: str) -> IpAddress | None:
         return None
 
 
-def _check_public(host: str, found: IpAddress) -> None:
+def check_public(host: str, found: IpAddress) -> None:
     """Raises SourceError for an address of this machine, of a private network, or that only stands for another."""
     inner: IpAddress = found
     if isinstance(found, ipaddress.IPv6Address):
@@ -152,22 +159,3 @@ def _check_public(host: str, found: IpAddress) -> None:
         raise SourceError(
             f"{host}: its address {found} is not public (private, link-local, loopback or reserved). It is not asked."
         )
-
-
-def resolve(host: str, port: int, reach: Reach) -> tuple[str, ...]:
-    """The addresses of a checked host to connect to, all of them public, in the resolver's order.
-
-    Raises SourceError where one is not, PassingError where the name does not resolve.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise PassingError(f"{host}: the name does not resolve") from None
-    numbers = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-    for number in numbers:
-        address = ipaddress.ip_address(number)
-        if not (host in _LOOPBACK_NAMES and reach.loopback and address.is_loopback):
-            _check_public(host, address)
-    if not numbers:
-        raise PassingError(f"{host}: the name has no address")
-    return numbers

@@ -10,10 +10,11 @@ from http.client import HTTPConnection
 import numpy as np
 import pytest
 
+from sar1m.store.cache.place import open_cached
+from sar1m.store.cache.segment import SEGMENT_BYTES
 from sar1m.store.errors import StoreError
+from sar1m.store.places.place import ByteRange
 from sar1m.store.schema import MARKER_FILE
-from sarmae.stream.cache_segment import SEGMENT_BYTES
-from sarmae.stream.objects import ByteRange, open_objects
 from servers.base import Reply, Server, wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
 from support.remote_stores import BIG, SIZES, SMALL, check_random_ranges, opened, segment_files, whole, write_store
@@ -153,7 +154,7 @@ def s3_environment(monkeypatch):
 
 def test_a_bucket_is_read_as_a_server_is(store, bucket, config, s3_environment):
     s3_environment(bucket)
-    objects = open_objects("s3://releases/sar/v1", config)
+    objects = open_cached("s3://releases/sar/v1", config)
     check_random_ranges(objects, store, count=10)
     objects.prefetch([whole(BIG), whole(SMALL)])
     assert objects.read_range(SMALL, 0, 1000) == (store / SMALL).read_bytes()
@@ -172,7 +173,7 @@ def test_no_credential_is_shown_or_kept(store, config, s3_environment):
 
     with Server({f"{PREFIX}/*": answer}) as server:
         s3_environment(server.url, SESSION_TOKEN=f"{CANARY}-token")
-        objects = open_objects("s3://bucket", config)
+        objects = open_cached("s3://bucket", config)
         objects.prefetch([ByteRange(name=BIG, start=0, stop=1000)])
         with pytest.raises(StoreError, match="access refused") as refused:
             objects.prefetch([whole(SMALL)])
@@ -190,18 +191,18 @@ def test_a_redirect_to_another_host_carries_no_signature(store, config, s3_envir
         moved = Server({"*": lambda asked: Reply(status=307, headers={"Location": other.url + asked.path})})
         with moved:
             s3_environment(moved.url)
-            assert open_objects("s3://bucket", config).read(SMALL, max_bytes=1000)
+            assert open_cached("s3://bucket", config).read(SMALL, max_bytes=1000)
         assert "AKCANARY" in moved.asked[0].headers["authorization"]
         assert "authorization" not in other.asked[0].headers
         assert not any("AKCANARY" in value or CANARY in value for value in other.asked[0].headers.values())
 
 
 def test_the_stated_limit_of_redirects_is_still_there(store, config, s3_environment):
-    """obstore takes the session token along to another host: see cache_remote. Where this fails, strike the limit."""
+    """obstore shows the session token to another host: see store/places/remote.py. Where this fails, strike it."""
     with folder_server(store) as other:
         with Server({"*": lambda asked: Reply(status=307, headers={"Location": other.url + asked.path})}) as moved:
             s3_environment(moved.url, SESSION_TOKEN=f"{CANARY}-token")
-            assert open_objects("s3://bucket", config).read(SMALL, max_bytes=1000)
+            assert open_cached("s3://bucket", config).read(SMALL, max_bytes=1000)
         shown = [name for name, value in other.asked[0].headers.items() if CANARY in value]
         assert shown == ["x-amz-security-token"]
 

@@ -1,17 +1,13 @@
 """Addresses that reach into our own network are refused, however they are written."""
 
 import ipaddress
-import socket
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar1m.io.net import address as address_module
-from sar1m.io.net.address import Reach, check_url, resolve
+from sar1m.store.addresses import STATED_BY_USER, Reach, check_url
 from sar1m.store.errors import SourceError
-from servers.base import Reply, Server, reply_json
 
 ATTACKS = [
     "http://example.com/",
@@ -106,80 +102,16 @@ def test_whatever_the_text_the_answer_is_an_error_or_a_public_host(url):
         assert address.host.rpartition(".")[2][0].isalpha()
 
 
-def resolver(*numbers):
-    def getaddrinfo(host, port, **kwargs):
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, port)) for number in numbers]
-
-    return getaddrinfo
-
-
 @pytest.mark.parametrize(
-    "number", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:10.0.0.1", "fe80::1%eth0"]
+    "url", ["http://10.0.0.1:9000/store", "https://192.168.1.7/", "http://storage/x", "http://[::1]:80/"]
 )
-@pytest.mark.parametrize("first", [(), ("93.184.215.14",)])
-def test_a_name_that_resolves_into_our_network_is_refused(monkeypatch, number, first):
-    monkeypatch.setattr(address_module.socket, "getaddrinfo", resolver(*first, number))
-    for reach in (Reach(), Reach(loopback=True)):
-        with pytest.raises(SourceError, match="evil"):
-            resolve("evil.example.com", 443, reach)
+def test_a_user_may_state_an_internal_server(url):
+    with pytest.raises(SourceError):
+        check_url(url, Reach())
+    assert check_url(url, STATED_BY_USER).url.rstrip("/") == url.replace(":80/", "/").rstrip("/")
 
 
-def test_nat64_of_a_public_address_is_public(monkeypatch):
-    monkeypatch.setattr(address_module.socket, "getaddrinfo", resolver("64:ff9b::5db8:d70e"))
-    assert resolve("example.com", 443, Reach()) == ("64:ff9b::5db8:d70e",)
-
-
-def test_the_connection_goes_to_what_was_checked(fetcher, monkeypatch):
-    """A resolver that turns nasty at the second question (rebinding) is not asked a second time."""
-    asked, connected = [], []
-
-    def getaddrinfo(host, port, **kwargs):
-        asked.append(host)
-        return resolver("93.184.215.14" if len(asked) == 1 else "127.0.0.1")(host, port)
-
-    def create_connection(address, *args, **kwargs):
-        connected.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(address_module.socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(socket, "create_connection", create_connection)
-    with pytest.raises(SourceError, match="no connection"):
-        fetcher(attempts=1).request("GET", "https://rebinding.example.com/")
-    assert connected == [("93.184.215.14", 443)]
-    assert asked == ["rebinding.example.com"]
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "http://169.254.169.254/latest",
-        "https://10.0.0.1/",
-        "file:///etc/passwd",
-        "https://user@example.com/",
-        "http://[::ffff:127.0.0.1]/",
-    ],
-)
-def test_a_redirect_into_our_network_is_not_followed(fetcher, target):
-    with Server({"/a": lambda asked: Reply(status=302, headers={"Location": target})}) as server:
-        with pytest.raises(SourceError):
-            fetcher().request("GET", f"{server.url}/a")
-        assert len(server.asked) == 1
-
-
-def test_redirects_end(fetcher):
-    with Server(
-        {"/*": lambda asked: Reply(status=302, headers={"Location": f"/{asked.nth}{asked.path[1:]}"})}
-    ) as server:
-        with pytest.raises(SourceError, match="more than 5 times"):
-            fetcher().request("GET", f"{server.url}/x")
-        assert len(server.asked) == 6
-
-
-def test_loopback_needs_a_flag(fetcher, monkeypatch):
-    with Server({"/": lambda asked: reply_json(1)}) as server:
-        open_fetcher = fetcher()
-        closed = replace(open_fetcher, settings=replace(open_fetcher.settings, allow_loopback=False))
-        with pytest.raises(SourceError, match="this machine"):
-            closed.request("GET", server.url)
-        monkeypatch.setenv("SAR1M_ALLOW_LOOPBACK", "1")
-        assert closed.request("GET", server.url).json() == 1
+@pytest.mark.parametrize("url", [url for url in ATTACKS if "@" in url or not url.startswith("http") or " " in url])
+def test_a_user_may_state_neither_a_password_nor_another_scheme(url):
+    with pytest.raises(SourceError):
+        check_url(url, STATED_BY_USER)

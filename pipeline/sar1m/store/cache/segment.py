@@ -20,7 +20,7 @@ import google_crc32c
 import numpy as np
 
 from sar1m.store.errors import OutputError
-from sarmae.stream.handles import Descriptor
+from sar1m.store.places.handles import Descriptor
 
 PAGE_BYTES = 128 * 2**10
 SEGMENT_BYTES = 8 * 2**20
@@ -36,7 +36,7 @@ _POLL_S = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Extent:
     """Where a segment lies: its path, and what its pages belong to. first_byte: of the segment in the remote file;
     length: of its content, SEGMENT_BYTES or less at the file's end."""
 
@@ -62,9 +62,9 @@ class Segment:
     segments of a process, since a segment is closed and opened again.
     """
 
-    def __init__(self, place: Place, trusted: dict[bytes, int]) -> None:
-        self.place = place
-        self._file, self._identity = _open_or_create(place.path)
+    def __init__(self, extent: Extent, trusted: dict[bytes, int]) -> None:
+        self.extent = extent
+        self._file, self._identity = _open_or_create(extent.path)
         self._descriptor = self._file.number
         self._trusted = trusted
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class Segment:
         first = offset // PAGE_BYTES
         wanted = ((1 << -(-stop // PAGE_BYTES) - first) - 1) << first
         return (
-            stop <= self.place.length
+            stop <= self.extent.length
             and self._trusted.get(self._identity, 0) & wanted == wanted
             and os.preadv(self._descriptor, buffers, HEAD_BYTES + offset) == stop - offset
         )
@@ -167,8 +167,8 @@ class Segment:
         entry = self._entry(page)
         if entry is None or (stamp is not None and entry[1] != stamp):
             return False
-        start, stop = self.place.page_bytes(range(page, page + 1))
-        content = os.pread(self._descriptor, stop - start, HEAD_BYTES + start - self.place.first_byte)
+        start, stop = self.extent.page_bytes(range(page, page + 1))
+        content = os.pread(self._descriptor, stop - start, HEAD_BYTES + start - self.extent.first_byte)
         if len(content) != stop - start or google_crc32c.value(content) != entry[0]:
             return False
         self._trust(range(page, page + 1))

@@ -1,22 +1,4 @@
-"""The disk cache of remote stores: its folder, its bound, and what is thrown away first.
-
-How it is built, and why:
-
-- A store is known by its location and completion marker, so two versions of a store never mix.
-  The marker also gives every file's size: no request is spent on asking.
-- A file is kept as segments of 8 MiB, each one sparse file: the unit of eviction, so that the bound is met within a few
-  MiB, and unlinking is portable and safe for whoever still reads. A sparse file a shard would have to be evicted
-  whole, or punched under the feet of readers in other processes.
-- Presence is known by the page of 128 KiB: a block of 32 samples (4 to 12 MB) comes as one GET of what is missing,
-  rounded to pages (3 % more), however it lies to the segments. Whole aligned units of 4 or 8 MiB would fetch 1.9 or
-  2.8 times what was asked for, in vain where the cache is smaller than the store (tests/benchmarks/bench_remote.py).
-- Every page has a crc32c in its segment's head, checked once in every process before the page is believed; a damaged
-  page is absent and fetched again. After that a read is one preadv, as on a local file.
-- Data is written before its entry; nothing is synced. What a power cut leaves half written fails its crc.
-- Processes share the folder. A segment is created by link (one wins), pinned by a shared flock while it is written or
-  prefetched, and evicted only under an exclusive one. Who fetches holds a lock on the segment; others wait for it and
-  then find the pages there.
-"""
+"""The folder of the cache, its bound, and what is thrown away first."""
 
 from __future__ import annotations
 
@@ -29,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sar1m.store.cache.segment import HEAD_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX
 from sar1m.store.errors import ConfigError, OutputError
-from sarmae.stream.cache_segment import HEAD_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX
 
 FOLDER = "sarmae-cache-1"  # the number changes with the format of segments
 _USAGE = struct.Struct("<QQ")  # bytes counted as used, and their complement: a torn or foreign file shows

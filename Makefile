@@ -21,7 +21,12 @@ PREVIOUS ?=
 URL ?=
 DATE ?=
 
-.PHONY: help build-sar1m test test-long test-lowest check bench bench-loader bench-train bench-ablation pretrain evaluate release constraints clean
+# one test process a core, each with one thread; bytecode is kept, so that programs that tests start import faster
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+
+.PHONY: help build-sar1m test test-all test-long test-lowest check bench bench-loader bench-train bench-ablation pretrain evaluate release constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,11 +47,14 @@ evaluate: $(VENV)/.evaluate  ## DATA="folders:my/chips" ENCODER="run:runs/base",
 	@$(BIN)/sarmae evaluate $(foreach place,$(DATA),"$(place)") $(foreach name,$(ENCODER),--encoder "$(name)") \
 		$(if $(CONFIG),--config "$(CONFIG)") $(if $(OUT),--out "$(OUT)") $(foreach pair,$(SET),--set "$(pair)")
 
-test: $(VENV)/.dev  ## the tests, some minutes on two cores
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## the tests, four minutes on two cores; of each campaign one representative
+	$(PYTEST)
 
-test-long: $(VENV)/.dev  ## the long campaign: a kill before every change of a build, and at random times with workers
-	$(BIN)/python -m pytest -m long
+test-all: $(VENV)/.dev  ## the tests and every campaign: kills at many points, thousands of mutants, more examples; what CI runs
+	HYPOTHESIS_PROFILE=ci $(PYTEST) -m 'not long'
+
+test-long: $(VENV)/.dev  ## hours: a kill before every change of a build and at random times, ten times the examples
+	HYPOTHESIS_PROFILE=long $(PYTEST) -m long
 
 test-lowest:  ## the tests on the lowest versions that pyproject.toml allows, in .venv-lowest
 	$(PYTHON) -m venv .venv-lowest

@@ -5,9 +5,17 @@ import signal
 import sys
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as properties
 
 from sar1m import cli
 from support.paths import ROOT
+
+# how many examples a property is tried with; support/examples.py gives shares of it. None has a limit in time: a busy
+# machine must fail nothing
+for name, count in {"default": 30, "ci": 100, "long": 1000}.items():
+    properties.register_profile(name, max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+properties.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # programs that tests start find support/ and servers/ too
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])

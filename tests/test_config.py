@@ -7,7 +7,7 @@ from datetime import date
 from typing import Literal, get_args, get_origin
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.config import (
@@ -88,7 +88,6 @@ def models(model):
 CONFIGS = models(BuildConfig).map(BuildConfig.model_validate)
 
 
-@settings(max_examples=100, deadline=None)
 @given(CONFIGS)
 def test_what_is_written_is_read_back(config):
     read = parse_config(config.to_toml(), origin="written")
@@ -214,7 +213,6 @@ def test_overrides_of_every_type():
     assert (config.grid.halo_px, config.balance) == (untouched.grid.halo_px, untouched.balance)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.floats(0, 1), st.integers(0, 2**40))
 def test_overrides_keep_numbers_exactly(share, seed):
     config = resolve_config("sample", [f"balance.max_unpaired_share={share!r}", f"pack.seed={seed}"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.config import BalanceConfig, SplitConfig
 from sar1m.core.balance import class_cap, dominant_class
 from support.candidate_tables import candidate_table, choose, reasons
+from support.examples import examples
 
 WHOLE = SplitConfig(val_share=0, test_share=0)
 FREE = {"max_unpaired_share": 1.0, "max_water_patch_share": 1.0}
@@ -95,7 +96,7 @@ def test_class_cap_is_the_largest_that_holds(counts, loose, share):
     assert not any(holds(more) for more in range(cap + 1, max(counts) + 1))
 
 
-@settings(max_examples=15, deadline=None)
+@examples(0.2)
 @given(seed=st.integers(0, 1000))
 def test_all_shares_hold_at_once(seed):
     rng = np.random.default_rng(seed)

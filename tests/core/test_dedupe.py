@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.config import BalanceConfig
@@ -25,7 +25,6 @@ def at_days(*days: float) -> pd.Series:
     return pd.Series(pd.to_datetime("2024-06-01T06:00:00Z") + pd.to_timedelta(days, unit="D"))
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), radius=st.integers(0, 12), count=st.integers(0, 120))
 def test_hamming_pairs_agree_with_comparing_all(seed, radius, count):
     rng = np.random.default_rng(seed)

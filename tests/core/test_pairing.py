@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.config import GridConfig
@@ -22,6 +22,7 @@ from sar1m.core.pairing import (
     cover_fractions,
 )
 from sar1m.core.utm import lonlat_from_utm
+from support.examples import examples
 
 RULES = PairingRules(scenes_per_cell=1, seasons=1, pair_days=15.0, max_cloud_frac=0.2, min_cover=0.99, orbit="any")
 
@@ -191,7 +192,7 @@ def test_the_order_of_the_scenes_plays_no_part(world, rules, random):
 
 
 @given(worlds())
-@settings(max_examples=200)
+@examples(2)
 def test_one_scene_a_cell_is_the_cheapest_pair_of_all(world):
     """Against a search through all pairs of each cell, written from the rules."""
     sar, optical, covers = world
@@ -330,7 +331,7 @@ def with_undated(optical, cloud_frac=(np.nan,), first=True):
 
 
 @given(worlds(), rules_drawn(), st.booleans())
-@settings(max_examples=200)
+@examples(2)
 def test_a_dated_partner_goes_before_an_undated_one(world, rules, first):
     """Of equal cover and of no known cloud: an undated scene changes no pair that is there without it (with one SAR
     scene a cell), and stands by every SAR scene that nothing dated can be put beside."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.core.quality import (
@@ -22,6 +22,7 @@ from sar1m.core.quality import (
     perceptual_hash,
     sar_nodata_frac,
 )
+from support.examples import examples
 from support.paths import SHARED
 
 CLOUDY = SHARED / "data/s1s2_cloudy"
@@ -100,7 +101,7 @@ def test_hash_of_a_known_patch_never_changes():
     assert perceptual_hash(np.stack([pattern, 0.2 * pattern]).astype(np.float32)) == -2043251276903719590
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.3)
 @given(seed=st.integers(0, 10_000), side=st.sampled_from([32, 45, 120, 256]))
 def test_hash_stands_small_noise_gain_and_holes(seed, side):
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, signal, spatial
 
@@ -14,6 +14,7 @@ from sar1m.core.correlation import NO_PEAK, correlate, locate_peaks, orientation
 from sar1m.core.registration import recover_shifts, register_block
 from sar1m.core.resample import shift_subpixel
 from sar1m.sources.sample import SampleSource
+from support.examples import examples
 
 SETTINGS = RegistrationConfig()
 UNGATED = RegistrationConfig(min_psr=1e-6, max_polarisation_spread_px=1e6)
@@ -107,7 +108,7 @@ def test_same_picture_on_both_sides_agrees_with_scipy_correlation():
     assert np.isnan(shift.polarisation_spread_px)
 
 
-@settings(deadline=None, max_examples=12)
+@examples(0.15)
 @given(key=st.integers(0, 30), row_px=st.floats(-6, 6), col_px=st.floats(-6, 6))
 def test_swapping_the_two_pictures_negates_the_shift(key, row_px, col_px):
     _, optical = _pair(key, shift_px=(row_px, col_px), looks=np.inf)

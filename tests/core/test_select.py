@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.config import BalanceConfig, ScreeningConfig, SplitConfig
@@ -13,8 +13,9 @@ from sar1m.core.select import Selection
 from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS
 from support.candidate_tables import candidate_table, choose, reasons
+from support.examples import examples
 
-MESSY = settings(max_examples=15, deadline=None)
+MESSY = examples(0.2)
 
 
 def messy_table(seed: int, count: int) -> pd.DataFrame:
@@ -274,7 +275,7 @@ def test_an_excluded_place_with_its_buffer(east, buffer_km, gone):
         assert measured == pytest.approx(max(9.985 - east, 0) * 111.195, abs=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(0.2)
 @given(seed=st.integers(0, 1000))
 def test_exclusion_agrees_with_asking_every_box_about_every_patch(seed):
     rng = np.random.default_rng(seed)

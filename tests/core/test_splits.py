@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.config import BalanceConfig, SplitConfig
@@ -15,6 +15,7 @@ from sar1m.core.sphere import EARTH_RADIUS_KM, nearest_km, unit_vectors
 from sar1m.core.splits import assign_splits, audit_splits, block_names
 from sar1m.store.schema import SPLITS
 from support.candidate_tables import candidate_table, choose, reasons
+from support.examples import examples
 
 THIRDS = SplitConfig(val_share=0.3, test_share=0.3)
 
@@ -34,7 +35,7 @@ def region(seed: int, count: int = 150, degrees: float = 2.0) -> pd.DataFrame:
     return candidate_table(count, seed, lon=4 + degrees * rng.random(count), lat=lat)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(0.2)
 @given(seed=st.integers(0, 10_000), buffer_km=st.floats(0, 30))
 def test_the_buffer_holds_and_train_gives_way(seed, buffer_km):
     config = SplitConfig(val_share=0.15, test_share=0.15, buffer_km=buffer_km)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import xarray
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
@@ -87,7 +87,6 @@ def test_zarr_and_xarray_read_what_was_assembled(tmp_path, compression, count):
     assert list(dataset["paired"].values) == [int(one) for one in paired]
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.binary(min_size=1, max_size=40)), max_size=7), st.integers(7, 9))
 def test_index_finds_every_chunk(chunks, slots):
     shard = b"".join(shard_pieces(iter(chunks), slots=slots))

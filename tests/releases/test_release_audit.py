@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.config import SplitConfig
 from sar1m.releases.audit import Fixed, audit_splits, draw_splits, number
 from sar1m.store.schema import SPLITS
+from support.examples import examples
 from support.made_releases import samples_of
 
 CONFIG = SplitConfig(block_km=20, buffer_km=1, val_share=0.2, test_share=0.2)
@@ -92,7 +93,7 @@ def test_a_real_store_with_one_sample_moved_is_found(built):
     assert len(audit_splits(samples, CONFIG, 4)["problems"]) == 2  # of the block, and of the gap
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.3)
 @given(st.integers(1, 10**6), st.integers(1, 200))
 def test_adding_samples_moves_and_removes_none(seed, count):
     former = placed(scattered(150), config=WIDE)
@@ -123,7 +124,7 @@ def test_new_blocks_fall_into_all_splits_by_their_share():
     assert shares["test"] == pytest.approx(0.2, abs=0.04)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.3)
 @given(st.permutations(range(60)), st.sets(st.integers(0, 59), max_size=50))
 def test_the_order_depends_on_names_alone(order, without):
     samples = scattered(60).assign(split=[SPLITS[n % 3] for n in range(60)])

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from support.answer_mutations import HANG_S, MEMORY_BYTES
+from support.answer_mutations import MEMORY_BYTES
+from support.hang_guard import HANG_CPU_S
 from support.paths import SHARED, SUPPORT
 
 PROGRAM = SUPPORT / "answer_mutations.py"
@@ -35,16 +36,17 @@ def campaign(scratch, first, count):
     *findings, summary = map(json.loads, done.stdout.splitlines())
     assert findings == []
     assert sum(summary["tally"].values()) == count
-    assert summary["slowest_s"] < HANG_S
+    assert summary["slowest_cpu_s"] < HANG_CPU_S
     assert summary["peak_bytes"] < MEMORY_BYTES
     return summary["tally"]
 
 
-def test_1000_mutants(scratch):
-    tally = campaign(scratch, 0, 1_000)
-    assert tally["SourceError"] > 250  # the mutations do harm
-    assert tally["RegionError"] > 100
-    assert tally["read"] > 250  # and the limits do not
+@pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.campaign)])
+def test_mutants(scratch, count):
+    tally = campaign(scratch, 0, count)
+    assert tally["SourceError"] > 0.25 * count  # the mutations do harm
+    assert tally["RegionError"] > 0.1 * count
+    assert tally["read"] > 0.25 * count  # and the limits do not
 
 
 @pytest.mark.long
@@ -56,10 +58,12 @@ def test_the_campaign_sees_faults(tmp_path):
     """The guards themselves, with a reader that hangs, takes memory without end, raises what is not ours, or does not
     say whose fault it was. One process imports the libraries, each fault has a fork of its own."""
     program = """
-import os, sys, time
+import functools, os, sys
 from support import answer_mutations as campaign
+from support.hang_guard import hang_guard
 
-def stop(): time.sleep(60)
+def stop():
+    while True: pass
 def leak(): bytearray(4 * 2**30)
 def crash(): raise KeyError("x")
 def blame(): raise campaign.SourceError("something is wrong")
@@ -69,16 +73,17 @@ for fault in (stop, leak, crash, blame):
     if not child:
         sys.stdout = open(f"{sys.argv[1]}/{fault.__name__}", "w")
         subject = campaign.Subject("cdse", ("GET", "*"), {("GET", "*"): b"{}"}, lambda _: fault(), ("cdse",))
-        campaign.own_subjects, campaign.REGION_SUBJECTS, campaign.HANG_S = lambda: [subject], (), 0.5
+        campaign.own_subjects, campaign.REGION_SUBJECTS = lambda: [subject], ()
+        campaign.hang_guard = functools.partial(hang_guard, 3.0)
         sys.argv[2:] = ["0", "1"]
         campaign.main()
         sys.exit(0)
     print(os.WTERMSIG(os.waitpid(child, 0)[1]), flush=True)
 """
     command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROGRAM.parent, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert list(map(int, done.stdout.split())) == [signal.SIGALRM, 0, 0, 0]
+    assert list(map(int, done.stdout.split())) == [signal.SIGPROF, 0, 0, 0]
     assert "in stop" in done.stderr
     kinds = {
         name: json.loads((tmp_path / name).read_text().splitlines()[0])["kind"] for name in ("leak", "crash", "blame")

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.config import AreaConfig, BuildConfig, GridConfig
@@ -172,7 +172,6 @@ def test_the_antimeridian_is_crossed_not_searched_around():
     height=st.floats(0.01, 1.9),
     side_deg=st.floats(0.5, 10),
 )
-@settings(max_examples=60, deadline=None)
 def test_boxes_hold_every_cell_once(west, south, width, height, side_deg):
     east = (west + width + 180) % 360 - 180
     spans = [(west, east)] if west < east else [(west, 180), (-180, east)]

@@ -6,13 +6,14 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.core.grid import columns_in_row, corners_lonlat, row_latitude_deg
 from sar1m.sources.regions.countries import find_country
 from sar1m.sources.regions.region import cell_indices, cells_of, parse_region
 from sar1m.store.errors import RegionError
+from support.examples import examples
 
 SQUARE = [[[8.0, 40.0], [9.0, 40.0], [9.0, 41.0], [8.0, 41.0], [8.0, 40.0]]]
 BOW_TIE = [[[0.0, 0.0], [10.0, 10.0], [10.0, 0.0], [0.0, 10.0], [0.0, 0.0]]]
@@ -238,7 +239,7 @@ def test_russia_crosses_the_antimeridian_without_a_gap() -> None:
     assert (lon[chukotka] < -179).any()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.3)
 @given(st.lists(st.tuples(st.floats(-179, 179), st.floats(-79, 83)), min_size=3, max_size=8), st.floats(0.05, 3))
 def test_cells_of_any_polygon_are_those_that_meet_it(points: list[tuple[float, float]], width_deg: float) -> None:
     shape = shapely.LineString(points).buffer(width_deg / 20)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.stages.statistics import ChannelTotals, channel_statistics, self_test_summary
 from sar1m.store.schema import optical_encoding, sar_encoding
+from support.examples import examples
 
 ENCODINGS = [
     (sar_encoding("training", "sigma0"), (-30, 5), "db"),
@@ -37,7 +38,7 @@ def test_moments_and_percentiles_are_numpys(encoding, spread, unit):
             assert summary[f"p{percent:02d}_{unit}"] == pytest.approx(np.percentile(values, percent), abs=bin_width)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(0.3)
 @given(st.permutations(range(6)))
 def test_order_of_samples_changes_nothing(order):
     encoding = sar_encoding("training", "sigma0")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.core.radar.border import DEPTH_PX, edge_depth, edge_strips, valid_samples
@@ -101,7 +101,6 @@ def test_noise_removed_by_the_processor_masks_nothing():
     assert mask(scene(-12.0, 5.0), channel(flat_table(LINES, SAMPLES, AMPLITUDE), None)).all()
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, LINES - 1), st.integers(0, SAMPLES - 1), st.integers(1, 300), st.integers(1, 300))
 def test_a_window_sees_what_the_whole_image_shows(line, sample, lines, samples):
     dn = scene(-99.0, 14.0)

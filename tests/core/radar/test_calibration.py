@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sar1m.core.radar.calibration import calibrate, nesz
@@ -97,7 +97,6 @@ def test_noise_that_the_processor_removed_is_not_removed_again():
     np.testing.assert_array_equal(calibrate(dn, WHOLE, removed, "sigma0", denoise=True), expected)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, LINES - 1), st.integers(0, SAMPLES - 1), st.integers(1, 40), st.integers(1, 40), st.booleans())
 @example(29, 30, 5, 5, True)  # begins on the last line and sample of a block
 @example(30, 33, 5, 5, True)

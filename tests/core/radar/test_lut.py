@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
@@ -47,7 +47,6 @@ def test_a_single_vector_holds_for_all_lines(line):
     np.testing.assert_array_equal(lut_values(single, window(line, 0, 3, 101)), np.tile(np.arange(101.0) + 10, (3, 1)))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 250), st.integers(0, 120), st.integers(1, 60), st.integers(1, 30))
 def test_a_window_is_a_piece_of_the_whole_bit_for_bit(line, sample, lines, samples):
     whole = lut_values(RAGGED, window(0, 0, 320, 160))

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -88,7 +88,6 @@ def test_what_breaks_off_under_gdal_is_told(fetcher, cog):
         dataset.read(1)
 
 
-@settings(max_examples=40, deadline=None)
 @given(moves=st.lists(st.tuples(st.integers(0, len(CONTENT) + 10), st.integers(0, 3 * BLOCK_BYTES)), max_size=6))
 def test_it_reads_as_the_file_itself(tmp_path_factory, moves):
     ours = _fetcher(tmp_path_factory.mktemp("net"))

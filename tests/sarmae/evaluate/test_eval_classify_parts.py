@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
@@ -22,11 +22,11 @@ from sarmae.evaluate.classify.source import Source
 from sarmae.evaluate.classify.subsets import share, shots
 from sarmae.evaluate.study_config import FitConfig
 from support.eval_pieces import HeldImages, TinyBackbone, made_chips
+from support.examples import examples
 
 CPU = torch.device("cpu")
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), classes=st.integers(2, 7), count=st.integers(1, 80))
 def test_metrics_are_sklearns_and_torchmetrics(seed: int, classes: int, count: int):
     assert timm_door.timm  # torchmetrics imports torchvision, which cannot be imported before it
@@ -188,7 +188,7 @@ LABELS = np.repeat([0, 1, 2], [50, 30, 8])
 COPIES = np.arange(88) // 4  # groups of four near-copies; the third class has two groups
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.3)
 @given(seed=st.integers(0, 10**6), each=st.integers(1, 12))
 def test_shots_take_one_of_a_group_before_a_second_one(seed: int, each: int):
     numbers = np.arange(0, 88, dtype=np.int64)
@@ -208,7 +208,7 @@ def test_shots_of_another_seed_are_others():
     assert len(drawn) == 5
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.3)
 @given(seed=st.integers(0, 10**6))
 def test_shares_are_stratified_nested_and_of_whole_groups(seed: int):
     numbers = np.flatnonzero(np.arange(88) % 11 != 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sarmae.evaluate.detect.geometry import generalised_overlaps, mirror, overlaps, suppress
@@ -71,7 +71,6 @@ def one_overlap(a, b):
     return shared / max(sizes[0] + sizes[1] - shared, 1e-6)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.integers(0, 60), st.integers(1, 3), st.sampled_from([0.0, 0.3, 0.6, 0.95]))
 def test_suppression_is_the_textbook_one(seed, count, classes, most_overlap):
     """On a coarse grid of places and scores, so that chains of overlaps, equal scores and equal boxes are common."""

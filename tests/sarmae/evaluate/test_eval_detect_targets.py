@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sarmae.evaluate.detect.detector import PRIOR, Answers, Detector
@@ -86,7 +86,6 @@ def test_larger_boxes_are_taught_on_coarser_levels(side, level):
     assert set(locations.level[targets.labels == 0].tolist()) == {level}
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.floats(-8, 60), st.floats(-8, 60), st.floats(0.05, 80), st.floats(0.05, 80))
 def test_every_box_whose_centre_is_in_the_image_is_taught(x0, y0, width, height):
     """However tiny, thin or far over the border; and what is taught holds the box and its locations."""

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -66,7 +66,6 @@ def test_the_rate_warms_up_and_ends_near_zero():
     assert 0 < rate(79) < 2e-3
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 300), seed=st.integers(0, 2**31), epoch=st.integers(0, 50))
 def test_every_epoch_meets_every_sample_once(count: int, seed: int, epoch: int):
     order = epoch_order(count, seed=seed, epoch=epoch)

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -54,7 +54,6 @@ def test_a_planted_leak_is_flagged_and_unrelated_speckle_is_not():
     gain=st.floats(0.4, 1.5),
     gamma=st.floats(0.7, 1.3),
 )
-@settings(max_examples=40, deadline=None)
 def test_what_augmentation_does_leaves_a_near_copy(turn, flip, row, col, gain, gamma):
     image = chip(3)
     moved = np.rot90(image[4 + row : 76 + row, 4 + col : 76 + col], turn)

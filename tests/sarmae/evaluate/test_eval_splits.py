@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.store.errors import ConfigError
@@ -25,7 +25,6 @@ def samples(groups, labels=None, own=None, **attributes):
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), min_size=1, max_size=120), st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
 def test_groups_stay_whole_and_the_draw_is_pure(pairs, seed):
     groups, labels = (np.array(column) for column in zip(*pairs, strict=True))
     shares = Shares(val=0.15, test=0.3)
@@ -35,7 +34,6 @@ def test_groups_stay_whole_and_the_draw_is_pure(pairs, seed):
 
 
 @given(st.lists(st.integers(2, 25), min_size=2, max_size=5), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
 def test_every_class_is_taught_and_tested(groups_by_class, seed):
     labels = np.repeat(np.arange(len(groups_by_class)), groups_by_class)
     splits = split_groups(np.arange(len(labels)), labels, Shares(val=0.15, test=0.3), seed)

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sar1m.store.errors import ConfigError
@@ -45,7 +45,6 @@ weighted = st.lists(st.tuples(st.integers(2, 90), st.floats(0.05, 20)), min_size
 # ---- shares ----
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**7), st.lists(st.floats(0, 1e6) | st.integers(0, 10**6), min_size=1, max_size=8))
 def test_apportioned_numbers_sum_up_and_lie_within_one(total, weights):
     assume(any(weights))
@@ -61,7 +60,6 @@ def test_what_is_left_goes_to_the_largest_remainders_first_come_first_served():
     assert apportion(7, [0.5, 0.0, 2.5]) == [1, 0, 6]
 
 
-@settings(max_examples=60, deadline=None)
 @given(weighted, MODES, st.integers(0, 4))
 def test_weights_are_met_within_one_sample_an_epoch(pairs, mode, epoch):
     sizes, weights = map(list, zip(*pairs, strict=True))
@@ -74,7 +72,6 @@ def test_weights_are_met_within_one_sample_an_epoch(pairs, mode, epoch):
         assert abs(count - total * Fraction(weight) / whole) < 1
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(4, 80), st.integers(1, 3)), min_size=1, max_size=3), st.floats(0, 1), MODES)
 def test_the_unpaired_share_is_met_within_one_sample_an_epoch(stores, share, mode):
     sizes = [size for size, _ in stores]
@@ -86,7 +83,6 @@ def test_the_unpaired_share_is_met_within_one_sample_an_epoch(stores, share, mod
         assert abs(unpaired.sum() - share * sum(sizes)) <= 0.5
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(10, 80), st.floats(0.5, 2)), min_size=1, max_size=3), st.floats(0, 1), MODES)
 def test_weights_and_the_unpaired_share_are_met_together(stores, share, mode):
     sizes, weights = map(list, zip(*stores, strict=True))
@@ -118,7 +114,6 @@ def test_no_share_leaves_the_stores_as_they_are():
 # ---- who is drawn ----
 
 
-@settings(max_examples=60, deadline=None)
 @given(weighted, MODES, st.integers(1, 5))
 def test_no_sample_is_two_draws_ahead_of_another_of_its_store(pairs, mode, epochs):
     sizes, weights = map(list, zip(*pairs, strict=True))
@@ -130,7 +125,6 @@ def test_no_sample_is_two_draws_ahead_of_another_of_its_store(pairs, mode, epoch
         assert store.max() - store.min() <= 1
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(4, 40), st.integers(4, 40), st.floats(0.1, 10))
 def test_in_mode_full_none_comes_again_before_all_of_its_store_came(one, other, weight):
     order = Order(spec_of([one, other], [1, weight]))

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.store.errors import ConfigError
@@ -47,7 +47,6 @@ def epoch_of(order, epoch):
 # ---- an epoch ----
 
 
-@settings(max_examples=80, deadline=None)
 @given(specs(), st.integers(0, 1000))
 def test_an_epoch_draws_every_sample_once_but_for_the_tail(spec, epoch):
     batches = epoch_of(Order(spec), epoch)
@@ -59,7 +58,6 @@ def test_an_epoch_draws_every_sample_once_but_for_the_tail(spec, epoch):
     assert [len(batch) for batch in batches] == expected
 
 
-@settings(max_examples=50, deadline=None)
 @given(specs(stores=stores_of(150, 60)), st.integers(0, 5))
 def test_epochs_and_seeds_differ(spec, epoch):
     one = np.concatenate(epoch_of(Order(spec), epoch))
@@ -86,7 +84,6 @@ def test_the_dropped_tail_differs_between_epochs():
     assert set.union(*dropped) == set(range(100))
 
 
-@settings(max_examples=50, deadline=None)
 @given(specs(), st.randoms(use_true_random=False))
 def test_batches_do_not_depend_on_what_was_asked_before(spec, random):
     order = Order(spec)
@@ -126,7 +123,6 @@ def test_no_such_step(epoch, step):
 # ---- ranks ----
 
 
-@settings(max_examples=60, deadline=None)
 @given(specs(), st.integers(0, 3), st.data())
 def test_ranks_part_the_same_global_batch_for_every_world(spec, epoch, data):
     order = Order(spec)
@@ -206,7 +202,6 @@ def test_reads_spread_evenly_over_the_steps():
     assert fresh[16:].max() <= 6  # 2 on average; 32 at once if all lanes changed windows together
 
 
-@settings(max_examples=60, deadline=None)
 @given(specs(), st.integers(1, 12), st.data())
 def test_upcoming_names_every_block_once_when_it_is_first_needed(spec, count, data):
     order = Order(spec)
@@ -226,7 +221,6 @@ def test_upcoming_names_every_block_once_when_it_is_first_needed(spec, count, da
     assert all(one.step <= other.step for one, other in pairwise(found))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5))
 def test_locate_finds_the_store_and_the_place(sizes):
     order = Order(OrderSpec(seed=0, global_batch=1, stores=stores_of(*sizes)))
@@ -240,7 +234,6 @@ def test_locate_finds_the_store_and_the_place(sizes):
 # ---- going on ----
 
 
-@settings(max_examples=60, deadline=None)
 @given(specs(), st.data())
 def test_a_run_goes_on_with_the_next_batch_at_any_world_size(spec, data):
     undisturbed = Order(spec)

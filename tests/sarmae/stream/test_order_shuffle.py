@@ -1,7 +1,7 @@
 """Random rows that stand alone, and permutations that keep to their segments whatever the random bits."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sarmae.stream.order.shuffle import random_rows, shuffle_within
@@ -15,7 +15,6 @@ def test_rows_of_random_words_do_not_depend_on_their_neighbours():
     assert not np.intersect1d(together, random_rows(3, "other", range(5, 9), 7)).size
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=20), st.integers(0, 2**32))
 def test_nothing_leaves_its_segment(lengths, seed):
     lengths = np.array(lengths, dtype=np.int64)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -18,6 +18,7 @@ from sarmae.stream.batch import Batch
 from sarmae.stream.buffers import BufferPool
 from sarmae.stream.loader import LoaderSettings, ShardLoader
 from sarmae.stream.transforms import CropFlip, crop_flip
+from support.examples import examples
 from support.small_stores import small_store
 
 SAMPLES = 29
@@ -76,7 +77,7 @@ def test_len_is_the_number_of_batches_and_the_next_iteration_is_the_next_epoch(s
     assert [batch.id.tolist() for batch in first] != [batch.id.tolist() for batch in second_epoch]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(0.4)
 @given(
     stop=st.integers(0, 2 * (SAMPLES // 4) - 1),
     former=st.sampled_from([(0, 1), (1, 2), (2, 4), (3, 1)]),
@@ -99,7 +100,7 @@ def test_a_run_broken_off_anywhere_goes_on_with_the_same_tensors(store, stop, fo
     assert seen(begun) + seen(rest) == expected
 
 
-@settings(max_examples=20, deadline=None)
+@examples(0.2)
 @given(stop=st.integers(0, SAMPLES // 4), before=st.sampled_from([1, 2, 4]), after=st.sampled_from([1, 2, 4]))
 def test_the_global_order_does_not_depend_on_the_world_size(store, stop, before, after):
     """R10: begun at one world size, gone on with at another: the global batches are those of one process."""

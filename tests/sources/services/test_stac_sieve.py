@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.sources.scene import scene_from_text, scene_to_text
@@ -16,6 +16,7 @@ from sar1m.sources.services.stac.items import found_in
 from sar1m.sources.services.stac.service import StacService
 from sar1m.store.errors import SourceError
 from servers.stac import ACQUIRED, Place, rtc_item, s2_item
+from support.examples import examples
 from support.stac_hostile import FOREIGN, HOSTILE
 from support.stac_world import (  # noqa: F401  fixtures
     GRID,
@@ -107,7 +108,7 @@ ODD = st.sampled_from(
 
 
 @given(place=st.integers(0), value=ODD, kind=st.sampled_from(["sar", "optical"]))
-@settings(max_examples=400, deadline=None)
+@examples(4)
 def test_whatever_stands_in_an_item_it_is_a_scene_nothing_or_a_source_error(place, value, kind):
     item = json.loads(json.dumps((rtc_item if kind == "sar" else s2_item)(PLACE, "https://127.0.0.1")))
     paths = list(places_in(item))[1:]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sar1m.io.net import download_cache as cache_module
-from sar1m.io.net.download_cache import Cache
+from sar1m.io.net.download_cache import DownloadCache
 from sar1m.io.net.fetch import OfflineError, StatusError
 from sar1m.store.errors import SourceError
 from servers.base import Reply, Server, file_reply, wait_until
@@ -303,7 +303,7 @@ def test_what_is_in_use_is_not_evicted(fetcher, monkeypatch, tmp_path):
 
 
 def test_an_evicted_file_stays_readable_to_who_has_it_open(tmp_path):
-    cache = Cache(tmp_path, 100)
+    cache = DownloadCache(tmp_path, 100)
     path = cache.folder / "whole/k/x.bin"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x" * 90)

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 
 from sar1m.io.net.answer import check_media
 from sar1m.io.net.checksum import file_checksum, parse_checksum
-from sar1m.io.net.download_cache import Cache, Leases, claimed
+from sar1m.io.net.download_cache import DownloadCache, Leases, claimed
 from sar1m.io.net.exchange import Ask, Auth, Exchanges, Reply, refusal
 from sar1m.io.net.faults import OfflineError, PassingError
 from sar1m.io.net.options import FetchSettings
@@ -42,7 +42,7 @@ class Wanted:
 class Downloader:
     """Downloads into one cache."""
 
-    def __init__(self, settings: FetchSettings, exchanges: Exchanges, cache: Cache, leases: Leases) -> None:
+    def __init__(self, settings: FetchSettings, exchanges: Exchanges, cache: DownloadCache, leases: Leases) -> None:
         self._settings, self._exchanges, self._cache, self._leases = settings, exchanges, cache, leases
 
     def download(self, wanted: Wanted) -> Path:

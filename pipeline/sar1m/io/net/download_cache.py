@@ -19,21 +19,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from sar1m.io.net.sharedfile import SharedNumbers
+from sar1m.store.cache.eviction import CachedFile, evict
 from sar1m.store.durable import sync_directory, writing_to
+from sar1m.store.file_lock import try_lock
+from sar1m.store.shared_numbers import SharedNumbers
 
 LEASE_S: Final = 900.0
 _MAKING: Final = threading.Lock()
 _POLL_S: Final = (0.01, 0.05)
 _KEPT_OPEN: Final = 32  # files a process holds leases on; the oldest lapses
 _KEPT_IN_QUARANTINE: Final = 32
-_EVICT_TO: Final = 0.9  # of the limit, so that not every file evicts
 
 
-class Cache:
+class DownloadCache:
     """Files under root/cache. size_bytes: how much is kept; leased files stay, even beyond it."""
 
-    def __init__(self, root: Path, size_bytes: float) -> None:
+    def __init__(self, root: Path, size_bytes: int) -> None:
         self.folder = root / "cache"
         self.quarantine_folder = root / "quarantine"
         self._size_bytes = size_bytes
@@ -57,51 +58,26 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
             partial.replace(folder / f"{partial.stem}-{name}")
             (folder / f"{partial.stem}-{name}.reason.txt").write_text(reason + "\n", encoding="utf-8")
-            kept = sorted(_files(folder), key=lambda found: found[1])[: -2 * _KEPT_IN_QUARANTINE]
-            for path, _, _ in kept:
-                path.unlink(missing_ok=True)
+            for old in sorted(_files(folder))[: -2 * _KEPT_IN_QUARANTINE]:
+                old.path.unlink(missing_ok=True)
 
     def _make_room(self, more_bytes: int) -> None:
         with self._size.held() as numbers:
             known = int(numbers.read()[0]) + more_bytes
             if known > self._size_bytes:  # one process at a time looks
-                known = self._evict(more_bytes) + more_bytes
+                rested_ns = time.time_ns() - int(LEASE_S * 1e9)
+                known = more_bytes + evict(_files(self.folder), more_bytes, self._size_bytes, rested_ns=rested_ns)
             numbers.write(known)
 
-    def _evict(self, more_bytes: int) -> int:
-        """Removes the files that were longest not asked for and are not leased. Returns the bytes that stay."""
-        found = sorted(_files(self.folder), key=lambda entry: entry[1])
-        total = sum(size for _, _, size in found)
-        rested_before_s = time.time() - LEASE_S
-        for path, used_s, size in found:
-            if total + more_bytes <= self._size_bytes * _EVICT_TO:
-                break
-            if used_s < rested_before_s and _removed(path):
-                total -= size
-        return total
 
-
-def _files(folder: Path) -> Iterator[tuple[Path, float, int]]:
-    """Path, time of last use and size of every file below."""
+def _files(folder: Path) -> Iterator[CachedFile]:
+    """Every file below."""
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent) / name
             with contextlib.suppress(FileNotFoundError):  # another process made it whole or removed it
                 status = path.stat()
-                yield path, status.st_mtime, status.st_size
-
-
-def _removed(path: Path) -> bool:
-    """Removes a file that nobody holds."""
-    try:
-        with path.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-    except FileNotFoundError:
-        return True
-    except BlockingIOError:
-        return False
-    return True
+                yield CachedFile(status.st_mtime_ns, status.st_size, path)
 
 
 @contextlib.contextmanager
@@ -137,7 +113,7 @@ def _locked(partial: Path) -> IO[bytes] | None:
         stream = partial.open("r+b")
         try:
             while os.path.samestat(os.fstat(stream.fileno()), partial.stat()):
-                if _try_lock(stream):
+                if try_lock(stream.fileno()):
                     return stream
                 # Not a blocking wait: once whole, the file may be leased for as long as a process lives.
                 time.sleep(random.uniform(*_POLL_S))  # noqa: S311 - no secret hangs on it
@@ -146,14 +122,6 @@ def _locked(partial: Path) -> IO[bytes] | None:
             stream.close()
             raise
     return None
-
-
-def _try_lock(stream: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class Leases:

@@ -10,7 +10,7 @@ from typing import Final, TypedDict, Unpack
 
 from sar1m.io.net.answer import Answer, check_media
 from sar1m.io.net.download import Downloader, Wanted
-from sar1m.io.net.download_cache import Cache, process_leases
+from sar1m.io.net.download_cache import DownloadCache, process_leases
 from sar1m.io.net.exchange import Ask, Auth, AuthAcross, Exchanges, Reply, refusal
 from sar1m.io.net.faults import ChangedError, OfflineError, StatusError
 from sar1m.io.net.meter import Usage
@@ -119,8 +119,8 @@ class Fetcher:
         """Requests, bytes and units of this root so far, by all processes."""
         return Exchanges(self.settings).meter.usage()
 
-    def _cache(self) -> Cache:
-        return Cache(self.settings.root, self.settings.limits.cache_gb * 1e9)
+    def _cache(self) -> DownloadCache:
+        return DownloadCache(self.settings.root, int(self.settings.limits.cache_gb * 1e9))
 
 
 def _whole_answer(reply: Reply, expect: tuple[str, ...], max_bytes: int) -> Answer:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.config import DownloadConfig
-from sar1m.io.net.sharedfile import SharedNumbers
 from sar1m.store.durable import writing_to
+from sar1m.store.file_lock import try_lock
+from sar1m.store.shared_numbers import SharedNumbers
 
 MAX_PAUSE_S: Final = 300.0  # the longest that a service's Retry-After is honoured
 _BURST_S: Final = 1.0  # a second's worth of requests may go at once
@@ -64,12 +65,9 @@ class Limiter:
         for index in range(self._connections):
             with writing_to(folder):
                 descriptor = os.open(folder / f"slot-{index}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-            else:
+            if try_lock(descriptor):
                 return descriptor
+            os.close(descriptor)
         return None
 
     def _reserve(self, host: str) -> float:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sar1m.config import DownloadConfig
-from sar1m.io.net.sharedfile import SharedNumbers
 from sar1m.store.errors import BudgetError
+from sar1m.store.shared_numbers import SharedNumbers
 
 
 @dataclass(frozen=True, kw_only=True)

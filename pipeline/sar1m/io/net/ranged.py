@@ -2,6 +2,10 @@
 
 Blocks are kept in the cache under the file's address and identity (ETag and size). What comes must be the range that
 was asked, of the same file; a file that was replaced in between is an error, never a mixture.
+
+Why the trainer's cache (sar1m.store.cache) does not serve here: one bound, download.cache_gb, must hold over blocks and
+over whole files that GDAL opens by path, and a segment with holes cannot be opened so. Workers on several machines
+share this cache through NFS, where the two kinds of lock that a segment needs are one and would exclude each other.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import IO, Any, Final
 
 from sar1m.io.net.answer import check_media
 from sar1m.io.net.download import content_range
-from sar1m.io.net.download_cache import Cache, claimed
+from sar1m.io.net.download_cache import DownloadCache, claimed
 from sar1m.io.net.exchange import Ask, Auth, Exchanges, Reply, refusal
 from sar1m.io.net.faults import ChangedError, PassingError
 from sar1m.io.net.options import FetchSettings
@@ -59,7 +63,9 @@ class RangedSource:
 class _Blocks:
     """The blocks of one remote file, from the cache or the service."""
 
-    def __init__(self, source: RangedSource, settings: FetchSettings, exchanges: Exchanges, cache: Cache) -> None:
+    def __init__(
+        self, source: RangedSource, settings: FetchSettings, exchanges: Exchanges, cache: DownloadCache
+    ) -> None:
         address = check_url(source.url, settings.reach)
         self.name = address.shown
         self._source, self._settings, self._exchanges, self._cache = source, settings, exchanges, cache
@@ -193,7 +199,9 @@ class RangedFile(io.RawIOBase):
     """A remote file to read and seek in. Not for several threads at once. rasterio.open(file) would read all of it:
     io/raster_open.py gives it to GDAL by an opener."""
 
-    def __init__(self, source: RangedSource, settings: FetchSettings, exchanges: Exchanges, cache: Cache) -> None:
+    def __init__(
+        self, source: RangedSource, settings: FetchSettings, exchanges: Exchanges, cache: DownloadCache
+    ) -> None:
         super().__init__()
         self._blocks = _Blocks(source, settings, exchanges, cache)
         self._position = 0

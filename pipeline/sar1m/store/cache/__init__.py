@@ -16,4 +16,10 @@ How it is built, and why:
 - Processes share the folder. A segment is created by link (one wins), pinned by a shared flock while it is written or
   prefetched, and evicted only under an exclusive one. Who fetches holds a lock on the segment; others wait for it and
   then find the pages there.
+
+Why the pipeline's cache of blocks (sar1m.io.net.ranged) does not serve here: it opens a file, computes a digest and
+sets a time for every 256 KiB it reads, where a hit of ours is one preadv without a lock, as on a local file. It also
+keeps a file for every block, four million for a terabyte, which every eviction would have to look at.
+
+Both take their locks from file_lock, their counters from shared_numbers and their choice of what goes from eviction.
 """

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sar1m.store.cache.eviction import CachedFile, evict
 from sar1m.store.cache.segment import HEAD_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX
-from sar1m.store.errors import ConfigError, OutputError
+from sar1m.store.errors import ConfigError, OutputError, StoreError
+from sar1m.store.shared_numbers import HeldNumbers, SharedNumbers
 
 FOLDER = "sarmae-cache-1"  # the number changes with the format of segments
-_USAGE = struct.Struct("<QQ")  # bytes counted as used, and their complement: a torn or foreign file shows
+_ALL_BITS = 2**64 - 1
 _POLL_S = 0.02
 
 
@@ -67,27 +67,30 @@ class CacheFolder:
 
     def __init__(self, config: CacheConfig) -> None:
         self.path = config.root / FOLDER
+        self._usage = SharedNumbers(self.path / "usage", "<QQ")  # bytes in use, and their complement
         self._max_bytes = config.max_bytes
         self._patience_s = config.timeout_s
 
     def reserve(self, size: int, allocate: Callable[[], None]) -> None:
         """Makes room for size more bytes on disk and calls allocate, which takes them, before anyone else may.
 
-        Segments are evicted from the least recently used on, 1/16 of the bound more than needed so that looking through
-        the folder is rare. Waits while everything is pinned; raises ConfigError where that does not end, OutputError
-        where the disk is full.
+        Segments are evicted from the least recently used on. Waits while all of them are pinned. Raises ConfigError
+        where that does not end, OutputError where the disk is full.
         """
         deadline = time.monotonic() + self._patience_s
         while True:
-            with using_cache(self.path), self._locked() as usage:
-                used = _read_usage(usage)
-                if used is None or used + size > self._max_bytes:
-                    used = self._evict(size)
-                if used + size <= self._max_bytes:
-                    _write_usage(usage, used + size)
-                    allocate()
-                    return
-                _write_usage(usage, used)
+            with using_cache(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                with self._usage.held() as usage:
+                    used = _known(usage)
+                    if used is None or used + size > self._max_bytes:
+                        used = evict(_segments(self.path), size, self._max_bytes)
+                    fits = used + size <= self._max_bytes
+                    used += size if fits else 0
+                    usage.write(used, used ^ _ALL_BITS)
+                    if fits:
+                        allocate()
+                        return
             if time.monotonic() > deadline:
                 raise ConfigError(
                     f"cache {self.path}: max_bytes = {self._max_bytes} is less than what runs at once needs; {size} "
@@ -95,33 +98,9 @@ class CacheFolder:
                 )
             time.sleep(_POLL_S)
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
-        self.path.mkdir(parents=True, exist_ok=True)
-        usage = os.open(self.path / "usage", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(usage, fcntl.LOCK_EX)
-            yield usage
-        finally:
-            os.close(usage)
 
-    def _evict(self, size: int) -> int:
-        """Bytes allocated now, by looking; after evicting what a further `size` bytes need."""
-        found = sorted(_segments(self.path))
-        used = sum(allocated for _, allocated, _ in found)
-        if used + size <= self._max_bytes:
-            return used
-        goal = self._max_bytes - self._max_bytes // 16 - size
-        for _, allocated, path in found:
-            if used <= goal:
-                break
-            if _evict_unpinned(path):
-                used -= allocated
-        return used
-
-
-def _segments(folder: Path) -> Iterator[tuple[int, int, str]]:
-    """Time of last use (ns), bytes on disk and path of every segment, also of those that a killed process began."""
+def _segments(folder: Path) -> Iterator[CachedFile]:
+    """Every segment with its bytes on disk, also those that a killed process began."""
     for store in _folders(folder):
         for file in _folders(store):
             with os.scandir(file) as entries:
@@ -129,7 +108,7 @@ def _segments(folder: Path) -> Iterator[tuple[int, int, str]]:
                     if SEGMENT_SUFFIX in entry.name:
                         with contextlib.suppress(FileNotFoundError):
                             stat = entry.stat(follow_symlinks=False)
-                            yield stat.st_mtime_ns, stat.st_blocks * 512, entry.path
+                            yield CachedFile(stat.st_mtime_ns, stat.st_blocks * 512, Path(entry.path))
 
 
 def _folders(folder: str | os.PathLike[str]) -> list[str]:
@@ -137,30 +116,10 @@ def _folders(folder: str | os.PathLike[str]) -> list[str]:
         return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-def _evict_unpinned(path: str) -> bool:
-    """Unlinks a segment that nobody has pinned. False where it stays."""
+def _known(usage: HeldNumbers) -> int | None:
+    """Bytes in use as last written; None where the file is new, torn or not ours."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Path(path).unlink(missing_ok=True)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _read_usage(descriptor: int) -> int | None:
-    content = os.pread(descriptor, _USAGE.size + 1, 0)
-    if len(content) != _USAGE.size:
+        used, complement = map(int, usage.read())
+    except StoreError:
         return None
-    used, complement = _USAGE.unpack(content)
-    return int(used) if used == ~complement & 0xFFFFFFFFFFFFFFFF else None
-
-
-def _write_usage(descriptor: int, used: int) -> None:
-    os.ftruncate(descriptor, _USAGE.size)
-    os.pwrite(descriptor, _USAGE.pack(used, ~used & 0xFFFFFFFFFFFFFFFF), 0)
+    return used if used == complement ^ _ALL_BITS else None

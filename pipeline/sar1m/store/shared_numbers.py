@@ -1,9 +1,8 @@
-"""Small numbers that all processes of a build share: a file, locked while it is read and written."""
+"""A few numbers that several processes share: a file, locked while it is read and written."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import struct
 from collections.abc import Iterator
@@ -11,10 +10,14 @@ from pathlib import Path
 
 from sar1m.store.durable import writing_to
 from sar1m.store.errors import StoreError
+from sar1m.store.file_lock import locked_file
 
 
 class SharedNumbers:
-    """A file of one struct. Only one process or thread at a time holds it; a killed holder lets it go."""
+    """Numbers in one file, held by one process or thread at a time; a killed holder lets go.
+
+    layout: the numbers as the module struct writes them.
+    """
 
     def __init__(self, path: Path, layout: str) -> None:
         self._path = path
@@ -23,15 +26,8 @@ class SharedNumbers:
     @contextlib.contextmanager
     def held(self) -> Iterator[HeldNumbers]:
         """Holds the file while the context lasts. Raises OutputError where it cannot be written."""
-        with writing_to(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked_file(self._path) as descriptor:
             yield HeldNumbers(descriptor, self._path, self._struct)
-        finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may hold the same descriptor
-            os.close(descriptor)
 
 
 class HeldNumbers:
@@ -53,6 +49,7 @@ class HeldNumbers:
         return self._struct.unpack(content)
 
     def write(self, *numbers: float) -> None:
-        """Replaces them by one write: a kill leaves the former or the new ones."""
+        """Replaces them by one write: a kill leaves the former or the new ones. Raises OutputError."""
         with writing_to(self._path):
+            os.ftruncate(self._descriptor, self._struct.size)
             os.pwrite(self._descriptor, self._struct.pack(*numbers), 0)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from support.campaigns import campaign
 from support.crash_runner import SMALL_BUILD, tree_digest
 from support.paths import SUPPORT
 
@@ -26,7 +27,7 @@ def run(folder, *arguments):
 
 def check(folder, points):
     (undisturbed,) = run(folder, "count")
-    chosen = points(undisturbed["changes"])
+    chosen = list(points(undisturbed["changes"]))
     reports = run(folder, "kill", *chosen)
     assert len(reports) == len(chosen)
     for report in reports:
@@ -40,18 +41,19 @@ def check(folder, points):
         }
 
 
-def spread(count):
+def twice(changes):
+    """In the midst of the work, and while the store is put in place."""
+    return [changes // 2, changes - 5]
+
+
+def spread(changes):
     """Points over the whole build; the last changes, where the store is put in place, all of them."""
-    return lambda changes: sorted({*range(0, changes - 10, changes // count + 1), *range(changes - 10, changes)})
+    return sorted({*range(0, changes - 10, changes // 16 + 1), *range(changes - 10, changes)})
 
 
-def test_killed_at_points_over_the_whole_build_it_resumes_to_the_same_bytes(tmp_path):
-    check(tmp_path, spread(16))
-
-
-@pytest.mark.long
-def test_killed_at_every_change_it_resumes_to_the_same_bytes(tmp_path):
-    check(tmp_path, lambda changes: list(range(changes)))
+@pytest.mark.parametrize("points", [twice, *campaign(spread), pytest.param(range, marks=pytest.mark.long)])
+def test_killed_at_points_over_the_whole_build_it_resumes_to_the_same_bytes(tmp_path, points):
+    check(tmp_path, points)
 
 
 @pytest.mark.long

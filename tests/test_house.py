@@ -1,6 +1,7 @@
 """The rules of the house, checked: what documents name exists, what should stay small is small, nobody's home shows."""
 
 import ast
+import functools
 import re
 import statistics
 import subprocess
@@ -16,11 +17,17 @@ from support.paths import ROOT
 
 PACKAGES = (ROOT / "pipeline/sar1m", ROOT / "pipeline/sarworld", ROOT / "training/sarmae")
 SOURCES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "benchmarks" not in path.parts)
 STORE_NAMES = re.compile(r"(data|stats|provenance|report|build|staging|cache|build-log)/|.*\.parquet|\.venv/")
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_MEDIAN, MAX_P95 = 400, 60, 10, 50
 MAX_ARGUMENTS = 8
 MAX_TRACKED_BYTES = 2**20
 HEAVY = ("dask", "distributed", "rasterio", "geopandas", "pyarrow", "zarr", "shapely", "torch", "pydantic", "scipy")
+
+
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def tracked_files():
@@ -174,11 +181,12 @@ def test_light_parts_stay_light(imports, absent):
 # ---- the census ----
 
 
+@functools.cache
 def functions():
     """(file:line name, lines, arguments, node) of every function of the package."""
     found = []
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 where = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -222,10 +230,36 @@ def test_no_work_at_import_and_no_prints():
     printing = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "breakpoint")
     ]
     assert printing == []
+
+
+# ---- the tests ----
+
+
+def test_every_campaign_has_a_representative_in_the_usual_run():
+    """A campaign is the rest of a parametrisation of which at least one value bears no mark."""
+    found, alone = 0, []
+    for path in TESTS:
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+                continue
+            for marked in (one for one in node.decorator_list if "campaign" in ast.unparse(one)):
+                found += 1
+                values = marked.args[1].elts if isinstance(marked, ast.Call) and len(marked.args) == 2 else ()
+                if all(re.search(r"campaign|mark\.long", ast.unparse(value)) for value in values):
+                    alone.append(f"{path.relative_to(ROOT)}::{node.name}")
+    assert found > 15
+    assert alone == []
+
+
+def test_where_things_lie_is_written_once():
+    """The checkout and what stands beside it: support/paths.py."""
+    climbing = re.compile(r"Path\(__file__\)[\w.()]*\.parents\[")
+    allowed = {ROOT / "tests/support/paths.py", ROOT / "tests/lowest_versions.py"}  # the latter runs without packages
+    assert [path.name for path in TESTS if path not in allowed and climbing.search(path.read_text())] == []
 
 
 # ---- the repository ----

@@ -16,6 +16,7 @@ from sar1m.store.schema import MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
 from sar1m.store.seal import read_seal
 from servers.base import Reply
 from servers.objects import PREFIX, folder_server
+from support.campaigns import campaign
 from support.crash_runner import interrupted
 from support.tiny_releases import Silence, contents, few_files, put, tiny_release
 
@@ -137,7 +138,7 @@ def test_damage_on_the_own_disk_is_mended(release, tmp_path):
     assert contents(out) == contents(release)
 
 
-@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [37, *campaign(13), pytest.param(1, marks=pytest.mark.long)])
 def test_interrupted_between_two_changes_it_goes_on(tmp_path, every):
     release, point = few_files(tmp_path / "release"), 0
     while interrupted(partial(fetch, release, tmp_path / str(point)), point):

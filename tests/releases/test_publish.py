@@ -17,6 +17,7 @@ from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, OutputError, StoreError, UnreachableError
 from sar1m.store.places.remote import Patience
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
+from support.campaigns import campaign
 from support.crash_runner import PowerLoss, interrupted
 from support.tiny_releases import Killer, Silence, contents, few_files, put, survive_kills, tiny_release
 
@@ -246,18 +247,20 @@ def test_credentials_show_nowhere(release, bucket, monkeypatch, caplog):
     assert "Signature" not in told
 
 
-def test_killed_20_times_at_random_requests_it_ends_complete(tmp_path, bucket):
+@pytest.mark.parametrize("kills", [4, *campaign(20)])
+def test_killed_at_random_requests_it_ends_complete(tmp_path, bucket, kills):
     release = few_files(tmp_path / "release")
     numbers = iter(range(100))
     killer = Killer(bucket, lambda: len(bucket.requests))
     targets = survive_kills(
         killer,
         release,
+        kills,
         most=40,
         fresh=lambda: f"s3://releases/killed-{next(numbers)}",
         look=lambda target: bucket.objects(target.removeprefix("s3://releases/") + "/"),
     )
-    assert targets < 20  # some kills hit the same target: what one left, the next took up
+    assert targets < kills  # some kills hit the same target: what one left, the next took up
 
 
 def test_what_arrived_is_not_sent_again(tmp_path, bucket):
@@ -284,7 +287,7 @@ def test_what_lies_there_with_the_right_size_alone_is_sent_again(tmp_path, bucke
     assert bucket.objects("size/") == contents(release)
 
 
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [37, *campaign(11), pytest.param(1, marks=pytest.mark.long)])
 def test_a_folder_interrupted_between_two_changes_goes_on(tmp_path, every):
     """A publishing dies before a change of the file system; then the same command again."""
     release = few_files(tmp_path / "release")

@@ -13,6 +13,7 @@ from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, OutputError, StoreError, UnreachableError
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from servers.hub import HubServer
+from support.campaigns import campaign
 from support.tiny_releases import Killer, Silence, contents, few_files, survive_kills, tiny_release
 
 # huggingface_hub hands files to its HTTP client in a way that this one calls outdated.
@@ -167,16 +168,17 @@ def test_two_publishings_at_a_time_cannot_mix(tmp_path, hub):
     assert RELEASE_MARKER_FILE not in hub.repositories["someone/tiny"].tree
 
 
-def test_killed_20_times_at_random_requests_it_ends_complete(tmp_path, hub):
+@pytest.mark.parametrize("kills", [3, *campaign(20)])
+def test_killed_at_random_requests_it_ends_complete(tmp_path, hub, kills):
     release = few_files(tmp_path / "release")
-    numbers = iter(range(100))
 
     def look(target):
         repository = hub.repositories.get(target.removeprefix("hf://datasets/"))
         return {} if repository is None else stored(repository)
 
     killer = Killer(hub, lambda: len(hub.server.asked))
-    survive_kills(killer, release, most=24, fresh=lambda: f"hf://datasets/someone/killed-{next(numbers)}", look=look)
+    names = (f"hf://datasets/someone/killed-{number}" for number in range(100))
+    survive_kills(killer, release, kills, most=24, fresh=lambda: next(names), look=look)
     for repository in hub.repositories.values():
         assert repository.tags == {"v1.0.0": repository.commits[-1][0]}
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from support.campaigns import campaign
 from support.paths import SUPPORT
 
 RUNNER = SUPPORT / "release_crash_runner.py"
@@ -20,7 +21,7 @@ def run(build, folder, *arguments):
 
 def check(build, folder, points):
     (undisturbed,) = run(build, folder, "count")
-    chosen = points(undisturbed["changes"])
+    chosen = list(points(undisturbed["changes"]))
     reports = run(build, folder, "kill", *chosen)
     assert len(reports) == len(chosen) > 0
     for report in reports:
@@ -34,19 +35,21 @@ def check(build, folder, points):
         }
 
 
+def twice(changes):
+    """In the midst of the work, and before the rename that makes the release visible."""
+    return [changes // 2, changes - 2]
+
+
 def spread(changes):
     """Points over the whole, the rename that makes it visible and what follows among them."""
-    return sorted({*range(0, changes - 2, changes // 3), *range(changes - 2, changes)})
+    return sorted({*range(0, changes - 6, changes // 10), *range(changes - 6, changes)})
 
 
-def test_killed_at_points_over_the_whole_release(built, tmp_path):
-    check(
-        built.part,
-        tmp_path,
-        lambda changes: sorted({*range(0, changes - 6, changes // 10), *range(changes - 6, changes)}),
-    )
+@pytest.mark.parametrize("points", [twice, *campaign(spread)])
+def test_killed_at_points_over_the_whole_release(built, tmp_path, points):
+    check(built.part, tmp_path, points)
 
 
 @pytest.mark.long
 def test_killed_at_every_change(built, tmp_path):
-    check(built.large, tmp_path, lambda changes: list(range(changes)))
+    check(built.large, tmp_path, range)

@@ -14,6 +14,7 @@ from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from sar1m.store.seal import read_seal
 from servers.base import Reply
 from servers.objects import PREFIX, asked_ranges, folder_server
+from support.campaigns import campaign
 from support.tiny_releases import Silence, contents, put, tiny_release
 
 EVERY_CHUNK = Sampling(files=0, chunks=400, seed=1)
@@ -104,13 +105,16 @@ def undetected(root, numbers):
     return missed
 
 
-def test_500_mutations_are_all_found_by_name(release):
-    assert undetected(release, range(500)) == []
-
-
-@pytest.mark.long
-def test_5000_mutations_are_all_found_by_name(release):
-    assert undetected(release, range(500, 5500)) == []
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        range(50),
+        *campaign(range(500)),
+        pytest.param(range(500, 5500), marks=pytest.mark.long),
+    ],
+)
+def test_mutations_are_all_found_by_name(release, numbers):
+    assert undetected(release, numbers) == []
 
 
 def test_a_file_with_the_content_of_another_of_its_size_says_so(tmp_path):

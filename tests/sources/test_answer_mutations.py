@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.answer_mutations import MEMORY_BYTES
+from support.campaigns import campaign
 from support.hang_guard import HANG_CPU_S
 from support.paths import SHARED, SUPPORT
 
@@ -27,7 +28,7 @@ def scratch(tmp_path):
         yield Path(folder)
 
 
-def campaign(scratch, first, count):
+def run_mutants(scratch, first, count):
     """Runs mutants first to first + count in a process of limited memory; the tally, when none misbehaved."""
     command = [sys.executable, str(PROGRAM), str(scratch), str(first), str(count), *map(str, RECORDED)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -41,9 +42,9 @@ def campaign(scratch, first, count):
     return summary["tally"]
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("count", [100, *campaign(1_000)])
 def test_mutants(scratch, count):
-    tally = campaign(scratch, 0, count)
+    tally = run_mutants(scratch, 0, count)
     assert tally["SourceError"] > 0.25 * count  # the mutations do harm
     assert tally["RegionError"] > 0.1 * count
     assert tally["read"] > 0.25 * count  # and the limits do not
@@ -51,7 +52,7 @@ def test_mutants(scratch, count):
 
 @pytest.mark.long
 def test_10000_mutants(scratch):
-    campaign(scratch, 10_000, 10_000)
+    run_mutants(scratch, 10_000, 10_000)
 
 
 def test_the_campaign_sees_faults(tmp_path):

@@ -191,14 +191,14 @@ def publish_alone(environment, release, target):
     publish(release, target, PublishOptions(), Silence())
 
 
-def survive_kills(killer, release, most, fresh, look) -> int:
-    """Publishes again and again, each time killed at a random request, until 20 have died; each target ends
+def survive_kills(killer, release, kills, most, fresh, look) -> int:
+    """Publishes again and again, each time killed at a random request, until so many have died; each target ends
     complete. most: requests that a kill may wait for. fresh: gives a new target; look: its files by
     name. Returns the number of targets used."""
     rng = np.random.default_rng(20)
     wanted = contents(release)
     targets, target, died = 1, fresh(), 0
-    while died < 20:
+    while died < kills:
         point, after = int(rng.integers(1, most)), bool(rng.integers(2))
         code = killer.run(release, target, point, after=after)
         assert code in {0, -signal.SIGKILL}, code

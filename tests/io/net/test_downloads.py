@@ -19,6 +19,7 @@ from sar1m.io.net.fetch import OfflineError, StatusError
 from sar1m.store.errors import SourceError
 from servers.base import Reply, Server, file_reply, wait_until
 from servers.faults import KINDS, Faulty, once
+from support.campaigns import campaign
 
 MIB = 2**20
 
@@ -64,7 +65,7 @@ def proofs(name):
     ][int(name) % 4]
 
 
-def campaign(ours, server, count):
+def outcomes_of(ours, server, count):
     def one(number):
         for _ in range(5):
             try:
@@ -82,12 +83,12 @@ def campaign(ours, server, count):
         return list(threads.map(one, range(count)))
 
 
-@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [200, *campaign(1000), pytest.param(10_000, marks=pytest.mark.long)])
 def test_no_bad_download_is_believed(fetcher, count):
     faulty = Faulty(files, 0.3, KINDS, seed=count)
     with Server({"/*": faulty}, max_requests=20 * count) as server:
         ours = fetcher(attempts=8)
-        outcomes = campaign(ours, server, count)
+        outcomes = outcomes_of(ours, server, count)
         usage = ours.usage()
     assert set(faulty.happened) == set(KINDS)
     assert sum(faulty.happened.values()) > 0.3 * count

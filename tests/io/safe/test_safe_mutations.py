@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sar1m.io.safe.product import find_products
+from support.campaigns import campaign
 from support.hang_guard import HANG_CPU_S
 from support.paths import SHARED, SUPPORT
 from support.safe_mutations import MEMORY_BYTES
@@ -28,7 +29,7 @@ def scratch(tmp_path):
         yield Path(folder)
 
 
-def campaign(scratch, first, count, *products):
+def run_mutants(scratch, first, count, *products):
     """Runs mutants first to first + count in a process of limited memory; the summary, when none misbehaved."""
     command = [sys.executable, str(PROGRAM), str(scratch), str(first), str(count), *map(str, products)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -47,28 +48,28 @@ def real_products():
     return [*find_products(REAL), *find_products(REAL / "rome")]
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(970, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("count", [60, *campaign(970)])
 def test_mutants_of_small_products(scratch, count):
-    tally = campaign(scratch, 0, count)
+    tally = run_mutants(scratch, 0, count)
     assert tally["SourceError"] > 0.6 * count  # the mutations do harm
     assert tally["read"] > 0.05 * count  # and the limits do not
 
 
 @needs_real
-@pytest.mark.parametrize("count", [4, pytest.param(30, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("count", [4, *campaign(30)])
 def test_mutants_of_real_products(scratch, count):
-    campaign(scratch, 0, count, *real_products())
+    run_mutants(scratch, 0, count, *real_products())
 
 
 @pytest.mark.long
 def test_8000_mutants_of_small_products(scratch):
-    campaign(scratch, 10_000, 8_000)
+    run_mutants(scratch, 10_000, 8_000)
 
 
 @pytest.mark.long
 @needs_real
 def test_2000_mutants_of_real_products(scratch):
-    campaign(scratch, 10_000, 2_000, *real_products())
+    run_mutants(scratch, 10_000, 2_000, *real_products())
 
 
 def test_the_campaign_sees_faults(tmp_path):

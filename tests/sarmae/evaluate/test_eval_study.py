@@ -15,10 +15,9 @@ from sar1m.store.errors import ConfigError
 from sarmae.evaluate.score_files import Kept, pretraining
 from sarmae.evaluate.study import run_study
 from sarmae.evaluate.study_config import TASK_OF_DATASET, StudyConfig, TaskConfig
+from support.campaigns import campaign
 from support.simulated_sets import write_target_chips
 from support.small_runs import SECTIONS, Notes, training_store
-
-KILLS = 2
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +80,13 @@ def test_a_study_answers_every_task_by_every_arm_and_seed(undisturbed):
     assert "MAE + SARE" in (undisturbed / "report.html").read_text()
 
 
-def test_killed_studies_go_on_to_the_same_bytes(place, undisturbed, tmp_path):
-    """Killed twice at random moments, workers left to notice by themselves, then run to its end with one
+@pytest.mark.parametrize("kills", [1, *campaign(2)])
+def test_killed_studies_go_on_to_the_same_bytes(place, undisturbed, tmp_path, kills):
+    """Killed at random moments, workers left to notice by themselves, then run to its end with one
     process where the undisturbed one had two."""
     moments = random.Random(3)
     study = study_of(place)
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = run_alone(study, tmp_path)
         process.start()
         time.sleep(moments.uniform(4, 14))

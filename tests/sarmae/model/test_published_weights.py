@@ -9,6 +9,7 @@ import torch
 
 from sarmae.errors import CheckpointError
 from sarmae.weights import adapt_channels, load_published, read_weights
+from support.campaigns import campaign
 from support.tiny_models import batch_db, tiny_model, tiny_spec
 
 
@@ -226,13 +227,14 @@ def test_a_decoder_that_is_not_there_or_does_not_fit(source, tmp_path):
 
 
 @odd_protocols
-def test_damage_anywhere_is_one_kind_of_error_or_none(source, tmp_path):
+@pytest.mark.parametrize("every", [130, *campaign(13)])
+def test_damage_anywhere_is_one_kind_of_error_or_none(source, tmp_path, every):
     """Whatever torch raises over a damaged archive, the user meets a CheckpointError that names the file."""
     whole, path = tmp_path / "whole.pth", tmp_path / "damaged.pth"
     torch.save(encoder_names(source), whole)
     content = bytearray(whole.read_bytes())
     unlike = 0
-    for at in [*range(0, 1200, 13), *range(len(content) - 3000, len(content), 31)]:
+    for at in [*range(0, 1200, every), *range(len(content) - 3000, len(content), every * 31 // 13)]:
         path.write_bytes(bytes(content[:at]) + bytes([content[at] ^ 0x55]) + bytes(content[at + 1 :]))
         try:
             read_weights(path)

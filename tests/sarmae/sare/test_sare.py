@@ -11,6 +11,7 @@ from scipy import special, stats
 from sarmae.config import SareConfig
 from sarmae.sare import Sare
 from sarmae.stream.batch import Batch
+from support.campaigns import campaign
 
 BATCH, POLS, SIDE = 32, 2, 224
 PIXELS = BATCH * POLS * SIDE * SIDE
@@ -66,7 +67,7 @@ def correlation(first, second):
     return float(torch.corrcoef(torch.stack([first.reshape(-1), second.reshape(-1)]))[0, 1])
 
 
-@pytest.mark.parametrize("looks", [0.5, 1, 2.3, 16])
+@pytest.mark.parametrize("looks", [1, *campaign(0.5, 2.3, 16)])
 def test_gamma_has_the_moments_and_the_law_of_its_looks(looks):
     speckled, _ = run(flat(), speckle="gamma", **same_looks(looks))
     factor = factors(speckled)
@@ -87,7 +88,7 @@ def test_polarisations_and_neighbours_have_their_own_speckle():
     assert abs(correlation(factor[1:], factor[:-1])) < 5 / math.sqrt(PIXELS)
 
 
-@pytest.mark.parametrize("extra", [1, 2, 8])
+@pytest.mark.parametrize("extra", [2, *campaign(1, 8)])
 def test_extra_looks_give_k_distributed_power(extra):
     own = 4.4
     scene = speckled_scene(own)
@@ -109,7 +110,7 @@ def test_looks_are_drawn_log_uniformly_by_sample():
     assert stats.kstest(np.log(looks) / np.log(16), "uniform").statistic < 0.04
 
 
-@pytest.mark.parametrize(("own", "kept"), [(4.4, 1), (4.4, 3.5), (10, 4)])
+@pytest.mark.parametrize(("own", "kept"), [(4.4, 3.5), *campaign((4.4, 1), (10, 4))])
 def test_thinning_gives_exactly_the_kept_and_the_left_looks(own, kept):
     scene = speckled_scene(own)
     parts = run(scene, speckle="thinning", target="complement", enl=own, **same_looks(kept))

@@ -12,6 +12,7 @@ from sarmae.config import SareConfig
 from sarmae.sare import Sare
 from sarmae.sare.spatial import filtered
 from sarmae.stream.batch import Batch
+from support.campaigns import campaign
 
 BATCH, POLS, SIDE = 24, 2, 224
 SCENE_LOOKS = 4.4
@@ -48,7 +49,7 @@ def covariance(first, second, lag, axis):
     return float(((first - 1).narrow(axis, 0, length) * (second - 1).narrow(axis, lag, length)).mean())
 
 
-@pytest.mark.parametrize(("looks", "correlation_px"), [(1, 1.4), (16, 1.4), (4.4, 0.5), (1, 3.0)])
+@pytest.mark.parametrize(("looks", "correlation_px"), [(1, 1.4), *campaign((16, 1.4), (4.4, 0.5), (1, 3.0))])
 def test_intensities_are_correlated_as_configured(looks, correlation_px):
     config = {"speckle": "correlated", "min_looks": looks, "max_looks": looks, "correlation_px": correlation_px}
     field, _ = factors(flat(), **config)
@@ -72,7 +73,7 @@ def test_the_default_is_the_correlation_of_real_chips():
     assert enl.value == pytest.approx(4.4, rel=0.15)
 
 
-@pytest.mark.parametrize("looks", [1, 4.4])
+@pytest.mark.parametrize("looks", [4.4, *campaign(1)])
 def test_correlation_leaves_the_law_as_it_is(looks):
     field, _ = factors(flat(), speckle="correlated", min_looks=looks, max_looks=looks)
     apart = field[..., ::7, ::7].reshape(-1).numpy()  # 50,000 pixels that know nothing of each other

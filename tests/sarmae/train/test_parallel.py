@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from support.campaigns import campaign
 from support.small_runs import losses, small_config, train, training_store
 
 
@@ -38,7 +39,7 @@ def by_torchrun(config, folder, processes):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", ["ddp", *campaign("fsdp")])
 def test_two_processes_take_the_steps_of_one(store, one_process, tmp_path, parallel):
     """R10. One unpaired sample in five: some ranks draw no pair in a step, and the gradient must still be the mean over
     all pairs of both."""

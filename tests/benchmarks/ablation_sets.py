@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from bench_pretrain_parts.labelled import build_store, maps_of
 
-from sarmae.stream.opening import Opening, open_store
+from sarmae.stream.opening import open_store
 from sarmae.stream.read_ahead import read_samples
 from sarmae.stream.transforms import Dequantise
 from sarworld.materials import LAND_COVER_NAMES
@@ -89,7 +89,7 @@ def _write_masks(store: Path, folder: Path) -> None:
     for split, most in MASKS.items():
         rows = table[table.split == split].sort_values(["shard", "index"])
         chosen = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)  # spread over all places
-        opened = open_store(str(store), Opening(split=split, optical=False))
+        opened = open_store(str(store), split=split, optical=False)
         sar_db = Dequantise(opened.index.sar, None)(read_samples(opened, chosen)).sar.numpy()
         for image, patch in zip(sar_db, rows.patch.iloc[chosen], strict=True):
             margin = (image.shape[-1] - MASK_PX) // 2

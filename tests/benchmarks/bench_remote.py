@@ -32,10 +32,12 @@ from measure import Section, write_results
 from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.cache.place import open_cached
 from sarmae.stream.layout import open_split
-from sarmae.stream.loader import BLOCK, LoaderSettings, ShardLoader
+from sarmae.stream.loader import ShardLoader
 from sarmae.stream.reader import SplitReader
+from sarmae.stream.settings import LoaderSettings
 
 BATCH = 64
+BLOCK = LoaderSettings().block
 DECODERS = 2
 LATENCY_MS = 30.0
 STREAMS_MB_PER_S = (100.0, 25.0)

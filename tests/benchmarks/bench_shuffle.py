@@ -16,13 +16,16 @@ import numpy as np
 from measure import MIB, Section, Spread, run_with_one_thread, write_results
 
 from sarmae.stream.order.sample_order import Order
-from sarmae.stream.order.specification import OrderSpec, StoreShare
+from sarmae.stream.order.specification import OrderSpec, StoreShare, divisors
+from sarmae.stream.settings import LoaderSettings
 
 BATCH = 256
 SAMPLE_MB = 0.368  # compressed, design/storage.md
 PACK_SEED = 20251216
 EPOCHS = (0, 1)
-Lanes = tuple[int, int | None, int | None]  # block, lanes, window; None: the default
+Lanes = tuple[int, int | None, int | None]  # block, lanes, window; None: as below
+MOST_LANES = 512
+MOST_SAMPLES = 16_384  # lanes x window: 6 GB of cache at 368 KB a sample
 SETTINGS: tuple[Lanes, ...] = (
     (16, None, None),
     (32, None, None),
@@ -90,11 +93,12 @@ def pair_ratios(order: Order, scene: np.ndarray, scenes: int) -> tuple[float, fl
 def order_of(samples: int, lanes: Lanes | None, batch: int = BATCH) -> Order:
     store = StoreShare(name="store", digest="none", size=samples)
     if lanes is None:
-        return Order(OrderSpec(seed=1, global_batch=batch, stores=(store,)))
+        return Order(OrderSpec(settings=LoaderSettings(seed=1, global_batch=batch), stores=(store,)))
     block, count, window = lanes
-    return Order(
-        OrderSpec(seed=1, global_batch=batch, stores=(store,), mode="lanes", block=block, lanes=count, window=window)
-    )
+    count = count or max(number for number in divisors(batch) if number <= MOST_LANES)
+    window = window or max(4 * block, MOST_SAMPLES // count)
+    settings = LoaderSettings(seed=1, global_batch=batch, order="lanes", block=block, lanes=count, window=window)
+    return Order(OrderSpec(settings=settings, stores=(store,)))
 
 
 def quality_row(samples: int, lanes: Lanes | None, batch: int = BATCH) -> dict[str, Any]:
@@ -108,8 +112,8 @@ def quality_row(samples: int, lanes: Lanes | None, batch: int = BATCH) -> dict[s
     if lanes is None:
         return {"mode": "full", "block": "", "lanes": "", "window": ""} | row | {"in flight": "", "first batch": ""}
     touched = sum(block.stop - block.start for block in order.upcoming(0, 0, 1))
-    in_flight = spec.lane_count * (spec.window_samples + spec.block)
-    setting = {"mode": "lanes", "block": spec.block, "lanes": spec.lane_count, "window": spec.window_samples}
+    in_flight = spec.lanes * (spec.window + spec.block)
+    setting = {"mode": "lanes", "block": spec.block, "lanes": spec.lanes, "window": spec.window}
     sizes = {"in flight": f"{in_flight:,} ({in_flight * SAMPLE_MB / 1000:.1f} GB)"}
     sizes["first batch"] = f"{touched:,} ({touched * SAMPLE_MB / 1000:.1f} GB)"
     return setting | row | sizes

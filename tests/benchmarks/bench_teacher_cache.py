@@ -32,9 +32,10 @@ from sarmae.sarc.feature_cache import INDEX_ENTRY, INDEX_FILE, read_teacher
 from sarmae.sarc.frozen_encoders import FrozenTeacher
 from sarmae.sarc.teachers import open_teacher
 from sarmae.stream.batch import Batch
-from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.loader import ShardLoader
 from sarmae.stream.order.specification import StoreShare
-from sarmae.stream.transforms import TOKEN_PX, Augmented, Dequantise, Geometry
+from sarmae.stream.settings import TOKEN_PX, LoaderSettings
+from sarmae.stream.transforms import Augmented, Dequantise, Geometry
 
 ROUNDS = 20
 BATCH = 64

@@ -28,7 +28,8 @@ from sarmae.stream.keyed_random import DrawKey, normal, uniform
 from sarmae.stream.normalise import Normalise
 from sarmae.stream.published.index import index_published
 from sarmae.stream.published.picture_reader import PublishedReader
-from sarmae.stream.transforms import CropFlip, Dequantise, _copy_windows, _gather_windows, crop_flip, draw_geometry
+from sarmae.stream.settings import CropFlip
+from sarmae.stream.transforms import Dequantise, _copy_windows, _gather_windows, crop_flip, draw_geometry
 
 SAMPLES, STORED_PX, CROP_PX = 64, 256, 224
 PICTURES = 256
@@ -69,7 +70,7 @@ def spec(name: str, encoding: LinearEncoding) -> ImageSpec:
 
 def batch_jobs() -> Jobs:
     """Everything a batch passes, and what was weighed against it."""
-    batch, crop = made_batch(), CropFlip(size_px=CROP_PX)
+    batch, crop = made_batch(), CropFlip(crop_px=CROP_PX)
     geometry = draw_geometry(batch, crop, 1)
     encoding = sar_encoding("training", "gamma0")
     dequantise = Dequantise(spec("sar", encoding), spec("optical", optical_encoding("training", "reflectance")))

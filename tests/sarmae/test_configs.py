@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sarmae.config import resolve_config
+from sarmae.config import PretrainConfig, resolve_config
 from sarmae.model.flops import step_flops
 from sarmae.stream.batch import ImageSpec
 from sarmae.train.schedule import scaled_rate
@@ -100,3 +100,27 @@ def test_paper_holds_what_paper_and_published_command_say():
     assert config.model.decode_share == 1.0
     assert scaled_rate(config.train.lr, config.train.global_batch) == pytest.approx(1e-4)
     assert config.train.steps * config.train.global_batch == pytest.approx(300e6, rel=0.01)
+
+
+def test_the_keys_of_a_configuration_and_their_defaults_are_those_of_earlier_runs():
+    """Checkpoints hold them, and a run goes on only under the same ones."""
+    assert PretrainConfig().digest() == "53fc73ceba91c2999135f2381311c47a"
+
+
+def test_every_key_of_the_stream_reaches_the_loader_under_its_own_name():
+    data = {
+        "threads": 3,
+        "prefetch": 5,
+        "order": "lanes",
+        "lanes": 2,
+        "window": 7,
+        "weights": (1.0, 2.0),
+        "unpaired_share": 0.25,
+        "max_faults": 9,
+        "published_px": 64,
+    }
+    train = {"seed": 11, "global_batch": 6}
+    config = PretrainConfig.model_validate({"data": data, "train": train})
+    settings = config.loader_settings(optical=False, pin_memory=True)
+    assert {name: getattr(settings, name) for name in (*data, *train)} == data | train
+    assert (settings.optical, settings.pin_memory, settings.tail) == (False, True, "drop")

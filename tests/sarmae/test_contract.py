@@ -9,7 +9,8 @@ import pytest
 import xarray
 
 from sarmae.config import resolve_config
-from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.loader import ShardLoader
+from sarmae.stream.settings import LoaderSettings
 from sarmae.stream.transforms import Dequantise
 from support.small_runs import train
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sarmae.api import pretrain as pretrain
-    from sarmae.stream.loader import LoaderSettings as LoaderSettings
     from sarmae.stream.loader import ShardLoader as ShardLoader
+    from sarmae.stream.settings import LoaderSettings as LoaderSettings
 
 _HOMES: Final = {
-    "LoaderSettings": "sarmae.stream.loader",
+    "LoaderSettings": "sarmae.stream.settings",
     "ShardLoader": "sarmae.stream.loader",
     "pretrain": "sarmae.api",
 }

@@ -7,21 +7,33 @@ the features are pulled towards ([sarc]), and how it is trained ([train]). `trai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sar1m.store import settings
+from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.settings import Section
+from sarmae.stream.settings import CropFlip, LoaderSettings
 
 # In a wheel the configurations lie in the package, in a checkout beside it.
+_LOADER_KEYS: Final = {field.name for field in fields(LoaderSettings)}
+BYTES_A_GB: Final = 10**9
 CONFIG_FOLDERS: Final = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 
 class DataConfig(Section):
-    """The stream. stores: folders or URLs of finished stores (the command's --data goes first). cache: folder of the
-    disk cache for remote stores, by default beside the run. Other keys: sarmae.stream.loader.LoaderSettings."""
+    """The stream.
+
+    stores: folders or URLs of finished stores; the command's --data goes first.
+    crop_px, align: as in sarmae.stream.settings.CropFlip.
+    flips: whether samples are turned upside down and mirrored, half of them each.
+    cache: folder of the disk cache for remote stores, by default in the folder of the run.
+    cache_gb: size of this cache at most, in units of 10^9 bytes.
+    Other keys: as in sarmae.stream.settings.LoaderSettings.
+    """
 
     stores: tuple[str, ...] = ()
     crop_px: int = Field(default=224, ge=32, le=2048, multiple_of=16)
@@ -38,6 +50,17 @@ class DataConfig(Section):
     published_px: int = Field(default=256, ge=32, le=4096)
     cache: str | None = None
     cache_gb: float = Field(default=50.0, gt=0)
+
+    @property
+    def crop(self) -> CropFlip:
+        """Crop and flips of these keys. ConfigError where they do not fit together."""
+        return CropFlip(crop_px=self.crop_px, align=self.align, flip_rows=self.flips, flip_cols=self.flips)
+
+    def disk_cache(self, folder: Path) -> CacheConfig:
+        """The disk cache for remote stores; in the given folder unless `cache` names another."""
+        return CacheConfig(
+            root=folder if self.cache is None else Path(self.cache), max_bytes=round(self.cache_gb * BYTES_A_GB)
+        )
 
 
 class ModelConfig(Section):
@@ -151,6 +174,11 @@ class PretrainConfig(Section):
     sare: SareConfig = SareConfig()
     sarc: SarcConfig = SarcConfig()
     train: TrainConfig = TrainConfig()
+
+    def loader_settings(self, *, optical: bool, pin_memory: bool) -> LoaderSettings:
+        """The settings of the run's loader: those keys of [data] and [train] that bear their names."""
+        chosen = self.data.model_dump(include=_LOADER_KEYS) | self.train.model_dump(include=_LOADER_KEYS)
+        return LoaderSettings(optical=optical, pin_memory=pin_memory, **chosen)
 
     def digest(self) -> str:
         """blake2b-128 of the whole configuration, hexadecimal."""

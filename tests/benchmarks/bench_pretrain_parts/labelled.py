@@ -17,7 +17,7 @@ from torch import Tensor
 from sar1m.config import BuildConfig
 from sar1m.sources.simulated import SimulatedSource
 from sar1m.store import settings
-from sarmae.stream.opening import Opening, open_store
+from sarmae.stream.opening import open_store
 from sarmae.stream.read_ahead import read_samples
 from sarmae.stream.transforms import Dequantise
 from sarworld.materials import LAND_COVER_NAMES
@@ -64,7 +64,7 @@ def _read_split(
 ) -> Labelled:
     rows = table[table.split == split].sort_values(["shard", "index"])
     usable = np.flatnonzero((split == "train") | ~rows.cell.isin(trained).to_numpy())
-    store = open_store(str(folder), Opening(split=split, optical=False))
+    store = open_store(str(folder), split=split, optical=False)
     sar_db = Dequantise(store.index.sar, None)(read_samples(store, usable)).sar
     classes = np.array([number for number, _ in LAND_COVER_NAMES])
     covers = np.stack([maps[patch] for patch in rows.patch.iloc[usable]])

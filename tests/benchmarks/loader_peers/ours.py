@@ -25,7 +25,8 @@ from loader_peers.common import (
 )
 
 from sarmae.stream.batch import Batch as Record
-from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.loader import ShardLoader
+from sarmae.stream.settings import LoaderSettings
 
 LIMIT_SAMPLES = 1024  # held in memory
 

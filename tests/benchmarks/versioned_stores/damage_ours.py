@@ -15,7 +15,7 @@ from versioned_stores.harms import HARMS, METADATA, flip
 
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import Sar1mError
-from sarmae.stream.opening import Opening, open_store
+from sarmae.stream.opening import open_store
 
 SHARDS = "data/train.zarr/sar/c/*/0/0/0"
 
@@ -46,7 +46,7 @@ def damage_release(release: Path, scratch: Path) -> dict[str, dict[str, Any]]:
 
 def _pixels(release: Path) -> dict[int, bytes | None]:
     """Digital numbers by row; None where the reader refuses."""
-    store = open_store(str(release), Opening())
+    store = open_store(str(release))
     optical = store.index.optical
     if optical is None:
         raise ValueError(f"{release}: no optical array")

@@ -102,10 +102,10 @@ def references(target: str, number: str) -> dict[str, Any]:
 
 def direct(release: str, seconds: str) -> dict[str, Any]:
     """Our own reader, in one thread."""
-    from sarmae.stream.opening import Opening, open_store  # noqa: PLC0415
+    from sarmae.stream.opening import open_store  # noqa: PLC0415
 
     def open_it() -> tuple[ReadRows, int]:
-        store = open_store(release, Opening())
+        store = open_store(release)
         index = store.index
         optical = index.optical
         if optical is None:

@@ -20,9 +20,10 @@ from sarmae.sarc.feature_cache import FeatureWriter, TeacherFacts, write_teacher
 from sarmae.sarc.frozen_encoders import FrozenTeacher, PatchTrunk
 from sarmae.sarc.teachers import IMAGENET_MEAN, IMAGENET_STD
 from sarmae.stream.batch import Batch
-from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.loader import ShardLoader
 from sarmae.stream.order.specification import StoreShare
-from sarmae.stream.transforms import Augmented, CropFlip, Dequantise, Geometry, crop_flip
+from sarmae.stream.settings import CropFlip, LoaderSettings
+from sarmae.stream.transforms import Augmented, Dequantise, Geometry, crop_flip
 from sarmae.timm_door import timm
 from support.small_stores import small_store
 
@@ -78,7 +79,7 @@ def open_prepared(config, *, rows=11):
 
 def cut(loader, *, flips=False, size_px=32):
     batch = next(iter(loader))
-    made = crop_flip(batch, CropFlip(size_px=size_px, flip_rows=flips, flip_cols=flips), seed=1)
+    made = crop_flip(batch, CropFlip(crop_px=size_px, flip_rows=flips, flip_cols=flips), seed=1)
     return batch, replace(made, batch=Dequantise(loader.sar, loader.optical)(made.batch))
 
 

@@ -11,21 +11,16 @@ from sar1m.store.errors import ConfigError
 from sarmae.stream.order.mixing import apportion, mix_of
 from sarmae.stream.order.sample_order import Order
 from sarmae.stream.order.specification import OrderSpec, StoreShare
+from sarmae.stream.settings import LoaderSettings
 
 MODES = st.sampled_from(["full", "lanes"])
 
 
-def stores_of(sizes, weights=None):
-    weights = weights or [None] * len(sizes)
-    return tuple(
-        StoreShare(name=f"/stores/{n}", digest=f"digest {n}", size=size, weight=weight)
-        for n, (size, weight) in enumerate(zip(sizes, weights, strict=True))
-    )
-
-
 def spec_of(sizes, weights=None, **more):
-    standard = {"seed": 11, "global_batch": 4, "keep_tail": True, "block": 8, "window": 16}
-    return OrderSpec(stores=stores_of(sizes, weights), **standard | more)
+    stores = tuple(StoreShare(name=f"/stores/{n}", digest=f"digest {n}", size=size) for n, size in enumerate(sizes))
+    standard = {"seed": 11, "global_batch": 4, "tail": "keep", "block": 8, "window": 16}
+    settings_of = {**standard, "weights": weights and tuple(weights), **more}
+    return OrderSpec(settings=LoaderSettings(**settings_of), stores=stores)
 
 
 def drawn_in(order, epochs):
@@ -65,7 +60,7 @@ def test_weights_are_met_within_one_sample_an_epoch(pairs, mode, epoch):
     sizes, weights = map(list, zip(*pairs, strict=True))
     total, whole = sum(sizes), sum(map(Fraction, weights))
     assume(total >= 4 and all(total * Fraction(weight) / whole >= 1 for weight in weights))
-    order = Order(spec_of(sizes, weights, mode=mode))
+    order = Order(spec_of(sizes, weights, order=mode))
     counts = np.bincount(order.locate(drawn_in(order, [epoch]))[0], minlength=len(sizes))
     assert counts.sum() == total
     for count, weight in zip(counts.tolist(), weights, strict=True):
@@ -76,7 +71,7 @@ def test_weights_are_met_within_one_sample_an_epoch(pairs, mode, epoch):
 def test_the_unpaired_share_is_met_within_one_sample_an_epoch(stores, share, mode):
     sizes = [size for size, _ in stores]
     flags = [flags_of(size, unpaired) for size, unpaired in stores]
-    order = Order(spec_of(sizes, mode=mode, unpaired_share=share), flags)
+    order = Order(spec_of(sizes, order=mode, unpaired_share=share), flags)
     for epoch in (0, 3):
         unpaired = ~np.concatenate(flags)[drawn_in(order, [epoch])]
         assert len(unpaired) == sum(sizes)
@@ -87,7 +82,7 @@ def test_the_unpaired_share_is_met_within_one_sample_an_epoch(stores, share, mod
 def test_weights_and_the_unpaired_share_are_met_together(stores, share, mode):
     sizes, weights = map(list, zip(*stores, strict=True))
     flags = [flags_of(size, 3) for size in sizes]
-    order = Order(spec_of(sizes, weights, mode=mode, unpaired_share=share), flags)
+    order = Order(spec_of(sizes, weights, order=mode, unpaired_share=share), flags)
     drawn = drawn_in(order, [2])
     counts = np.bincount(order.locate(drawn)[0], minlength=len(sizes))
     whole = sum(map(Fraction, weights))
@@ -119,7 +114,7 @@ def test_no_sample_is_two_draws_ahead_of_another_of_its_store(pairs, mode, epoch
     sizes, weights = map(list, zip(*pairs, strict=True))
     total, whole = sum(sizes), sum(map(Fraction, weights))
     assume(total >= 4 and all(total * Fraction(weight) / whole >= 1 for weight in weights))
-    order = Order(spec_of(sizes, weights, mode=mode))
+    order = Order(spec_of(sizes, weights, order=mode))
     counts = np.bincount(drawn_in(order, range(epochs)), minlength=total)
     for store in np.split(counts, np.cumsum(sizes)[:-1]):
         assert store.max() - store.min() <= 1
@@ -153,7 +148,7 @@ def test_rounds_of_the_same_store_differ():
 @pytest.mark.parametrize(("mode", "spread"), [("full", 1), ("lanes", 8)])
 def test_kinds_and_stores_are_spread_over_the_whole_epoch(mode, spread):
     flags = [flags_of(20_000, 2000), flags_of(10_000, 3000)]
-    spec = spec_of([20_000, 10_000], [1, 3], mode=mode, unpaired_share=0.25, global_batch=8, lanes=8, window=64)
+    spec = spec_of([20_000, 10_000], [1, 3], order=mode, unpaired_share=0.25, global_batch=8, lanes=8, window=64)
     order = Order(spec, flags)
     drawn = drawn_in(order, [1]).reshape(10, -1)
     unpaired = (~np.concatenate(flags)[drawn]).mean(axis=1)

@@ -57,7 +57,7 @@ def read(published, samples=None, optical=True):
 
 
 def test_pairs_come_first_and_unpaired_ones_have_no_optical(folder):
-    published = index_published(folder, patch_px=SIDE)
+    published = index_published(folder, published_px=SIDE)
     split = published.split
     assert [one.sar for one in published.listed] == ["SAR/a/1.png", "SAR/2.png", "SAR/3.jpg", "SAR/4.png"]
     assert split.paired.tolist() == [True, True, False, False]
@@ -72,7 +72,7 @@ def test_pairs_come_first_and_unpaired_ones_have_no_optical(folder):
 
 
 def test_pixels_are_the_middle_of_the_pictures_with_black_kept_apart_from_no_data(folder):
-    sar, optical, faults = read(index_published(folder, patch_px=SIDE))
+    sar, optical, faults = read(index_published(folder, published_px=SIDE))
     assert faults == []
     assert np.array_equal(sar[0, 0], np.maximum(picture((SIDE, SIDE), 1), 1))
     assert np.array_equal(optical[0], np.maximum(np.moveaxis(picture((SIDE, SIDE, 3), 2), -1, 0), 1))
@@ -86,7 +86,7 @@ def test_pixels_are_the_middle_of_the_pictures_with_black_kept_apart_from_no_dat
 
 
 def test_rows_of_a_batch_are_filled_where_asked(folder):
-    published = index_published(folder, patch_px=SIDE)
+    published = index_published(folder, published_px=SIDE)
     whole, _, _ = read(published)
     sar = np.zeros((5, 1, SIDE, SIDE), dtype=np.uint8)
     assert PublishedReader(published).read_into(np.array([3, 0]), np.array([1, 4]), sar, None) == []
@@ -95,11 +95,11 @@ def test_rows_of_a_batch_are_filled_where_asked(folder):
 
 
 def test_a_digest_stands_for_names_sizes_and_window(folder):
-    first = index_published(folder, patch_px=SIDE)
-    assert index_published(folder, patch_px=SIDE, threads=1).split.digest == first.split.digest
-    assert index_published(folder, patch_px=32).split.digest != first.split.digest
+    first = index_published(folder, published_px=SIDE)
+    assert index_published(folder, published_px=SIDE, threads=1).split.digest == first.split.digest
+    assert index_published(folder, published_px=32).split.digest != first.split.digest
     save(folder / "SAR/4.png", np.zeros((SIDE, 64), dtype=np.uint8))
-    assert index_published(folder, patch_px=SIDE).split.digest != first.split.digest
+    assert index_published(folder, published_px=SIDE).split.digest != first.split.digest
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_digest_stands_for_names_sizes_and_window(folder):
 def test_names_that_lead_elsewhere_are_left_out(folder, name):
     add(folder, name)
     add(folder, {"sar": "5.png", "optical": name}, name="paired.json")
-    published = index_published(folder, patch_px=SIDE)
+    published = index_published(folder, published_px=SIDE)
     assert len(published.split) == 4
     assert [out.name for out in published.left_out] == ["paired.json[2]", "unpaired.json[2]"]
 
@@ -116,7 +116,7 @@ def test_names_that_lead_elsewhere_are_left_out(folder, name):
 @pytest.mark.parametrize("entry", [7, None, ["a"], {"optical": "a.png"}, {"sar": 3}, {"sar": "\ud800.png"}])
 def test_entries_that_are_no_names_are_left_out(folder, entry):
     add(folder, entry)
-    published = index_published(folder, patch_px=SIDE)
+    published = index_published(folder, published_px=SIDE)
     assert (len(published.split), len(published.left_out)) == (4, 1)
 
 
@@ -151,7 +151,7 @@ def test_pictures_that_cannot_be_used_are_left_out_by_name(folder, content, told
     if content is not None:
         (folder / "SAR/5.png").write_bytes(content)
     add(folder, "5.png")
-    published = index_published(folder, patch_px=SIDE)
+    published = index_published(folder, published_px=SIDE)
     assert len(published.split) == 4
     assert [out.name for out in published.left_out] == ["SAR/5.png"]
     assert told in published.left_out[0].cause
@@ -160,20 +160,20 @@ def test_pictures_that_cannot_be_used_are_left_out_by_name(folder, content, told
 def test_a_picture_beyond_pillows_warning_is_left_out(folder):
     (folder / "SAR/5.png").write_bytes(big_png(10_000, 10_000))
     add(folder, "5.png")
-    assert "Not decoded" in index_published(folder, patch_px=SIDE).left_out[0].cause
+    assert "Not decoded" in index_published(folder, published_px=SIDE).left_out[0].cause
 
 
 def test_16_bit_pictures_are_left_out(folder):
     save(folder / "SAR/5.png", picture((SIDE, SIDE)).astype(np.uint16) * 257)
     add(folder, "5.png")
-    assert "8 bits of grey or colour expected" in index_published(folder, patch_px=SIDE).left_out[0].cause
+    assert "8 bits of grey or colour expected" in index_published(folder, published_px=SIDE).left_out[0].cause
 
 
 def test_palettes_with_transparency_are_read_without_it(folder):
     grey = Image.fromarray(picture((SIDE, SIDE))).convert("P")
     grey.save(folder / "SAR/5.png", transparency=bytes(range(256)))
     add(folder, "5.png")
-    sar, _, faults = read(index_published(folder, patch_px=SIDE), [4])
+    sar, _, faults = read(index_published(folder, published_px=SIDE), [4])
     assert faults == []
     assert np.array_equal(sar[0, 0], np.maximum(picture((SIDE, SIDE)), 1))
 
@@ -182,13 +182,13 @@ def test_a_pair_of_two_sizes_is_left_out(folder):
     save(folder / "SAR/5.png", picture((60, 60)))
     save(folder / "OPT/5.png", picture((60, 61, 3)))
     add(folder, {"sar": "5.png", "optical": "5.png"}, name="paired.json")
-    left_out = index_published(folder, patch_px=SIDE).left_out
+    left_out = index_published(folder, published_px=SIDE).left_out
     assert left_out[0].cause == "60 x 60 px, but its optical picture 60 x 61 px"
 
 
 def test_a_sample_listed_twice_stands_once(folder):
     add(folder, "SAR/2.png", "4.png")
-    published = index_published(folder, patch_px=SIDE)
+    published = index_published(folder, published_px=SIDE)
     assert [(out.name, out.cause[:13]) for out in published.left_out] == [
         ("SAR/2.png", "listed before"),
         ("SAR/4.png", "listed before"),
@@ -199,7 +199,7 @@ def test_a_sample_listed_twice_stands_once(folder):
 @pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda _: b"", None])
 @pytest.mark.parametrize("name", ["SAR/2.png", "OPT/2.png"])
 def test_a_picture_damaged_after_indexing_is_a_fault_with_its_name(folder, name, damage):
-    published = index_published(folder, patch_px=SIDE)
+    published = index_published(folder, published_px=SIDE)
     path = folder / name
     if damage is None:
         path.unlink()
@@ -230,10 +230,10 @@ def test_a_missing_list_says_what_belongs_there(folder):
 
 def test_nothing_usable_is_an_error_that_says_why(folder):
     with pytest.raises(StoreError, match=r"none of 4 listed samples.*at least 100 px"):
-        index_published(folder, patch_px=100)
+        index_published(folder, published_px=100)
 
 
-@pytest.mark.parametrize("settings", [{"patch_px": 0}, {"threads": 0}])
+@pytest.mark.parametrize("settings", [{"published_px": 0}, {"threads": 0}])
 def test_impossible_settings_are_refused(folder, settings):
     with pytest.raises(ConfigError, match="at least 1 each"):
         index_published(folder, **settings)
@@ -246,7 +246,7 @@ def test_real_grey_jpegs_of_three_channels_keep_their_grey(tmp_path):
     names = sorted(path.name for path in SHIPS.glob("*.jpg"))
     (tmp_path / "paired.json").write_text("[]")
     (tmp_path / "unpaired.json").write_text(json.dumps(names))
-    published = index_published(tmp_path, patch_px=224)
+    published = index_published(tmp_path, published_px=224)
     assert len(published.split) == len(names) == 4
     sar, _, faults = read(published, optical=False)
     assert faults == []

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from sar1m.store.errors import ConfigError, StoreError
 from sarmae.stream.batch import Batch
 from sarmae.stream.buffers import BufferPool
-from sarmae.stream.loader import LoaderSettings, ShardLoader
-from sarmae.stream.transforms import CropFlip, crop_flip
+from sarmae.stream.loader import ShardLoader
+from sarmae.stream.settings import CropFlip, LoaderSettings
+from sarmae.stream.transforms import crop_flip
 from support.examples import examples
 from support.small_stores import small_store
 
@@ -41,7 +42,7 @@ def loader(*stores, rank=0, world=1, **how):
 
 def seen(batches):
     """(epoch, step, ids) of batches, and a digest of what a training step would see of them."""
-    crop = CropFlip(size_px=16)
+    crop = CropFlip(crop_px=16)
     told = []
     for batch in batches:
         cut = crop_flip(batch, crop, seed=5).batch
@@ -207,9 +208,9 @@ def test_allowed_faults_are_left_out_counted_and_named(tmp_path):
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"global_batch": 0}, "data.global_batch: found 0, expected 1 or more"),
-        ({"prefetch": 0}, "data.prefetch: found 0"),
-        ({"weights": (1.0, 2.0)}, "data.weights: found 2 for 1 stores"),
+        ({"global_batch": 0}, "global_batch is 0, expected at least 1"),
+        ({"prefetch": 0}, "prefetch is 0, expected at least 1"),
+        ({"weights": (1.0, 2.0)}, "weights: found 2 for 1 stores"),
         ({"global_batch": 64}, "global_batch is 64 and the stores hold 29"),
         ({"rank": 1, "world": 3}, "world size 3: expected a divisor of global_batch = 4"),
     ],

@@ -10,7 +10,8 @@ from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.schema import optical_encoding, sar_encoding
 from sarmae.stream import transforms
 from sarmae.stream.batch import Batch, ImageSpec
-from sarmae.stream.transforms import CropFlip, Dequantise, centre_crop, crop_flip, draw_geometry
+from sarmae.stream.settings import CropFlip
+from sarmae.stream.transforms import Dequantise, centre_crop, crop_flip, draw_geometry
 
 SEED = 11
 
@@ -39,7 +40,7 @@ def turned(grid, upside_down, mirrored):
 @pytest.mark.parametrize("take", ["_copy_windows", "_gather_windows"])
 def test_both_sensors_are_cut_and_turned_as_the_geometry_says(align, take, monkeypatch):
     monkeypatch.setattr(transforms, "_copy_windows", getattr(transforms, take))  # what the CPU uses
-    augmented = crop_flip(coordinates(), CropFlip(size_px=32, align=align), SEED)
+    augmented = crop_flip(coordinates(), CropFlip(crop_px=32, align=align), SEED)
     batch, geometry = augmented.batch, augmented.geometry
     assert batch.sar.shape == (12, 2, 32, 32)
     assert batch.sar.dtype == torch.uint16
@@ -54,9 +55,9 @@ def test_both_sensors_are_cut_and_turned_as_the_geometry_says(align, take, monke
 
 
 def test_aligned_corners_stand_on_tokens_and_reach_all_of_them():
-    geometry = draw_geometry(coordinates(256, samples=1), CropFlip(size_px=224), SEED)
+    geometry = draw_geometry(coordinates(256, samples=1), CropFlip(crop_px=224), SEED)
     many = replace(coordinates(256, samples=1), id=torch.arange(900))
-    geometry = draw_geometry(many, CropFlip(size_px=224), SEED)
+    geometry = draw_geometry(many, CropFlip(crop_px=224), SEED)
     corners, counts = np.unique(np.stack([geometry.rows_px, geometry.cols_px]), axis=1, return_counts=True)
     assert corners.T.tolist() == [[row, col] for row in (0, 16, 32) for col in (0, 16, 32)]
     assert counts.min() > 60
@@ -68,13 +69,13 @@ def test_aligned_corners_stand_on_tokens_and_reach_all_of_them():
 
 def test_without_align_every_corner_to_the_last_one_is_met():
     many = replace(coordinates(64, samples=1), id=torch.arange(2000))
-    geometry = draw_geometry(many, CropFlip(size_px=31, align=False), SEED)
+    geometry = draw_geometry(many, CropFlip(crop_px=31, align=False), SEED)
     assert set(geometry.rows_px.tolist()) == set(range(34))
     assert set(geometry.cols_px.tolist()) == set(range(34))
 
 
 def test_a_sample_meets_the_same_fate_in_any_batch():
-    batch, crop = coordinates(), CropFlip(size_px=32)
+    batch, crop = coordinates(), CropFlip(crop_px=32)
     whole = crop_flip(batch, crop, SEED).batch
     picked = torch.tensor([11, 3, 4])
     other = crop_flip(batch.select(picked), crop, SEED).batch
@@ -83,7 +84,7 @@ def test_a_sample_meets_the_same_fate_in_any_batch():
 
 
 def test_epochs_and_seeds_differ_and_a_switch_leaves_the_rest_as_drawn():
-    batch, crop = coordinates(samples=64), CropFlip(size_px=32)
+    batch, crop = coordinates(samples=64), CropFlip(crop_px=32)
     first = draw_geometry(batch, crop, SEED)
     for other in (draw_geometry(replace(batch, epoch=3), crop, SEED), draw_geometry(batch, crop, SEED + 1)):
         assert not torch.equal(other.rows_px, first.rows_px)
@@ -95,7 +96,7 @@ def test_epochs_and_seeds_differ_and_a_switch_leaves_the_rest_as_drawn():
 
 def test_what_comes_out_is_owned():
     batch = coordinates(32)
-    out = crop_flip(batch, CropFlip(size_px=32, flip_rows=False, flip_cols=False), SEED).batch
+    out = crop_flip(batch, CropFlip(crop_px=32, flip_rows=False, flip_cols=False), SEED).batch
     batch.sar.zero_()
     batch.optical.zero_()
     assert int(out.sar[0, 0, 31, 31]) == 31 * 256 + 31
@@ -103,26 +104,26 @@ def test_what_comes_out_is_owned():
 
 
 def test_centre_crop_takes_the_middle():
-    free = centre_crop(coordinates(66), CropFlip(size_px=32, align=False))
+    free = centre_crop(coordinates(66), CropFlip(crop_px=32, align=False))
     assert int(free.batch.sar[0, 0, 0, 0]) == 17 * 256 + 17
-    aligned = centre_crop(coordinates(256), CropFlip(size_px=224))
+    aligned = centre_crop(coordinates(256), CropFlip(crop_px=224))
     assert aligned.geometry.rows_px.tolist() == [16] * 12
     assert not aligned.geometry.flipped_rows.any()
 
 
 def test_sar_alone_passes():
-    out = crop_flip(replace(coordinates(), optical=None), CropFlip(size_px=32), SEED).batch
+    out = crop_flip(replace(coordinates(), optical=None), CropFlip(crop_px=32), SEED).batch
     assert out.optical is None
 
 
 @pytest.mark.parametrize(
     ("side_px", "settings", "told"),
     [
-        (64, {"size_px": 80}, "larger than the stored patches of 64 x 64"),
-        (72, {"size_px": 64}, "multiple of 16 px; these are 72 x 72"),
-        (64, {"size_px": 40}, "Use 32, or switch align off"),
-        (64, {"size_px": 0}, "positive number"),
-        (64, {"size_px": -16}, "positive number"),
+        (64, {"crop_px": 80}, "larger than the stored patches of 64 x 64"),
+        (72, {"crop_px": 64}, "multiple of 16 px; these are 72 x 72"),
+        (64, {"crop_px": 40}, "Use 32, or switch align off"),
+        (64, {"crop_px": 0}, "positive number"),
+        (64, {"crop_px": -16}, "positive number"),
     ],
 )
 def test_impossible_crops_are_refused(side_px, settings, told):
@@ -133,7 +134,7 @@ def test_impossible_crops_are_refused(side_px, settings, told):
 def test_sensors_of_different_size_are_refused():
     batch = coordinates()
     with pytest.raises(StoreError, match="one grid for both"):
-        crop_flip(replace(batch, optical=batch.optical[..., :32]), CropFlip(size_px=32), SEED)
+        crop_flip(replace(batch, optical=batch.optical[..., :32]), CropFlip(crop_px=32), SEED)
 
 
 def spec(encoding, name="sar"):
@@ -214,7 +215,7 @@ def test_crop_then_dequantise_is_dequantise_then_crop():
     dequantise = Dequantise(
         spec(sar_encoding("training", "sigma0")), spec(optical_encoding("training", "display"), "o")
     )
-    crop = CropFlip(size_px=48)
+    crop = CropFlip(crop_px=48)
     one = dequantise(crop_flip(batch, crop, SEED).batch)
     other = crop_flip(dequantise(batch), crop, SEED).batch
     assert np.array_equal(one.sar.numpy(), other.sar.numpy(), equal_nan=True)
@@ -226,7 +227,7 @@ def test_a_gpu_gives_the_bits_of_the_cpu():
     dequantise = Dequantise(
         spec(sar_encoding("training", "sigma0")), spec(optical_encoding("training", "display"), "o")
     )
-    batch, crop = coordinates(), CropFlip(size_px=32)
+    batch, crop = coordinates(), CropFlip(crop_px=32)
     here = dequantise(crop_flip(batch, crop, SEED).batch)
     there = dequantise(crop_flip(batch.to("cuda"), crop, SEED).batch)
     assert np.array_equal(there.sar.cpu().numpy(), here.sar.numpy(), equal_nan=True)

@@ -12,13 +12,13 @@ import zarr
 from sarmae.model.sarmae import build_model
 from sarmae.model.spec import ModelSpec
 from sarmae.stream.band_statistics import SarStatistics
-from sarmae.stream.transforms import CropFlip
+from sarmae.stream.settings import CropFlip
 from sarmae.train.panels import GAP_PX, MASKED_GREY, SAMPLES, panel
 from sarmae.train.probe import LEAST_ASKED, LEAST_SHOWN, ProbeSet, encode, open_probe, score
 from sarmae.train.step import Views
 from support.small_stores import edit_json, seal, small_store
 
-CROP = CropFlip(size_px=16, flip_rows=False, flip_cols=False)
+CROP = CropFlip(crop_px=16, flip_rows=False, flip_cols=False)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -2,7 +2,8 @@
 
 import warnings
 
-from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.loader import ShardLoader
+from sarmae.stream.settings import LoaderSettings
 
 __all__ = ["LoaderSettings", "ShardLoader"]
 

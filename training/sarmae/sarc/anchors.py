@@ -27,7 +27,8 @@ from sarmae.sarc.frozen_encoders import FrozenTeacher
 from sarmae.sarc.teachers import NO_TEACHER, open_teacher, weights_at_hand
 from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.order.specification import StoreShare
-from sarmae.stream.transforms import TOKEN_PX, Augmented, Geometry
+from sarmae.stream.settings import TOKEN_PX
+from sarmae.stream.transforms import Augmented, Geometry
 
 # names that stores give their bands: ours, of Sentinel-2; published pictures
 RGB_LABELS: Final = (("B04", "B03", "B02"), ("R", "G", "B"))

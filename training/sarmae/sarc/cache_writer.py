@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.errors import ConfigError
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
@@ -28,16 +27,16 @@ from sarmae.sarc.feature_cache import TEACHER_FILE, FeatureWriter, TeacherFacts,
 from sarmae.sarc.frozen_encoders import FrozenTeacher
 from sarmae.sarc.teachers import NO_TEACHER, open_teacher
 from sarmae.stream.batch import ImageSpec
-from sarmae.stream.opening import Opening, Store, open_store
+from sarmae.stream.opening import Store, open_store
 from sarmae.stream.order.sample_order import BlockRange
-from sarmae.stream.read_ahead import Draw, ReadAhead, Reading
-from sarmae.stream.transforms import TOKEN_PX, Dequantise
+from sarmae.stream.read_ahead import BatchRequest, Reading
+from sarmae.stream.settings import TOKEN_PX
+from sarmae.stream.transforms import Dequantise
 from sarmae.train.parallel import pick_device
 
 BATCH: Final = 64
 FIT_SAMPLES: Final = 256  # 65,536 patches of 256 px images: 256 vectors for each component
 NOTE_EVERY_S: Final = 10.0
-GB: Final = 10**9
 
 
 def write_cache(config: PretrainConfig, out: Path, watch: Watch) -> None:
@@ -62,7 +61,7 @@ def write_cache(config: PretrainConfig, out: Path, watch: Watch) -> None:
         f"the variance; {facts.sample_bytes / 1000:.1f} KB a sample, {sum(len(s.samples) for s in paired):,} samples"
     )
     for source in stores:
-        _write_store(source, out, (facts, basis.to(device)), see, watch)
+        _write_store(source, out, facts, basis.to(device), see, watch)
     watch.note(f"Complete. Train with --set sarc.teacher={facts.teacher} --set sarc.cache={out}")
 
 
@@ -87,7 +86,7 @@ class _Seer:
     def __init__(self, teacher: FrozenTeacher, config: PretrainConfig, device: torch.device) -> None:
         self.teacher = teacher
         self._device = device
-        self._ahead = ReadAhead(threads=config.data.threads, depth=config.data.prefetch, pin=device.type == "cuda")
+        self._settings = config.loader_settings(optical=True, pin_memory=device.type == "cuda")
 
     def features(self, source: _Source, samples: np.ndarray) -> Iterator[Tensor]:
         """(B, G * G, T) for batch after batch of samples, on the device. Raises ChunkError for one that is damaged."""
@@ -96,10 +95,10 @@ class _Seer:
         index = source.store.index
         optical = _optical(source)
         bands, dequantise = rgb_positions(optical.labels), Dequantise(index.sar, optical)
-        with Reading([source.store], (index.sar, optical), self._ahead) as reading:
-            for batch, faults in reading.batches(_draws(source, samples)):
-                if faults:
-                    raise faults[0].error
+        with Reading([source.store], self._settings) as reading:
+            for batch, unread in reading.batches(_requests(source, samples)):
+                if unread:
+                    raise unread[0].error
                 values = dequantise(batch.to(self._device)).optical
                 if values is not None:
                     yield self.teacher(values[:, bands])
@@ -109,10 +108,8 @@ def _open_stores(config: PretrainConfig, out: Path) -> list[Store]:
     if not config.data.stores:
         raise ConfigError("data.stores: no store to look at. Give --data FOLDER.")
     data = config.data
-    cache = CacheConfig(
-        root=out / "downloads" if data.cache is None else Path(data.cache), max_bytes=round(data.cache_gb * GB)
-    )
-    stores = [open_store(place, Opening(cache=cache, published_px=data.published_px)) for place in data.stores]
+    cache = data.disk_cache(out / "downloads")
+    stores = [open_store(place, cache=cache, published_px=data.published_px) for place in data.stores]
     sides = {store.index.sar.sample_shape[-2:] for store in stores}
     side = min(sides)
     if len(sides) > 1 or side[0] != side[1] or side[0] % TOKEN_PX:
@@ -159,8 +156,7 @@ def _spread(sources: Sequence[_Source], see: _Seer) -> Iterator[Tensor]:
         yield from see.features(source, source.samples[within])
 
 
-def _write_store(source: _Source, out: Path, coding: tuple[TeacherFacts, Basis], see: _Seer, watch: Watch) -> None:
-    facts, basis = coding
+def _write_store(source: _Source, out: Path, facts: TeacherFacts, basis: Basis, see: _Seer, watch: Watch) -> None:
     index, samples = source.store.index, source.samples
     with FeatureWriter(out / index.digest, facts.sample_bytes, index.keys[samples]) as writer:
         if writer.done:
@@ -176,11 +172,11 @@ def _write_store(source: _Source, out: Path, coding: tuple[TeacherFacts, Basis],
         writer.finish(index.digest, index.location)
 
 
-def _draws(source: _Source, samples: np.ndarray) -> Iterator[Draw]:
+def _requests(source: _Source, samples: np.ndarray) -> Iterator[BatchRequest]:
     for step, part in enumerate(np.split(samples, range(BATCH, len(samples), BATCH))):
         remote = source.store.remote is not None
         blocks = (BlockRange(store=0, start=int(part[0]), stop=int(part[-1]) + 1, step=step),) if remote else ()
-        yield Draw(epoch=0, step=step, store=np.zeros(len(part), dtype=np.int64), sample=part, blocks=blocks)
+        yield BatchRequest(epoch=0, step=step, store=np.zeros(len(part), dtype=np.int64), sample=part, blocks=blocks)
 
 
 def _optical(source: _Source) -> ImageSpec:

@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -31,54 +30,16 @@ from sar1m.store.errors import ConfigError, StoreError
 from sarmae.errors import ChunkError
 from sarmae.stream.band_statistics import SarStatistics
 from sarmae.stream.batch import Batch, ImageSpec
-from sarmae.stream.opening import Opening, Store, open_store
+from sarmae.stream.opening import Store, open_store
 from sarmae.stream.order.sample_order import BlockRange, Order
-from sarmae.stream.order.specification import OrderSpec, StoreShare, divisors
+from sarmae.stream.order.specification import OrderSpec, StoreShare
 from sarmae.stream.published.index import LeftOut
-from sarmae.stream.read_ahead import Draw, Fault, ReadAhead, Reading
+from sarmae.stream.read_ahead import BatchRequest, Reading, UnreadSample
+from sarmae.stream.settings import LoaderSettings
 
 NAMED_FAULTS = 5
 
-# Order "lanes" as stores of ours want it, whose samples were shuffled when they were packed: 32 samples are a range of
-# some 10 MB, and a first batch touches 16 lanes of few blocks. For stores in scene order see the shuffle benchmark.
-BLOCK, MOST_LANES, WINDOW = 32, 16, 64
 BLOCKS_AHEAD = 32  # fetched while others are decoded: 32 x 9 MB on the disk, more than are in flight
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoaderSettings:
-    """How to stream. global_batch is over all ranks; each rank gets its equal share.
-
-    threads: that decode; 0 reads in the caller's own thread, nothing ahead. prefetch: batches ahead. optical: read the
-    optical partners too. order: `auto` is `full` where every store is on a local disk, else `lanes`, of which lanes (a
-    divisor of global_batch that the world size divides) and window (samples of a lane) may be set. weights: of the
-    stores, in their order; None: by their sizes. unpaired_share: of the samples drawn; None: as the stores have it.
-    tail: `drop` leaves out the last, smaller batch of an epoch, `keep` (for evaluation) hands it out. max_faults:
-    samples that may be missing or damaged before the stream stops: they are left out of their batch, counted, and
-    named in `faults`. pin_memory: page-locked tensors, for copies that overlap with work on a GPU. published_px: side
-    of the window cut from pictures of the published SAR-1M.
-    """
-
-    global_batch: int = 64
-    seed: int = 0
-    threads: int = 2
-    prefetch: int = 4
-    optical: bool = True
-    order: Literal["auto", "full", "lanes"] = "auto"
-    lanes: int | None = None
-    window: int | None = None
-    weights: tuple[float, ...] | None = None
-    unpaired_share: float | None = None
-    tail: Literal["drop", "keep"] = "drop"
-    max_faults: int = 0
-    pin_memory: bool = False
-    published_px: int = 256
-
-    def __post_init__(self) -> None:
-        least = {"global_batch": 1, "threads": 0, "prefetch": 1, "max_faults": 0}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ConfigError(f"data.{name}: found {getattr(self, name)}, expected {bound} or more.")
 
 
 class ShardLoader(IterableDataset[Batch]):
@@ -133,10 +94,9 @@ class ShardLoader(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the epoch; then the position is the start of the next."""
-        ahead = ReadAhead(threads=self.settings.threads, depth=self.settings.prefetch, pin=self.settings.pin_memory)
-        with Reading(self._stores, (self.sar, self.optical), ahead) as reading:
-            for batch, faults in reading.batches(self._draws()):
-                kept = self._without(batch, faults) if faults else batch
+        with Reading(self._stores, self.settings) as reading:
+            for batch, unread in reading.batches(self._requests()):
+                kept = self._without(batch, unread) if unread else batch
                 self.step = batch.step + 1
                 yield kept
         self.set_epoch(self.epoch + 1)
@@ -165,19 +125,19 @@ class ShardLoader(IterableDataset[Batch]):
         vars(self).update(state)
         self._stores = self._open()
 
-    def _draws(self) -> Iterator[Draw]:
+    def _requests(self) -> Iterator[BatchRequest]:
         epoch = self.epoch
         turn, turns = _turn_among_workers()
         for step in range(self.step + turn, self.order.steps, turns):
             numbers = self.order.rank_batch(epoch, step, self._rank, self._world)
             store, sample = self.order.locate(numbers)
             blocks, ahead = self._remote_blocks(epoch, step, 1), self._remote_blocks(epoch, step, self._steps_ahead)
-            yield Draw(epoch=epoch, step=step, store=store, sample=sample, blocks=blocks, ahead=ahead)
+            yield BatchRequest(epoch=epoch, step=step, store=store, sample=sample, blocks=blocks, ahead=ahead)
 
     @property
     def _steps_ahead(self) -> int:
         """Steps whose blocks are fetched before they are wanted: some BLOCKS_AHEAD blocks of this rank."""
-        return self.settings.prefetch + BLOCKS_AHEAD * BLOCK * self._world // self.settings.global_batch
+        return self.settings.prefetch + BLOCKS_AHEAD * self.settings.block * self._world // self.settings.global_batch
 
     def _remote_blocks(self, epoch: int, step: int, steps: int) -> tuple[BlockRange, ...]:
         if all(store.remote is None for store in self._stores):
@@ -185,55 +145,48 @@ class ShardLoader(IterableDataset[Batch]):
         blocks = self.order.upcoming(epoch, step, steps, self._rank, self._world)
         return tuple(block for block in blocks if self._stores[block.store].remote is not None)
 
-    def _without(self, batch: Batch, faults: list[Fault]) -> Batch:
+    def _without(self, batch: Batch, unread: list[UnreadSample]) -> Batch:
         """The batch without its faulty samples. Raises StoreError when there were too many of them."""
-        self.faults.extend(fault.error for fault in faults)
+        self.faults.extend(sample.error for sample in unread)
         if len(self.faults) > self.settings.max_faults:
             named = "\n".join(f"  {fault}" for fault in self.faults[-NAMED_FAULTS:])
             raise StoreError(
                 f"{len(self.faults)} samples are missing or damaged, data.max_faults allows "
                 f"{self.settings.max_faults}. The last:\n{named}\n"
                 "Fetch these files again (`sar1m verify` lists all that differ), or allow more faults."
-            ) from faults[-1].error
+            ) from unread[-1].error
         bad = torch.zeros(len(batch), dtype=torch.bool)
-        bad[[row for fault in faults for row in fault.rows]] = True
+        bad[[row for sample in unread for row in sample.rows]] = True
         return batch.select(~bad)
 
     def _open(self) -> list[Store]:
         if not self._locations:
             raise ConfigError("No store to read. Give one or more folders or URLs of finished stores.")
-        how = Opening(
-            split=self._split, optical=self.settings.optical, cache=self._cache, published_px=self.settings.published_px
-        )
-        stores = [open_store(place, how) for place in self._locations]
-        _check_alike(stores, optical=self.settings.optical)
+        settings = self.settings
+        stores = [
+            open_store(
+                place,
+                split=self._split,
+                optical=settings.optical,
+                cache=self._cache,
+                published_px=settings.published_px,
+            )
+            for place in self._locations
+        ]
+        _check_alike(stores, optical=settings.optical)
         return stores
 
     def _make_order(self) -> Order:
-        how, weights = self.settings, self.settings.weights
-        if weights is not None and len(weights) != len(self._stores):
-            raise ConfigError(f"data.weights: found {len(weights)} for {len(self._stores)} stores; give one for each.")
         shares = tuple(
             StoreShare(
                 name=store.index.location,
                 digest=store.index.digest,
                 size=len(store.index),
-                weight=None if weights is None else weights[number],
+                local=store.remote is None,
             )
-            for number, store in enumerate(self._stores)
+            for store in self._stores
         )
-        local = all(store.remote is None for store in self._stores)
-        spec = OrderSpec(
-            seed=how.seed,
-            global_batch=how.global_batch,
-            stores=shares,
-            unpaired_share=how.unpaired_share,
-            keep_tail=how.tail == "keep",
-            mode=("full" if local else "lanes") if how.order == "auto" else how.order,
-            block=BLOCK,
-            lanes=how.lanes or max(number for number in divisors(how.global_batch) if number <= MOST_LANES),
-            window=how.window or WINDOW,
-        )
+        spec = OrderSpec(settings=self.settings, stores=shares)
         order = Order(spec, [store.index.paired for store in self._stores])
         order.check_world(self._rank, self._world)
         return order

@@ -59,39 +59,40 @@ class Store:
         return read_statistics(self.objects, self.index.sar.labels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """How to open. optical: read the partners. cache: for remote stores. published_px: window of published pictures."""
+def open_store(
+    location: str,
+    *,
+    split: str = "train",
+    optical: bool = True,
+    cache: CacheConfig | None = None,
+    published_px: int = 256,
+) -> Store:
+    """The store at a location. Raises ConfigError for a location of no known kind, StoreError for what is there.
 
-    split: str = "train"
-    optical: bool = True
-    cache: CacheConfig | None = None
-    published_px: int = 256
-
-
-def open_store(location: str, how: Opening) -> Store:
-    """The store at a location. Raises ConfigError for a location of no known kind, StoreError for what is there."""
+    optical: whether the optical partners are read.
+    cache: on disk, for remote stores.
+    published_px: side of the window cut from published pictures.
+    """
     if location.startswith(PUBLISHED):
-        return _open_published(Path(location.removeprefix(PUBLISHED)), how)
-    objects = open_cached(location, how.cache)
-    index = open_split(objects, how.split)
-    reader = SplitReader(index, objects, optical=how.optical)
+        folder = Path(location.removeprefix(PUBLISHED))
+        return _open_published(folder, split=split, optical=optical, published_px=published_px)
+    objects = open_cached(location, cache)
+    index = open_split(objects, split)
+    reader = SplitReader(index, objects, optical=optical)
     return Store(
-        index=index, objects=objects, reader=reader, remote=reader if is_remote(location) else None, optical=how.optical
+        index=index, objects=objects, reader=reader, remote=reader if is_remote(location) else None, optical=optical
     )
 
 
-def _open_published(folder: Path, how: Opening) -> Store:
-    if how.split != "train":
-        raise ConfigError(
-            f"{PUBLISHED}{folder}: has no split {how.split!r}: the published pictures are all for training."
-        )
-    published = index_published(folder, patch_px=how.published_px)
+def _open_published(folder: Path, *, split: str, optical: bool, published_px: int) -> Store:
+    if split != "train":
+        raise ConfigError(f"{PUBLISHED}{folder}: has no split {split!r}: the published pictures are all for training.")
+    published = index_published(folder, published_px=published_px)
     return Store(
         index=published.split,
         objects=FolderPlace(folder),
         reader=PublishedReader(published),
         remote=None,
-        optical=how.optical,
+        optical=optical,
         left_out=published.left_out,
     )

@@ -17,49 +17,11 @@ from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.schema import RGB8_FULL_SCALE_REFLECTANCE, LinearEncoding
 from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.keyed_random import DrawKey, integers
-
-TOKEN_PX: Final = 16  # side of the patch that becomes one token, in the model and in the teacher cache
+from sarmae.stream.settings import TOKEN_PX, CropFlip
 
 _BLOCK_PX: Final = 1 << 17  # looked up at a time on a CPU: indices and values of a block stay in the second-level cache
 _STREAM: Final = "crop-flip"
 _ROW, _COL, _FLIP_ROWS, _FLIP_COLS = range(4)  # counters of the stream: switching one off leaves the others as drawn
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropFlip:
-    """How to augment. size_px: side of the square crop. align: cut only at multiples of 16 px, so that features a
-    teacher made of 16 px patches of the stored image stay those of the crop's patches. flip_rows turns half of the
-    samples upside down, flip_cols swaps left and right in half of them.
-
-    Raises ConfigError where size_px is not positive, or not a multiple of 16 with align.
-    """
-
-    size_px: int
-    align: bool = True
-    flip_rows: bool = True
-    flip_cols: bool = True
-
-    def __post_init__(self) -> None:
-        if self.size_px < 1:
-            raise ConfigError(f"crop: size_px is {self.size_px}; a positive number of pixels expected, e.g. 224.")
-        if self.align and self.size_px % TOKEN_PX:
-            raise ConfigError(
-                f"crop: size_px is {self.size_px}, not a multiple of {TOKEN_PX}, which align asks for. "
-                f"Use {max(1, round(self.size_px / TOKEN_PX)) * TOKEN_PX}, or switch align off."
-            )
-
-    def check(self, height_px: int, width_px: int) -> None:
-        """ConfigError where patches of this size cannot be cropped so; call it before the first batch."""
-        if self.size_px > min(height_px, width_px):
-            raise ConfigError(
-                f"crop: size_px is {self.size_px}, larger than the stored patches of {height_px} x {width_px} px. "
-                f"Use at most {min(height_px, width_px)}."
-            )
-        if self.align and (height_px % TOKEN_PX or width_px % TOKEN_PX):
-            raise ConfigError(
-                f"crop: align needs stored patches of a multiple of {TOKEN_PX} px; these are {height_px} x {width_px} "
-                "px. Switch align off (a teacher cache is then of no use), or build the store with another patch size."
-            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,11 +62,11 @@ def centre_crop(batch: Batch, crop: CropFlip) -> Augmented:
     heights = _checked_size(batch, crop)
     step = TOKEN_PX if crop.align else 1
     rows, cols = (
-        torch.full_like(batch.id, (side - crop.size_px) // 2 // step * step, dtype=torch.int64) for side in heights
+        torch.full_like(batch.id, (side - crop.crop_px) // 2 // step * step, dtype=torch.int64) for side in heights
     )
     never = torch.zeros_like(rows, dtype=torch.bool)
     return _cut(
-        batch, Geometry(rows_px=rows, cols_px=cols, flipped_rows=never, flipped_cols=never, size_px=crop.size_px)
+        batch, Geometry(rows_px=rows, cols_px=cols, flipped_rows=never, flipped_cols=never, size_px=crop.crop_px)
     )
 
 
@@ -115,7 +77,7 @@ def draw_geometry(batch: Batch, crop: CropFlip, seed: int) -> Geometry:
     step = TOKEN_PX if crop.align else 1
 
     def corner(counter: int, side_px: int) -> torch.Tensor:
-        return integers(key, batch.id, 4, (side_px - crop.size_px) // step + 1)[:, counter] * step
+        return integers(key, batch.id, 4, (side_px - crop.crop_px) // step + 1)[:, counter] * step
 
     coins = integers(key, batch.id, 4, 2).to(torch.bool)
     return Geometry(
@@ -123,7 +85,7 @@ def draw_geometry(batch: Batch, crop: CropFlip, seed: int) -> Geometry:
         cols_px=corner(_COL, width),
         flipped_rows=coins[:, _FLIP_ROWS] & crop.flip_rows,
         flipped_cols=coins[:, _FLIP_COLS] & crop.flip_cols,
-        size_px=crop.size_px,
+        size_px=crop.crop_px,
     )
 
 

@@ -22,9 +22,10 @@ from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.cache.place import open_cached
 from sarmae.model.sarmae import SarMae
 from sarmae.stream.layout import splits_of
-from sarmae.stream.opening import PUBLISHED, Opening, open_store
+from sarmae.stream.opening import PUBLISHED, open_store
 from sarmae.stream.read_ahead import read_samples
-from sarmae.stream.transforms import CropFlip, Dequantise, centre_crop
+from sarmae.stream.settings import CropFlip
+from sarmae.stream.transforms import Dequantise, centre_crop
 
 NEIGHBOURS = 10
 RIDGE = 1e-2  # of the linear classifier, relative to the mean feature variance
@@ -144,7 +145,7 @@ def _read(location: str, split: str, most: int, crop: CropFlip, cache: CacheConf
     objects = open_cached(location, cache)
     if split not in splits_of(objects):
         return
-    store = open_store(location, Opening(split=split, optical=False, cache=cache))
+    store = open_store(location, split=split, optical=False, cache=cache)
     index = store.index
     known = np.flatnonzero(index.land_cover > 0)
     chosen = known[np.argsort(index.keys[known], kind="stable")][:most]  # keys are hashes: a fixed random choice

@@ -20,8 +20,7 @@ from sarmae.model.spec import ModelSpec, encoder_size
 from sarmae.precision import computes_in_bf16
 from sarmae.sarc import Anchors, open_anchors
 from sarmae.stream.batch import ImageSpec
-from sarmae.stream.loader import LoaderSettings, ShardLoader
-from sarmae.stream.transforms import CropFlip
+from sarmae.stream.loader import ShardLoader
 from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage
 from sarmae.train.objective import Objective, Projector
@@ -34,7 +33,7 @@ from sarmae.train.step import Stepper, StepSettings, Views
 from sarmae.train.views import MakeViews
 from sarmae.weights import load_published
 
-GB = 10**9
+CACHE_FOLDER = "cache"  # in the folder of the run
 
 
 @dataclass(kw_only=True)
@@ -93,7 +92,8 @@ class Run:
 def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
     """A run at its first step, or at its latest checkpoint. Raises ConfigError, StoreError or CheckpointError."""
     anchors = open_anchors(config, here.device)
-    loader = _open_loader(config, folder, optical=anchors is not None and anchors.needs_optical)
+    cache = config.data.disk_cache(folder / CACHE_FOLDER)
+    loader = _open_loader(config, cache, optical=anchors is not None and anchors.needs_optical)
     if anchors is not None:
         anchors.prepare(loader.optical, loader.order.spec.stores)
     spec = model_spec(config.model, config.data, loader.sar)
@@ -108,13 +108,13 @@ def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
         folder=folder,
         here=here,
         loader=loader,
-        make_views=MakeViews(config, (loader.sar, loader.optical), anchors, patches=spec.patches, device=here.device),
+        make_views=MakeViews(config, loader.sar, loader.optical, anchors, patches=spec.patches, device=here.device),
         model=model,
         objective=objective,
         stepper=stepper,
         average=None if config.train.ema is None else MovingAverage(objective, config.train.ema),  # sharded, if it is
         autocast=autocast,
-        probe=_open_probe(config, folder),
+        probe=open_probe(config.data.stores, config.data.crop, cache) if config.train.probe_every else None,
         begun_from=begun_from,
     )
     run.resume()
@@ -146,38 +146,11 @@ def _begin_from(model: SarMae, config: ModelConfig) -> str:
     return "; ".join([f"weights of {Path(config.weights).name}", *fitted.changes])
 
 
-def _open_loader(config: PretrainConfig, folder: Path, *, optical: bool) -> ShardLoader:
+def _open_loader(config: PretrainConfig, cache: CacheConfig, *, optical: bool) -> ShardLoader:
     if not config.data.stores:
         raise ConfigError("data.stores: no store to train on. Give --data FOLDER (make pretrain DATA=build/sample).")
-    data = config.data
-    settings = LoaderSettings(
-        global_batch=config.train.global_batch,
-        seed=config.train.seed,
-        threads=data.threads,
-        prefetch=data.prefetch,
-        optical=optical,
-        order=data.order,
-        lanes=data.lanes,
-        window=data.window,
-        weights=data.weights,
-        unpaired_share=data.unpaired_share,
-        max_faults=data.max_faults,
-        published_px=data.published_px,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return ShardLoader(data.stores, settings, cache=_cache(data, folder))
-
-
-def _open_probe(config: PretrainConfig, folder: Path) -> ProbeSet | None:
-    if not config.train.probe_every:
-        return None
-    crop = CropFlip(size_px=config.data.crop_px, align=config.data.align, flip_rows=False, flip_cols=False)
-    return open_probe(config.data.stores, crop, _cache(config.data, folder))
-
-
-def _cache(data: DataConfig, folder: Path) -> CacheConfig:
-    root = folder / "cache" if data.cache is None else Path(data.cache)
-    return CacheConfig(root=root, max_bytes=round(data.cache_gb * GB))
+    settings = config.loader_settings(optical=optical, pin_memory=torch.cuda.is_available())
+    return ShardLoader(config.data.stores, settings, cache=cache)
 
 
 def _projector(config: PretrainConfig, spec: ModelSpec, anchors: Anchors | None) -> Projector | None:

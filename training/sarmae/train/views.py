@@ -15,32 +15,32 @@ from sarmae.sarc import Anchors
 from sarmae.sare import Sare
 from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.keyed_random import DrawKey, uniform
-from sarmae.stream.transforms import CropFlip, Dequantise, crop_flip
+from sarmae.stream.transforms import Dequantise, crop_flip
 from sarmae.train.step import Views
 
 MASK_STREAM = "mask"
 
 
 class MakeViews:
-    """Batches to views. patches: N of the model."""
+    """Batches to views. sar, optical: encoding of the stream's arrays. patches: N of the model."""
 
     def __init__(
         self,
         config: PretrainConfig,
-        images: tuple[ImageSpec, ImageSpec | None],
+        sar: ImageSpec,
+        optical: ImageSpec | None,
         anchors: Anchors | None,
         *,
         patches: int,
         device: torch.device,
     ) -> None:
         self._seed, self._patches, self._device = config.train.seed, patches, device
-        flips = config.data.flips
-        self._crop = CropFlip(size_px=config.data.crop_px, align=config.data.align, flip_rows=flips, flip_cols=flips)
-        self._dequantise = Dequantise(*images)
-        self._sare = Sare(config.sare, seed=config.train.seed, units=images[0].units)
+        self._crop = config.data.crop
+        self._dequantise = Dequantise(sar, optical)
+        self._sare = Sare(config.sare, seed=config.train.seed, units=sar.units)
         self._anchors = anchors
-        self._sare.check(images[0])
-        height_px, width_px = images[0].sample_shape[-2:]
+        self._sare.check(sar)
+        height_px, width_px = sar.sample_shape[-2:]
         self._crop.check(height_px, width_px)
 
     @torch.no_grad()

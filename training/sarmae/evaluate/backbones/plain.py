@@ -12,7 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, pixel_unshuffle
 
 from sarmae.evaluate.backbones.entrance import check_side, grid_of, plain_entrance
 from sarmae.evaluate.values import Backbone, Inputs, Seen
-from sarmae.stream.transforms import TOKEN_PX
+from sarmae.stream.settings import TOKEN_PX
 
 BINS: Final = 16
 WIDEST: Final = 3.0  # standard deviations of the train split that the bins span either side; the outer ones are open

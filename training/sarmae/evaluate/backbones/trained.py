@@ -13,7 +13,7 @@ from sar1m.store.errors import ConfigError
 from sarmae.evaluate.backbones.entrance import Entrance, check_side, grid_of
 from sarmae.evaluate.values import Backbone, Inputs, Seen
 from sarmae.sarc.frozen_encoders import Pyramid, PyramidTrunk
-from sarmae.stream.transforms import TOKEN_PX
+from sarmae.stream.settings import TOKEN_PX
 from sarmae.timm_door import timm
 
 _BLOCK: Final = re.compile(r"^blocks\.(\d+)\.")

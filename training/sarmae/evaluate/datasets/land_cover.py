@@ -25,7 +25,7 @@ from sarmae.evaluate.label_splits import Samples, part_samples
 from sarmae.evaluate.study_config import DatasetConfig
 from sarmae.evaluate.values import Inputs, LabelledChips
 from sarmae.stream.layout import splits_of
-from sarmae.stream.opening import PUBLISHED, Opening, Store, open_store
+from sarmae.stream.opening import PUBLISHED, Store, open_store
 from sarmae.stream.read_ahead import read_samples
 from sarmae.stream.transforms import Dequantise
 
@@ -124,9 +124,9 @@ def _open(asked: DatasetConfig) -> list[Store]:
     if asked.path.startswith(PUBLISHED):
         raise ConfigError(f"{asked.path}: the published pictures carry no land cover. Name a store of ours.")
     location = str(Path(asked.path).expanduser()) if "://" not in asked.path else asked.path
-    first = open_store(location, Opening(split="train", optical=False))
+    first = open_store(location, split="train", optical=False)
     others = [split for split in splits_of(first.objects) if split != "train"]
-    stores = [first, *(open_store(location, Opening(split=split, optical=False)) for split in others)]
+    stores = [first, *(open_store(location, split=split, optical=False) for split in others)]
     spec = first.index.sar
     if any(store.index.sar.sample_shape != spec.sample_shape for store in stores):
         raise StoreError(f"{asked.path}: splits of different shapes. Verify the store (sar1m verify).")

@@ -26,8 +26,9 @@ from sarmae.runs import Trained, load_trained
 from sarmae.sarc import Anchors, open_anchors
 from sarmae.sarc.teachers import NO_TEACHER, weights_at_hand
 from sarmae.stream.layout import splits_of
-from sarmae.stream.loader import LoaderSettings, ShardLoader
+from sarmae.stream.loader import ShardLoader
 from sarmae.stream.opening import PUBLISHED
+from sarmae.stream.settings import LoaderSettings
 from sarmae.stream.transforms import Dequantise
 from sarmae.train.objective import Projector
 from sarmae.train.state import AVERAGE_PREFIX
@@ -59,8 +60,7 @@ def quick_checks(run: Path, stores: Sequence[str], seed: int, device: torch.devi
     if anchors is not None:
         anchors.prepare(loader.optical, loader.order.spec.stores)
     model = trained.model.to(device).eval()
-    images = (loader.sar, loader.optical)
-    make_views = MakeViews(config, images, anchors, patches=model.spec.patches, device=device)
+    make_views = MakeViews(config, loader.sar, loader.optical, anchors, patches=model.spec.patches, device=device)
     batches = list(islice(loader, BATCHES))
     views = [make_views(batch) for batch in batches]
     projector = _projector(trained, device)
@@ -68,7 +68,7 @@ def quick_checks(run: Path, stores: Sequence[str], seed: int, device: torch.devi
     if projector is not None and anchors is not None:
         pairs = check_pairs(model, projector, views)
     few = batches[0].select(torch.arange(min(SPECKLED, len(batches[0]))))
-    dequantised = Dequantise(*images)(few.to(device))
+    dequantised = Dequantise(loader.sar, loader.optical)(few.to(device))
     speckle = check_speckle(config.sare, dequantised, loader.sar.units, seed)
     checks = (speckle, check_reconstruction(model, views), pairs)
     return tuple(replace(check, compared=f"{check.compared} ({split} split)") for check in checks)

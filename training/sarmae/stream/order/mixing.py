@@ -61,7 +61,8 @@ def mix_of(spec: OrderSpec, paired: Flags) -> Mix:
     ConfigError where the share or a weight cannot be had from these stores.
     """
     sizes = [store.size for store in spec.stores]
-    if spec.unpaired_share is None:
+    share = spec.settings.unpaired_share
+    if share is None:
         pools = [
             Pool(name=f"store {number}", size=size, quota=quota)
             for number, (size, quota) in enumerate(zip(sizes, _store_quotas(spec), strict=True))
@@ -72,7 +73,7 @@ def mix_of(spec: OrderSpec, paired: Flags) -> Mix:
         (np.flatnonzero(flags) + start, np.flatnonzero(np.logical_not(flags)) + start)
         for flags, start in zip(paired, np.cumsum([0, *sizes[:-1]]), strict=True)
     ]
-    unpaired = round(spec.samples * Fraction(spec.unpaired_share))
+    unpaired = round(spec.samples * Fraction(share))
     split = _kind_quotas(spec, unpaired, [(len(with_optical), len(without)) for with_optical, without in kinds])
     drawn = [
         (Pool(name=f"store {number} {kind}", size=len(members), quota=quota), members)
@@ -98,11 +99,12 @@ def apportion(total: int, weights: Sequence[int | float]) -> list[int]:
 
 
 def _store_quotas(spec: OrderSpec) -> list[int]:
-    quotas = apportion(spec.samples, [store.size if store.weight is None else store.weight for store in spec.stores])
-    for store, quota in zip(spec.stores, quotas, strict=True):
+    weights = spec.settings.weights or [store.size for store in spec.stores]
+    quotas = apportion(spec.samples, weights)
+    for store, weight, quota in zip(spec.stores, weights, quotas, strict=True):
         if not quota:
             raise ConfigError(
-                f"{store.name}: weight {store.weight} gives it no sample of an epoch's {spec.samples}, expected at "
+                f"{store.name}: weight {weight} gives it no sample of an epoch's {spec.samples}, expected at "
                 "least one. Raise its weight or leave the store out."
             )
     return quotas
@@ -110,14 +112,14 @@ def _store_quotas(spec: OrderSpec) -> list[int]:
 
 def _kind_quotas(spec: OrderSpec, unpaired: int, sizes: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """(paired, unpaired) draws of each store. With weights both the stores' and the kinds' totals hold."""
-    if spec.stores[0].weight is not None:
+    if spec.settings.weights is not None:
         return _split_by_weight(_store_quotas(spec), sizes, unpaired)
     totals = (spec.samples - unpaired, unpaired)
     columns = []
     for kind, total, having in zip(("paired", "unpaired"), totals, zip(*sizes, strict=True), strict=True):
         if total and not any(having):
             raise ConfigError(
-                f"unpaired_share is {spec.unpaired_share} and the stores hold no {kind} sample. Use "
+                f"unpaired_share is {spec.settings.unpaired_share} and the stores hold no {kind} sample. Use "
                 f"{1 if kind == 'paired' else 0}, or add a store that has some."
             )
         columns.append(apportion(total, having) if total else [0] * len(having))

@@ -63,14 +63,14 @@ class Order:
         self.spec = spec
         self._mix = mix_of(spec, paired)
         self._offsets = np.cumsum([0, *(store.size for store in spec.stores)])
-        self._paired_digest = None if spec.unpaired_share is None else _digest_of(paired)
+        self._paired_digest = None if spec.settings.unpaired_share is None else _digest_of(paired)
         self._streams: dict[int, I64] = {}
 
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        whole, left = divmod(self.spec.samples, self.spec.global_batch)
-        return whole + (1 if left and self.spec.keep_tail else 0)
+        whole, left = divmod(self.spec.samples, self.spec.settings.global_batch)
+        return whole + (1 if left and self.spec.settings.tail == "keep" else 0)
 
     def batch(self, epoch: int, step: int) -> I64:
         """(G,) global numbers, fewer in a kept tail. IndexError for an epoch below 0 or a step outside [0, steps)."""
@@ -91,13 +91,12 @@ class Order:
     def upcoming(self, epoch: int, step: int, count: int, rank: int = 0, world: int = 1) -> list[BlockRange]:
         """The blocks that a rank needs from `step` on, for `count` steps at most, each once, in the order of need.
 
-        Ends with the epoch: ask for step 0 of the next. Blocks hold spec.block samples, fewer at a store's end; single
-        samples in mode "full".
+        Ends with the epoch: ask for step 0 of the next. Blocks hold spec.block samples, fewer at a store's end.
         """
         self.check_world(rank, world)
-        per_rank = self.spec.global_batch // world
+        per_rank = self.spec.settings.global_batch // world
         store, place = self.locate(self._steps_of(epoch, step, count)[rank::world])
-        block = self.spec.block if self.spec.mode == "lanes" else 1
+        block = self.spec.block
         _, first = np.unique(self._offsets[store] + place // block * block, return_index=True)
         return [
             BlockRange(
@@ -112,7 +111,7 @@ class Order:
     def check_world(self, rank: int, world: int) -> None:
         """ConfigError unless ranks of this world size can share the batches, and this is one of them."""
         name, shared = (
-            ("lanes", self.spec.lane_count) if self.spec.mode == "lanes" else ("global_batch", self.spec.global_batch)
+            ("lanes", self.spec.lanes) if self.spec.in_lanes else ("global_batch", self.spec.settings.global_batch)
         )
         if world < 1 or shared % world:
             raise ConfigError(
@@ -123,20 +122,20 @@ class Order:
 
     def state(self, epoch: int, step: int) -> OrderState:
         """What to save so that a run goes on with batch (epoch, step)."""
-        spec, in_lanes = self.spec, self.spec.mode == "lanes"
+        spec, settings, in_lanes = self.spec, self.spec.settings, self.spec.in_lanes
         return OrderState(
-            mode=spec.mode,
-            seed=spec.seed,
-            global_batch=spec.global_batch,
-            keep_tail=spec.keep_tail,
+            mode="lanes" if in_lanes else "full",
+            seed=settings.seed,
+            global_batch=settings.global_batch,
+            keep_tail=settings.tail == "keep",
             stores=tuple(store.digest for store in spec.stores),
             sizes=tuple(store.size for store in spec.stores),
-            weights=tuple(store.weight for store in spec.stores),
-            unpaired_share=spec.unpaired_share,
+            weights=settings.weights or (None,) * len(spec.stores),
+            unpaired_share=settings.unpaired_share,
             paired_digest=self._paired_digest,
             block=spec.block if in_lanes else None,
-            lanes=spec.lane_count if in_lanes else None,
-            window=spec.window_samples if in_lanes else None,
+            lanes=spec.lanes if in_lanes else None,
+            window=spec.window if in_lanes else None,
             epoch=epoch,
             step=step,
         )
@@ -157,28 +156,28 @@ class Order:
     def _steps_of(self, epoch: int, step: int, count: int) -> I64:
         if epoch < 0 or not 0 <= step < self.steps:
             raise IndexError(f"epoch {epoch}, step {step}: epochs count from 0, steps from 0 to {self.steps - 1}.")
-        last = min(step + count, self.steps)
-        return self._stream(epoch)[step * self.spec.global_batch : last * self.spec.global_batch]
+        last, samples = min(step + count, self.steps), self.spec.settings.global_batch
+        return self._stream(epoch)[step * samples : last * samples]
 
     def _stream(self, epoch: int) -> I64:
         """(N,) the epoch's numbers. The last two epochs are kept: one being trained on, one being prefetched."""
         if (known := self._streams.get(epoch)) is not None:
             return known
-        stream = _interleave(self._draws(epoch), self.spec, epoch) if self.spec.mode == "lanes" else self._draws(epoch)
+        draws = self._draws(epoch)
+        stream = _interleave(draws, self.spec, epoch) if self.spec.in_lanes else draws
         kept = list(self._streams.items())[-1:]
         self._streams = dict([*kept, (epoch, stream)])  # replaced, never changed: other threads may be reading it
         return stream
 
     def _draws(self, epoch: int) -> I64:
         """(N,) the pools' runs riffled together, each pool's in its own order."""
-        spec = self.spec
-        block = spec.block if spec.mode == "lanes" else 1
-        drawn = [pool.draw(spec.seed, epoch, block) for pool in self._mix.pools]
+        seed = self.spec.settings.seed
+        drawn = [pool.draw(seed, epoch, self.spec.block) for pool in self._mix.pools]
         bases = np.cumsum([0, *(pool.size for pool in self._mix.pools)])
         firsts = np.concatenate([runs[0] + base for runs, base in zip(drawn, bases, strict=False)])
         lengths = np.concatenate([runs[1] for runs in drawn])
         if len(drawn) > 1:
-            turns = _riffle(np.array([len(runs[0]) for runs in drawn]), spec.seed, epoch)
+            turns = _riffle(np.array([len(runs[0]) for runs in drawn]), seed, epoch)
             firsts, lengths = firsts[turns], lengths[turns]
         begins = np.cumsum(lengths) - lengths
         positions = np.repeat(firsts - begins, lengths)
@@ -199,11 +198,11 @@ def _riffle(counts: I64, seed: int, epoch: int) -> I64:
 
 def _interleave(draws: I64, spec: OrderSpec, epoch: int) -> I64:
     """(N,) the draws parted into lanes, mixed within windows of a lane, one of each lane in turn."""
-    lanes, total = spec.lane_count, len(draws)
+    lanes, total = spec.lanes, len(draws)
     short, longer = divmod(total, lanes)
     starts = np.arange(lanes) * short + np.minimum(np.arange(lanes), longer)
-    lengths = _window_lengths(np.append(starts, total), spec.window_samples)
-    words = random_rows(spec.seed, "windows", range(epoch, epoch + 1), total)[0]
+    lengths = _window_lengths(np.append(starts, total), spec.window)
+    words = random_rows(spec.settings.seed, "windows", range(epoch, epoch + 1), total)[0]
     mixed = draws[shuffle_within(lengths, words)]
     turn, lane = np.divmod(np.arange(total), lanes)
     stream: I64 = mixed[starts[lane] + turn]

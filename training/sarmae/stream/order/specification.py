@@ -1,21 +1,21 @@
-"""What decides the order of samples, and the state from which a stopped run goes on. Semantics: see `order`."""
+"""What decides the order of samples, and the state from which a stopped run goes on. sample_order.py says how."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from sar1m.store.errors import ConfigError
 from sarmae.stream.order.shuffle import ALGORITHM_VERSION
+from sarmae.stream.settings import LoaderSettings
 
-# Unless told otherwise; chosen by tests/benchmarks/results/shuffle.md for stores in scene order, the hard case.
-MOST_LANES = 512
-WINDOW_BLOCKS = 4  # at least
-WINDOWS_SAMPLES = 16_384  # lanes x window, at least: 6 GB of cache at 368 KB a sample
+MOST_LANES = 16  # where settings.lanes is None: a first batch then touches 16 lanes of few blocks
+WINDOW = 64  # where settings.window is None
 
 MAY_CHANGE = "World size, workers and threads may change between runs; what decides the order may not."
+_KEYS = {"mode": "order", "keep_tail": "tail"}  # of the settings, where a state names them otherwise
 _REMEDIES = {
     "version": "Finish this run with the version of sarmae that began it, or start a new run.",
     "stores": "Give the same stores, unchanged and in the same order, or start a new run.",
@@ -26,104 +26,92 @@ _REMEDIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class StoreShare:
-    """One split of one store in the mix. name: for messages. digest: of its bytes. size: samples.
+    """One split of one store in the mix.
 
-    weight: its share of an epoch relative to the other stores' weights, > 0; None: as many draws as it has samples.
+    name: for messages. digest: of the store's bytes. size: number of samples. local: whether it lies on a local disk.
     """
 
     name: str
     digest: str
     size: int
-    weight: float | None = None
+    local: bool = True
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ConfigError(f"{self.name}: {self.size} samples, expected at least 1. Leave this store out.")
-        if self.weight is not None and not (math.isfinite(self.weight) and self.weight > 0):
-            raise ConfigError(
-                f"{self.name}: weight {self.weight}, expected a finite number above 0. Or leave this store out."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderSpec:
-    """Everything that decides the order, beside the stores' paired flags.
+    """Everything that decides the order, beside the stores' paired flags. ConfigError where settings and stores do not
+    fit together."""
 
-    global_batch: samples a step over all ranks. unpaired_share: part of an epoch's draws without an optical image;
-    None: as the stores have them. keep_tail: evaluation, the last, partial batch counts as a step.
-    mode "full": a permutation of single samples. Mode "lanes", for remote stores: blocks of `block` consecutive samples
-    (16 to 32 make good ranged reads) go down `lanes` lanes, mixed within `window` samples of a lane; lanes divides
-    global_batch; these three are not looked at in mode "full". Left out, lanes and window mix well even where a store
-    lies in scene order, and the first batch touches about global_batch blocks. The pipeline's stores are shuffled
-    already: lanes = 8, window = block mix them as well and start after 8 to 24 blocks.
-    """
-
-    seed: int
-    global_batch: int
+    settings: LoaderSettings
     stores: tuple[StoreShare, ...]
-    unpaired_share: float | None = None
-    keep_tail: bool = False
-    mode: Literal["full", "lanes"] = "full"
-    block: int = 16
-    lanes: int | None = None
-    window: int | None = None
 
     def __post_init__(self) -> None:
-        self._check_numbers()
-        self._check_mix()
-        if self.mode == "lanes" and self.global_batch % self.lane_count:
+        self._check_stores()
+        settings = self.settings
+        if self.in_lanes and settings.global_batch % self.lanes:
             raise ConfigError(
-                f"lanes is {self.lanes} and global_batch {self.global_batch}: expected lanes to divide it. "
-                f"Use one of {divisors(self.global_batch)}."
+                f"lanes is {self.lanes} and global_batch {settings.global_batch}: expected lanes to divide it. "
+                f"Use one of {divisors(settings.global_batch)}."
             )
-        if self.samples < self.global_batch and not self.keep_tail:
+        if self.samples < settings.global_batch and settings.tail == "drop":
             raise ConfigError(
-                f"global_batch is {self.global_batch} and the stores hold {self.samples} samples: an epoch would have "
-                "no step. Use a smaller global_batch, or keep_tail for an evaluation."
+                f"global_batch is {settings.global_batch} and the stores hold {self.samples} samples: an epoch would "
+                "have no step. Use a smaller global_batch, or tail = 'keep' for an evaluation."
             )
 
-    def _check_numbers(self) -> None:
-        if self.mode not in {"full", "lanes"}:
-            raise ConfigError(f"mode is {self.mode!r}, expected 'full' (local) or 'lanes' (remote).")
-        lowest = {"seed": 0, "global_batch": 1, "block": 1, "lanes": 1, "window": 1}
-        for name, least in lowest.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} is {value}, expected at least {least}. Raise it.")
-
-    def _check_mix(self) -> None:
+    def _check_stores(self) -> None:
         if not self.stores:
             raise ConfigError("stores is empty, expected at least one store to draw samples from. Name one.")
-        unweighted = [store.name for store in self.stores if store.weight is None]
-        if 0 < len(unweighted) < len(self.stores):
-            raise ConfigError(
-                f"{', '.join(unweighted)}: no weight where other stores have one. Give every store a weight, or none."
-            )
-        if self.unpaired_share is not None and not 0 <= self.unpaired_share <= 1:
-            raise ConfigError(f"unpaired_share is {self.unpaired_share}, expected 0 to 1, or none to leave it be.")
+        weights = self.settings.weights
+        if weights is None:
+            return
+        if len(weights) != len(self.stores):
+            raise ConfigError(f"weights: found {len(weights)} for {len(self.stores)} stores; give one for each.")
+        for store, weight in zip(self.stores, weights, strict=True):
+            if not (math.isfinite(weight) and weight > 0):
+                raise ConfigError(
+                    f"{store.name}: weight {weight}, expected a finite number above 0. Or leave this store out."
+                )
 
     @property
     def samples(self) -> int:
-        """Draws an epoch: the sum of the stores' sizes, however they are mixed."""
+        """Samples drawn in an epoch: the sum of the stores' sizes, however they are mixed."""
         return sum(store.size for store in self.stores)
 
     @property
-    def lane_count(self) -> int:
-        """Lanes in use: as told, else the largest divisor of global_batch up to MOST_LANES."""
-        return self.lanes or max(number for number in divisors(self.global_batch) if number <= MOST_LANES)
+    def in_lanes(self) -> bool:
+        """Whether the order is `lanes`; otherwise it is `full`."""
+        if self.settings.order == "auto":
+            return not all(store.local for store in self.stores)
+        return self.settings.order == "lanes"
 
     @property
-    def window_samples(self) -> int:
-        """Window in use: as told, else a lane's part of WINDOWS_SAMPLES and at least WINDOW_BLOCKS blocks."""
-        return self.window or max(WINDOW_BLOCKS * self.block, WINDOWS_SAMPLES // self.lane_count)
+    def block(self) -> int:
+        """Samples that are read in one go: one in order `full`."""
+        return self.settings.block if self.in_lanes else 1
+
+    @property
+    def lanes(self) -> int:
+        """Lanes in use."""
+        return self.settings.lanes or max(n for n in divisors(self.settings.global_batch) if n <= MOST_LANES)
+
+    @property
+    def window(self) -> int:
+        """Samples of a lane that are mixed with each other."""
+        return self.settings.window or WINDOW
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderState:
-    """Where a run stands and what its order was made of; a few hundred bytes, whatever the number of samples.
+    """The position of a run and what its order was made of, as checkpoints hold it; a few hundred bytes.
 
-    epoch, step: of the next batch to be delivered. stores: their digests. paired_digest: of the flags where
-    unpaired_share needs them. block, lanes, window: None in mode "full", which has none.
+    The names are those of the file format. mode is settings.order once `auto` is decided; keep_tail is
+    settings.tail == "keep". epoch, step: of the next batch. stores: their digests. paired_digest: of the flags where
+    unpaired_share needs them. block, lanes, window: None in mode "full", which does not use them.
     """
 
     version: int = ALGORITHM_VERSION
@@ -162,7 +150,7 @@ def check_state(found: Mapping[str, Any], expected: OrderState) -> tuple[int, in
     for field in fields(expected):
         name = field.name
         if name not in {"epoch", "step"} and _plain(found.get(name)) != wanted[name]:
-            remedy = _REMEDIES.get(name, f"Set {name} to what the state holds, or start a new run.")
+            remedy = _REMEDIES.get(name, f"Set {_KEYS.get(name, name)} to what the state holds, or start a new run.")
             raise ConfigError(
                 f"state of the sample order: {name} is {found.get(name)!r} in the state, expected {wanted[name]!r} "
                 f"from the present settings. {remedy} {MAY_CHANGE}"

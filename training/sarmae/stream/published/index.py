@@ -70,18 +70,20 @@ class PublishedIndex:
     left_out: tuple[LeftOut, ...]
 
 
-def index_published(folder: Path, *, patch_px: int = 256, threads: int = 4) -> PublishedIndex:
-    """Reads both lists and every picture's header. patch_px: side of the window that is cut from each picture.
+def index_published(folder: Path, *, published_px: int = 256, threads: int = 4) -> PublishedIndex:
+    """Reads both lists and every picture's header. published_px: side of the window that is cut from each picture.
 
     Left out and named: entries that are no names or lead out of the folder, SAR pictures listed before, pictures that
-    are missing, no 8-bit PNG or JPEG, or smaller than patch_px, and pairs whose two pictures differ in size. Raises
-    ConfigError for an impossible patch_px or threads, StoreError where a list cannot be read or nothing is usable.
+    are missing, no 8-bit PNG or JPEG, or smaller than published_px, and pairs whose two pictures differ in size. Raises
+    ConfigError for an impossible published_px or threads, StoreError where a list cannot be read or nothing is usable.
     """
-    if patch_px < 1 or threads < 1:
-        raise ConfigError(f"published data: patch_px {patch_px} and threads {threads}; at least 1 each expected.")
+    if published_px < 1 or threads < 1:
+        raise ConfigError(
+            f"published data: published_px {published_px} and threads {threads}; at least 1 each expected."
+        )
     entries = [*_entries(folder, PAIRED_FILE), *_entries(folder, UNPAIRED_FILE)]
     with ThreadPoolExecutor(threads, thread_name_prefix="headers") as pool:
-        judged = list(pool.map(lambda entry: _judge(folder, entry, patch_px), entries))
+        judged = list(pool.map(lambda entry: _judge(folder, entry, published_px), entries))
     usable: dict[str, _Usable] = {}
     left_out: list[LeftOut] = []
     for verdict in judged:
@@ -97,7 +99,7 @@ def index_published(folder: Path, *, patch_px: int = 256, threads: int = 4) -> P
     return PublishedIndex(
         folder=folder,
         listed=tuple(one.listed for one in usable.values()),
-        split=_split_index(folder, list(usable.values()), patch_px),
+        split=_split_index(folder, list(usable.values()), published_px),
         left_out=tuple(left_out),
     )
 
@@ -148,7 +150,7 @@ def _picture(told: object, sensor: str, folder: str) -> str:
     return checked_name(f"{folder}/{name.removeprefix(folder + '/')}")
 
 
-def _judge(folder: Path, entry: Listed | LeftOut, patch_px: int) -> _Usable | LeftOut:
+def _judge(folder: Path, entry: Listed | LeftOut, published_px: int) -> _Usable | LeftOut:
     if isinstance(entry, LeftOut):
         return entry
     names = [entry.sar] if entry.optical is None else [entry.sar, entry.optical]
@@ -157,8 +159,8 @@ def _judge(folder: Path, entry: Listed | LeftOut, patch_px: int) -> _Usable | Le
         file_bytes = tuple((folder / name).stat().st_size for name in names)
     except (OSError, StoreError) as error:
         return LeftOut(name=entry.sar, cause=str(error))
-    if min(shapes[0]) < patch_px:
-        return LeftOut(name=entry.sar, cause=f"{_by(shapes[0])}; at least {patch_px} px a side are asked for")
+    if min(shapes[0]) < published_px:
+        return LeftOut(name=entry.sar, cause=f"{_by(shapes[0])}; at least {published_px} px a side are asked for")
     if shapes[-1] != shapes[0]:
         return LeftOut(name=entry.sar, cause=f"{_by(shapes[0])}, but its optical picture {_by(shapes[-1])}")
     return _Usable(listed=entry, file_bytes=file_bytes)
@@ -168,21 +170,21 @@ def _by(shape: tuple[int, int]) -> str:
     return f"{shape[0]} x {shape[1]} px"
 
 
-def _split_index(folder: Path, usable: Sequence[_Usable], patch_px: int) -> SplitIndex:
+def _split_index(folder: Path, usable: Sequence[_Usable], published_px: int) -> SplitIndex:
     files = {
         name: size
         for one in usable
         for name, size in zip((one.listed.sar, one.listed.optical), one.file_bytes, strict=False)
         if name is not None
     }
-    told = json.dumps([patch_px, *files.items()], separators=(",", ":"))
+    told = json.dumps([published_px, *files.items()], separators=(",", ":"))
     return SplitIndex(
         location=str(folder),
         split="train",
         digest=hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
         files=files,
-        sar=_display_spec("sar", ("display",), patch_px),
-        optical=_display_spec("optical", ("R", "G", "B"), patch_px),
+        sar=_display_spec("sar", ("display",), published_px),
+        optical=_display_spec("optical", ("R", "G", "B"), published_px),
         paired=np.array([one.listed.optical is not None for one in usable]),
         keys=np.array([_key(one.listed.sar) for one in usable], dtype=np.int64),
         enl=np.full(len(usable), np.nan, dtype=np.float32),
@@ -191,11 +193,11 @@ def _split_index(folder: Path, usable: Sequence[_Usable], patch_px: int) -> Spli
     )
 
 
-def _display_spec(name: str, labels: tuple[str, ...], patch_px: int) -> ImageSpec:
+def _display_spec(name: str, labels: tuple[str, ...], published_px: int) -> ImageSpec:
     return ImageSpec(
         name=name,
         labels=labels,
-        sample_shape=(len(labels), patch_px, patch_px),
+        sample_shape=(len(labels), published_px, published_px),
         dtype="uint8",
         scale_factor=1.0,
         add_offset=0.0,

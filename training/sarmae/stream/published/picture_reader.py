@@ -1,6 +1,6 @@
 """The published SAR-1M read as it is: the same face as the reader of our own stores, over folders of pictures.
 
-    published = index_published(Path("SAR-1M"), patch_px=256)
+    published = index_published(Path("SAR-1M"), published_px=256)
     for out in published.left_out: ...      # what cannot be used, by name and cause
     reader = PublishedReader(published)
 

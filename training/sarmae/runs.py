@@ -31,7 +31,7 @@ _PROBES: Final = "probe/"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class RunModel:
     """A model as a run's latest whole checkpoint has it. averaged: its weights are the moving average, not those of
     the last step."""
 
@@ -49,7 +49,7 @@ def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNTOL
     credentials. Raises CheckpointError where run is no run, no checkpoint is whole, or it is of another model than it
     says; OutputError where out cannot be written.
     """
-    trained = load_trained(run)
+    trained = load_run_model(run)
     saved = trained.checkpoint
     public = _public_config(trained.config)
     weights = "the moving average of the weights (train.ema)" if trained.averaged else "the weights"
@@ -66,7 +66,7 @@ def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNTOL
     return out / WEIGHTS_FILE
 
 
-def load_trained(run: Path) -> Trained:
+def load_run_model(run: Path) -> RunModel:
     """The model of a run's latest whole checkpoint, with the moving average of its weights where the run kept one.
 
     Raises CheckpointError where run is no run, no checkpoint is whole, or it is of another model than it says.
@@ -93,7 +93,7 @@ def load_trained(run: Path) -> Trained:
     with torch.random.fork_rng(devices=[]):
         model = SarMae(spec, normalise)
     _fill(model, weights, f"{run}: the checkpoint of step {saved.step}")
-    return Trained(model=model, config=config, averaged=averaged, checkpoint=saved)
+    return RunModel(model=model, config=config, averaged=averaged, checkpoint=saved)
 
 
 def _weights(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:

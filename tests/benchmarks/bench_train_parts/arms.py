@@ -30,7 +30,7 @@ from sarmae.stream.band_statistics import SarStatistics
 from sarmae.stream.transforms import Geometry
 from sarmae.timm_door import timm
 from sarmae.train.objective import Objective, Projector
-from sarmae.train.parallel import World
+from sarmae.train.parallel import Ranks
 from sarmae.train.schedule import Schedule
 from sarmae.train.setup import _optimiser
 from sarmae.train.step import Stepper, StepSettings, Views
@@ -176,7 +176,7 @@ class Bed:
             if arm.compiled:
                 objective.compile()
             how = StepSettings(passes=1, weight=WEIGHT, clip=None, autocast=arm.bf16)
-            here = World(rank=0, size=1, device=self.device)
+            here = Ranks(rank=0, size=1, device=self.device)
             schedule = Schedule(peak=self._rate, floor=self._rate, warmup_steps=0, steps=1)
             self._steppers[arm] = Stepper(objective, optimiser, schedule, how, here)
         return self._steppers[arm]

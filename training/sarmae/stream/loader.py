@@ -33,7 +33,7 @@ from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.opening import Store, open_store
 from sarmae.stream.order.sample_order import BlockRange, Order
 from sarmae.stream.order.specification import OrderSpec, StoreShare
-from sarmae.stream.published.index import LeftOut
+from sarmae.stream.published.index import UnusablePicture
 from sarmae.stream.read_ahead import BatchRequest, Reading, UnreadSample
 from sarmae.stream.settings import LoaderSettings
 
@@ -84,7 +84,7 @@ class ShardLoader(IterableDataset[Batch]):
         return self._stores[0].statistics()
 
     @property
-    def left_out(self) -> list[LeftOut]:
+    def left_out(self) -> list[UnusablePicture]:
         """What of published pictures cannot be used, by name and cause."""
         return [item for store in self._stores for item in store.left_out or ()]
 

@@ -22,7 +22,7 @@ from sarmae.errors import ChunkError
 from sarmae.stream.band_statistics import SarStatistics, read_statistics
 from sarmae.stream.batch import SplitIndex
 from sarmae.stream.layout import open_split
-from sarmae.stream.published.index import LeftOut, index_published
+from sarmae.stream.published.index import UnusablePicture, index_published
 from sarmae.stream.published.picture_reader import DISPLAY_STATISTICS, PublishedReader
 from sarmae.stream.reader import SplitReader
 
@@ -50,7 +50,7 @@ class Store:
     reader: Reader
     remote: SplitReader | None
     optical: bool
-    left_out: tuple[LeftOut, ...] | None = None
+    left_out: tuple[UnusablePicture, ...] | None = None
 
     def statistics(self) -> SarStatistics:
         """Per-band statistics of the SAR array. Raises StoreError where the store has none."""

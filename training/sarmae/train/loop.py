@@ -1,6 +1,6 @@
 """The loop: take a batch, take a step, log, save; until the last step or until the batch system asks to stop.
 
-    with world(...) as here:
+    with join_ranks(...) as here:
         run = set_up(config, folder, here)      # goes on from the latest checkpoint by itself
         train(run, ...)
 
@@ -22,7 +22,7 @@ from sarmae.stream.batch import Batch
 from sarmae.train.guard import Guard
 from sarmae.train.metrics import Metrics, Stopwatch, matmul_ceiling
 from sarmae.train.panels import panel
-from sarmae.train.parallel import gathered, world
+from sarmae.train.parallel import gathered, join_ranks
 from sarmae.train.preemption import Preemption
 from sarmae.train.probe import ProbeScores, encode, score
 from sarmae.train.setup import Run, set_up
@@ -89,7 +89,7 @@ def pretrain(
 
     Raises ConfigError, StoreError, CheckpointError or NonFiniteError. The checkpoints saved before stay whole.
     """
-    with world(config.train.device) as here, Preemption() as preemption:
+    with join_ranks(config.train.device) as here, Preemption() as preemption:
         out.mkdir(parents=True, exist_ok=True)
         run = set_up(config, out, here)
         if not here.leads:

@@ -21,7 +21,7 @@ from sar1m.store.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class Ranks:
     """This process among all. device: what it computes on."""
 
     rank: int
@@ -65,23 +65,23 @@ def pick_device(name: str) -> torch.device:
 
 
 @contextmanager
-def world(device_name: str) -> Iterator[World]:
+def join_ranks(device_name: str) -> Iterator[Ranks]:
     """This process's place; joins the other ranks where torchrun started them, and leaves them in the end."""
     device = pick_device(device_name)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield World(rank=0, size=1, device=device)
+        yield Ranks(rank=0, size=1, device=device)
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(rank=distributed.get_rank(), size=distributed.get_world_size(), device=device)
+        yield Ranks(rank=distributed.get_rank(), size=distributed.get_world_size(), device=device)
     finally:
         distributed.destroy_process_group()
 
 
 def spread(
-    model: nn.Module, blocks: list[nn.Module], here: World, how: Literal["ddp", "fsdp"], *, bf16: bool
+    model: nn.Module, blocks: list[nn.Module], here: Ranks, how: Literal["ddp", "fsdp"], *, bf16: bool
 ) -> nn.Module:
     """The model over all ranks. ddp: a copy each, gradients averaged while they are computed. fsdp: parameters,
     gradients and moments of every block in `blocks` and of the rest are sharded (FSDP2), computed in bfloat16 if asked,

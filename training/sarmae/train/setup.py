@@ -24,7 +24,7 @@ from sarmae.stream.loader import ShardLoader
 from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage
 from sarmae.train.objective import Objective, Projector
-from sarmae.train.parallel import World, spread
+from sarmae.train.parallel import Ranks, spread
 from sarmae.train.parity import check_parity
 from sarmae.train.probe import ProbeSet, open_probe
 from sarmae.train.schedule import Schedule, scaled_rate
@@ -42,7 +42,7 @@ class Run:
 
     config: PretrainConfig
     folder: Path
-    here: World
+    here: Ranks
     loader: ShardLoader
     make_views: MakeViews
     model: SarMae
@@ -89,7 +89,7 @@ class Run:
         self.step = saved.step
 
 
-def set_up(config: PretrainConfig, folder: Path, here: World) -> Run:
+def set_up(config: PretrainConfig, folder: Path, here: Ranks) -> Run:
     """A run at its first step, or at its latest checkpoint. Raises ConfigError, StoreError or CheckpointError."""
     anchors = open_anchors(config, here.device)
     cache = config.data.disk_cache(folder / CACHE_FOLDER)
@@ -159,7 +159,7 @@ def _projector(config: PretrainConfig, spec: ModelSpec, anchors: Anchors | None)
     return Projector(spec.width, config.sarc.hidden, anchors.width, seed=config.train.seed)
 
 
-def _stepper(config: PretrainConfig, objective: Objective, here: World, *, autocast: bool) -> Stepper:
+def _stepper(config: PretrainConfig, objective: Objective, here: Ranks, *, autocast: bool) -> Stepper:
     train = config.train
     if train.global_batch % here.size:
         raise ConfigError(

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sar1m.store.errors import StoreError
 from sarmae.train.ema import MovingAverage
 from sarmae.train.objective import Losses, paired_shares
-from sarmae.train.parallel import World
+from sarmae.train.parallel import Ranks
 from sarmae.train.schedule import Schedule
 
 
@@ -62,7 +62,7 @@ class Stepper:
     """Takes steps on an objective, which may be wrapped for many ranks. Never waits for the device."""
 
     def __init__(
-        self, objective: nn.Module, optimiser: torch.optim.Optimizer, schedule: Schedule, how: StepSettings, here: World
+        self, objective: nn.Module, optimiser: torch.optim.Optimizer, schedule: Schedule, how: StepSettings, here: Ranks
     ) -> None:
         self.objective, self.optimiser, self.schedule, self.how, self.here = objective, optimiser, schedule, how, here
         self._trained = [weight for weight in objective.parameters() if weight.requires_grad]

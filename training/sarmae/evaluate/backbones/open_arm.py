@@ -15,7 +15,7 @@ from sarmae.evaluate.backbones.trained import channels_of, timm_backbone
 from sarmae.evaluate.score_files import pretraining
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
 from sarmae.evaluate.values import Backbone, Inputs
-from sarmae.runs import load_trained
+from sarmae.runs import load_run_model
 from sarmae.sarc.timm_networks import EFFICIENTNET, Asked, open_network, timm_name
 
 RUN: Final = "run"
@@ -59,7 +59,7 @@ def _open(arm: ArmConfig, inputs: Inputs, study: StudyConfig, seed: int, run: Pa
         unpacked = unpack_file(Path(place), config, inputs)
     else:
         folder = _run_folder(arm, place, run)
-        unpacked = unpack(load_trained(folder).model, str(folder))
+        unpacked = unpack(load_run_model(folder).model, str(folder))
     return SarBackbone(arm.name, unpacked, inputs)
 
 

@@ -22,7 +22,7 @@ from sarmae.errors import CheckpointError
 from sarmae.evaluate.quick.answer import QuickCheck
 from sarmae.evaluate.quick.features import PAIRS, check_pairs, check_reconstruction
 from sarmae.evaluate.quick.injected_speckle import check_speckle
-from sarmae.runs import Trained, load_trained
+from sarmae.runs import RunModel, load_run_model
 from sarmae.sarc import Anchors, open_anchors
 from sarmae.sarc.teachers import NO_TEACHER, weights_at_hand
 from sarmae.stream.layout import splits_of
@@ -49,7 +49,7 @@ def quick_checks(run: Path, stores: Sequence[str], seed: int, device: torch.devi
     comes back without values and says so. The same seed gives the same figures on a CPU. Raises CheckpointError where
     run holds no whole checkpoint, StoreError or ConfigError where stores cannot be read or do not fit the model.
     """
-    trained = load_trained(run)
+    trained = load_run_model(run)
     config = trained.config.model_copy(
         update={"train": trained.config.train.model_copy(update={"seed": seed, "precision": "fp32"})}
     )
@@ -108,7 +108,7 @@ def _loader(config: PretrainConfig, stores: Sequence[str], *, split: str, optica
     return ShardLoader(stores, settings, split=split)
 
 
-def _projector(trained: Trained, device: torch.device) -> Projector | None:
+def _projector(trained: RunModel, device: torch.device) -> Projector | None:
     """As the latest checkpoint has it, its moving average where there is one; None of a run without a teacher."""
     told: dict[str, torch.Tensor] = {}
     for prefix in (PROJECTOR_PREFIX, AVERAGE_PREFIX + PROJECTOR_PREFIX):

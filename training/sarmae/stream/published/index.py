@@ -41,7 +41,7 @@ _MAX_LIST_BYTES: Final = 1 << 30  # 750,000 pairs take some 100 MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listed:
+class PictureEntry:
     """One entry of the lists: names of its pictures relative to the folder; optical is None where unpaired."""
 
     sar: str
@@ -49,7 +49,7 @@ class Listed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeftOut:
+class UnusablePicture:
     """One entry that cannot be used, and why. name: its SAR picture's, or its place in a list."""
 
     name: str
@@ -65,9 +65,9 @@ class PublishedIndex:
     """
 
     folder: Path
-    listed: tuple[Listed, ...]
+    listed: tuple[PictureEntry, ...]
     split: SplitIndex
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[UnusablePicture, ...]
 
 
 def index_published(folder: Path, *, published_px: int = 256, threads: int = 4) -> PublishedIndex:
@@ -85,12 +85,12 @@ def index_published(folder: Path, *, published_px: int = 256, threads: int = 4) 
     with ThreadPoolExecutor(threads, thread_name_prefix="headers") as pool:
         judged = list(pool.map(lambda entry: _judge(folder, entry, published_px), entries))
     usable: dict[str, _Usable] = {}
-    left_out: list[LeftOut] = []
+    left_out: list[UnusablePicture] = []
     for verdict in judged:
-        if isinstance(verdict, LeftOut):
+        if isinstance(verdict, UnusablePicture):
             left_out.append(verdict)
         elif verdict.listed.sar in usable:
-            left_out.append(LeftOut(name=verdict.listed.sar, cause="listed before; the first entry stands"))
+            left_out.append(UnusablePicture(name=verdict.listed.sar, cause="listed before; the first entry stands"))
         else:
             usable[verdict.listed.sar] = verdict
     if not usable:
@@ -108,21 +108,23 @@ def index_published(folder: Path, *, published_px: int = 256, threads: int = 4) 
 class _Usable:
     """An entry whose pictures can be read, and their sizes in bytes: SAR, then optical where there is one."""
 
-    listed: Listed
+    listed: PictureEntry
     file_bytes: tuple[int, ...]
 
 
-def _entries(folder: Path, name: str) -> Iterator[Listed | LeftOut]:
+def _entries(folder: Path, name: str) -> Iterator[PictureEntry | UnusablePicture]:
     """The entries of one list. Raises StoreError where the list itself cannot be read."""
     for number, told in enumerate(_parsed_list(folder / name)):
         try:
             if name == PAIRED_FILE:
-                yield Listed(sar=_picture(told, "sar", SAR_FOLDER), optical=_picture(told, "optical", OPTICAL_FOLDER))
+                yield PictureEntry(
+                    sar=_picture(told, "sar", SAR_FOLDER), optical=_picture(told, "optical", OPTICAL_FOLDER)
+                )
             else:
                 sar = told if isinstance(told, dict) else {"sar": told}
-                yield Listed(sar=_picture(sar, "sar", SAR_FOLDER), optical=None)
+                yield PictureEntry(sar=_picture(sar, "sar", SAR_FOLDER), optical=None)
         except StoreError as error:
-            yield LeftOut(name=f"{name}[{number}]", cause=str(error))
+            yield UnusablePicture(name=f"{name}[{number}]", cause=str(error))
 
 
 def _parsed_list(path: Path) -> list[object]:
@@ -150,19 +152,21 @@ def _picture(told: object, sensor: str, folder: str) -> str:
     return checked_name(f"{folder}/{name.removeprefix(folder + '/')}")
 
 
-def _judge(folder: Path, entry: Listed | LeftOut, published_px: int) -> _Usable | LeftOut:
-    if isinstance(entry, LeftOut):
+def _judge(folder: Path, entry: PictureEntry | UnusablePicture, published_px: int) -> _Usable | UnusablePicture:
+    if isinstance(entry, UnusablePicture):
         return entry
     names = [entry.sar] if entry.optical is None else [entry.sar, entry.optical]
     try:
         shapes = [picture_size(folder / name) for name in names]
         file_bytes = tuple((folder / name).stat().st_size for name in names)
     except (OSError, StoreError) as error:
-        return LeftOut(name=entry.sar, cause=str(error))
+        return UnusablePicture(name=entry.sar, cause=str(error))
     if min(shapes[0]) < published_px:
-        return LeftOut(name=entry.sar, cause=f"{_by(shapes[0])}; at least {published_px} px a side are asked for")
+        return UnusablePicture(
+            name=entry.sar, cause=f"{_by(shapes[0])}; at least {published_px} px a side are asked for"
+        )
     if shapes[-1] != shapes[0]:
-        return LeftOut(name=entry.sar, cause=f"{_by(shapes[0])}, but its optical picture {_by(shapes[-1])}")
+        return UnusablePicture(name=entry.sar, cause=f"{_by(shapes[0])}, but its optical picture {_by(shapes[-1])}")
     return _Usable(listed=entry, file_bytes=file_bytes)
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from sarmae.config import PretrainConfig, resolve_config
 from sarmae.model.flops import step_flops
-from sarmae.stream.batch import ImageSpec
 from sarmae.train.schedule import scaled_rate
 from sarmae.train.setup import model_spec
 from support.paths import ROOT
@@ -25,18 +24,7 @@ def head_of(name):
 
 
 def spec_of(config):
-    sar = ImageSpec(
-        name="sar",
-        labels=("VV", "VH"),
-        sample_shape=(2, 256, 256),
-        dtype="uint16",
-        scale_factor=0.001,
-        add_offset=-50.0,
-        units="dB",
-        slots=16,
-        codec="none",
-    )
-    return model_spec(config.model, config.data, sar)
+    return model_spec(config.model, config.data.crop_px, ("VV", "VH"))
 
 
 def test_the_four_that_were_asked_for_are_there():

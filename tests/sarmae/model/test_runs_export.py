@@ -6,8 +6,11 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from sar1m.store.errors import ConfigError
 from sarmae.config import PretrainConfig
+from sarmae.encoders import load_encoder
 from sarmae.errors import CheckpointError
 from sarmae.export import CARD_FILE, WEIGHTS_FILE, timm_arguments
 from sarmae.runs import export_run
@@ -146,3 +149,35 @@ def test_a_checkpoint_of_another_model_than_it_says_is_refused(tmp_path, changed
     run = write_run(tmp_path / "run", model, spec={**asdict(model.spec), **changed})
     with pytest.raises(CheckpointError, match=str(run)):
         export_run(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["run", "export", "file"])
+def test_an_encoder_takes_decibels_wherever_it_comes_from(tmp_path, form):
+    model, average = tiny_model(seed=5), tiny_model(seed=6, mean_db=-9.0)
+    write_run(tmp_path / "run", model, average=average)
+    place = tmp_path / "run"
+    if form != "run":
+        weights = export_run(place, tmp_path / "out")
+        place = weights if form == "file" else weights.parent
+    encoder = load_encoder(place)
+    sar_db, _, _ = batch_db(model.spec)
+    sar_db[0, 0, :5, :7] = torch.nan  # no data
+    average.normalise = model.normalise  # constants are saved as they are, not averaged
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(sar_db), expected(average, sar_db), atol=3e-6, rtol=0)
+        assert encoder.tokens(sar_db).shape == (3, 1 + 16, 32)
+        assert encoder(torch.cat([sar_db, sar_db], dim=3).repeat(1, 1, 2, 1)).shape == (3, 32)  # of another size
+    assert encoder.polarisations == ("VV", "VH")
+    assert not encoder.training
+
+
+def test_an_encoder_that_is_none_is_refused_by_name(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nowhere.*no such file"):
+        load_encoder(tmp_path / "nowhere")
+    bare = tmp_path / "bare.safetensors"
+    save_file({name: t.clone() for name, t in tiny_model().encoder.state_dict().items()}, bare)
+    with pytest.raises(CheckpointError, match=r"bare.safetensors: weights without the normalisation"):
+        load_encoder(bare)
+    encoder = load_encoder(write_run(tmp_path / "run", tiny_model()))
+    with pytest.raises(ConfigError, match="Use a store with the polarisations"):
+        encoder(torch.zeros(1, 1, 32, 32))

@@ -12,14 +12,13 @@ from torch import nn
 
 from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.errors import ConfigError
-from sarmae.config import DataConfig, ModelConfig, PretrainConfig
+from sarmae.config import ModelConfig, PretrainConfig
 from sarmae.model.attention import choose_attention
 from sarmae.model.flops import step_flops
 from sarmae.model.sarmae import SarMae, build_model
 from sarmae.model.spec import ModelSpec, encoder_size
 from sarmae.precision import computes_in_bf16
 from sarmae.sarc import Anchors, open_anchors
-from sarmae.stream.batch import ImageSpec
 from sarmae.stream.loader import ShardLoader
 from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage
@@ -96,7 +95,7 @@ def set_up(config: PretrainConfig, folder: Path, here: Ranks) -> Run:
     loader = _open_loader(config, cache, optical=anchors is not None and anchors.needs_optical)
     if anchors is not None:
         anchors.prepare(loader.optical, loader.order.spec.stores)
-    spec = model_spec(config.model, config.data, loader.sar)
+    spec = model_spec(config.model, config.data.crop_px, loader.sar.labels)
     model = build_model(spec, loader.statistics, seed=config.train.seed)
     begun_from = _begin_from(model, config.model)
     objective = Objective(model, _projector(config, spec, anchors)).to(here.device)
@@ -121,20 +120,19 @@ def set_up(config: PretrainConfig, folder: Path, here: Ranks) -> Run:
     return run
 
 
-def model_spec(model: ModelConfig, data: DataConfig, sar: ImageSpec) -> ModelSpec:
-    """The model for a stream's SAR array. Raises ConfigError where the numbers do not fit together."""
+def model_spec(model: ModelConfig, image_px: int, polarisations: tuple[str, ...]) -> ModelSpec:
+    """The model for square images of these channels. Raises ConfigError where the numbers do not fit together."""
     width, depth, heads = encoder_size(model.size)
     if model.width is not None and model.depth is not None and model.heads is not None:
         width, depth, heads = model.width, model.depth, model.heads
+    shape = {"patch_px", "decoder_width", "decoder_depth", "decoder_heads", "mask_ratio", "decode_share", "norm_pix"}
     return ModelSpec(
-        image_px=data.crop_px,
-        patch_px=model.patch_px,
-        polarisations=sar.labels,
+        image_px=image_px,
+        polarisations=polarisations,
         width=width,
         depth=depth,
         heads=heads,
-        **model.model_dump(include={"decoder_width", "decoder_depth", "decoder_heads"}),
-        **model.model_dump(include={"mask_ratio", "decode_share", "norm_pix"}),
+        **model.model_dump(include=shape),
     )
 
 

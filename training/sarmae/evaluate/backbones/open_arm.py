@@ -8,8 +8,9 @@ from typing import Final
 import torch
 
 from sar1m.store.errors import ConfigError
+from sarmae.encoders import encoder_of
 from sarmae.evaluate.backbones.entrance import check_statistics, optical_entrance
-from sarmae.evaluate.backbones.ours import SarBackbone, starting_model, unpack, unpack_file
+from sarmae.evaluate.backbones.ours import SarBackbone, open_encoder, starting_model
 from sarmae.evaluate.backbones.plain import PixelBackbone, StatisticsBackbone
 from sarmae.evaluate.backbones.trained import channels_of, timm_backbone
 from sarmae.evaluate.score_files import pretraining
@@ -54,13 +55,13 @@ def _open(arm: ArmConfig, inputs: Inputs, study: StudyConfig, seed: int, run: Pa
         return _open_timm(arm, inputs)
     config = pretraining(study, arm, seed)
     if kind == RANDOM:
-        unpacked = unpack(starting_model(config, inputs, image_px=config.data.crop_px), "starting weights")
+        encoder = encoder_of(starting_model(config, inputs, image_px=config.data.crop_px), "starting weights")
     elif kind == FILE:
-        unpacked = unpack_file(Path(place), config, inputs)
+        encoder = open_encoder(Path(place), config, inputs)
     else:
         folder = _run_folder(arm, place, run)
-        unpacked = unpack(load_run_model(folder).model, str(folder))
-    return SarBackbone(arm.name, unpacked, inputs)
+        encoder = encoder_of(load_run_model(folder).model, str(folder))
+    return SarBackbone(arm.name, encoder, inputs)
 
 
 def _run_folder(arm: ArmConfig, place: str, run: Path | None) -> Path:

@@ -95,9 +95,9 @@ def export(
     licence: Annotated[str | None, typer.Option("--licence", help="SPDX identifier of the weights' licence.")] = None,
 ) -> None:
     """Writes the encoder as plain timm weights (.safetensors) with a model card."""
-    from sarmae.runs import UNTOLD_LICENCE, export_run
+    from sarmae.runs import UNKNOWN_LICENCE, export_run
 
-    weights = export_run(run, out, licence=licence or UNTOLD_LICENCE)
+    weights = export_run(run, out, licence=licence or UNKNOWN_LICENCE)
     console.print(f"Encoder: {weights}", highlight=False, soft_wrap=True)
 
 

@@ -32,7 +32,7 @@ _TIMM_NAMES: Final = {  # the registered models of these sizes; a patch of 16 px
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What a card tells of the run behind a model. name: of the model. licence: SPDX identifier of the weights.
+    """What a card says about the run behind a model. name: of the model. licence: SPDX identifier of the weights.
 
     config_toml: the whole configuration of the run. data_location, data_digest: which release it was trained on.
     metrics: name to value, e.g. of the last evaluation; empty where there was none.
@@ -51,7 +51,7 @@ def export_encoder(model: SarMae, folder: Path, facts: RunFacts, *, pool: Pool) 
     """Writes the encoder alone as WEIGHTS_FILE, CONFIG_FILE and CARD_FILE into a folder, made if need be.
 
     The weights are float32 in timm's naming; with pool "avg" timm calls the last norm fc_norm and applies it after the
-    average. Decoder and projector are gone. The normalisation, which timm does not apply, is told in the metadata of
+    average. Decoder and projector are gone. The normalisation, which timm does not apply, stands in the metadata of
     the weights, in the configuration and in the card. Each file is replaced as a whole. OutputError where the folder
     cannot be written.
     """
@@ -59,9 +59,9 @@ def export_encoder(model: SarMae, folder: Path, facts: RunFacts, *, pool: Pool) 
         re.sub(r"^norm\.", "fc_norm.", name) if pool == "avg" else name: tensor.detach().float().cpu().contiguous()
         for name, tensor in model.encoder.state_dict().items()
     }
-    told = {"sarmae": json.dumps(_told(model, facts, pool), sort_keys=True)}
+    metadata = {"sarmae": json.dumps(_metadata(model, facts, pool), sort_keys=True)}
     files = {
-        WEIGHTS_FILE: safetensors.torch.save(tensors, metadata=told),
+        WEIGHTS_FILE: safetensors.torch.save(tensors, metadata=metadata),
         CONFIG_FILE: json.dumps(_timm_config(model, pool), indent=2, sort_keys=True).encode(),
         CARD_FILE: make_card(model, facts, pool).encode(),
     }
@@ -111,7 +111,7 @@ def _timm_config(model: SarMae, pool: Pool) -> dict[str, object]:
     }
 
 
-def _told(model: SarMae, facts: RunFacts, pool: Pool) -> dict[str, object]:
+def _metadata(model: SarMae, facts: RunFacts, pool: Pool) -> dict[str, object]:
     """Everything a program needs to feed the encoder, and where it comes from."""
     name, arguments = timm_arguments(model.spec, pool)
     return {

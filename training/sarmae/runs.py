@@ -1,4 +1,4 @@
-"""From a run's folder to what leaves it: the encoder of its latest checkpoint, with a card that tells of the run."""
+"""From a run's folder to what leaves it: the encoder of its latest checkpoint, with a card that describes the run."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from sarmae.train.metrics import METRICS_FILE
 from sarmae.train.state import AVERAGE_PREFIX
 
 MODEL_PREFIX: Final = "model."  # of the model inside the objective; its other part is the projector
-UNTOLD_LICENCE: Final = "unknown"  # as model hubs have it
-_TOLD_METRICS: Final = ("loss", "mae", "sarc")
+UNKNOWN_LICENCE: Final = "unknown"  # as model hubs have it
+_SHOWN_METRICS: Final = ("loss", "mae", "sarc")
 _PROBES: Final = "probe/"
 
 
@@ -41,7 +41,7 @@ class RunModel:
     checkpoint: Checkpoint
 
 
-def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNTOLD_LICENCE) -> Path:
+def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNKNOWN_LICENCE) -> Path:
     """Writes the encoder of a run's latest whole checkpoint for plain timm, with its card; returns the weights' path.
 
     The moving average of the weights is taken where the run kept one. licence: SPDX identifier for the weights, which
@@ -57,8 +57,8 @@ def export_run(run: Path, out: Path, *, pool: Pool = "avg", licence: str = UNTOL
         name=trained.config.name,
         licence=licence,
         config_toml=f"# Exported: {weights} after step {saved.step}.\n{public.to_toml()}",
-        data_location=", ".join(public.data.stores) or "not told",
-        data_digest=", ".join(_digests(saved)) or "not told",
+        data_location=", ".join(public.data.stores) or "not stated",
+        data_digest=", ".join(_digests(saved)) or "not stated",
         steps=saved.step,
         metrics=_last_metrics(run / METRICS_FILE, saved.step),
     )
@@ -81,8 +81,8 @@ def load_run_model(run: Path) -> RunModel:
     weights, averaged = _weights(saved.model)
     try:
         config = PretrainConfig.model_validate(saved.facts["config"])
-        told = saved.facts["spec"]
-        spec = ModelSpec(**{**told, "polarisations": tuple(told["polarisations"])})
+        shape = saved.facts["spec"]
+        spec = ModelSpec(**{**shape, "polarisations": tuple(shape["polarisations"])})
         normalise = Normalise(weights["normalise.mean_db"].tolist(), weights["normalise.std_db"].tolist())
     except (KeyError, TypeError, ValidationError, ConfigError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -149,6 +149,6 @@ def _last_metrics(path: Path, step: int) -> dict[str, float]:
         except ValueError:
             continue
         if line["step"] <= step:
-            told = {name: value for name, value in line.items() if name in _TOLD_METRICS or name.startswith(_PROBES)}
-            newest.update({name: value for name, value in told.items() if value is not None})
+            shown = {name: value for name, value in line.items() if name in _SHOWN_METRICS or name.startswith(_PROBES)}
+            newest.update({name: value for name, value in shown.items() if value is not None})
     return newest

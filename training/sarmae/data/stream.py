@@ -8,7 +8,7 @@ from sarmae.stream.settings import LoaderSettings
 __all__ = ["LoaderSettings", "ShardLoader"]
 
 warnings.warn(
-    "sarmae.data.stream is now sarmae.stream.loader; the former name goes with version 1.0",
+    "sarmae.data.stream is the former name: write `from sarmae import LoaderSettings, ShardLoader`. It goes with 1.0",
     DeprecationWarning,
     stacklevel=2,
 )

@@ -142,8 +142,8 @@ class CachedAnchors:
 
     def __call__(self, augmented: Augmented, host: Batch | None = None) -> Tensor:
         """See Anchors. Raises StoreError naming a paired sample that the cache lacks or whose features are damaged."""
-        told = augmented.batch if host is None else host
-        codes = self._read(told.id.cpu().numpy(), told.paired.cpu().numpy())
+        known = augmented.batch if host is None else host
+        codes = self._read(known.id.cpu().numpy(), known.paired.cpu().numpy())
         return self._basis.decode(slice_grid(codes.to(self._device, non_blocking=True), augmented.geometry))
 
     def _read(self, ids: np.ndarray, paired: np.ndarray) -> Tensor:

@@ -1,7 +1,7 @@
 """Writing a teacher cache: every paired sample of every store seen once, whole, and its features kept.
 
 Afterwards training needs neither the teacher nor the optical pixels. Written by one process; killed at any moment, the
-same command goes on where it stopped. The layout is told in cache_files.py, the coding in compression.py.
+same command goes on where it stopped. feature_cache.py describes the files, compression.py the coding.
 """
 # B batch, G x G patches of a stored image, D components, T teacher width
 
@@ -161,12 +161,13 @@ def _write_store(source: _Source, out: Path, facts: TeacherFacts, basis: Basis, 
     with FeatureWriter(out / index.digest, facts.sample_bytes, index.keys[samples]) as writer:
         if writer.done:
             watch.note(f"{index.location}: going on at sample {writer.done:,} of {len(samples):,}")
-        began, first, told = time.monotonic(), writer.done, time.monotonic()
+        first = writer.done
+        began = noted = time.monotonic()
         for features in see.features(source, samples[writer.done :]):
             writer.append(basis.encode(features).cpu().numpy())
-            if time.monotonic() - told > NOTE_EVERY_S:
-                told = time.monotonic()
-                rate = (writer.done - first) / (told - began)
+            if time.monotonic() - noted > NOTE_EVERY_S:
+                noted = time.monotonic()
+                rate = (writer.done - first) / (noted - began)
                 left_min = (len(samples) - writer.done) / rate / 60
                 watch.note(f"{writer.done:,} of {len(samples):,}: {rate:,.0f} samples/s, {left_min:.1f} min left")
         writer.finish(index.digest, index.location)

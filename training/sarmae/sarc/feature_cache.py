@@ -74,23 +74,23 @@ def write_teacher(cache: Path, facts: TeacherFacts, basis: Basis) -> None:
     tensors = {"mean": basis.mean, "components": basis.components, "step": basis.step}
     content = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
     write_durably(cache / BASIS_FILE, [content])
-    told = {"format": FORMAT, **asdict(facts), "basis_sha256": hashlib.sha256(content).hexdigest()}
-    write_sealed(cache / TEACHER_FILE, told)
+    sealed = {"format": FORMAT, **asdict(facts), "basis_sha256": hashlib.sha256(content).hexdigest()}
+    write_sealed(cache / TEACHER_FILE, sealed)
 
 
 def read_teacher(cache: Path) -> tuple[TeacherFacts, Basis]:
     """Raises ConfigError where there is no cache, StoreError where one of the two files is damaged."""
     if not (cache / TEACHER_FILE).is_file():
         raise ConfigError(f"sarc.cache: {cache} holds no {TEACHER_FILE}. Write it: sarmae cache-teacher --out {cache}.")
-    told = read_sealed(cache / TEACHER_FILE)
-    if told.pop("format", None) != FORMAT:
+    facts = read_sealed(cache / TEACHER_FILE)
+    if facts.pop("format", None) != FORMAT:
         raise StoreError(f"{cache / TEACHER_FILE}: of another format, expected {FORMAT}. Write the cache anew.")
-    path, sha256 = cache / BASIS_FILE, told.pop("basis_sha256", None)
+    path, sha256 = cache / BASIS_FILE, facts.pop("basis_sha256", None)
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
             raise StoreError(f"{path}: damaged: its sha256 is not the one in {TEACHER_FILE}. {REMEDY}")
-        return TeacherFacts(**told), Basis(**safetensors.torch.load(content))
+        return TeacherFacts(**facts), Basis(**safetensors.torch.load(content))
     except (OSError, SafetensorError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read: {error}. {REMEDY}") from error
 
@@ -141,8 +141,8 @@ class FeatureWriter:
     def finish(self, store: str, location: str) -> None:
         """Names the store's features complete. store: digest; location: for people."""
         sha256 = hashlib.sha256((self._folder / INDEX_FILE).read_bytes()).hexdigest()
-        told = {"format": FORMAT, "store": store, "location": location, "samples": self.done, "index_sha256": sha256}
-        write_sealed(self._folder / COMPLETE_FILE, told)
+        facts = {"format": FORMAT, "store": store, "location": location, "samples": self.done, "index_sha256": sha256}
+        write_sealed(self._folder / COMPLETE_FILE, facts)
 
     def _cut_to_whole_samples(self) -> int:
         """Samples whose features and entry are both there; what is beyond them is cut off."""
@@ -170,9 +170,9 @@ class StoreFeatures:
                 f"sarc.cache: {cache}: the features of {location} (digest {digest[:16]}...) are {state}. Run sarmae "
                 f"cache-teacher --out {cache} with this store; it goes on where it stopped."
             )
-        told = read_sealed(folder / COMPLETE_FILE)
+        complete = read_sealed(folder / COMPLETE_FILE)
         self._path, self._facts = folder / FEATURES_FILE, facts
-        self.index = _read_index(folder / INDEX_FILE, told)
+        self.index = _read_index(folder / INDEX_FILE, complete)
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY)
         except OSError as error:
@@ -195,36 +195,36 @@ class StoreFeatures:
 
 def _stores_of(cache: Path) -> str:
     """The stores whose features a cache holds complete, for people."""
-    told = [read_sealed(path) for path in sorted(cache.glob(f"*/{COMPLETE_FILE}"))]
-    return ", ".join(f"{one['location']} (digest {one['store'][:16]}...)" for one in told) or "no store"
+    complete = [read_sealed(path) for path in sorted(cache.glob(f"*/{COMPLETE_FILE}"))]
+    return ", ".join(f"{one['location']} (digest {one['store'][:16]}...)" for one in complete) or "no store"
 
 
-def _read_index(path: Path, told: Mapping[str, Any]) -> np.ndarray:
+def _read_index(path: Path, complete: Mapping[str, Any]) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}. {REMEDY}") from error
-    if hashlib.sha256(content).hexdigest() != told.get("index_sha256"):
+    if hashlib.sha256(content).hexdigest() != complete.get("index_sha256"):
         raise StoreError(f"{path}: damaged: its sha256 is not the one in {COMPLETE_FILE}. {REMEDY}")
     return np.fromfile(path, dtype=INDEX_ENTRY)
 
 
-def write_sealed(path: Path, told: Mapping[str, Any]) -> None:
+def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
     """A JSON object with a digest of itself, whole or not at all."""
-    write_durably(path, [json.dumps({**told, "own_sha256": _own_digest(told)}, indent=1).encode()])
+    write_durably(path, [json.dumps({**facts, "own_sha256": _own_digest(facts)}, indent=1).encode()])
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """What write_sealed wrote. Raises StoreError where it cannot be read or its digest does not hold."""
     try:
-        told = json.loads(path.read_bytes())
-        own = told.pop("own_sha256", None)
-        if own != _own_digest(told):
+        facts = json.loads(path.read_bytes())
+        own = facts.pop("own_sha256", None)
+        if own != _own_digest(facts):
             raise ValueError("its digest of itself does not hold")
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise StoreError(f"{path}: damaged: {error}. {REMEDY}") from error
-    return dict(told)
+    return dict(facts)
 
 
-def _own_digest(told: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+def _own_digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

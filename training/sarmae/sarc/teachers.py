@@ -77,8 +77,8 @@ def open_teacher(sarc: SarcConfig) -> FrozenTeacher:
     trunk = _first_layers(model, sarc.teacher) if control == STEM_PREFIX else _trunk(model, sarc.teacher)
     if name == EFFICIENTNET:
         return FrozenTeacher(trunk, mean=EFFICIENTNET_MEAN, std=EFFICIENTNET_STD)
-    told = cast(Any, model).pretrained_cfg
-    return FrozenTeacher(trunk, mean=tuple(told["mean"]), std=tuple(told["std"]))
+    published = cast(Any, model).pretrained_cfg
+    return FrozenTeacher(trunk, mean=tuple(published["mean"]), std=tuple(published["std"]))
 
 
 def weights_at_hand(sarc: SarcConfig) -> bool:

@@ -92,7 +92,7 @@ def _timm_model(name: str, state: dict[str, Tensor] | None, asked: Asked) -> nn.
 
 def _create(name: str, overlay: dict[str, Any] | None, *, pretrained: bool) -> nn.Module:
     """The classifier stays: without it timm would load whatever names fit and leave the rest random. Transformers
-    take other sizes than their own where told to, convolutions of themselves."""
+    take other sizes than their own where asked to, convolutions of themselves."""
     model: nn.Module
     try:
         model = timm.create_model(name, pretrained=pretrained, pretrained_cfg_overlay=overlay, dynamic_img_size=True)
@@ -111,8 +111,8 @@ def _without_weights(name: str, asked: Asked, error: Exception, *, from_file: bo
             f"{key}: these are not the weights of {asked.words} (timm's {name}): {cause} Give the file of this very "
             f"model, or leave {key} out to fetch it from timm's hub."
         )
-    told = timm.get_pretrained_cfg(name)
-    place = told.hf_hub_id if told is not None else None
+    known = timm.get_pretrained_cfg(name)
+    place = None if known is None else known.hf_hub_id
     if place is None:
         return CheckpointError(f"{words}: timm has no weights for {name}: {cause} Give {key}.")
     return CheckpointError(

@@ -41,8 +41,8 @@ def read_statistics(objects: Place, polarisations: tuple[str, ...]) -> SarStatis
     where it does not know a polarisation asked for.
     """
     where = f"{objects.location}: {NORMALISATION_FILE}"
-    told = _parsed(objects, where)
-    sar = _mapping(told.get("sar"), f"{where}: sar")
+    found = _parsed(objects, where)
+    sar = _mapping(found.get("sar"), f"{where}: sar")
     unknown = [name for name in polarisations if name not in sar]
     if unknown or not polarisations:
         raise ConfigError(
@@ -51,12 +51,12 @@ def read_statistics(objects: Place, polarisations: tuple[str, ...]) -> SarStatis
         )
     bands = [_mapping(sar[name], f"{where}: sar.{name}") for name in polarisations]
     labelled = list(zip(polarisations, bands, strict=True))
-    samples = told.get("samples")
+    samples = found.get("samples")
     return SarStatistics(
         polarisations=polarisations,
         mean_db=tuple(_value_db(band, "mean_db", f"{where}: sar.{name}") for name, band in labelled),
         std_db=tuple(_value_db(band, "std_db", f"{where}: sar.{name}") for name, band in labelled),
-        basis=str(told.get("basis", "")),
+        basis=str(found.get("basis", "")),
         samples=samples if isinstance(samples, int) else 0,
     )
 
@@ -67,10 +67,10 @@ def _parsed(objects: Place, where: str) -> Mapping[str, object]:
     except StoreError as error:
         raise StoreError(f"{error} It holds the store's mean and standard deviation. {_REMEDY}") from error
     try:
-        told = json.loads(content)
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{where}: not JSON: {error}. {_REMEDY}") from error
-    return _mapping(told, where)
+    return _mapping(found, where)
 
 
 def _mapping(found: object, where: str) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""Pixels of samples, straight into the rows of a batch: read, checksum, decode, with nothing copied in between.
+"""Reads the pixels of samples straight into the rows of a batch: read, verify the checksum, decode; no copies between.
 
 Threads are the caller's: read_into is safe to call from many at once for different rows, and releases the GIL while it
 reads and decodes.
@@ -73,9 +73,10 @@ class SplitReader:
         return faults
 
     def ranges(self, samples: np.ndarray) -> list[ByteRange]:
-        """Where the chunks of samples lie, neighbours joined up to NEAR_BYTES apart and RANGE_BYTES long: what to
-        prefetch before read_into. Leaves out what has no chunk or lies in a shard that cannot be read: read_into tells
-        of these. Raises as read_into."""
+        """The byte ranges to prefetch before read_into reads these samples.
+
+        Chunks up to NEAR_BYTES apart are joined, to ranges of RANGE_BYTES at most. Samples without a chunk, or in a
+        shard that cannot be read, are left out: read_into reports them. Raises as read_into."""
         _check_numbers("samples", samples, len(self._index))
         found = self._sar.ranges(samples)
         if self._optical is not None:

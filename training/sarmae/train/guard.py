@@ -49,14 +49,14 @@ class Guard:
 def _report(noted: _Noted, in_a_row: int) -> str:
     own = noted.ids[~torch.isfinite(noted.errors).to(noted.ids.device)]
     if len(own):
-        told = f"Samples of this rank whose own error was not finite, by sample_key: {_named(own)}."
+        cause = f"Samples of this rank whose own error was not finite, by sample_key: {_named(own)}."
     else:
-        told = (
+        cause = (
             f"No sample's own error is at fault, so weights or rate are. Samples, by sample_key: {_named(noted.ids)}."
         )
     return (
         f"Step {noted.step}: loss or gradients were not finite for {in_a_row} steps in a row (train.max_bad_steps); "
-        f"nothing was updated in them. {told} Look at these samples; if they are sound, lower train.lr, set "
+        f"nothing was updated in them. {cause} Look at these samples; if they are sound, lower train.lr, set "
         "train.clip=1.0, or train with train.precision=fp32. The same command goes on from the last checkpoint."
     )
 

@@ -1,4 +1,4 @@
-"""What a run tells: a JSON line and TensorBoard scalars a log step, and the figures of speed."""
+"""The metrics of a run: a JSON line and TensorBoard scalars a log step, pictures, and what speed is measured with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MATMUL_REPEATS = 5
 class Metrics:
     """Writes metrics.jsonl and TensorBoard files into a run's folder. A context; lines are flushed as they come.
 
-    Lines after step `resumed_at` are dropped first: they tell of steps that will be taken again.
+    Lines after step `resumed_at` are dropped first: their steps will be taken again.
     """
 
     def __init__(self, run: Path, *, resumed_at: int) -> None:

@@ -29,7 +29,7 @@ from sarmae.stream.transforms import Dequantise, centre_crop
 
 NEIGHBOURS = 10
 RIDGE = 1e-2  # of the linear classifier, relative to the mean feature variance
-LEAST_ASKED = 32  # fewer tell nothing
+LEAST_ASKED = 32  # fewer give a figure of chance
 LEAST_SHOWN = 8  # teaching samples of a class
 MOST_TEACHING, MOST_ASKED = 1024, 512  # at 224 px and two polarisations 0.6 GB
 PIECE = 64

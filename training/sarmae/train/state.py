@@ -87,8 +87,8 @@ def _check(saved: Mapping[str, Tensor], present: Mapping[str, Any]) -> None:
         if saved[name].shape != present[name].shape
     ]
     if missing or extra or other:
-        told = [f"missing: {name}" for name in missing] + [f"unknown: {name}" for name in extra] + other
+        odd = [f"missing: {name}" for name in missing] + [f"unknown: {name}" for name in extra] + other
         raise CheckpointError(
-            "The checkpoint is of another model:\n  " + "\n  ".join(told[:8]) + "\nUse the run's own configuration "
+            "The checkpoint is of another model:\n  " + "\n  ".join(odd[:8]) + "\nUse the run's own configuration "
             "(config.toml beside the checkpoints), or another OUT for another model."
         )

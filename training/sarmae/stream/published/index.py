@@ -114,14 +114,14 @@ class _Usable:
 
 def _entries(folder: Path, name: str) -> Iterator[PictureEntry | UnusablePicture]:
     """The entries of one list. Raises StoreError where the list itself cannot be read."""
-    for number, told in enumerate(_parsed_list(folder / name)):
+    for number, entry in enumerate(_parsed_list(folder / name)):
         try:
             if name == PAIRED_FILE:
                 yield PictureEntry(
-                    sar=_picture(told, "sar", SAR_FOLDER), optical=_picture(told, "optical", OPTICAL_FOLDER)
+                    sar=_picture(entry, "sar", SAR_FOLDER), optical=_picture(entry, "optical", OPTICAL_FOLDER)
                 )
             else:
-                sar = told if isinstance(told, dict) else {"sar": told}
+                sar = entry if isinstance(entry, dict) else {"sar": entry}
                 yield PictureEntry(sar=_picture(sar, "sar", SAR_FOLDER), optical=None)
         except StoreError as error:
             yield UnusablePicture(name=f"{name}[{number}]", cause=str(error))
@@ -131,7 +131,7 @@ def _parsed_list(path: Path) -> list[object]:
     try:
         if path.stat().st_size > _MAX_LIST_BYTES:
             raise StoreError(f"{path}: larger than {_MAX_LIST_BYTES} bytes; a list of picture names expected.")
-        told = json.loads(path.read_bytes())
+        entries = json.loads(path.read_bytes())
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be read: {error.strerror}. The published SAR-1M has {PAIRED_FILE} and {UNPAIRED_FILE} "
@@ -139,16 +139,16 @@ def _parsed_list(path: Path) -> list[object]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: not JSON: {error}. Download it again.") from error
-    if not isinstance(told, list):
-        raise StoreError(f"{path}: a list expected, found {type(told).__name__}. Download it again.")
-    return told
+    if not isinstance(entries, list):
+        raise StoreError(f"{path}: a list expected, found {type(entries).__name__}. Download it again.")
+    return entries
 
 
-def _picture(told: object, sensor: str, folder: str) -> str:
+def _picture(entry: object, sensor: str, folder: str) -> str:
     """The picture's name relative to the data set. Raises StoreError where it is none or leads elsewhere."""
-    name = told.get(sensor) if isinstance(told, dict) else None
+    name = entry.get(sensor) if isinstance(entry, dict) else None
     if not isinstance(name, str):
-        raise StoreError(f"{told!r:.80}: no name of a picture under {sensor!r}.")
+        raise StoreError(f"{entry!r:.80}: no name of a picture under {sensor!r}.")
     return checked_name(f"{folder}/{name.removeprefix(folder + '/')}")
 
 
@@ -181,11 +181,11 @@ def _split_index(folder: Path, usable: Sequence[_Usable], published_px: int) -> 
         for name, size in zip((one.listed.sar, one.listed.optical), one.file_bytes, strict=False)
         if name is not None
     }
-    told = json.dumps([published_px, *files.items()], separators=(",", ":"))
+    identity = json.dumps([published_px, *files.items()], separators=(",", ":"))
     return SplitIndex(
         location=str(folder),
         split="train",
-        digest=hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
+        digest=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
         files=files,
         sar=_display_spec("sar", ("display",), published_px),
         optical=_display_spec("optical", ("R", "G", "B"), published_px),

@@ -1,7 +1,7 @@
-"""A pretraining run's configuration: TOML in, frozen and validated models out.
+"""The configuration of a pretraining run: TOML in, frozen and validated records out.
 
-Each section fixes one thing: what is read ([data]), what is built ([model]), what happens to the input ([sare]), what
-the features are pulled towards ([sarc]), and how it is trained ([train]). `training/configs` holds configurations.
+[data] what is read; [model] what is built; [sare] the extra speckle on the input; [sarc] the optical features that the
+encoder is pulled towards; [train] how it is trained. `training/configs` holds configurations.
 """
 
 from __future__ import annotations
@@ -64,8 +64,15 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """The masked autoencoder. size names a ViT; width, depth and heads, all three, stand in its stead. polarisations:
-    by default those of the stores. decode_share: of the masked patches, how many are decoded and enter the loss."""
+    """The masked autoencoder.
+
+    size: a ViT by its usual name. width, depth and heads, all three together, replace it.
+    patch_px: side of a patch.
+    mask_ratio: share of the patches that the encoder does not see.
+    decode_share: share of the masked patches that are decoded and enter the loss.
+    norm_pix: whether the targets are standardised patch by patch.
+    weights: a file of published weights to begin from. with_decoder: whether its decoder is taken too.
+    """
 
     size: Literal["tiny", "small", "base", "large", "huge"] = "base"
     width: int | None = Field(default=None, ge=4)
@@ -90,13 +97,19 @@ class ModelConfig(Section):
 
 
 class SareConfig(Section):
-    """Extra speckle on the input. speckle: the model (sarmae.sare.Sare says what each does), `none` switches it off.
-    probability: of a sample to get any. min_looks, max_looks: drawn log-uniformly per sample: looks of the factor
-    (gamma, correlated), or looks that are kept of the scene's own (both thinnings), at most 0.9 of them. sigma_max:
-    lognormal's sigma is uniform from 0 to it. enl: looks of the scenes, for thinning; None takes the store's, and
-    default_enl where it has none. correlation_px: lag at which intensities of the correlated models correlate by 1/e;
-    1.6 as on real Sentinel-1 chips of 10 m. target: of thinning, `complement` is the independent other part of the
-    thinned pair, `clean` the scene as it is."""
+    """Extra speckle on the input.
+
+    speckle: the model; sarmae.sare.Sare describes each. `none` switches it off.
+    probability: that a sample gets any.
+    min_looks, max_looks: range of the number of looks, drawn log-uniformly for each sample. For gamma and correlated,
+        the looks of the factor. For both thinnings, the looks kept of the scene's own, at most 0.9 of them.
+    sigma_max: sigma of lognormal is drawn uniformly from 0 to this.
+    enl: looks of the scenes, for thinning. None: those of the store, and default_enl where it has none.
+    correlation_px: lag at which the intensities of the correlated models correlate by 1/e; on real Sentinel-1 chips
+        of 10 m it is 1.6.
+    target: of thinning. `clean` is the scene as it is; `complement` the other part of it, whose speckle is
+        independent of the input's.
+    """
 
     speckle: Literal["gamma", "correlated", "thinning", "correlated_thinning", "lognormal", "none"] = "gamma"
     probability: float = Field(default=1.0, ge=0, le=1)
@@ -122,13 +135,17 @@ class SareConfig(Section):
 
 
 class SarcConfig(Section):
-    """The pull towards a frozen optical encoder. teacher: `none`, `linear_patch` (control), `efficientnet_lite0`,
-    `dinov3_small`, `dinov3_base`, `dinov3_large`, `dinov3_large_sat493m`, or any timm model as timm:<name>; controls
-    of these: stem:<teacher> is its learned first layer alone, untrained:<teacher> all of it with random weights.
-    weights: a file of the teacher's weights; None takes those of the package (efficientnet_lite0) or of timm's hub.
-    cache: folder of features that `sarmae cache-teacher` wrote, used instead of the live teacher; needs data.align, and
-    data.flips = false is wise: flipped features are not those of the flipped image (results/teacher-cache.md).
-    weight: lambda of the loss. hidden: width of the projector."""
+    """The pull towards a frozen optical encoder, the teacher.
+
+    teacher: `none`, `linear_patch` (a control), `efficientnet_lite0`, `dinov3_small`, `dinov3_base`, `dinov3_large`,
+        `dinov3_large_sat493m`, or any timm model as timm:<name>. Two controls are made of each: stem:<teacher> is its
+        learned first layer alone, untrained:<teacher> the whole network with random weights.
+    weights: a file of the teacher's weights. None: those of the package (efficientnet_lite0) or of timm's hub.
+    cache: folder of features that `sarmae cache-teacher` wrote, used instead of the live teacher. It needs data.align.
+        data.flips = false is advised: flipped features are not those of the flipped image (results/teacher-cache.md).
+    weight: lambda of the loss.
+    hidden: width of the projector.
+    """
 
     teacher: str = "none"
     weights: str | None = None
@@ -138,9 +155,15 @@ class SarcConfig(Section):
 
 
 class TrainConfig(Section):
-    """How it is trained. lr is per 256 samples of the global batch and scaled by it. precision `auto`: bfloat16
-    where the device has it, else float32. micro_batch: samples of one forward pass on one rank; None: the rank's
-    whole share."""
+    """How it is trained.
+
+    lr: per 256 samples; it is scaled with global_batch.
+    micro_batch: samples of one forward pass on one rank. None: all samples of the rank.
+    precision: `auto` is bfloat16 where the device has it, else float32.
+    clip: largest norm of the gradient. ema: decay of the moving average of the weights. None: neither.
+    keep: checkpoints that stay; older ones are removed.
+    max_bad_steps: steps in a row whose loss or gradient is not finite before the run ends with an error.
+    """
 
     seed: int = Field(default=20251216, ge=0)
     steps: int = Field(default=1000, ge=1)

@@ -1,4 +1,4 @@
-"""What a model is, in one frozen record: enough to build it anew and to say what a checkpoint holds."""
+"""The shape of a model in one frozen record: enough to build the model again, and part of every checkpoint."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ def encoder_size(name: str) -> tuple[int, int, int]:
 class ModelSpec:
     """Shape of a model and what its training step computes. ConfigError where the numbers do not fit together.
 
-    image_px: side of the square input; patch_px divides it. polarisations: names of the input channels, in order.
-    mask_ratio: share of the patches hidden from the encoder. decode_share: share of the hidden patches that is decoded
-    and enters the loss (1: all of them, as in MAE). norm_pix: targets standardised patch by patch. Defaults: ViT-B and
-    MAE's decoder (He et al. 2021).
+    image_px: side of the square input, a multiple of patch_px.
+    polarisations: names of the input channels, in order.
+    mask_ratio: share of the patches hidden from the encoder.
+    decode_share: share of the hidden patches that are decoded and enter the loss; 1, as in MAE, is all of them.
+    norm_pix: whether targets are standardised patch by patch.
+    The defaults are ViT-B and the decoder of MAE (He et al. 2021).
     """
 
     image_px: int = 224

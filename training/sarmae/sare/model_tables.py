@@ -28,9 +28,15 @@ MOST_SCENE_LOOKS: Final = 64.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpeckleTables:
-    """on_input, on_target: (R, Z) float32, decibels to add; on_target is None where the target stays as it is. taps:
-    (R, T) float32 filters of the normal field, None for white. first_rows: (J,) int64 first of K rows of each class
-    of scene looks, 0 where nothing can be done; class_edges: (J - 1,) float32 looks between the classes."""
+    """The tables of a speckle model.
+
+    on_input: (R, Z) float32, decibels to add to the input.
+    on_target: (R, Z) float32, decibels to add to the target; None where the target stays as it is.
+    taps: (R, T) float32, filters of the normal field; None for a white field.
+    first_rows: (J,) int64, for each class of scene looks the first of its K rows; 0 where no speckle can be added.
+    class_edges: (J - 1,) float32, looks between the classes.
+    levels: K.
+    """
 
     on_input: torch.Tensor
     on_target: torch.Tensor | None

@@ -20,7 +20,9 @@ import torch
 F64 = npt.NDArray[np.float64]
 
 POSITIONS: Final = 4096
-LIMIT: Final = 6.0  # standard deviations; draws.normal ends at 4.32, a filtered field passes 6 once in 5e8 pixels
+LIMIT: Final = (
+    6.0  # standard deviations; keyed_random.normal ends at 4.32, a filtered field passes 6 once in 5e8 pixels
+)
 _SCALE: Final = POSITIONS / (2 * LIMIT)
 _STEPS: Final = 1 << 13  # of the integral: 1e-5 of a standard deviation off scipy's quantiles
 _NEGLIGIBLE: Final = -36.0  # log density under its peak; 6 standard deviations of a normal variate are -18

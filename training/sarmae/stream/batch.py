@@ -1,4 +1,4 @@
-"""Frozen values that pass between the parts of the stream, and the batch that comes out of it."""
+"""What the parts of the stream hand to each other: the encoding of an array, the index of a split, and the batch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Codec = Literal["blosc-lz4", "none", "zarr"]  # zarr: anything else, read throug
 class ImageSpec:
     """One image array of a split: how a sample is shaped, encoded and stored.
 
-    labels: of the first axis of a sample (polarisations or bands), in order. Physical value = add_offset +
-    scale_factor * DN; DN 0 means no data. slots: chunks (samples) a shard holds.
+    labels: names on the first axis of a sample (polarisations or bands), in order.
+    scale_factor, add_offset: the physical value is add_offset + scale_factor * DN; DN 0 means no data.
+    slots: samples a shard has room for.
     """
 
     name: str
@@ -40,10 +41,13 @@ class ImageSpec:
 class SplitIndex:
     """What a reader knows of one split of one store before it reads pixels. S samples.
 
-    location: path or URL of the store. digest: of the store's manifest; two stores with the same digest hold the same
-    bytes. files: size of every file of the split by name relative to the store, from the manifest's marker.
-    paired: (S,) bool. keys: (S,) int64, 63-bit hash of the sample_id. enl: (S,) float32, NaN where unmeasured.
-    land_cover: (S,) uint8, the class that takes most of the sample, a position in land_cover_names; 0 is unknown.
+    location: path or URL of the store.
+    digest: of the store's manifest; two stores with the same digest hold the same bytes.
+    files: size in bytes of every file of the split, by name relative to the store.
+    paired: (S,) bool, whether the sample has an optical partner.
+    keys: (S,) int64, 63-bit hash of the sample_id.
+    enl: (S,) float32, equivalent number of looks, NaN where unmeasured.
+    land_cover: (S,) uint8, the class that covers most of the sample, a position in land_cover_names; 0 is unknown.
     """
 
     location: str
@@ -64,13 +68,16 @@ class SplitIndex:
 
 @dataclass(kw_only=True)
 class Batch:
-    """B samples, owned by whoever holds them: nothing is reused under their feet.
+    """B samples. The tensors belong to their holder: the loader never overwrites them.
 
-    sar: (B, P, H, W), optical: (B, C, H, W) or None where no optical was asked for. Out of the reader both hold digital
-    numbers (uint16, uint8); after `transforms` float32, normalised. paired: (B,) bool; an unpaired sample's optical is
-    all 0 digital numbers, and after `transforms` all 0.0, and must not be looked at. id: (B,) int64, sample_key of the
-    store. enl: (B,) float32, NaN where unmeasured. epoch: the epoch these samples were drawn in, step: the batch's
-    number in it; both are part of the key of every random draw.
+    sar: (B, P, H, W) digital numbers; after transforms.Dequantise float32 decibels.
+    optical: (B, C, H, W) digital numbers, after Dequantise float32 brightness; None where none was asked for. Of an
+        unpaired sample all 0, which must not be used.
+    paired: (B,) bool, whether the sample has an optical partner.
+    id: (B,) int64, the store's sample_key.
+    enl: (B,) float32, equivalent number of looks, NaN where unmeasured.
+    epoch, step: the epoch these samples were drawn in, and the number of the batch in it. Both are part of the key of
+        every random draw.
     """
 
     sar: torch.Tensor

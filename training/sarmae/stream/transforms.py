@@ -1,7 +1,7 @@
 """What happens to a batch between the reader and the model: crop and flips, then digital numbers to physical values.
 
-Both sensors are cut at the same place and flipped the same way. Where and how is drawn by (seed, epoch, sample id)
-alone, see draws.py, so that a sample meets the same fate in any batch, on any rank and after any resume.
+Both sensors are cut at the same place and flipped the same way. Place and flips are drawn by (seed, epoch, sample id)
+alone (keyed_random.py), so they are the same for a sample in any batch, on any rank and after any resume.
 """
 # B batch, P polarisations, C bands, H W stored patch, S crop
 
@@ -26,10 +26,12 @@ _ROW, _COL, _FLIP_ROWS, _FLIP_COLS = range(4)  # counters of the stream: switchi
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Geometry:
-    """Where B samples were cut and how they were turned, on the batch's device.
+    """Where B samples were cut and how they were flipped, on the batch's device.
 
-    rows_px, cols_px: (B,) int64, upper left corner of the crop in the stored patch. flipped_rows, flipped_cols: (B,)
-    bool; the crop is flipped after it is cut, so stored rows rows_px .. rows_px + size_px - 1 hold it either way.
+    rows_px, cols_px: (B,) int64, upper left corner of the crop in the stored patch.
+    flipped_rows, flipped_cols: (B,) bool. The crop is flipped after it is cut, so the stored rows rows_px to
+        rows_px + size_px - 1 hold it either way.
+    size_px: side of the crop.
     """
 
     rows_px: torch.Tensor

@@ -52,9 +52,14 @@ class Objective(nn.Module):
     def forward(
         self, input_db: Tensor, target_db: Tensor, noise: Tensor, anchors: Tensor | None, share: Tensor
     ) -> Losses:
-        """input_db, target_db: (B, P, H, W) dB; noise: (B, N). anchors: (B, N, T), the teacher's features; None without
-        one. share: (B,) weight of each sample in the mean over all paired samples of the step, 0 for an unpaired one,
-        whose anchors are not looked at."""
+        """The losses of one forward pass.
+
+        input_db, target_db: (B, P, H, W) dB.
+        noise: (B, N).
+        anchors: (B, N, T), the teacher's features; None without a teacher.
+        share: (B,) weight of each sample in the mean over all paired samples of the step; 0 for an unpaired one, whose
+            anchors are not used.
+        """
         out = self.model(input_db, target_db, noise)
         if self.projector is None or anchors is None:
             return Losses(out.loss, torch.zeros_like(out.loss), out.per_sample_loss)

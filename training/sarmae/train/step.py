@@ -23,8 +23,14 @@ from sarmae.train.schedule import Schedule
 
 
 class Views(NamedTuple):
-    """What a step looks at, on the device. input_db, target_db: (B, P, S, S) dB, NaN: no data. noise: (B, N). anchors:
-    (B, N, T) or None. paired: (B,) bool."""
+    """The tensors of a step, on the device.
+
+    input_db: (B, P, S, S) dB, what the encoder sees; NaN where there is no data.
+    target_db: (B, P, S, S) dB, what is to be predicted.
+    noise: (B, N), decides the mask.
+    anchors: (B, N, T), the teacher's features; None without a teacher.
+    paired: (B,) bool.
+    """
 
     input_db: Tensor
     target_db: Tensor
@@ -34,10 +40,13 @@ class Views(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """Tensors on the device, not yet waited for. mae, sarc: of the rank's whole batch, to be averaged over the
-    ranks; gradient_norm: over all ranks,
-    before clipping; bad: whether it was not finite, so that nothing was updated; per_sample: (B,) reconstruction errors
-    of the rank's samples."""
+    """The results of a step: tensors on the device that nobody has waited for yet.
+
+    mae, sarc: () losses of the rank's samples, to be averaged over the ranks.
+    gradient_norm: () over all ranks, before clipping.
+    bad: () bool, whether the norm was not finite; then nothing was updated.
+    per_sample: (B,) reconstruction errors of the rank's samples.
+    """
 
     mae: Tensor
     sarc: Tensor
@@ -48,9 +57,13 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
-    """passes: forward passes a step, as many on every rank, however few samples one has. weight: lambda of the anchors.
-    clip: largest gradient norm, None for none.
-    autocast: computes matrix products in bfloat16."""
+    """How steps are taken.
+
+    passes: forward passes a step; the same number on every rank, however few samples a rank has.
+    weight: lambda of the distance to the anchors.
+    clip: largest gradient norm; None: no clipping.
+    autocast: whether matrix products are computed in bfloat16.
+    """
 
     passes: int
     weight: float

@@ -17,7 +17,7 @@ from sarmae.evaluate.score_files import pretraining
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
 from sarmae.evaluate.values import Backbone, Inputs
 from sarmae.runs import load_run_model
-from sarmae.sarc.timm_networks import EFFICIENTNET, Asked, open_network, timm_name
+from sarmae.sarc.timm_networks import EFFICIENTNET, NetworkRequest, open_network, timm_name
 
 RUN: Final = "run"
 FILE: Final = "file"
@@ -78,7 +78,7 @@ def _run_folder(arm: ArmConfig, place: str, run: Path | None) -> Path:
 def _open_timm(arm: ArmConfig, inputs: Inputs) -> Backbone:
     words = str(arm.encoder)
     key = f"arm {arm.name!r}: encoder"
-    asked = Asked(
+    asked = NetworkRequest(
         model=EFFICIENTNET if words == EFFICIENTNET else timm_name(words, key),
         weights=None if arm.weights is None else Path(arm.weights),
         words=words,

@@ -1,4 +1,4 @@
-"""From a pretraining model to an encoder that plain timm loads: weights, timm's configuration, a model card."""
+"""Exports the encoder of a pretraining model for plain timm: weights, timm's configuration, a model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a run's folder to what leaves it: the encoder of its latest checkpoint, with a card that describes the run."""
+"""The model of a run's latest checkpoint, and its export as an encoder with a card that describes the run."""
 
 from __future__ import annotations
 

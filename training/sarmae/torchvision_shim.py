@@ -6,7 +6,7 @@ loaded. torchvision survives that by design, but one of its modules then attache
 that library would have declared, and `import torchvision` ends with `operator torchvision::nms does not exist`. We
 use none of these operators. Declaring their schemas, without an implementation, is enough for the import.
 
-What stays unusable after the repair is `torchvision.ops`: its functions go on telling so when called.
+What stays unusable after the repair is `torchvision.ops`: its functions go on raising an error when called.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the objective asks for at each step: features of the optical partners at the patches of the crop.
+"""The teacher's features at each step: of the optical partners, at the patches of the crop.
 
-Two ways to them that define the same target: a frozen encoder that looks at every crop, and a cache of features of the
-whole stored images, of which a crop at multiples of 16 px is a slice. The cached features saw all of the stored image
-where live ones see the crop, and a flip turns their grid where a live encoder sees the flipped image: how far that
-changes them is measured in tests/benchmarks/results/teacher-cache.md.
+There are two sources. Live: a frozen encoder computes them from every crop. Cached: they were computed once from the
+whole stored images, and a crop at multiples of 16 px is a slice of their grid. A cached feature was computed with all
+of the stored image around it, a live one with the crop alone. A flip turns the grid of cached features, where a live
+encoder sees the flipped image. tests/benchmarks/results/teacher-cache.md measures how much that changes them.
 """
 # B batch, N patches of the crop, g patches along its side, G along the stored image's, D components, T teacher width
 
@@ -72,7 +72,7 @@ def open_anchors(config: PretrainConfig, device: torch.device) -> Anchors | None
 
 
 class LiveAnchors:
-    """The teacher looks at every crop."""
+    """Features that the teacher computes from every crop."""
 
     needs_optical = True
 
@@ -82,7 +82,7 @@ class LiveAnchors:
         self._bands: tuple[int, ...] = ()
 
     def prepare(self, optical: ImageSpec | None, stores: Sequence[StoreShare]) -> None:
-        """See Anchors. ConfigError where the stores have no optical images, or bands that are not known."""
+        """ConfigError where the stores have no optical images, or bands that are not known."""
         if optical is None:
             raise ConfigError(
                 f"sarc.teacher: it looks at optical partners, and {', '.join(store.name for store in stores)} "
@@ -126,7 +126,7 @@ class CachedAnchors:
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="anchors")
 
     def prepare(self, optical: ImageSpec | None, stores: Sequence[StoreShare]) -> None:  # noqa: ARG002 - reads no pixels
-        """See Anchors. ConfigError where a store's features are not there, or two stores hold the same sample."""
+        """ConfigError where a store's features are not there, or two stores hold the same sample."""
         self._stores = [StoreFeatures(self._cache, store.digest, store.name, self._facts) for store in stores]
         keys = np.concatenate([store.index["key"] for store in self._stores])
         sizes = [len(store.index) for store in self._stores]
@@ -141,7 +141,7 @@ class CachedAnchors:
             )
 
     def __call__(self, augmented: Augmented, host: Batch | None = None) -> Tensor:
-        """See Anchors. Raises StoreError naming a paired sample that the cache lacks or whose features are damaged."""
+        """As Anchors. Raises StoreError naming a paired sample that the cache lacks or whose features are damaged."""
         known = augmented.batch if host is None else host
         codes = self._read(known.id.cpu().numpy(), known.paired.cpu().numpy())
         return self._basis.decode(slice_grid(codes.to(self._device, non_blocking=True), augmented.geometry))

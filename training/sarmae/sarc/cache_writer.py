@@ -1,7 +1,7 @@
-"""Writing a teacher cache: every paired sample of every store seen once, whole, and its features kept.
+"""Writing a teacher cache: the teacher's features of every paired sample, computed once from the whole stored image.
 
-Afterwards training needs neither the teacher nor the optical pixels. Written by one process; killed at any moment, the
-same command goes on where it stopped. feature_cache.py describes the files, compression.py the coding.
+Afterwards training needs neither the teacher nor the optical pixels. One process writes it. After a kill at any moment
+the same command goes on where it stopped. feature_cache.py describes the files, compression.py the coding.
 """
 # B batch, G x G patches of a stored image, D components, T teacher width
 
@@ -54,14 +54,14 @@ def write_cache(config: PretrainConfig, out: Path, watch: Watch) -> None:
     device = pick_device(config.train.device)
     teacher = open_teacher(config.sarc).to(device)
     teacher.bf16 = computes_in_bf16(config.train, device)
-    see = _Seer(teacher, config, device)
-    facts, basis = _agree_on_basis(config.sarc.teacher, out, paired, see)
+    teacher_features = _FeatureSource(teacher, config, device)
+    facts, basis = _agree_on_basis(config.sarc.teacher, out, paired, teacher_features)
     watch.note(
         f"{facts.teacher}: {facts.width} features on {facts.components} components with {facts.variance_kept:.2%} of "
         f"the variance; {facts.sample_bytes / 1000:.1f} KB a sample, {sum(len(s.samples) for s in paired):,} samples"
     )
     for source in stores:
-        _write_store(source, out, facts, basis.to(device), see, watch)
+        _write_store(source, out, facts, basis.to(device), teacher_features, watch)
     watch.note(f"Complete. Train with --set sarc.teacher={facts.teacher} --set sarc.cache={out}")
 
 
@@ -80,8 +80,8 @@ class _Source:
         return self.store.index.sar.sample_shape[-1]
 
 
-class _Seer:
-    """Looks at samples with the teacher, reading ahead."""
+class _FeatureSource:
+    """Computes the teacher's features of samples, which are read ahead."""
 
     def __init__(self, teacher: FrozenTeacher, config: PretrainConfig, device: torch.device) -> None:
         self.teacher = teacher
@@ -120,9 +120,11 @@ def _open_stores(config: PretrainConfig, out: Path) -> list[Store]:
     return stores
 
 
-def _agree_on_basis(teacher: str, out: Path, sources: Sequence[_Source], see: _Seer) -> tuple[TeacherFacts, Basis]:
+def _agree_on_basis(
+    teacher: str, out: Path, sources: Sequence[_Source], teacher_features: _FeatureSource
+) -> tuple[TeacherFacts, Basis]:
     """The folder's basis, where it is this teacher's; else one fitted to samples spread evenly over all stores."""
-    sha256, patch_px = see.teacher.weights_sha256(), sources[0].patch_px
+    sha256, patch_px = teacher_features.teacher.weights_sha256(), sources[0].patch_px
     if (out / TEACHER_FILE).is_file():
         facts, basis = read_teacher(out)
         wanted = (teacher, sha256, patch_px)
@@ -132,7 +134,7 @@ def _agree_on_basis(teacher: str, out: Path, sources: Sequence[_Source], see: _S
                 f"{facts.patch_px} px), asked for are {teacher} ({sha256[:16]}..., {patch_px} px). Give another --out."
             )
         return facts, basis
-    features = torch.cat([part.float().cpu().flatten(0, 1) for part in _spread(sources, see)])
+    features = torch.cat([part.float().cpu().flatten(0, 1) for part in _spread(sources, teacher_features)])
     fit = fit_basis(features)
     facts = TeacherFacts(
         teacher=teacher,
@@ -147,23 +149,25 @@ def _agree_on_basis(teacher: str, out: Path, sources: Sequence[_Source], see: _S
     return facts, fit.basis
 
 
-def _spread(sources: Sequence[_Source], see: _Seer) -> Iterator[Tensor]:
+def _spread(sources: Sequence[_Source], teacher_features: _FeatureSource) -> Iterator[Tensor]:
     """Features of at most FIT_SAMPLES paired samples, evenly spaced over the stores one after the other."""
     borders = np.cumsum([0, *(len(source.samples) for source in sources)])
     chosen = np.unique(np.linspace(0, borders[-1] - 1, min(FIT_SAMPLES, borders[-1])).round().astype(np.int64))
     for source, first, last in zip(sources, borders, borders[1:], strict=False):
         within = chosen[(chosen >= first) & (chosen < last)] - first
-        yield from see.features(source, source.samples[within])
+        yield from teacher_features.features(source, source.samples[within])
 
 
-def _write_store(source: _Source, out: Path, facts: TeacherFacts, basis: Basis, see: _Seer, watch: Watch) -> None:
+def _write_store(
+    source: _Source, out: Path, facts: TeacherFacts, basis: Basis, teacher_features: _FeatureSource, watch: Watch
+) -> None:
     index, samples = source.store.index, source.samples
     with FeatureWriter(out / index.digest, facts.sample_bytes, index.keys[samples]) as writer:
         if writer.done:
             watch.note(f"{index.location}: going on at sample {writer.done:,} of {len(samples):,}")
         first = writer.done
         began = noted = time.monotonic()
-        for features in see.features(source, samples[writer.done :]):
+        for features in teacher_features.features(source, samples[writer.done :]):
             writer.append(basis.encode(features).cpu().numpy())
             if time.monotonic() - noted > NOTE_EVERY_S:
                 noted = time.monotonic()

@@ -1,4 +1,4 @@
-"""Features in a quarter of a thousand bytes: principal components, eight bits each.
+"""Coding of features: principal components of eight bits each, 256 bytes a feature at most.
 
 What is stored is z = C (f - m), the centred features on their D leading principal components, each component rounded to
 127 steps either side of zero. Decoding goes all the way back, f' = m + C^T z: into the teacher's own space, its mean
@@ -31,12 +31,12 @@ class Basis:
 
     @property
     def width(self) -> int:
-        """T."""
+        """T, width of the teacher."""
         return self.components.shape[1]
 
     @property
     def kept(self) -> int:
-        """D."""
+        """D, number of components."""
         return self.components.shape[0]
 
     def to(self, device: torch.device) -> Basis:

@@ -65,12 +65,12 @@ class TeacherFacts:
 
     @property
     def sample_bytes(self) -> int:
-        """Of one sample's codes."""
+        """Size of one sample's codes."""
         return self.grid**2 * self.components
 
 
 def write_teacher(cache: Path, facts: TeacherFacts, basis: Basis) -> None:
-    """Basis first, then what names it."""
+    """Writes the basis, then the file that names it."""
     tensors = {"mean": basis.mean, "components": basis.components, "step": basis.step}
     content = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
     write_durably(cache / BASIS_FILE, [content])
@@ -123,7 +123,7 @@ class FeatureWriter:
         self.close()
 
     def close(self) -> None:
-        """Lets others write."""
+        """Closes the files, so that another process may write."""
         self._features.close()
         self._index.close()
 

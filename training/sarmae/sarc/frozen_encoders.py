@@ -1,4 +1,4 @@
-"""Frozen encoders of optical images behind one face: RGB in, one feature vector for every 16 px patch out.
+"""Frozen encoders of optical images: RGB in, one feature vector for every 16 px patch out.
 
 A trunk turns normalised images into a map (B, T, h, w); `FrozenTeacher` normalises before it and brings the map to the
 grid of the ViT's patches after it. Where h, w are not that grid: the mean over areas if they are finer, bilinear

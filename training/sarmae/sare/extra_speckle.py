@@ -1,4 +1,4 @@
-"""SARE: extra speckle on what the model sees, drawn by (seed, epoch, sample id), on the batch's device.
+"""SARE: extra speckle on the input of the model, drawn by (seed, epoch, sample id), on the batch's device.
 
 Speckle multiplies the linear power, so in decibels it is added: no power is computed, none can become 0 or NaN. Every
 polarisation has its own. A sample's speckle depends on no other sample, on no thread count and on no world size.
@@ -97,7 +97,7 @@ class Sare:
         return DrawKey(seed=self._seed, epoch=batch.epoch, stream=stream)
 
     def _draw_rows(self, batch: Batch, tables: SpeckleTables) -> torch.Tensor:
-        """(B,) int64."""
+        """(B,) int64, the row of the tables that each sample gets."""
         config = self._config
         chosen = uniform(self._key(batch, COIN_STREAM), batch.id, 1)[:, 0] < config.probability
         level = integers(self._key(batch, LEVEL_STREAM), batch.id, 1, tables.levels)[:, 0]

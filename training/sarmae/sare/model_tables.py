@@ -1,7 +1,8 @@
-"""All that a speckle model can do to a sample, as rows of tables, and the row that a sample gets.
+"""Tables of a speckle model: one row for each level of speckle; and the row that a sample gets.
 
-Row 0 leaves a sample as it is. The others hold one level of speckle each: looks or sigma, 64 (thinning: 16) of them
-evenly spread in the logarithm (sigma: evenly), and for thinning once more for each class of scene looks.
+Row 0 leaves a sample as it is. Every other row holds one level of speckle: a number of looks, or a sigma. There are 64
+levels, 16 for thinning; looks are evenly spaced in the logarithm, sigmas evenly. Thinning has the levels once for each
+class of scene looks.
 """
 # B batch, R rows, Z table positions, J classes of scene looks, K levels, T filter taps
 

@@ -89,7 +89,7 @@ class ShardLoader(IterableDataset[Batch]):
         return [item for store in self._stores for item in store.left_out or ()]
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Number of batches an epoch."""
         return self.order.steps
 
     def __iter__(self) -> Iterator[Batch]:

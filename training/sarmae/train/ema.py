@@ -16,15 +16,15 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the present weights in."""
+        """Moves the averages towards the present weights."""
         present = [weight.detach() for weight in self._weights.values()]
         torch._foreach_lerp_(list(self._averaged.values()), present, 1 - self._decay)
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by parameter name, not copies."""
+        """The averages by parameter name; the tensors themselves, not copies."""
         return dict(self._averaged)
 
     def load(self, averaged: dict[str, Tensor]) -> None:
-        """Takes averages saved by `state`."""
+        """Sets the averages to those that `state` gave."""
         for name, kept in self._averaged.items():
             kept.copy_(averaged[name])

@@ -22,7 +22,7 @@ class _Noted:
 
 
 class Guard:
-    """Watches bad steps. limit: bad steps in a row that are borne. Looks at the device only in `check`."""
+    """Counts bad steps. limit: bad steps in a row that end the run. Waits for the device only in `check`."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -30,7 +30,7 @@ class Guard:
         self.total, self._in_a_row = 0, 0
 
     def note(self, step: int, result: StepResult, ids: Tensor) -> None:
-        """A step's result, on any device, and the samples (B,) this rank had in it."""
+        """Notes a step's result, on any device, and the ids (B,) of the samples this rank had in it."""
         self._noted.append(_Noted(step=step, bad=result.bad, errors=result.per_sample, ids=ids))
 
     def check(self) -> None:

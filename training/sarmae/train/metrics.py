@@ -56,7 +56,7 @@ class Metrics:
 
 
 def _lines(path: Path) -> list[dict[str, float]]:
-    """The whole lines of a metrics file; a line that a kill cut short is none."""
+    """The whole lines of a metrics file. A line that a kill cut short is left out."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
@@ -74,16 +74,16 @@ class Stopwatch:
         self._waited = 0.0
 
     def waiting(self) -> None:
-        """The wait for a batch begins."""
+        """Marks the begin of a wait for a batch."""
         self._since = time.perf_counter()
 
     def got(self) -> None:
-        """It is over."""
+        """Marks its end."""
         self._waited += time.perf_counter() - self._since
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out of the lap what is done meanwhile."""
+        """Does not count the time spent inside."""
         began = time.perf_counter()
         try:
             yield
@@ -99,8 +99,8 @@ class Stopwatch:
 
 
 def matmul_ceiling(device: torch.device, *, bf16: bool) -> float:
-    """Operations a second that this device reaches in plain square matrix products of the run's precision: the measured
-    ceiling against which utilisation is stated. Some tenths of a second."""
+    """Operations a second of plain square matrix products on this device, in the precision of the run: utilisation is
+    stated relative to it. Takes some tenths of a second."""
     size = _MATMUL_SIZES.get(device.type, 4096)
     one = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
     best = float("inf")

@@ -36,7 +36,7 @@ class Projector(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., T)."""
+        """tokens: (..., D). Returns (..., T)."""
         projected: Tensor = self.second(nn.functional.gelu(self.first(tokens)))
         return projected
 

@@ -1,4 +1,4 @@
-"""A picture of what a model reconstructs: a row a sample; what it saw, what was left of it, its answer, the target."""
+"""A picture of what a model reconstructs. A row is a sample: input, visible part, reconstruction, target."""
 
 # B samples, P polarisations, S side of the crop
 

@@ -1,4 +1,4 @@
-"""One process or many: what torchrun sets up, DDP and FSDP2, and sums over the ranks.
+"""One process or many: joining what torchrun started, DDP and FSDP2, sums over the ranks.
 
 `torchrun --nproc-per-node N -m sarmae pretrain ...` starts N ranks; without it there is one. The gradient of the
 global batch is the same either way: DDP averages over ranks, each of which holds an equal share.
@@ -22,7 +22,7 @@ from sar1m.store.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among all. device: what it computes on."""
+    """All processes of a run, and which of them this one is. device: what this one computes on."""
 
     rank: int
     size: int
@@ -40,13 +40,13 @@ class Ranks:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so: signals reach ranks at different moments, the stop must be common."""
+        """Whether the flag is set on any rank. Signals reach ranks at different moments, but all must stop together."""
         if self.size == 1:
             return flag
         return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Waits until all ranks have come here."""
         if self.size > 1:
             distributed.barrier()
 
@@ -66,7 +66,7 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def join_ranks(device_name: str) -> Iterator[Ranks]:
-    """This process's place; joins the other ranks where torchrun started them, and leaves them in the end."""
+    """Joins the other ranks where torchrun started some, and leaves them in the end."""
     device = pick_device(device_name)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(rank=0, size=1, device=device)
@@ -81,14 +81,17 @@ def join_ranks(device_name: str) -> Iterator[Ranks]:
 
 
 def spread(
-    model: nn.Module, blocks: list[nn.Module], here: Ranks, how: Literal["ddp", "fsdp"], *, bf16: bool
+    model: nn.Module, blocks: list[nn.Module], here: Ranks, parallel: Literal["ddp", "fsdp"], *, bf16: bool
 ) -> nn.Module:
-    """The model over all ranks. ddp: a copy each, gradients averaged while they are computed. fsdp: parameters,
-    gradients and moments of every block in `blocks` and of the rest are sharded (FSDP2), computed in bfloat16 if asked,
-    reduced in float32."""
+    """The model spread over all ranks.
+
+    ddp: each rank has a copy; gradients are averaged while they are computed.
+    fsdp: parameters, gradients and moments are sharded (FSDP2), each of `blocks` by itself and then the rest. bf16:
+        whether they are computed in bfloat16; they are summed in float32.
+    """
     if here.size == 1:
         return model
-    if how == "ddp":
+    if parallel == "ddp":
         return DistributedDataParallel(model, device_ids=[here.device] if here.device.type == "cuda" else None)
     # inputs stay float32: targets would lose precision, and the noise that orders patches would get ties
     kinds = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if bf16 else {}
@@ -101,7 +104,7 @@ def spread(
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """Whole weights on every rank for as long as parts of the model are used by themselves; every rank must enter."""
+    """Whole weights on every rank, so that parts of the model can be used by themselves. Every rank must enter."""
     if isinstance(model, FSDPModule):
         model.unshard()
     try:

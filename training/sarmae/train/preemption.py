@@ -1,4 +1,4 @@
-"""Stopping when the batch system says so: save, then leave with a code on which it queues the job again."""
+"""Stopping at a signal of the batch system: save, then exit with a code on which it queues the job again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Preemption:
 
     @property
     def asked(self) -> bool:
-        """Whether to save and stop."""
+        """Whether a signal asked to save and stop."""
         return self.signal is not None
 
     @property

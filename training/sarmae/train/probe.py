@@ -1,8 +1,9 @@
-"""What the features are worth while they are learned: land cover by k nearest neighbours and by a linear classifier.
+"""Land cover from the features during training, by k nearest neighbours and by a linear classifier.
 
-Samples of the train split teach, samples of the val split (of train, where val is too small) are asked. Features are
-the mean of the encoder's patch tokens over the whole centre crop, without mask and without extra speckle. Both figures
-are balanced accuracies: the mean over classes of the share that is right.
+Both classifiers learn from samples of the train split and are tested on samples of the val split, or on part of train
+where val is too small. A sample's feature is the mean of the encoder's patch tokens over the whole centre crop, without
+mask and without extra speckle. Both scores are balanced accuracies: the mean over the classes of the share of right
+answers.
 """
 
 # B batch, S samples, D width of the features, K classes
@@ -123,7 +124,7 @@ def open_probe(locations: Sequence[str], crop: CropFlip, cache: CacheConfig | No
 
 
 def _common_classes(sar_db: Tensor, labels: list[str], teaches: Tensor) -> ProbeSet | None:
-    """Leaves out classes with few teaching samples: what was hardly ever shown is not asked."""
+    """Leaves out classes with few teaching samples. None where too little is left."""
     shown = Counter(name for name, teaching in zip(labels, teaches.tolist(), strict=True) if teaching)
     names = tuple(sorted(name for name, count in shown.items() if count >= LEAST_SHOWN))
     kept = torch.tensor([name in names for name in labels])

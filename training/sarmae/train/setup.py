@@ -1,4 +1,4 @@
-"""From a configuration to a run that is ready to take steps: stream, model, teacher, optimiser, and where it stands."""
+"""From a configuration to a run that is ready to take steps: stream, model, teacher, optimiser, step reached."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CACHE_FOLDER = "cache"  # in the folder of the run
 
 @dataclass(kw_only=True)
 class Run:
-    """A run under way. step: steps taken so far; everything else is fixed once it is set up."""
+    """A run. step: the number of steps taken so far; everything else is fixed once the run is set up."""
 
     config: PretrainConfig
     folder: Path
@@ -72,7 +72,7 @@ class Run:
         self.here.wait()
 
     def compare_compiled(self, views: Views) -> float:
-        """How far the compiled loss is from the eager one. Raises ParityError where it is too far."""
+        """The relative difference of the compiled loss from the eager one. Raises ParityError where it is too large."""
         return check_parity(self.stepper.objective, self.objective, views, autocast=self.autocast, step=self.step)
 
     def resume(self) -> None:
@@ -83,13 +83,13 @@ class Run:
         if saved is None:
             return
         _check_same_run(saved.facts["config"], self.config, self.folder)
-        restore(self.stepper.objective, self.stepper.optimiser, self.average, (saved.model, saved.optimiser))
+        restore(self.stepper.objective, self.stepper.optimiser, self.average, saved.model, saved.optimiser)
         self.loader.load_state_dict(saved.facts["stream"])
         self.step = saved.step
 
 
 def set_up(config: PretrainConfig, folder: Path, here: Ranks) -> Run:
-    """A run at its first step, or at its latest checkpoint. Raises ConfigError, StoreError or CheckpointError."""
+    """A run at its start, or at its folder's latest checkpoint. Raises ConfigError, StoreError or CheckpointError."""
     anchors = open_anchors(config, here.device)
     cache = config.data.disk_cache(folder / CACHE_FOLDER)
     loader = _open_loader(config, cache, optical=anchors is not None and anchors.needs_optical)
@@ -137,7 +137,7 @@ def model_spec(model: ModelConfig, image_px: int, polarisations: tuple[str, ...]
 
 
 def _begin_from(model: SarMae, config: ModelConfig) -> str:
-    """Puts published weights into a model, where the configuration names some; what was done, in one sentence."""
+    """Puts published weights into a model where the configuration names some. Returns what was done, in words."""
     if config.weights is None:
         return "random weights"
     fitted = load_published(model, Path(config.weights), with_decoder=config.with_decoder)
@@ -173,13 +173,13 @@ def _stepper(config: PretrainConfig, objective: Objective, here: Ranks, *, autoc
         warmup_steps=train.warmup_steps,
         steps=train.steps,
     )
-    how = StepSettings(
+    settings = StepSettings(
         passes=1 if train.micro_batch is None else -(-train.global_batch // here.size // train.micro_batch),
         weight=config.sarc.weight,
         clip=train.clip,
         autocast=autocast,
     )
-    return Stepper(spread_out, _optimiser(spread_out, config), schedule, how, here)
+    return Stepper(spread_out, _optimiser(spread_out, config), schedule, settings, here)
 
 
 def _optimiser(objective: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:

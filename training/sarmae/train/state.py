@@ -19,9 +19,9 @@ AVERAGE_PREFIX = "average."  # of the moving average's tensors beside the weight
 def gather(
     objective: nn.Module, optimiser: torch.optim.Optimizer, average: MovingAverage | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(weights, moments) on the CPU, by name; every rank must call it, rank 0 gets them, the others nothing.
+    """Weights and moments on the CPU, by name. Every rank must call it; only rank 0 gets them.
 
-    weights: of the objective and, under AVERAGE_PREFIX, of the moving average; moments: <parameter>/<moment>."""
+    weights: of the objective and, under AVERAGE_PREFIX, of the moving average. moments: as <parameter>/<moment>."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     found, optimised = get_state_dict(objective, optimiser, options=options)
     weights: dict[str, Tensor] = dict(found)  # type: ignore[arg-type]  # ours hold tensors alone
@@ -35,26 +35,27 @@ def restore(
     objective: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: MovingAverage | None,
-    saved: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    weights: Mapping[str, Tensor],
+    moments: Mapping[str, Tensor],
 ) -> None:
-    """Puts what `gather` gave back in place. Raises CheckpointError where names or shapes are another model's."""
-    weights = {name: tensor for name, tensor in saved[0].items() if not name.startswith(AVERAGE_PREFIX)}
+    """Puts what `gather` returned back in place. Raises CheckpointError where names or shapes are another model's."""
+    trained = {name: tensor for name, tensor in weights.items() if not name.startswith(AVERAGE_PREFIX)}
     options = StateDictOptions(full_state_dict=True)
     present, optimised = get_state_dict(objective, optimiser, options=options)
-    _check(weights, present)
-    moments: dict[str, Any] = {}
-    for name, tensor in saved[1].items():
+    _check(trained, present)
+    nested: dict[str, Any] = {}
+    for name, tensor in moments.items():
         parameter, kind = name.rsplit("/", 1)
-        moments.setdefault(parameter, {})[kind] = tensor
+        nested.setdefault(parameter, {})[kind] = tensor
     set_state_dict(
         objective,
         optimiser,
-        model_state_dict=dict(weights),
-        optim_state_dict={"state": moments, "param_groups": optimised["param_groups"]},
+        model_state_dict=dict(trained),
+        optim_state_dict={"state": nested, "param_groups": optimised["param_groups"]},
         options=options,
     )
     if average is not None:
-        _restore_average(average, saved[0])
+        _restore_average(average, weights)
 
 
 def _restore_average(average: MovingAverage, saved: Mapping[str, Tensor]) -> None:

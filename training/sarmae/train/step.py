@@ -75,20 +75,26 @@ class Stepper:
     """Takes steps on an objective, which may be wrapped for many ranks. Never waits for the device."""
 
     def __init__(
-        self, objective: nn.Module, optimiser: torch.optim.Optimizer, schedule: Schedule, how: StepSettings, here: Ranks
+        self,
+        objective: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        schedule: Schedule,
+        settings: StepSettings,
+        here: Ranks,
     ) -> None:
-        self.objective, self.optimiser, self.schedule, self.how, self.here = objective, optimiser, schedule, how, here
+        self.objective, self.optimiser, self.schedule = objective, optimiser, schedule
+        self.settings, self.here = settings, here
         self._trained = [weight for weight in objective.parameters() if weight.requires_grad]
 
     def __call__(self, step: int, views: Views, average: MovingAverage | None) -> StepResult:
-        """Step number `step`, from 0."""
+        """Takes step number `step`, counted from 0."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule(step)
         mae, sarc, per_sample = self._accumulate(views)
         norm = self._gradient_norm()
         bad = ~torch.isfinite(norm)
-        if self.how.clip is not None:
-            scale = (self.how.clip / (norm + 1e-6)).clamp(max=1.0)
+        if self.settings.clip is not None:
+            scale = (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_([weight.grad for weight in self._trained if weight.grad is not None], scale)
         self._update(bad)
         if average is not None:
@@ -103,11 +109,11 @@ class Stepper:
         samples = len(views.paired)
         mae, sarc = torch.zeros((), device=share.device), torch.zeros((), device=share.device)
         errors = []
-        for part in _parts(samples, self.how.passes):
+        for part in _parts(samples, self.settings.passes):
             weight = (part.stop - part.start) / samples
             with self._without_reduction(last=part.stop == samples):
                 losses = self._forward(views, share, part)
-                (losses.mae * weight + losses.sarc * self.how.weight).backward()
+                (losses.mae * weight + losses.sarc * self.settings.weight).backward()
             mae += losses.mae.detach() * weight
             sarc += losses.sarc.detach()
             errors.append(losses.per_sample)
@@ -115,14 +121,14 @@ class Stepper:
 
     def _forward(self, views: Views, share: Tensor, part: slice) -> Losses:
         anchors = None if views.anchors is None else views.anchors[part]
-        with torch.autocast(self.here.device.type, dtype=torch.bfloat16, enabled=self.how.autocast):
+        with torch.autocast(self.here.device.type, dtype=torch.bfloat16, enabled=self.settings.autocast):
             losses: Losses = self.objective(
                 views.input_db[part], views.target_db[part], views.noise[part], anchors, share[part]
             )
         return losses
 
     def _without_reduction(self, *, last: bool) -> AbstractContextManager[None]:
-        """DDP sums over ranks in the last pass alone."""
+        """Under DDP, keeps every pass but the last from summing gradients over the ranks."""
         if isinstance(self.objective, DistributedDataParallel) and not last:
             return self.objective.no_sync()
         return nullcontext()
@@ -134,7 +140,7 @@ class Stepper:
         return norm
 
     def _update(self, bad: Tensor) -> None:
-        """The fused optimiser leaves everything as it was where found_inf is 1, without asking the host."""
+        """Updates the weights. With found_inf 1 the fused optimiser changes nothing, without a wait for the device."""
         self.optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
         self.optimiser.grad_scale = None  # type: ignore[attr-defined]
         self.optimiser.step()
@@ -146,8 +152,8 @@ def _whole(norm: Tensor) -> Tensor:
 
 
 def _parts(samples: int, passes: int) -> Iterator[slice]:
-    """Equal parts, or, where damaged samples were left out, parts that differ by one: ranks wait for each other in
-    every pass, so their number must not depend on what a rank could read."""
+    """Parts of a batch, equal or one sample apart. Their number is `passes` whatever a rank could read, because the
+    ranks wait for each other in every pass."""
     if samples < passes:
         raise StoreError(
             f"A rank has {samples} samples left for {passes} passes (train.micro_batch): the others of its batch are "

@@ -1,7 +1,7 @@
-"""From a batch of digital numbers to what a step looks at: crop and flips, decibels, speckle, mask, anchors.
+"""From a batch of digital numbers to the tensors of a step: crop and flips, decibels, speckle, mask, anchors.
 
-Every draw is keyed by (seed, epoch, sample id): a sample meets the same fate at any world size, in any batch, after any
-resume. All of it happens on the batch's device.
+Every draw is keyed by (seed, epoch, sample id), so it is the same for a sample at any world size, in any batch and
+after any resume. Everything is computed on the device of the run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MakeViews:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Views:
-        """Views on the device of the run. An unpaired sample's anchors are not to be looked at."""
+        """Views on the device of the run. The anchors of an unpaired sample must not be used."""
         cut = crop_flip(batch.to(self._device), self._crop, self._seed)
         values = self._dequantise(cut.batch)
         input_db, target_db = self._sare(values)

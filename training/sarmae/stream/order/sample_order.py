@@ -1,34 +1,36 @@
-"""The order of samples: pure functions of (specification, epoch, step), the same whoever asks and however often.
+"""The order of samples: pure functions of (specification, epoch, step).
 
-**Numbers.** Stores are laid end to end; a sample's global number is its store's offset plus its place in the split.
+**Numbers.** The stores are laid end to end. A sample's global number is the offset of its store plus its place in the
+split.
 
-**An epoch** is as many draws as the stores hold samples, N. Without weights and unpaired_share every sample is drawn
-exactly once. With weights, store s gets N * weight_s / sum(weights) draws, with unpaired_share that part of the draws
-is of unpaired samples, each rounded to a whole number that differs by less than one from the exact one. Draws of a pool
-(a store, or its paired or unpaired samples) run through whole permutations of the pool, one after the other and over
-the ends of epochs (see `mixing`): in mode "full" no sample comes again before all others of its pool have come, but
-for the dropped tail; in mode "lanes", which takes the draws of an epoch in another order, this holds at epochs' ends.
+**An epoch** draws as many samples as the stores hold, N. Without weights and unpaired_share every sample is drawn once.
+With weights, store s gets N * weight_s / sum(weights) draws; with unpaired_share, that part of the draws is of unpaired
+samples; each is rounded to a whole number less than one away. A pool is a store, or its paired or unpaired samples. The
+draws of a pool run through whole permutations of it, one after the other and over the ends of epochs (mixing.py). In
+order "full" no sample comes again before all others of its pool have come, but for the dropped tail. In order "lanes",
+which takes the draws of an epoch in another order, this holds at the ends of epochs.
 
-**A step** is a global batch: step t of an epoch holds positions [t * G, (t + 1) * G) of the epoch's N draws.
-There are N // G steps; the N % G draws that are left are dropped, others in each epoch. With keep_tail (evaluation)
-they are one more, shorter batch. A state's (epoch, step) names the next batch to deliver.
+**A step** is a global batch of G samples: step t of an epoch holds positions [t * G, (t + 1) * G) of its N draws. There
+are N // G steps. The last N % G draws are dropped, others in each epoch; with tail = "keep" (evaluation) they are one
+more, shorter batch. The (epoch, step) of a state is that of the next batch.
 
-**Ranks.** Rank r of W takes positions r, r + W, r + 2W ... of each global batch. W divides G (mode "full") or the
-number of lanes C (mode "lanes"), so global batches are the same, in the same order, for every such W. Of a kept tail,
-ranks get sizes that differ by one at most, maybe 0.
+**Ranks.** Rank r of W takes positions r, r + W, r + 2W ... of each global batch. W divides G (order "full") or the
+number of lanes C (order "lanes"), so the global batches are the same, in the same order, for every such W. Of a kept
+tail the ranks get numbers of samples that differ by one at most and may be 0.
 
-**Mode "full"** permutes single samples, for local disks. **Mode "lanes"** is for remote stores, where a read should be
-a range: blocks of consecutive samples (of the pool) are permuted, the sequence is parted into C lanes of equal length
-(the first N % C hold one more; a block on the border of two lanes is read by both), each lane is mixed within windows
-whose borders lie at another place in each lane (so that reads spread evenly), and the stream takes one sample of each
-lane in turn. C and the window are fixed by the specification, not by the machine: position p of any batch comes of lane
-p mod C, so rank r reads the lanes that are r modulo W and no others. At any time about C * (window + block) samples
-must be at hand. Blocks start at multiples of `block` in the split: let it divide the store's samples a shard.
-With unpaired_share set, a block holds samples of one kind, near each other but with the other kind between them.
+**Order "full"** permutes single samples, for local disks. **Order "lanes"** is for remote stores, where a read should
+be a range. It works in four steps. Blocks of consecutive samples of a pool are permuted. The sequence is cut into C
+lanes of equal length; the first N % C hold one more, and a block on the border of two lanes is read by both. Each lane
+is mixed within windows, whose borders lie at another place in each lane, so that reads spread evenly. Then one sample
+of each lane is taken in turn. C and the window follow from the settings, not from the machine. Position p of any batch
+comes from lane p mod C, so rank r reads the lanes that are r modulo W and no others. At any time about
+C * (window + block) samples must be at hand. Blocks start at multiples of `block` in the split: let it divide the
+number of samples a shard. With unpaired_share set, a block holds samples of one kind, near each other but with the
+other kind between them.
 
-**Cost** (tests/benchmarks/results/shuffle.md): an epoch's stream is made when it is first asked for and kept, 8 bytes
-a sample for each of two epochs, 8 more for the pools, and 50 to 75 bytes a sample while it is made: a million
-samples take 0.07 s of one core and keep 24 MB. A batch is a slice of it.
+**Cost** (tests/benchmarks/results/shuffle.md). An epoch's stream is made when it is first asked for, and kept: 8 bytes
+a sample for each of two epochs, 8 more for the pools, and 50 to 75 bytes a sample while it is made. For a million
+samples this takes 0.07 s of one core and keeps 24 MB. A batch is a slice of it.
 """
 
 from __future__ import annotations

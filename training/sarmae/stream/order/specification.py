@@ -96,7 +96,7 @@ class OrderSpec:
 
     @property
     def lanes(self) -> int:
-        """Lanes in use."""
+        """Lanes in use: settings.lanes, or the default for this global batch."""
         return self.settings.lanes or max(n for n in divisors(self.settings.global_batch) if n <= MOST_LANES)
 
     @property
@@ -165,7 +165,7 @@ def check_state(found: Mapping[str, Any], expected: OrderState) -> tuple[int, in
 
 
 def divisors(number: int) -> list[int]:
-    """Every divisor, ascending."""
+    """All divisors of a number, ascending."""
     low = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
     return sorted({*low, *(number // divisor for divisor in low)})
 

@@ -15,7 +15,7 @@ from support.paths import ROOT
 
 FACES = {
     "sar1m": ("build", "open", "plan", "release", "verify"),
-    "sarmae": ("LoaderSettings", "ShardLoader", "pretrain"),
+    "sarmae": ("LoaderSettings", "ShardLoader", "load_encoder", "pretrain"),
 }
 HEAVY = {
     "dask",

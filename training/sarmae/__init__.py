@@ -1,6 +1,7 @@
 """SARMAE: a masked autoencoder for SAR, pretrained by streaming the shards that `sar1m` writes.
 
-ShardLoader, LoaderSettings and pretrain are what a person calls from Python; they are imported on first use.
+ShardLoader, LoaderSettings, pretrain and load_encoder are the names for use from Python. They are imported on first
+use.
 """
 
 from importlib import import_module
@@ -8,15 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sarmae.api import pretrain as pretrain
+    from sarmae.encoders import load_encoder as load_encoder
     from sarmae.stream.loader import ShardLoader as ShardLoader
     from sarmae.stream.settings import LoaderSettings as LoaderSettings
 
 _HOMES: Final = {
     "LoaderSettings": "sarmae.stream.settings",
     "ShardLoader": "sarmae.stream.loader",
+    "load_encoder": "sarmae.encoders",
     "pretrain": "sarmae.api",
 }
-__all__ = ["LoaderSettings", "ShardLoader", "pretrain"]
+__all__ = ["LoaderSettings", "ShardLoader", "load_encoder", "pretrain"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""The command line `sarmae`: pretraining on the stores that `sar1m` builds, and what its features are worth.
+"""Pretrains on the stores that `sar1m` builds, exports encoders and evaluates them.
 
 Exit codes: 0 done; 1 error; 2 usage or configuration; 85 saved and stopped because the batch system asked (queue the
 same command again); 130 interrupted.
@@ -75,12 +75,12 @@ def pretrain(
 
 @app.command()
 def cache_teacher(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the cache; give it as sarc.cache afterwards.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the cache; train with --set sarc.cache=FOLDER.")],
     data: DataOption = None,
     config: ConfigOption = "smoke",
     overrides: SetOption = None,
 ) -> None:
-    """Writes the teacher's features of all paired samples once, to train without teacher and optical pixels."""
+    """Computes the teacher's features once, so that training needs neither teacher nor optical images."""
     from sarmae.api import configuration
     from sarmae.sarc.cache_writer import write_cache
     from sarmae.terminal import console_watch
@@ -105,11 +105,11 @@ def export(
 def evaluate(
     data: Annotated[
         list[str] | None,
-        typer.Argument(help="folders:PATH, store:PATH, masks:PATH or coco:PATH: labelled images. May be repeated."),
+        typer.Argument(help="Labelled images: folders:PATH, store:PATH, masks:PATH or coco:PATH. May be repeated."),
     ] = None,
     encoder: Annotated[
         list[str] | None,
-        typer.Option(help="run:FOLDER, file:PATH, timm:NAME, efficientnet_lite0, pixels. May be repeated."),
+        typer.Option(help="An encoder: run:FOLDER, file:PATH, timm:NAME, efficientnet_lite0, pixels. May be repeated."),
     ] = None,
     config: Annotated[
         str | None, typer.Option("--config", help="A study: a TOML file, or a name in training/configs/studies.")
@@ -117,7 +117,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the study. Default: studies/<name>.")] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Says what encoders are worth on labelled images, or goes on with a study that was stopped."""
+    """Evaluates encoders on labelled images, or goes on with a study that was stopped."""
     from sarmae.evaluate.command import evaluate as run
 
     code = run(data or [], encoder or [], config, out, overrides or [])
@@ -137,8 +137,8 @@ def main() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends with an exit code. torchrun answers 1 whatever its ranks end with, so docker/jobs/launch.sh names a file in
-    which the first rank to fail or stop leaves its own."""
+    """Ends with an exit code. torchrun ends with 1 whatever the codes of its ranks, so docker/jobs/launch.sh names a
+    file to which the first rank that fails or stops writes its own."""
     note = os.environ.get("SARMAE_EXIT_FILE")
     if code and note:
         with suppress(OSError), Path(note).open("x", encoding="utf-8") as stream:

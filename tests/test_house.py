@@ -155,7 +155,8 @@ def test_every_column_has_a_description_and_a_name_of_its_own(columns):
 @pytest.mark.parametrize(
     ("imports", "absent"),
     [
-        ("sar1m.store.schema, sar1m.store.errors", HEAVY),
+        ("sar1m.store.schema, sar1m.store.errors, sar1m.store.seal", HEAVY),
+        ("sar1m.store.shard_index, sar1m.store.array_metadata", HEAVY),
         ("sar1m.records, sar1m.config", ("dask", "distributed", "rasterio", "geopandas", "pyarrow", "zarr", "torch")),
         (
             "sar1m.core.grid, sar1m.core.registration, sar1m.core.select, sar1m.core.quality",

@@ -34,7 +34,7 @@ from sar1m.stages.plan import make_plan
 from sar1m.store.errors import ConfigError, OutputError
 from sar1m.store.progress import Watch
 from sar1m.store.schema import DATA_DIR, MARKER_FILE, SAMPLES_FILE
-from sar1m.store.seal import Fault, read_marker
+from sar1m.store.seal import StoreFault, read_marker
 from sar1m.store.seal import verify as find_faults
 from sar1m.store.settings import override
 from sar1m.terminal import TerminalWatch
@@ -210,7 +210,7 @@ def open(place: str | Path) -> OpenStore:  # noqa: A001 - `sar1m.open`, beside `
     return OpenStore(place=folder, facts=marker)
 
 
-def verify(place: str | Path, *, watch: Watch | None = None) -> list[Fault]:
+def verify(place: str | Path, *, watch: Watch | None = None) -> list[StoreFault]:
     """Compares every byte of a finished build or release with its manifest.
 
     place: a folder, or the address of a published release. Returns the faults, each with path and finding; an empty
@@ -222,7 +222,7 @@ def verify(place: str | Path, *, watch: Watch | None = None) -> list[Fault]:
     return verify_build(Path(place), shown)
 
 
-def verify_build(out: Path, watch: Watch) -> list[Fault]:
+def verify_build(out: Path, watch: Watch) -> list[StoreFault]:
     """The faults of a build: files that are changed, missing, added or truncated."""
     marker = read_marker(out)
     with watch.stage("verify", 0 if marker is None else len(marker["files"])) as step:

@@ -25,7 +25,7 @@ from sar1m.store.errors import ConfigError, OutputError, Sar1mError
 if TYPE_CHECKING:
     from sar1m.building import BuildSummary
     from sar1m.sources.regions.region import Region
-    from sar1m.store.seal import Fault
+    from sar1m.store.seal import StoreFault
 
 # A command imports what it needs when it runs: the pipeline's libraries take two seconds, help and version nothing.
 # ruff: noqa: PLC0415
@@ -246,7 +246,7 @@ def verify(
     _report_faults(place, faults, "Get the named files again (`sar1m get`).")
 
 
-def _verify_build(out: Path) -> list[Fault]:
+def _verify_build(out: Path) -> list[StoreFault]:
     from sar1m.api import verify_build
     from sar1m.store.seal import read_marker
     from sar1m.terminal import TerminalWatch
@@ -259,7 +259,7 @@ def _verify_build(out: Path) -> list[Fault]:
     return faults
 
 
-def _report_faults(place: str, faults: Sequence[Fault], remedy: str) -> None:
+def _report_faults(place: str, faults: Sequence[StoreFault], remedy: str) -> None:
     for fault in faults:
         problems.print(f"{fault.path}: {fault.found}", style="red", markup=False, highlight=False, soft_wrap=True)
     if faults:

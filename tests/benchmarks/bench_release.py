@@ -34,9 +34,9 @@ from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.records import StoreKind
 from sar1m.releases import audit, licences, stats_files, versions
 from sar1m.releases.builds import Build
+from sar1m.releases.contents import ITEMS_FILE, LicenceRow, ReleaseFacts
 from sar1m.releases.croissant import croissant_files
 from sar1m.releases.merge import merge
-from sar1m.releases.parts import ITEMS_FILE, LicenceRow, ReleaseFacts
 from sar1m.releases.preview import choose_rows
 from sar1m.releases.privacy import require_private
 from sar1m.releases.provenance import lock_parquet

@@ -23,7 +23,7 @@ import pandas as pd
 from sar1m import __version__
 from sar1m.config import BuildConfig, GridConfig, PackConfig, PixelsConfig, SimulatedConfig
 from sar1m.io.tables import candidate_batch, candidate_frame, parquet_bytes
-from sar1m.io.zarr_groups import ImageArray, shard_path
+from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Row, StoreKind
 from sar1m.sources.simulated import SimulatedSource
 from sar1m.stages.choose import number_samples
@@ -32,10 +32,11 @@ from sar1m.stages.pack import image_arrays, write_groups
 from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
 from sar1m.stages.statistics import ChannelTotals
-from sar1m.store.chunks import Compression, encode_chunk, shard_pieces
+from sar1m.store.chunks import Compression, encode_chunk
 from sar1m.store.durable import FileDigest, remove_tree, write_durably
 from sar1m.store.schema import DATA_DIR, SAMPLE_COLUMNS, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
 from sar1m.store.seal import read_marker
+from sar1m.store.shard_index import shard_name, shard_pieces
 
 SPLIT = "train"
 BASE_BLOCKS = 12
@@ -177,7 +178,7 @@ def _write_shards(root: Path, images: list[ImageArray], base: Base, draws: Draws
     for image in images:
         for shard, first in enumerate(range(0, len(draws.patch), slots)):
             numbers = range(first, min(first + slots, len(draws.patch)))
-            path = shard_path(root / DATA_DIR / f"{SPLIT}.zarr", image.layout.name, shard)
+            path = root / DATA_DIR / f"{SPLIT}.zarr" / shard_name(image.layout.name, shard)
             known[path] = write_durably(path, shard_pieces(_chunks(image, base, draws, numbers), slots=slots))
     return known
 

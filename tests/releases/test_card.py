@@ -45,20 +45,20 @@ def cells(text, first):
 
 
 def test_the_hub_reads_the_head(facts):
-    told = DatasetCard(card(facts)).data
-    assert isinstance(told, DatasetCardData)
-    assert told.license == "cc0-1.0"
-    assert told.size_categories == ["n<1K"]
-    assert told.configs[0] == {"config_name": "preview", "default": True, "data_files": "preview.parquet"}
-    assert {"path": "splits/train.parquet", "split": "train"} in told.configs[1]["data_files"]
+    head = DatasetCard(card(facts)).data
+    assert isinstance(head, DatasetCardData)
+    assert head.license == "cc0-1.0"
+    assert head.size_categories == ["n<1K"]
+    assert head.configs[0] == {"config_name": "preview", "default": True, "data_files": "preview.parquet"}
+    assert {"path": "splits/train.parquet", "split": "train"} in head.configs[1]["data_files"]
 
 
 def test_the_head_is_yaml_with_the_hubs_keys(facts):
-    told = yaml.safe_load(head_of(card(replace(facts, licences=(row("CC-BY-SA-4.0"),)))))
-    assert (told["license"], told["license_link"]) == ("other", "LICENSES.csv")
-    assert told["pretty_name"] == "sar-1m v0.1.0"
+    head = yaml.safe_load(head_of(card(replace(facts, licences=(row("CC-BY-SA-4.0"),)))))
+    assert (head["license"], head["license_link"]) == ("other", "LICENSES.csv")
+    assert head["pretty_name"] == "sar-1m v0.1.0"
     assert "license_name" not in yaml.safe_load(head_of(card(facts)))
-    assert [entry["split"] for entry in told["configs"][1]["data_files"]] == [
+    assert [entry["split"] for entry in head["configs"][1]["data_files"]] == [
         split for split in ("train", "val", "test") if (facts.samples["split"] == split).any()
     ]
 
@@ -117,19 +117,19 @@ def test_a_release_without_statistics_is_refused(facts, tmp_path):
 
 
 def test_the_card_of_a_release_is_what_the_hub_takes(tmp_path_factory):
-    """What the hub asks of a card's head, as far as its client and its documentation tell without a network."""
+    """What the hub asks of a card's head, as far as its client and its documentation show without a network."""
     path = small_release(tmp_path_factory) / "README.md"
-    told = DatasetCard.load(path).data.to_dict()
-    assert told == metadata_load(path)
-    assert told["license"] in {"cc0-1.0", "cc-by-4.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "other"}
-    assert set(told["task_categories"]) <= {
+    head = DatasetCard.load(path).data.to_dict()
+    assert head == metadata_load(path)
+    assert head["license"] in {"cc0-1.0", "cc-by-4.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "other"}
+    assert set(head["task_categories"]) <= {
         "image-feature-extraction",
         "image-to-image",
         "unconditional-image-generation",
     }
-    assert all(isinstance(tag, str) for tag in told["tags"])
-    assert [config.get("default", False) for config in told["configs"]] == [True, False]
-    files = [entry["path"] for entry in told["configs"][1]["data_files"]] + [told["configs"][0]["data_files"]]
+    assert all(isinstance(tag, str) for tag in head["tags"])
+    assert [config.get("default", False) for config in head["configs"]] == [True, False]
+    files = [entry["path"] for entry in head["configs"][1]["data_files"]] + [head["configs"][0]["data_files"]]
     assert [file for file in files if not (path.parent / file).is_file()] == []
 
 
@@ -163,8 +163,8 @@ def test_the_committed_card_is_the_one_that_the_sample_gives(tmp_path_factory, t
 def test_duckdb_counts_what_the_card_tells(tmp_path_factory):
     root = small_release(tmp_path_factory)
     counted = duckdb.read_parquet(str(root / "samples.parquet")).aggregate("split, count(*)").fetchall()
-    told = {split: int(cells((root / "README.md").read_text(), f"{split} |")[1]) for split, _ in counted}
-    assert dict(counted) == told
+    head = {split: int(cells((root / "README.md").read_text(), f"{split} |")[1]) for split, _ in counted}
+    assert dict(counted) == head
 
 
 @pytest.mark.parametrize(

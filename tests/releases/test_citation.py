@@ -42,21 +42,21 @@ def test_sources_without_pixels_in_the_release_do_not_bind_it():
 
 
 def test_the_citation_file_has_what_the_format_asks_for(facts):
-    told = yaml.safe_load(citation_files(facts)["CITATION.cff"])
-    assert {"cff-version", "message", "title", "authors"} <= told.keys()  # required by CFF 1.2.0
-    assert told["cff-version"] == "1.2.0"
-    assert (told["type"], told["title"], told["version"]) == ("dataset", "sar-1m", "0.1.0")
-    assert told["license"] == "CC0-1.0"
-    assert isinstance(told["version"], str)
-    assert told["authors"] == [{"name": "The SAR-1M engineers"}]
+    found = yaml.safe_load(citation_files(facts)["CITATION.cff"])
+    assert {"cff-version", "message", "title", "authors"} <= found.keys()  # required by CFF 1.2.0
+    assert found["cff-version"] == "1.2.0"
+    assert (found["type"], found["title"], found["version"]) == ("dataset", "sar-1m", "0.1.0")
+    assert found["license"] == "CC0-1.0"
+    assert isinstance(found["version"], str)
+    assert found["authors"] == [{"name": "The SAR-1M engineers"}]
     allowed = {"abstract", "authors", "cff-version", "keywords", "license", "message", "title", "type", "version"}
-    assert told.keys() <= allowed
+    assert found.keys() <= allowed
 
 
 def test_day_and_address_are_told_where_they_are_given(facts):
     given = replace(facts, published=date(2026, 11, 3), url="https://example.org/a?b=c: #d")
-    told = yaml.safe_load(citation_files(given)["CITATION.cff"])
-    assert (told["date-released"], told["url"]) == (date(2026, 11, 3), "https://example.org/a?b=c: #d")
+    found = yaml.safe_load(citation_files(given)["CITATION.cff"])
+    assert (found["date-released"], found["url"]) == (date(2026, 11, 3), "https://example.org/a?b=c: #d")
     assert citation_words(given).endswith(", version 0.1.0. 2026-11-03. https://example.org/a?b=c: #d")
     assert citation_words(facts).endswith(", version 0.1.0.")
     assert citation_words(replace(facts, published=date(2026, 11, 3))).endswith(", version 0.1.0. 2026-11-03.")

@@ -50,17 +50,17 @@ def test_the_command_validates_a_whole_release(tmp_path_factory, tmp_path):
     done = validated(path)
     assert done.returncode == 0, done.stderr
     assert "Done" in done.stderr
-    told = json.loads(path.read_text())
-    told["recordSet"][0]["field"][0]["dataType"] = "sc:Nothing"
-    (tmp_path / "croissant.json").write_text(json.dumps(told))
+    found = json.loads(path.read_text())
+    found["recordSet"][0]["field"][0]["dataType"] = "sc:Nothing"
+    (tmp_path / "croissant.json").write_text(json.dumps(found))
     assert validated(tmp_path / "croissant.json").returncode != 0
 
 
 def test_with_a_date_of_publication_nothing_is_left_to_warn_of(facts, tmp_path):
-    told = croissant(replace(facts, published=date(2026, 11, 23), url="https://example.org/sar-1m"))
-    assert (told["datePublished"], told["url"]) == ("2026-11-23", "https://example.org/sar-1m")
+    found = croissant(replace(facts, published=date(2026, 11, 23), url="https://example.org/sar-1m"))
+    assert (found["datePublished"], found["url"]) == ("2026-11-23", "https://example.org/sar-1m")
     assert not {"datePublished", "url"} & croissant(facts).keys()
-    (tmp_path / "croissant.json").write_text(json.dumps(told))
+    (tmp_path / "croissant.json").write_text(json.dumps(found))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlcroissant  # noqa: PLC0415 - it warns when it is imported
@@ -86,11 +86,11 @@ def test_mlcroissant_opens_the_thumbnails(dataset):
 
 
 def test_every_file_but_pixels_stands_there_with_its_digest(facts):
-    told = {entry["@id"]: entry for entry in croissant(facts)["distribution"] if entry["@type"] == "cr:FileObject"}
+    found = {entry["@id"]: entry for entry in croissant(facts)["distribution"] if entry["@type"] == "cr:FileObject"}
     there = {p.relative_to(facts.root).as_posix() for p in facts.root.rglob("*") if p.is_file()}
     later = {"croissant.json", "manifest-sha256.txt", "RELEASE_COMPLETE.json"}
-    assert told.keys() == {name for name in there if not name.startswith("data/")} - later
-    for name, entry in told.items():
+    assert found.keys() == {name for name in there if not name.startswith("data/")} - later
+    for name, entry in found.items():
         content = (facts.root / name).read_bytes()
         assert entry["sha256"] == hashlib.sha256(content).hexdigest()
         assert entry["contentSize"] == f"{len(content)} B"
@@ -105,20 +105,20 @@ def test_file_sets_find_the_groups(facts):
 
 
 def test_it_conforms_to_both_and_tells_the_terms_of_geocroissant(facts):
-    told = croissant(facts)
-    assert told["conformsTo"] == ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/geo/1.0"]
-    assert told["@context"]["geocr"] == "http://mlcommons.org/croissant/geo/"
-    south, west, north, east = map(float, told["spatialCoverage"]["geo"]["box"].split())
+    found = croissant(facts)
+    assert found["conformsTo"] == ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/geo/1.0"]
+    assert found["@context"]["geocr"] == "http://mlcommons.org/croissant/geo/"
+    south, west, north, east = map(float, found["spatialCoverage"]["geo"]["box"].split())
     samples = facts.samples
     assert south < samples["lat"].min() <= samples["lat"].max() < north
     assert west < samples["lon"].min() <= samples["lon"].max() < east
-    assert told["geocr:coordinateReferenceSystem"] == ", ".join(f"EPSG:{c}" for c in sorted(set(samples["epsg"])))
-    assert told["geocr:spatialResolution"] == {"@type": "sc:QuantitativeValue", "value": 10.0, "unitText": "m"}
-    assert told["geocr:bandConfiguration"]["geocr:bandNameList"] == ["VV", "VH", "B04", "B03", "B02"]
-    assert told["geocr:bandConfiguration"]["geocr:totalBands"] == 5
-    red = told["geocr:spectralBandMetadata"][0]
+    assert found["geocr:coordinateReferenceSystem"] == ", ".join(f"EPSG:{c}" for c in sorted(set(samples["epsg"])))
+    assert found["geocr:spatialResolution"] == {"@type": "sc:QuantitativeValue", "value": 10.0, "unitText": "m"}
+    assert found["geocr:bandConfiguration"]["geocr:bandNameList"] == ["VV", "VH", "B04", "B03", "B02"]
+    assert found["geocr:bandConfiguration"]["geocr:totalBands"] == 5
+    red = found["geocr:spectralBandMetadata"][0]
     assert (red["name"], red["geocr:centerWavelength"]["value"]) == ("B04", 664.6)
-    first, last = told["temporalCoverage"].split("/")
+    first, last = found["temporalCoverage"].split("/")
     times = samples[["sar_datetime", "optical_datetime"]].stack()
     assert (first, last) == tuple(time.strftime("%Y-%m-%dT%H:%M:%SZ") for time in (times.min(), times.max()))
 

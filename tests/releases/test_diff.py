@@ -64,9 +64,9 @@ def test_the_table_is_cut_and_the_json_is_not(pair):
         "removed   train-6",
         "changed   train-1  sar, optical",
     ]
-    told = json.loads(json.dumps(found.to_json()))
-    assert told["added"] == ["val-2", "val-3"]
-    assert told["changed"] == [{"sample_id": "train-1", "arrays": ["sar", "optical"]}]
+    listed = json.loads(json.dumps(found.to_json()))
+    assert listed["added"] == ["val-2", "val-3"]
+    assert listed["changed"] == [{"sample_id": "train-1", "arrays": ["sar", "optical"]}]
 
 
 def test_what_is_no_release_or_damaged_is_named(pair, tmp_path):
@@ -74,7 +74,7 @@ def test_what_is_no_release_or_damaged_is_named(pair, tmp_path):
         diff(pair[0], tmp_path)
     spoilt = tiny_release(tmp_path / "spoilt")
     put(spoilt / "samples.parquet", contents(pair[1])["samples.parquet"])
-    with pytest.raises(StoreError, match="tell of different samples"):
+    with pytest.raises(StoreError, match="list different samples"):
         diff(pair[0], spoilt)
     put(spoilt / "samples.parquet", b"PAR1")
     with pytest.raises(StoreError, match=r"samples\.parquet: cannot be read"):

@@ -119,10 +119,10 @@ def test_metrics_are_the_tables_to_the_last_bit(page, table):
         assert np.array_equal(found[name], table[name].to_numpy(np.float32), equal_nan=True)
     vh = np.array(table["mean_db"].tolist())[:, 1].astype(np.float32)
     assert np.array_equal(found["mean_db VH"], vh)
-    told = {metric["name"]: metric for metric in part(page, "core")["metrics"]}
-    assert told["snow_frac"]["known"] == 0
-    assert told["enl"]["known"] == table["enl"].notna().sum()
-    assert (told["enl"]["least"], told["enl"]["most"]) == (table["enl"].min(), table["enl"].max())
+    shown = {metric["name"]: metric for metric in part(page, "core")["metrics"]}
+    assert shown["snow_frac"]["known"] == 0
+    assert shown["enl"]["known"] == table["enl"].notna().sum()
+    assert (shown["enl"]["least"], shown["enl"]["most"]) == (table["enl"].min(), table["enl"].max())
 
 
 def test_rows_tell_everything_else(page, table):
@@ -131,11 +131,11 @@ def test_rows_tell_everything_else(page, table):
     for number in (0, 999, 1000, 2499):
         here, row = found[number // 1000], table.iloc[number]
         at = number % 1000
-        told = {name: here[name][0][here[name][1][at]] for name in here if name != "land_cover"}
-        assert told["sar_product"] == row["sar_product"]
-        assert told["optical_product"] == row["optical_product"]
-        assert told["sar_datetime"] == row["sar_datetime"].strftime("%Y-%m-%d %H:%M:%S UTC")
-        assert (told["licence_sar"], told["ecoregion"]) == ("CC0-1.0", "–")
+        shown = {name: here[name][0][here[name][1][at]] for name in here if name != "land_cover"}
+        assert shown["sar_product"] == row["sar_product"]
+        assert shown["optical_product"] == row["optical_product"]
+        assert shown["sar_datetime"] == row["sar_datetime"].strftime("%Y-%m-%d %H:%M:%S UTC")
+        assert (shown["licence_sar"], shown["ecoregion"]) == ("CC0-1.0", "–")
         assert dict(here["land_cover"][at]) == {
             name: round(100 * share, 1) for name, share in row["land_cover"].items()
         }
@@ -162,9 +162,9 @@ def test_pictures_are_the_samples_own(facts):
     assert numbers.tolist() == list(range(len(facts.samples)))
     reader = PreviewReader(facts.root, release_stretch(facts.normalisation, facts.summary))
     for number, (_, row) in zip(numbers, facts.samples.iterrows(), strict=True):
-        told = drawn[number]
-        assert (told[1] is not None) == row["paired"]
-        for uri, whole in zip(told, reader.pictures(row), strict=True):
+        shown = drawn[number]
+        assert (shown[1] is not None) == row["paired"]
+        for uri, whole in zip(shown, reader.pictures(row), strict=True):
             if uri is not None:
                 # lossy: means of 8 x 8 pixels agree, and with no other sample's
                 error = np.abs(blocks(picture(uri)) - blocks(whole[0])).mean()
@@ -347,9 +347,9 @@ def test_a_release_has_the_page_with_its_lock_and_nothing_private(tmp_path_facto
     assert {"report/index.html", "report/core.js", "report/explorer.js", "report/rows-000.js"} <= set(there)
     assert all(name in manifest for name in there)
     files = {name: (root / name).read_bytes() for name in there}
-    core, told, lock = part(files, "core"), part(files, "rows-000"), lock_of(root)
+    core, shown, lock = part(files, "core"), part(files, "rows-000"), lock_of(root)
     for column in ("pixel_hash", "build"):
-        names, numbers = told[column]
+        names, numbers = shown[column]
         assert [names[number] for number in numbers] == lock.loc[core["ids"], column].tolist()
     assert [one for name in there for one in findings_in(root, name, own_secrets([root]))] == []
 

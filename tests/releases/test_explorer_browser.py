@@ -214,15 +214,15 @@ def test_facets_count_what_a_click_would_give(page, table):
     tick(page, "orbit_state", "ascending")
     page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
     lines = page.find_elements("css selector", "#facets .choice")
-    told = {
+    shown_facts = {
         (line.find_element("css selector", "input").get_attribute("data-facet"), line.text.split("\n")[0]): line
         for line in lines
         if line.is_displayed()
     }
     rows = table[table["orbit_state"] == "ascending"]
-    val = told["split", "val"].find_element("css selector", ".choice-count").text
+    val = shown_facts["split", "val"].find_element("css selector", ".choice-count").text
     assert int(val.replace(",", "")) == (rows["split"] == "val").sum()
-    other = told["orbit_state", "descending"].find_element("css selector", ".choice-count").text
+    other = shown_facts["orbit_state", "descending"].find_element("css selector", ".choice-count").text
     assert int(other.replace(",", "")) == (table["orbit_state"] == "descending").sum(), "a facet ignores itself"
 
 
@@ -379,15 +379,15 @@ def test_provenance_names_products_times_hashes_and_terms(driver, tmp_path_facto
     page = at(driver, (root / "report/index.html").as_uri())
     wait(page, "return document.querySelectorAll('#provenance .facts').length > 4")
     row = samples.loc[name_shown(page)]
-    told = facts_shown(page)
-    assert told["sar product"] == row["sar_product"]
-    assert told["optical product"] == row["optical_product"]
-    assert told["sar datetime"] == row["sar_datetime"].strftime("%Y-%m-%d %H:%M:%S UTC")
-    assert told["pixel hash"] == lock.loc[row["sample_id"], "pixel_hash"]
-    assert told["build"] == lock.loc[row["sample_id"], "build"]
-    assert float(told["residual px"].removesuffix(" px")) == pytest.approx(row["residual_px"], rel=1e-3)
-    assert told["attribution"] == (row["attribution"] or "–")
-    assert "pixels in the release" in told["terms of the SAR pixels"]
+    shown_facts = facts_shown(page)
+    assert shown_facts["sar product"] == row["sar_product"]
+    assert shown_facts["optical product"] == row["optical_product"]
+    assert shown_facts["sar datetime"] == row["sar_datetime"].strftime("%Y-%m-%d %H:%M:%S UTC")
+    assert shown_facts["pixel hash"] == lock.loc[row["sample_id"], "pixel_hash"]
+    assert shown_facts["build"] == lock.loc[row["sample_id"], "build"]
+    assert float(shown_facts["residual px"].removesuffix(" px")) == pytest.approx(row["residual_px"], rel=1e-3)
+    assert shown_facts["attribution"] == (row["attribution"] or "–")
+    assert "pixels in the release" in shown_facts["terms of the SAR pixels"]
     assert f"mlat={row['lat']:.4f}" in by_id(page, "place-link").get_attribute("href")
     assert page.get_log("browser") == []
 

@@ -7,13 +7,13 @@ from functools import partial
 import pytest
 
 from sar1m.releases.differences import diff
-from sar1m.releases.download import Portion, get
+from sar1m.releases.portions import Portion, get
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, OutputError, StoreError
-from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
 from sar1m.store.seal import read_seal
+from sar1m.store.seal_text import RELEASE_MARKERS
 from servers.base import Reply
 from servers.objects import PREFIX, folder_server
 from support.campaigns import campaign
@@ -74,10 +74,10 @@ def test_a_split_comes_with_all_that_is_no_image_and_says_that_it_is_a_part(rele
 def test_every_command_names_a_part_as_a_part(sar1m, release, tmp_path, portion, words):
     part, whole = tmp_path / "part", len(read_seal(FolderPlace(release), RELEASE_MARKERS).files)
     fetch(release, part, portion)
-    told = rf"tiny v1\.0\.0.* \(a part of it, \d+ of {whole} files: {words}\)"
+    words_shown = rf"tiny v1\.0\.0.* \(a part of it, \d+ of {whole} files: {words}\)"
     code, out, _ = sar1m("verify", part)
     assert code == 0
-    assert re.search(told, out)
+    assert re.search(words_shown, out)
     for command in (["report", part], ["release", part, "--version", "1.0.0", "--out", tmp_path / "made"]):
         code, _, err = sar1m(*command)
         assert code != 0
@@ -121,7 +121,7 @@ def test_a_file_that_arrives_damaged_is_refused_and_leaves_no_marker(release, tm
         return right
 
     with folder_server(release, spoil) as server:
-        with pytest.raises(StoreError, match=rf"{name}: what came .* is not what the manifest says"):
+        with pytest.raises(StoreError, match=rf"{name}: what came .* differs from the manifest"):
             fetch(f"{server.url}{PREFIX}", tmp_path / "here")
         assert not (tmp_path / "here" / RELEASE_MARKER_FILE).exists()
         assert not (tmp_path / "here" / name).exists()

@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 
-from sar1m.releases.download import Portion, get
-from sar1m.releases.publishing.course import publish
+from sar1m.releases.portions import Portion, get
+from sar1m.releases.publishing.steps import publish
 from sar1m.releases.publishing.target import CLAIM_FILE, PublishOptions
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, OutputError, StoreError, UnreachableError
@@ -151,8 +151,8 @@ def test_only_a_release_that_verifies_is_published(release, tmp_path):
 @pytest.mark.parametrize(
     ("holds", "message"),
     [
-        ({"thesis.pdf": b"x"}, r"holds thesis\.pdf, which is no release of ours"),
-        ({CLAIM_FILE: b"{}", "README.md": b"x"}, "another release is on its way there"),
+        ({"thesis.pdf": b"x"}, r"holds thesis\.pdf, which is no release of sar1m"),
+        ({CLAIM_FILE: b"{}", "README.md": b"x"}, "another release is being published there"),
         ({RELEASE_MARKER_FILE: b"{}"}, "damaged"),
     ],
 )
@@ -241,10 +241,10 @@ def test_credentials_show_nowhere(release, bucket, monkeypatch, caplog):
     target = BucketTarget("s3://releases/x")
     with pytest.raises(UnreachableError) as caught:
         sent(release, "s3://releases/x")
-    told = repr(target.__dict__) + repr(caught.value) + str(caught.value.__cause__) + caplog.text
-    assert CANARY not in told
-    assert "AKCANARY" not in told
-    assert "Signature" not in told
+    everything = repr(target.__dict__) + repr(caught.value) + str(caught.value.__cause__) + caplog.text
+    assert CANARY not in everything
+    assert "AKCANARY" not in everything
+    assert "Signature" not in everything
 
 
 @pytest.mark.parametrize("kills", [4, *campaign(20)])

@@ -5,9 +5,9 @@ from itertools import pairwise
 import huggingface_hub
 import pytest
 
-from sar1m.releases.download import Portion, get
+from sar1m.releases.portions import Portion, get
 from sar1m.releases.publishing import hub as hub_module
-from sar1m.releases.publishing.course import publish
+from sar1m.releases.publishing.steps import publish
 from sar1m.releases.publishing.target import CLAIM_FILE, PublishOptions
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, OutputError, StoreError, UnreachableError
@@ -125,7 +125,7 @@ def test_a_version_never_changes(tmp_path, hub):
 def test_somebody_elses_repository_is_left_alone(release, hub):
     hub._create({"organization": "someone", "name": "tiny"})
     hub.repositories["someone/tiny"].commit({"thesis.pdf": b"x"})
-    with pytest.raises(OutputError, match=r"holds thesis\.pdf, which is no release of ours"):
+    with pytest.raises(OutputError, match=r"holds thesis\.pdf, which is no release of sar1m"):
         sent(release)
 
 
@@ -203,13 +203,13 @@ def test_a_wrong_token_is_named_as_such_and_shows_nowhere(release, hub, monkeypa
     monkeypatch.setenv("HF_TOKEN", "hf_canary_wrong_18")
     with pytest.raises(UnreachableError, match=r"HTTP status 401. Check the credentials") as caught:
         sent(release)
-    told = (
+    everything = (
         str(caught.value)
         + repr(caught.value.__cause__)
         + caplog.text
         + repr(vars(hub_module.HubTarget(TARGET, private=False)))
     )
-    assert "canary" not in told
+    assert "canary" not in everything
 
 
 def test_a_release_comes_back_from_the_hub_byte_for_byte(release, hub, tmp_path):

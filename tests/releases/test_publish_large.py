@@ -10,8 +10,8 @@ import pytest
 from test_publish import CANARY, bucket, bucket_server  # noqa: F401 - fixtures
 
 from sar1m.releases.publishing.bucket import PART_BYTES
-from sar1m.releases.publishing.course import publish
 from sar1m.releases.publishing.leftovers import abort_uploads
+from sar1m.releases.publishing.steps import publish
 from sar1m.releases.publishing.target import PublishOptions
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import StoreError
@@ -37,7 +37,7 @@ def release(tmp_path_factory):
 @pytest.fixture
 def sent(bucket):  # noqa: F811
     class Sent:
-        """Publishes; tells of the requests, and of the uploads that the bucket still waits for."""
+        """Publishes; gives the requests, and the uploads that the bucket still waits for."""
 
         server = bucket
 

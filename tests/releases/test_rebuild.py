@@ -12,9 +12,9 @@ from sar1m.core.grid import block_grids, cells_at, make_cells
 from sar1m.flow import WorkersSettings
 from sar1m.releases.rebuild import RebuildRequest, rebuild
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.seal import require_seal
+from sar1m.store.seal_text import RELEASE_MARKERS
 from sar1m.store.settings import override
 from servers.base import Server
 from servers.stac import Place, StacServer

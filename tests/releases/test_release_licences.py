@@ -9,8 +9,8 @@ import zarr
 
 from sar1m.core.grid import block_grids, cells_at, make_cells
 from sar1m.io.tables import read_table
+from sar1m.releases.build_pixels import array_hash
 from sar1m.releases.licences import attribution_md, gate, licence_rows, licences_csv, term_of, years_of
-from sar1m.releases.shards import array_hash
 from sar1m.store.errors import ConfigError
 from servers.base import Server
 from servers.stac import Place, StacServer

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from sar1m.releases.shards import array_hash
+from sar1m.releases.build_pixels import array_hash
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, LockedError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
@@ -123,8 +123,8 @@ def test_another_checkout_gives_the_same_bytes(built, made, tmp_path):
 
 def test_day_and_address_stand_where_they_were_given_and_nowhere_else(built, tmp_path):
     given = {"published": date(2026, 11, 23), "url": "https://example.org/sar-1m"}
-    plain, told = (release([built.part], tmp_path / name, **wishes).root for name, wishes in (("p", {}), ("t", given)))
-    differing = {name for name, content in contents(told).items() if contents(plain)[name] != content}
+    plain, dated = (release([built.part], tmp_path / name, **wishes).root for name, wishes in (("p", {}), ("t", given)))
+    differing = {name for name, content in contents(dated).items() if contents(plain)[name] != content}
     catalogues = {
         "CITATION.cff",
         "README.md",
@@ -134,11 +134,11 @@ def test_day_and_address_stand_where_they_were_given_and_nowhere_else(built, tmp
         "report/index.html",
     }
     assert catalogues | {"manifest-sha256.txt", "RELEASE_COMPLETE.json"} == differing
-    assert {key: marker_of(told)[key] for key in given} == {"published": "2026-11-23", "url": given["url"]}
+    assert {key: marker_of(dated)[key] for key in given} == {"published": "2026-11-23", "url": given["url"]}
     assert not given.keys() & marker_of(plain).keys()
-    assert json.loads((told / "collection.json").read_text())["links"][-1] == {"rel": "about", "href": given["url"]}
+    assert json.loads((dated / "collection.json").read_text())["links"][-1] == {"rel": "about", "href": given["url"]}
     with pytest.raises(OutputError, match="other builds or settings"):
-        release([built.part], told)
+        release([built.part], dated)
 
 
 @pytest.mark.parametrize(

@@ -51,17 +51,17 @@ def items_of(facts):
     return items
 
 
-def require_valid(told):
+def require_valid(found):
     """Of the core and of every extension that it declares."""
-    checked = validate_dict(told, validator=validator())
-    assert len(checked) == 1 + len(told["stac_extensions"])
+    checked = validate_dict(found, validator=validator())
+    assert len(checked) == 1 + len(found["stac_extensions"])
 
 
 def test_the_collection_is_valid(facts):
-    told = json.loads((facts.root / "collection.json").read_bytes())
-    require_valid(told)
-    assert told["license"] in ("CC0-1.0", "CDLA-Permissive-1.0")
-    assert pystac.Collection.from_dict(told).title == "sar-1m v0.1.0"
+    found = json.loads((facts.root / "collection.json").read_bytes())
+    require_valid(found)
+    assert found["license"] in ("CC0-1.0", "CDLA-Permissive-1.0")
+    assert pystac.Collection.from_dict(found).title == "sar-1m v0.1.0"
 
 
 def test_items_are_valid_and_declare_the_extensions_whose_fields_they_hold(facts):
@@ -115,14 +115,18 @@ def test_a_sample_of_which_little_is_known_is_a_valid_item(small):
 def test_real_products_tell_their_instrument(tmp_path_factory):
     facts = real_facts(tmp_path_factory)
     for item, (_, sample) in zip(items_of(facts), facts.samples.iterrows(), strict=True):
-        told = item["properties"]
+        found = item["properties"]
         # required by the sar extension, version 1.0.0
-        assert (told["sar:instrument_mode"], told["sar:product_type"], told["sar:frequency_band"]) == ("IW", "GRD", "C")
-        assert told["sar:polarizations"] == ["VV", "VH"]
-        assert told["sat:orbit_state"] == sample["orbit_state"]
-        assert told["eo:cloud_cover"] == pytest.approx(100 * sample["cloud_frac"])
-        assert told["platform"] == "sentinel-1a"
-        assert told["datetime"].startswith(sample["sar_datetime"].strftime("%Y-%m-%dT%H:%M:%S"))
+        assert (found["sar:instrument_mode"], found["sar:product_type"], found["sar:frequency_band"]) == (
+            "IW",
+            "GRD",
+            "C",
+        )
+        assert found["sar:polarizations"] == ["VV", "VH"]
+        assert found["sat:orbit_state"] == sample["orbit_state"]
+        assert found["eo:cloud_cover"] == pytest.approx(100 * sample["cloud_frac"])
+        assert found["platform"] == "sentinel-1a"
+        assert found["datetime"].startswith(sample["sar_datetime"].strftime("%Y-%m-%dT%H:%M:%S"))
 
 
 def test_simulated_samples_claim_no_instrument(small):
@@ -133,13 +137,13 @@ def test_simulated_samples_claim_no_instrument(small):
 
 def test_an_asset_and_the_index_find_the_samples_pixels(facts):
     rows = table_of(facts).to_pylist()
-    for told, (_, sample) in zip(rows, facts.samples.iterrows(), strict=True):
+    for found, (_, sample) in zip(rows, facts.samples.iterrows(), strict=True):
         for name in ("sar", "optical"):
-            array = zarr.open_array(facts.root / told["assets"][name]["href"], mode="r")
-            assert array.shape[-2:] == tuple(told["proj:shape"])
-            assert np.asarray(array[told["sar1m:index"]]).any()
-        group = zarr.open_group((facts.root / told["assets"]["sar"]["href"]).parent, mode="r")
-        assert group["lon"][told["sar1m:index"]] == sample["lon"]
+            array = zarr.open_array(facts.root / found["assets"][name]["href"], mode="r")
+            assert array.shape[-2:] == tuple(found["proj:shape"])
+            assert np.asarray(array[found["sar1m:index"]]).any()
+        group = zarr.open_group((facts.root / found["assets"]["sar"]["href"]).parent, mode="r")
+        assert group["lon"][found["sar1m:index"]] == sample["lon"]
 
 
 def test_geopandas_reads_the_outlines(facts):
@@ -152,17 +156,17 @@ def test_geopandas_reads_the_outlines(facts):
 
 
 def test_the_projected_box_spans_the_patch(facts):
-    for told in table_of(facts).to_pylist():
-        a, _, left, _, e, top = told["proj:transform"]
-        rows, cols = told["proj:shape"]
-        assert told["proj:bbox"] == [left, top + e * rows, left + a * cols, top]
-        assert told["proj:bbox"][1] < told["proj:bbox"][3]
+    for found in table_of(facts).to_pylist():
+        a, _, left, _, e, top = found["proj:transform"]
+        rows, cols = found["proj:shape"]
+        assert found["proj:bbox"] == [left, top + e * rows, left + a * cols, top]
+        assert found["proj:bbox"][1] < found["proj:bbox"][3]
 
 
 def test_the_file_carries_its_collection(facts):
     metadata = table_of(facts).schema.metadata
-    told = json.loads(metadata[b"stac-geoparquet"])
-    assert told == {"version": "1.0.0", "collections": {"sar-1m": collection(facts)}}
+    found = json.loads(metadata[b"stac-geoparquet"])
+    assert found == {"version": "1.0.0", "collections": {"sar-1m": collection(facts)}}
     column = json.loads(metadata[b"geo"])["columns"]["geometry"]
     assert column["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
     assert stac_files(facts) == stac_files(facts)
@@ -170,10 +174,10 @@ def test_the_file_carries_its_collection(facts):
 
 def test_an_unpaired_sample_has_no_optical_asset_and_no_clouds(small):
     lone = with_column(small, "paired", small.samples["index"] > 0)
-    for told, paired in zip(table_of(lone).to_pylist(), lone.samples["paired"], strict=True):
-        assert (told["assets"]["optical"] is not None) == paired
-        assert (told["eo:cloud_cover"] is not None) == paired
-        assert (EXTENSIONS["eo:"] in told["stac_extensions"]) == paired
+    for found, paired in zip(table_of(lone).to_pylist(), lone.samples["paired"], strict=True):
+        assert (found["assets"]["optical"] is not None) == paired
+        assert (found["eo:cloud_cover"] is not None) == paired
+        assert (EXTENSIONS["eo:"] in found["stac_extensions"]) == paired
     for item, paired in zip(items_of(lone), lone.samples["paired"], strict=True):
         assert ("optical" in item["assets"]) == paired
 
@@ -184,15 +188,15 @@ def test_a_sample_without_any_time_is_counted_and_left_out(small):
     partner = small.samples["optical_datetime"].copy()
     partner.iloc[0] = pd.NaT
     timeless = replace(small, samples=small.samples.assign(sar_datetime=times, optical_datetime=partner))
-    told = table_of(timeless)
-    assert told.column("id").to_pylist() == small.samples["sample_id"].tolist()[1:]
-    assert told.column("datetime")[0].as_py() == partner.iloc[1].to_pydatetime()
+    found = table_of(timeless)
+    assert found.column("id").to_pylist() == small.samples["sample_id"].tolist()[1:]
+    assert found.column("datetime")[0].as_py() == partner.iloc[1].to_pydatetime()
     assert collection(timeless)["sar1m:samples_without_time"] == 1
     assert collection(small)["sar1m:samples_without_time"] == 0
 
 
 def test_stripmap_products_are_told_by_mode_and_mixed_licences_are_other(small):
     names = ["S1C_S4_GRDH_1SDV_20250101T000000_20250101T000010_000001_000001_4B8B"] * len(small.samples)
-    told = table_of(with_column(small, "sar_product", names)).to_pylist()[0]
-    assert (told["sar:instrument_mode"], told["sar:product_type"]) == ("SM", "GRD")
+    found = table_of(with_column(small, "sar_product", names)).to_pylist()[0]
+    assert (found["sar:instrument_mode"], found["sar:product_type"]) == ("SM", "GRD")
     assert collection(replace(small, licences=(row("CC-BY-SA-4.0"),)))["license"] == "other"

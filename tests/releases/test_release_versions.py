@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sar1m.io.tables import read_table
-from sar1m.releases.download import Portion, get
+from sar1m.releases.portions import Portion, get
 from sar1m.releases.versions import Changes, parse_version, require_semver
 from sar1m.store.errors import ConfigError, StoreError
 from support.crash_runner import Silence

@@ -9,9 +9,9 @@ import pytest
 from sar1m.releases.hub import open_release
 from sar1m.releases.verification import Sampling, verify_release
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError, UnreachableError
-from sar1m.store.manifest import RELEASE_MARKERS, marker_bytes
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE
 from sar1m.store.seal import read_seal
+from sar1m.store.seal_text import RELEASE_MARKERS, marker_bytes
 from servers.base import Reply
 from servers.objects import PREFIX, asked_ranges, folder_server
 from support.campaigns import campaign

@@ -13,9 +13,9 @@ from sar1m.flow import WorkersSettings
 from sar1m.io.tables import read_table
 from sar1m.releases.card import card_files
 from sar1m.releases.citation import citation_files
+from sar1m.releases.contents import LicenceRow, ReleaseFacts
 from sar1m.releases.croissant import croissant_files
 from sar1m.releases.explorer.explorer_page import explorer_files
-from sar1m.releases.parts import LicenceRow, ReleaseFacts
 from sar1m.releases.preview import preview_files
 from sar1m.releases.stac import stac_files
 from sar1m.store.schema import REJECTED_FILE, SAMPLE_COLUMNS, SAMPLES_FILE, STATS_DIR

@@ -7,9 +7,9 @@ import numpy as np
 from sar1m.store.cache.bound import FOLDER
 from sar1m.store.cache.place import open_cached
 from sar1m.store.cache.segment import PAGE_BYTES, SEGMENT_BYTES
-from sar1m.store.manifest import marker_bytes
 from sar1m.store.places.place import ByteRange
 from sar1m.store.schema import MARKER_FILE
+from sar1m.store.seal_text import marker_bytes
 from servers.objects import PREFIX
 
 BIG = "data/train/sar/c/0"

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from sar1m.core.identity import sample_key
-from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
-from sar1m.store.chunks import encode_chunk, shard_pieces
+from sar1m.io.zarr_groups import ImageArray, group_files
+from sar1m.store.chunks import encode_chunk
 from sar1m.store.durable import FileDigest
-from sar1m.store.manifest import manifest_bytes, marker_bytes
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import (
     MANIFEST_FILE,
@@ -23,6 +22,8 @@ from sar1m.store.schema import (
     sar_encoding,
 )
 from sar1m.store.seal import payload_files
+from sar1m.store.seal_text import manifest_bytes, marker_bytes
+from sar1m.store.shard_index import shard_name, shard_pieces
 from sarmae.stream.layout import open_split
 from sarmae.stream.reader import SplitReader
 
@@ -114,7 +115,7 @@ def _textures(rng, shape, dtype):
 def write_shard(group, array, number, chunks, slots):
     """A shard of encoded chunks; none where it would be empty, as the pipeline does."""
     if any(chunk is not None for chunk in chunks):
-        put(shard_path(group, array, number), b"".join(shard_pieces(iter(chunks), slots=slots)))
+        put(group / shard_name(array, number), b"".join(shard_pieces(iter(chunks), slots=slots)))
 
 
 def put(path, content):

@@ -15,13 +15,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
-from sar1m.releases.publishing.course import publish
+from sar1m.io.zarr_groups import ImageArray, group_files
+from sar1m.releases.publishing.steps import publish
 from sar1m.releases.publishing.target import PublishOptions
-from sar1m.store.chunks import encode_chunk, shard_pieces
+from sar1m.store.chunks import encode_chunk
 from sar1m.store.durable import FileDigest
-from sar1m.store.manifest import manifest_bytes, marker_bytes
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE, ArrayLayout, optical_encoding, sar_encoding
+from sar1m.store.seal_text import manifest_bytes, marker_bytes
+from sar1m.store.shard_index import shard_name, shard_pieces
 
 CARD = b"---\nlicense: cc-by-4.0\npretty_name: tiny\n---\n# tiny\n"
 SLOTS = 4
@@ -91,7 +92,7 @@ def _write_split(group, table, rng):
         chunks = [encode_chunk(one, "blosc-lz4") for one in pixels]
         for shard in range(-(-len(chunks) // SLOTS)):
             some = iter(chunks[shard * SLOTS : (shard + 1) * SLOTS])
-            put(shard_path(group, image.layout.name, shard), b"".join(shard_pieces(some, slots=SLOTS)))
+            put(group / shard_name(image.layout.name, shard), b"".join(shard_pieces(some, slots=SLOTS)))
 
 
 def _write_tables(root, table, seed, hashes):
@@ -159,7 +160,7 @@ class Killer:
         self._server, self._requests = server, requests
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["sar1m.releases.publishing.course", "sar1m.releases.publishing.bucket", "sar1m.releases.publishing.hub"]
+            ["sar1m.releases.publishing.steps", "sar1m.releases.publishing.bucket", "sar1m.releases.publishing.hub"]
         )
 
     def run(self, release, target, point=None, *, after=False) -> int:

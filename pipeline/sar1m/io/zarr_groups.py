@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from sar1m.core.identity import sample_key
-from sar1m.store.chunks import Compression, zarr_compressors
+from sar1m.store.chunks import BLOSC_LEVEL, Compression
 from sar1m.store.schema import ArrayLayout, LinearEncoding
 
 COORDINATES = "sample_id lon lat"  # CF: auxiliary coordinates of the image arrays
@@ -30,11 +29,6 @@ class ImageArray:
     encoding: LinearEncoding
     compression: Compression
     labels: tuple[str, ...]  # of the second dimension: polarisations, bands or the one layer's name
-
-
-def shard_path(group: Path, array: str, shard: int) -> Path:
-    """The file of a shard: shards run along the sample dimension alone."""
-    return group / array / "c" / str(shard) / "0" / "0" / "0"
 
 
 def group_files(images: list[ImageArray], samples: pd.DataFrame, attributes: Mapping[str, Any]) -> dict[str, bytes]:
@@ -52,13 +46,21 @@ def group_files(images: list[ImageArray], samples: pd.DataFrame, attributes: Map
             shards=layout.shard_shape,
             dtype=layout.dtype,
             fill_value=0,
-            compressors=zarr_compressors(layout.dtype, image.compression),
+            compressors=_compressors(layout.dtype, image.compression),
             dimension_names=layout.dims,
             attributes={**image.encoding.cf_attributes(), "coordinates": COORDINATES},
         )
         _write_labels(root, layout.dims[1], image.labels)
     _write_columns(root, samples)
     return {name: buffer.to_bytes() for name, buffer in sorted(files.items())}
+
+
+def _compressors(dtype: str, compression: Compression) -> list[Any]:
+    """The codecs by which zarr describes and reads what chunks.encode_chunk writes."""
+    if compression == "none":
+        return [Crc32cCodec()]
+    blosc = BloscCodec(cname="lz4", clevel=BLOSC_LEVEL, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize)
+    return [blosc, Crc32cCodec()]
 
 
 def _write_labels(root: zarr.Group, dim: str, labels: tuple[str, ...]) -> None:

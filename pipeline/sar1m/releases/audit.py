@@ -1,8 +1,9 @@
 """Splits of a release, and the audit that a reader judges them by.
 
-Blocks and gap are a build's (core.splits). A first release of several builds draws its splits once, over all samples.
-One of a single build keeps that build's. A later version keeps every block of the former one where it is; a new block
-goes by its name's keyed hash alone, and new samples give way to former ones in the gap: adding moves nothing.
+Blocks and the gap between splits are those of a build (core.splits). The first release of several builds draws its
+splits over all samples. A release of a single build keeps the splits of that build. In a later version every block of
+the former version keeps its split. The split of a new block follows from the keyed hash of its name alone. A new sample
+in the gap is left out, a former one stays. So adding builds never moves a sample to another split.
 """
 
 from __future__ import annotations
@@ -46,15 +47,18 @@ SPLIT_COLUMNS: Final = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fixed:
-    """What a release must not move. blocks: split by block; sample_ids: samples that stay whatever comes near them."""
+    """What a new version must keep. blocks: the split of each block; sample_ids: samples that stay even where a sample
+    of another split comes near them."""
 
     blocks: Mapping[str, str]
     sample_ids: frozenset[str]
 
 
 def draw_splits(samples: pd.DataFrame, config: SplitConfig, seed: int, fixed: Fixed) -> tuple[pd.DataFrame, Rejections]:
-    """The samples with block and split set, and those of them that stand in the gap (split_buffer), which are still
-    among them. samples: one row a sample; the order of rows changes nothing."""
+    """All samples with block and split set, and which of these rows lie in the gap between two splits (split_buffer).
+
+    samples: one row a sample. The order of the rows does not change the result.
+    """
     blocks = core.block_names(floats(samples, "lon"), floats(samples, "lat"), config.block_km)
     if not set(blocks.tolist()) & fixed.blocks.keys():
         sides, near = core.split_with_buffer(samples, blocks, config, seed)
@@ -89,8 +93,11 @@ def _too_near(points: F64, sides: I64, stays: Bool, buffer_km: float) -> Rejecti
 
 
 def number(samples: pd.DataFrame, shard_samples: int, seed: int) -> pd.DataFrame:
-    """The samples in store order, split by split, with index and shard: within a split by a keyed hash of sample_id, a
-    shuffle in which others that join or leave change no sample's place before another."""
+    """The samples in store order, split by split, with index and shard.
+
+    Within a split they are ordered by a keyed hash of sample_id. This is a shuffle in which samples that are added or
+    removed never change the order of two others.
+    """
     draw = keyed_hash(samples["sample_id"], seed=seed, purpose="release order")
     side = samples["split"].map({name: position for position, name in enumerate(SPLITS)}).to_numpy(dtype=np.int64)
     ordered = samples.iloc[np.lexsort((draw, side))].reset_index(drop=True)
@@ -99,19 +106,19 @@ def number(samples: pd.DataFrame, shard_samples: int, seed: int) -> pd.DataFrame
 
 
 def audit_splits(samples: pd.DataFrame, config: SplitConfig, duplicate_hamming: int) -> dict[str, Any]:
-    """What leaks from split to split, as leakage_audit.json tells it, measured on the table alone.
+    """What leaks from split to split: the content of leakage_audit.json, measured on the table alone.
 
     Least distance against the buffer, products and data takes in two splits (a scene is wider than a block: counted,
     not forbidden), and the leaks, which a release refuses: a block or a patch in two splits, a distance under the
     buffer, perceptual hashes within duplicate_hamming bits across splits. holds: no leak. problems: each in words.
     samples: columns of schema.SAMPLE_COLUMNS in any order, also a made-up table's.
     """
-    told = core.audit_splits(samples, config).to_json()
+    measured = core.audit_splits(samples, config).to_json()
     twins = _twins_across(samples, duplicate_hamming)
     shared_blocks, shared_patches = _in_two_splits(samples, "block"), _in_two_splits(samples, "patch")
     problems = [
         f"{pair}: the nearest two samples are {km} km apart, under the buffer of {config.buffer_km:g} km"
-        for pair, km in told["least_distance_km"].items()
+        for pair, km in measured["least_distance_km"].items()
         if km is not None and km < config.buffer_km
     ]
     for found, words in (
@@ -122,7 +129,7 @@ def audit_splits(samples: pd.DataFrame, config: SplitConfig, duplicate_hamming: 
         if found:
             problems.append(f"{len(found)} {words}, first {found[0]}")
     return {
-        **told,
+        **measured,
         "blocks_in_two_splits": {"count": len(shared_blocks), "first": shared_blocks[:EXAMPLES]},
         "patches_in_two_splits": {"count": len(shared_patches), "first": shared_patches[:EXAMPLES]},
         "near_duplicates": {"hamming": duplicate_hamming, "count": len(twins), "first": twins[:EXAMPLES]},

@@ -1,4 +1,4 @@
-"""Finished builds, opened for a release: whole, of one kind, in an order that no command line decides."""
+"""Finished builds, opened for a release: complete, of one kind, and in the same order whatever the command line."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 from sar1m.config import BuildConfig, load_config
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import StoreKind
-from sar1m.releases.shards import ShardReader
+from sar1m.releases.build_pixels import BuildChunks
 from sar1m.stages.pack import image_arrays
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError
-from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.schema import (
-    DATA_DIR,
     MANIFEST_FILE,
     PROVENANCE_DIR,
     SCHEMA_VERSION,
     SPLITS,
     STATS_DIR,
+    group_name,
 )
 from sar1m.store.seal import read_marker, verify
+from sar1m.store.seal_text import RELEASE_MARKERS
 
 FAULTS_SHOWN = 5
 AGREEING = {  # by name of a fact: what to do where two builds differ in it
@@ -62,9 +62,9 @@ class Build:
         """The arrays of its splits."""
         return image_arrays(self.config, self.kind)
 
-    def readers(self) -> dict[str, ShardReader]:
+    def readers(self) -> dict[str, BuildChunks]:
         """A reader of chunks by split."""
-        return {split: ShardReader(self.root / DATA_DIR / f"{split}.zarr", self.images) for split in SPLITS}
+        return {split: BuildChunks(self.root / group_name(split), self.images) for split in SPLITS}
 
     @property
     def footprints(self) -> Path | None:
@@ -74,10 +74,10 @@ class Build:
 
 
 def open_builds(roots: Iterable[Path]) -> tuple[Build, ...]:
-    """The builds, each once, by version of the code and then by digest: the same order however they are given.
+    """The builds, each once, ordered by the version of their code and then by digest.
 
-    Raises StoreError where one is no finished build, ConfigError where they cannot be one release. Bytes other than
-    the manifest's are not compared: see require_sound.
+    Of each only marker, manifest and statistics are read; require_sound compares the other files. Raises StoreError
+    where one is no finished build, ConfigError where they cannot be one release.
     """
     found = {build.digest: build for build in map(_open, roots)}
     if not found:
@@ -92,8 +92,8 @@ def require_sound(build: Build, progress: Callable[[str], None]) -> None:
     the build and its first faults."""
     faults = verify(build.root, progress)
     if faults:
-        told = "; ".join(f"{fault.path}: {fault.found}" for fault in faults[:FAULTS_SHOWN])
-        raise StoreError(f"{build.root}: {len(faults)} files are not what the manifest says: {told}. Build it again.")
+        shown = "; ".join(f"{fault.path}: {fault.found}" for fault in faults[:FAULTS_SHOWN])
+        raise StoreError(f"{build.root}: {len(faults)} files differ from the manifest: {shown}. Build it again.")
 
 
 def _open(root: Path) -> Build:

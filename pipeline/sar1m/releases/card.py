@@ -27,7 +27,7 @@ from sar1m.releases.catalogue import (
     sampling_words,
 )
 from sar1m.releases.citation import citation_words
-from sar1m.releases.parts import README_FILE, ReleaseFacts
+from sar1m.releases.contents import README_FILE, ReleaseFacts
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, STATS_DIR
 
@@ -38,7 +38,7 @@ METRICS: Final = (
     *("residual_px", "enl", "dt_hours", "cloud_frac", "sar_nodata_frac", "noise_floor_frac", "dynamic_range_db"),
     "incidence_deg",
 )
-CLASSES_TOLD: Final = 8
+CLASSES_SHOWN: Final = 8
 EXAMPLE_BATCH: Final = 32
 TAGS: Final = ("geospatial", "geocroissant", "stac")
 # The hub's names of sizes, by the first count that is too large for them.
@@ -122,7 +122,7 @@ def _template() -> str:
 def _acquired(facts: ReleaseFacts) -> str:
     extent = extent_of(facts)
     if extent.first is None or extent.last is None:
-        return "at times that the sources do not tell"
+        return "at times that the sources do not state"
     return f"{extent.first:%Y-%m-%d} to {extent.last:%Y-%m-%d}"
 
 
@@ -136,7 +136,7 @@ def _metric(samples: pd.DataFrame, name: str) -> dict[str, Any]:
     }
 
 
-def _normalisation(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _normalisation(statistics: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a channel, in the order of the arrays."""
     rows = []
     for array, channels, ending, unit in (
@@ -144,7 +144,7 @@ def _normalisation(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[
         ("optical", summary["optical_bands"], "value", summary["optical_quantity"]),
     ):
         for channel in channels:
-            values = told.get(array, {}).get(channel, {})
+            values = statistics.get(array, {}).get(channel, {})
             known = {name: values.get(f"{name}_{ending}") for name in ("mean", "std", "p02", "p50", "p98")}
             rows.append({"array": array, "unit": unit, "channel": channel, "pixels": values.get("pixels", 0), **known})
     return rows
@@ -153,10 +153,10 @@ def _normalisation(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[
 def _self_test(facts: ReleaseFacts) -> dict[str, Any]:
     path = facts.root / STATS_DIR / "self_test.json"
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        recoveries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{STATS_DIR}/self_test.json: cannot be read ({error}). Make the release again.") from error
-    return told
+    return recoveries
 
 
 def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -171,7 +171,7 @@ def _shares(column: pd.Series) -> list[tuple[str, int]]:
 
 def _classes(samples: pd.DataFrame) -> list[tuple[str, str]]:
     counts = _shares(pd.Series(class_names(samples), dtype=object))
-    return [(name, f"{count / len(samples):.1%}") for name, count in counts[:CLASSES_TOLD]]
+    return [(name, f"{count / len(samples):.1%}") for name, count in counts[:CLASSES_SHOWN]]
 
 
 def _example(facts: ReleaseFacts) -> dict[str, Any]:

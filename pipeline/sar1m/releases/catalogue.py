@@ -1,4 +1,4 @@
-"""What several catalogues of a release tell alike: where and when, under which terms, which bands, in which words."""
+"""What several catalogues of a release have in common: place and time, terms, bands, and the words that describe it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pandas as pd
 
 from sar1m.core.balance import dominant_class
 from sar1m.core.table import F64, Strings, floats
-from sar1m.releases.parts import LicenceRow, ReleaseFacts
+from sar1m.releases.contents import LicenceRow, ReleaseFacts
 from sar1m.store.errors import StoreError
 
 AUTHORS: Final = "The SAR-1M engineers"
 KEYWORDS: Final = ("SAR", "Sentinel-1", "Sentinel-2", "radar", "remote sensing", "earth observation", "zarr")
-COUNTRIES_TOLD: Final = 5
+COUNTRIES_NAMED: Final = 5
 
 # Licences that let a collection made of their data be passed on under CC-BY-4.0, as long as attribution is kept:
 # CDLA-Permissive 1.0 says so in section 3.1, the Copernicus notices ask for nothing but attribution.
@@ -114,9 +114,12 @@ def rfc3339(time: datetime) -> str:
 
 
 def release_terms(licences: Sequence[LicenceRow]) -> Terms:
-    """The terms of a release: the sources' own where all pixels share one licence; CC-BY-4.0 where every licence asks
-    for attribution at most; else every source's own, told by LICENSES.csv. Rows without a sample, and those whose
-    pixels stay with their provider, do not count."""
+    """The terms of a release as a whole.
+
+    One licence that all pixels share; else CC-BY-4.0 where every licence asks for attribution at most; else none, and
+    every source keeps its own terms (LICENSES.csv). Rows without a sample, and rows whose pixels stay with their
+    provider, do not count.
+    """
     held = {row.licence for row in licences if row.samples and row.redistribution == "redistribute"}
     if len(held) == 1 and held <= LICENCE_URLS.keys():
         spdx = held.pop()
@@ -177,8 +180,10 @@ def bias_words(facts: ReleaseFacts) -> str:
     if counts.empty:
         return words + "No country is known of any sample."
     ordered = sorted(counts.items(), key=lambda item: (-int(item[1]), str(item[0])))
-    told = ", ".join(f"{name} {count / len(samples):.0%}" for name, count in ordered[:COUNTRIES_TOLD])
-    return words + f"Samples lie in {len(counts)} countries, most in {told}; the rest of the Earth is not represented."
+    shares = ", ".join(f"{name} {count / len(samples):.0%}" for name, count in ordered[:COUNTRIES_NAMED])
+    return (
+        words + f"Samples lie in {len(counts)} countries, most in {shares}; the rest of the Earth is not represented."
+    )
 
 
 def quantiles(values: F64, percents: Sequence[int]) -> dict[str, Any]:

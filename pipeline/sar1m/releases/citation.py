@@ -6,7 +6,7 @@ import json
 from typing import Final
 
 from sar1m.releases.catalogue import AUTHORS, KEYWORDS, description, release_terms
-from sar1m.releases.parts import (
+from sar1m.releases.contents import (
     ATTRIBUTION_FILE,
     CHANGELOG_FILE,
     CITATION_FILE,
@@ -39,9 +39,9 @@ def citation_files(facts: ReleaseFacts) -> dict[str, bytes]:
 
 def citation_words(facts: ReleaseFacts) -> str:
     """One line to cite the release by."""
-    told = f"{AUTHORS}: {facts.name}. Dataset of co-registered SAR and optical patches, version {facts.version}"
+    title = f"{AUTHORS}: {facts.name}. Dataset of co-registered SAR and optical patches, version {facts.version}"
     given = (None if facts.published is None else facts.published.isoformat(), facts.url)
-    return ". ".join([told, *(one for one in given if one)]) + ("" if facts.url else ".")
+    return ". ".join([title, *(one for one in given if one)]) + ("" if facts.url else ".")
 
 
 def _citation(facts: ReleaseFacts) -> str:
@@ -91,7 +91,7 @@ def licence_text(facts: ReleaseFacts) -> str:
         lines += [
             "",
             f"The optical pixels of {facts.counts['recipes']:,} samples are not part of this release: recipes.parquet",
-            "tells how a holder of the provider's licence makes them.",
+            "describes how a holder of the provider's licence makes them.",
         ]
     return "\n".join([*lines, "", "The data come without warranty of any kind.", ""])
 

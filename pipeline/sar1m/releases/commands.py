@@ -13,7 +13,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from sar1m.releases.rebuild import RebuildRequest
     from sar1m.releases.verification import Sampling
-    from sar1m.store.seal import Fault, Seal
+    from sar1m.store.seal import Seal, StoreFault
 
 # A command imports what it needs when it runs, see sar1m.cli.
 # ruff: noqa: PLC0415
@@ -30,13 +30,14 @@ def release(
     previous: Annotated[Path | None, typer.Option("--previous", help="The release that this one follows.")] = None,
     recipes: Annotated[
         bool,
-        typer.Option("--recipes", help="Leaves out pixels that may not be passed on, ships how to make them."),
+        typer.Option("--recipes", help="Leaves out pixels that may not be passed on and ships recipes to make them."),
     ] = False,
     url: Annotated[
-        str | None, typer.Option("--url", help="Where it will be found, for citation and catalogues.")
+        str | None, typer.Option("--url", help="Address of publication, for citation and catalogues.")
     ] = None,
     published: Annotated[
-        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="The day of publication, for the same.")
+        datetime | None,
+        typer.Option("--date", formats=["%Y-%m-%d"], help="Day of publication, for citation and catalogues."),
     ] = None,
 ) -> None:
     """Makes a release of one or many builds, or goes on with one that was interrupted."""
@@ -58,11 +59,11 @@ def release(
     console.print(f"{summary.title}: {'was there already' if summary.nothing_to_do else 'made'}.", highlight=False)
     if audit:
         distances = audit.get("least_distance_km", {})
-        told = ", ".join(f"{pair} {'-' if km is None else f'{km:.1f} km'}" for pair, km in distances.items())
-        console.print(f"Splits:  least distance {told}", highlight=False, soft_wrap=True)
+        pairs = ", ".join(f"{pair} {'-' if km is None else f'{km:.1f} km'}" for pair, km in distances.items())
+        console.print(f"Splits:  least distance {pairs}", highlight=False, soft_wrap=True)
     counts = summary.marker["counts"]
-    told = ", ".join(f"{counts[key]:,} {key}" for key in ("accepted", "paired", "rejected", "failed"))
-    console.print(f"Samples: {told}", highlight=False)
+    counted = ", ".join(f"{counts[key]:,} {key}" for key in ("accepted", "paired", "rejected", "failed"))
+    console.print(f"Samples: {counted}", highlight=False)
     console.print(
         f"Release: {folder}\nPage:    {folder / 'report/index.html'}\nVerify:  {program()} verify {folder}",
         highlight=False,
@@ -89,11 +90,13 @@ def diff(
 def publish(
     folder: ReleaseArgument,
     target: Annotated[str, typer.Argument(help="A folder, s3://bucket/prefix or hf://datasets/owner/name.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Lists what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Lists the files that would be sent, sends nothing.")
+    ] = False,
     private: Annotated[bool, typer.Option("--private", help="A new hub repository is private.")] = False,
 ) -> None:
-    """Puts a verified release where others get it: the completion marker last; goes on after interruptions."""
-    from sar1m.releases.publishing.course import publish as send
+    """Verifies a release and publishes it, the completion marker last; goes on after interruptions."""
+    from sar1m.releases.publishing.steps import publish as send
     from sar1m.releases.publishing.target import PublishOptions
     from sar1m.terminal import TerminalWatch
 
@@ -117,11 +120,11 @@ def get(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to put it in.")],
     split: Annotated[str | None, typer.Option("--split", help="Only this split's images.")] = None,
-    shards: Annotated[int | None, typer.Option("--shards", help="Only the first so many shards of an array.")] = None,
+    shards: Annotated[int | None, typer.Option("--shards", help="Only the first N shards of each array.")] = None,
 ) -> None:
-    """Downloads a release, or a part of it, every file checked; goes on after interruptions."""
-    from sar1m.releases.download import Portion
-    from sar1m.releases.download import get as download
+    """Downloads a release, or a part of it, and checks every file; goes on after interruptions."""
+    from sar1m.releases.portions import Portion
+    from sar1m.releases.portions import get as download
     from sar1m.terminal import TerminalWatch, program
 
     console = Console()
@@ -137,21 +140,21 @@ def get(
 
 def is_release(folder: Path) -> bool:
     """Whether a folder holds a release, or a part of one, and not a build."""
-    from sar1m.store.manifest import RELEASE_MARKERS
+    from sar1m.store.seal_text import RELEASE_MARKERS
 
     return any((folder / name).is_file() for name in RELEASE_MARKERS)
 
 
 def seal_of(folder: Path) -> Seal:
-    """What a release in a folder, or a part of one, says of itself. Raises StoreError where it is damaged."""
-    from sar1m.store.manifest import RELEASE_MARKERS
+    """The seal of a release in a folder, or of a part of one. Raises StoreError where it is damaged."""
     from sar1m.store.places.folder import FolderPlace
     from sar1m.store.seal import require_seal
+    from sar1m.store.seal_text import RELEASE_MARKERS
 
     return require_seal(FolderPlace(folder), RELEASE_MARKERS)
 
 
-def verify_a_release(location: str, sampling: Sampling | None, console: Console) -> list[Fault]:
+def verify_a_release(location: str, sampling: Sampling | None, console: Console) -> list[StoreFault]:
     """Verifies a release, prints what was compared, and returns the faults found."""
     from sar1m.releases.verification import verify_release
     from sar1m.terminal import TerminalWatch
@@ -169,7 +172,7 @@ def verify_a_release(location: str, sampling: Sampling | None, console: Console)
     return list(summary.faults)
 
 
-def rebuild_samples(request: RebuildRequest, console: Console) -> list[Fault]:
+def rebuild_samples(request: RebuildRequest, console: Console) -> list[StoreFault]:
     """Makes samples again from their source, compares them, and returns the faults found."""
     from sar1m.releases.rebuild import rebuild as make_again
     from sar1m.terminal import TerminalWatch

@@ -19,7 +19,7 @@ from sar1m.releases.catalogue import (
     sampling_words,
 )
 from sar1m.releases.citation import citation_words
-from sar1m.releases.parts import (
+from sar1m.releases.contents import (
     CROISSANT_FILE,
     LICENCES_FILE,
     PREVIEW_FILE,
@@ -36,6 +36,7 @@ from sar1m.store.schema import (
     SAMPLES_FILE,
     SPLITS,
     Column,
+    group_name,
 )
 
 Node = dict[str, Any]
@@ -89,8 +90,8 @@ SPLIT_URLS: Final = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "
 
 
 def croissant_files(facts: ReleaseFacts) -> dict[str, bytes]:
-    """croissant.json, with the digest of every file that lies in the release by now; Zarr groups are file sets, whose
-    digests the manifest tells. Raises StoreError where samples.parquet or preview.parquet is missing."""
+    """croissant.json, with the digest of every file that lies in the release by now. Zarr groups are file sets; the
+    digests of their files are in the manifest. StoreError where samples.parquet or preview.parquet is missing."""
     return {CROISSANT_FILE: json_bytes(croissant(facts))}
 
 
@@ -125,7 +126,7 @@ def _geography(facts: ReleaseFacts) -> Node:
     west, south, east, north = extent.bounds_lonlat
     zones = sorted({int(code) for code in facts.samples["epsg"]})
     names = [*summary["polarisations"], *summary["optical_bands"]]
-    told: Node = {
+    node: Node = {
         "spatialCoverage": {
             "@type": "sc:Place",
             "geo": {"@type": "sc:GeoShape", "box": f"{south:.6f} {west:.6f} {north:.6f} {east:.6f}"},
@@ -141,11 +142,11 @@ def _geography(facts: ReleaseFacts) -> Node:
         "geocr:spatialBias": bias_words(facts),
     }
     if extent.first is not None and extent.last is not None:
-        told["temporalCoverage"] = f"{rfc3339(extent.first)}/{rfc3339(extent.last)}"
+        node["temporalCoverage"] = f"{rfc3339(extent.first)}/{rfc3339(extent.last)}"
     bands = [_spectral_band(name) for name in summary["optical_bands"] if name in SENTINEL2_BANDS]
     if bands and summary["optical_quantity"] == "reflectance":
-        told["geocr:spectralBandMetadata"] = bands
-    return told
+        node["geocr:spectralBandMetadata"] = bands
+    return node
 
 
 def _spectral_band(name: str) -> Node:
@@ -165,13 +166,13 @@ def _quantity(value: float, unit: str) -> Node:
 def _distribution(facts: ReleaseFacts) -> list[Node]:
     names = [path.relative_to(facts.root).as_posix() for path in sorted(facts.root.rglob("*")) if path.is_file()]
     last = (CROISSANT_FILE, MANIFEST_FILE, RELEASE_MARKER_FILE)
-    told = [name for name in names if not name.startswith(f"{DATA_DIR}/") and name not in last]
+    described = [name for name in names if not name.startswith(f"{DATA_DIR}/") and name not in last]
     for needed in (SAMPLES_FILE, PREVIEW_FILE):
-        if needed not in told:
+        if needed not in described:
             raise StoreError(f"{needed}: not in the release, expected before {CROISSANT_FILE} is written.")
     return [
-        *(_file_object(facts, name) for name in told),
-        *(_group(split) for split in SPLITS if any(name.startswith(f"{DATA_DIR}/{split}.zarr/") for name in names)),
+        *(_file_object(facts, name) for name in described),
+        *(_group(split) for split in SPLITS if any(name.startswith(f"{group_name(split)}/") for name in names)),
     ]
 
 
@@ -191,7 +192,7 @@ def _file_object(facts: ReleaseFacts, name: str) -> Node:
 def _group(split: str) -> Node:
     return {
         "@type": "cr:FileSet",
-        "@id": f"{DATA_DIR}/{split}.zarr",
+        "@id": group_name(split),
         "name": f"{split}.zarr",
         "description": (
             f"Zarr version 3 group of the {split} split: arrays sar (sample, pol, y, x) and optical "
@@ -199,7 +200,7 @@ def _group(split: str) -> Node:
             f"{MANIFEST_FILE} holds the digest of every file."
         ),
         "encodingFormat": "application/vnd.zarr",
-        "includes": f"{DATA_DIR}/{split}.zarr/**",
+        "includes": f"{group_name(split)}/**",
     }
 
 

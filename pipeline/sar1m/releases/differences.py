@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from sar1m.releases.versions import LOCK_FILE
 from sar1m.store.errors import StoreError
-from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import SAMPLES_FILE
 from sar1m.store.seal import require_seal
+from sar1m.store.seal_text import RELEASE_MARKERS
 
 _HASHES: Final = {"sar": "sar_hash", "optical": "optical_hash"}
 
@@ -125,7 +125,9 @@ def _read(release: Path) -> tuple[str, pd.DataFrame]:
     lock = _columns(release / LOCK_FILE, ["sample_id", *_HASHES.values(), "pixel_hash"])
     splits = _columns(release / SAMPLES_FILE, ["sample_id", "split"])
     if not lock.index.is_unique or set(lock.index) != set(splits.index):
-        raise StoreError(f"{release}: {LOCK_FILE} and {SAMPLES_FILE} tell of different samples. Check it with verify.")
+        raise StoreError(
+            f"{release}: {LOCK_FILE} and {SAMPLES_FILE} list different samples. Check it with `sar1m verify`."
+        )
     return seal.title, lock.join(splits).sort_index()
 
 

@@ -13,12 +13,10 @@ from sar1m import __version__
 from sar1m.io.tables import parquet_bytes
 from sar1m.releases import licences, stats_files
 from sar1m.releases.audit import blocks_parquet, split_parquet
+from sar1m.releases.build_pixels import pixel_hash
 from sar1m.releases.card import card_files
 from sar1m.releases.citation import citation_files
-from sar1m.releases.croissant import croissant_files
-from sar1m.releases.explorer.explorer_page import explorer_files
-from sar1m.releases.pack import Packed, pack
-from sar1m.releases.parts import (
+from sar1m.releases.contents import (
     ATTRIBUTION_FILE,
     AUDIT_FILE,
     BLOCKS_FILE,
@@ -28,11 +26,13 @@ from sar1m.releases.parts import (
     TOMBSTONES_FILE,
     ReleaseFacts,
 )
+from sar1m.releases.croissant import croissant_files
+from sar1m.releases.explorer.explorer_page import explorer_files
 from sar1m.releases.preview import preview_files
 from sar1m.releases.privacy import require_private
 from sar1m.releases.provenance import lock_parquet, recipes_parquet
-from sar1m.releases.selection import Choice
-from sar1m.releases.shards import pixel_hash
+from sar1m.releases.selection import Selection
+from sar1m.releases.shards import Packed, pack
 from sar1m.releases.stac import stac_files
 from sar1m.releases.versions import LOCK_FILE, Changes, changes_since, require_semver, tombstones_parquet
 from sar1m.stages.pack import environment_text, write_groups
@@ -84,13 +84,13 @@ class _Writer:
 
 
 def write_contents(
-    root: Path, records: Path, choice: Choice, identity: Mapping[str, Any], secrets: Mapping[str, str], watch: Watch
+    root: Path, records: Path, choice: Selection, identity: Mapping[str, Any], secrets: Mapping[str, str], watch: Watch
 ) -> None:
     """Writes a whole sealed release into root, keeping shards that an earlier run finished.
 
     records: where the shards' records lie. identity: name, version, where given published and url, and what else of
     its origin the marker shall say. secrets: see privacy.own_secrets. Raises StoreError, ConfigError and OutputError as
-    make.make_release tells.
+    make.make_release.
     """
     writer = _Writer(root)
     samples, builds = choice.samples, choice.merged.builds
@@ -103,13 +103,13 @@ def write_contents(
         writer.put(_tables(choice, packed, changes, identity["version"]))
         writer.put(_provenance(choice, identity["name"]))
         facts = _facts(root, choice, packed, changes, identity)
-        writer.put(_told(choice, packed, facts))
+        writer.put(_statistics(choice, packed, facts))
         for generate in GENERATORS:
             writer.put(generate(facts))
-    told = {key: facts.summary[key] for key in ("by_split", "rejected_by_reason", "unpaired_by_reason", "region")}
+    summarised = {key: facts.summary[key] for key in ("by_split", "rejected_by_reason", "unpaired_by_reason", "region")}
     marker = {
         **identity,
-        **told,
+        **summarised,
         "counts": facts.counts,
         "schema_version": SCHEMA_VERSION,
         "code_version": __version__,
@@ -120,7 +120,9 @@ def write_contents(
     _seal(writer, marker, secrets)
 
 
-def _facts(root: Path, choice: Choice, packed: Packed, changes: Changes, identity: Mapping[str, Any]) -> ReleaseFacts:
+def _facts(
+    root: Path, choice: Selection, packed: Packed, changes: Changes, identity: Mapping[str, Any]
+) -> ReleaseFacts:
     samples = choice.samples
     summary = stats_files.summary_of(identity["name"], identity["version"], choice.merged, samples, choice.rejected)
     return ReleaseFacts(
@@ -142,7 +144,7 @@ def _facts(root: Path, choice: Choice, packed: Packed, changes: Changes, identit
     )
 
 
-def _told(choice: Choice, packed: Packed, facts: ReleaseFacts) -> dict[str, bytes | None]:
+def _statistics(choice: Selection, packed: Packed, facts: ReleaseFacts) -> dict[str, bytes | None]:
     """Licences, audit and statistics as files."""
     samples, images = choice.samples, choice.merged.builds[0].images
     stats = {
@@ -160,7 +162,7 @@ def _told(choice: Choice, packed: Packed, facts: ReleaseFacts) -> dict[str, byte
     }
 
 
-def _changes(choice: Choice, version: str, packed: Packed) -> Changes:
+def _changes(choice: Selection, version: str, packed: Packed) -> Changes:
     names = choice.samples["sample_id"].tolist()
     if choice.previous is None:
         return Changes(added=tuple(sorted(names)), removed=(), changed=(), moved=())
@@ -170,7 +172,7 @@ def _changes(choice: Choice, version: str, packed: Packed) -> Changes:
     return changes
 
 
-def _tables(choice: Choice, packed: Packed, changes: Changes, version: str) -> dict[str, bytes | None]:
+def _tables(choice: Selection, packed: Packed, changes: Changes, version: str) -> dict[str, bytes | None]:
     samples, builds, previous = choice.samples, choice.merged.builds, choice.previous
     return {
         SAMPLES_FILE: parquet_bytes(samples, SAMPLE_COLUMNS),
@@ -184,7 +186,7 @@ def _tables(choice: Choice, packed: Packed, changes: Changes, version: str) -> d
     }
 
 
-def _provenance(choice: Choice, name: str) -> dict[str, bytes | None]:
+def _provenance(choice: Selection, name: str) -> dict[str, bytes | None]:
     """config.toml is the newest build's under the release's name; every build's own stands below builds/."""
     builds = choice.merged.builds
     config = builds[-1].config.portable().model_copy(update={"name": name})
@@ -195,16 +197,16 @@ def _provenance(choice: Choice, name: str) -> dict[str, bytes | None]:
         "builds.json": json_bytes([_build_row(build.short, build.marker) for build in builds]),
     }
     for build in builds:
-        for told in ("config.toml", "environment.txt"):
-            files[f"builds/{build.short}/{told}"] = (build.root / PROVENANCE_DIR / told).read_bytes()
+        for kept in ("config.toml", "environment.txt"):
+            files[f"builds/{build.short}/{kept}"] = (build.root / PROVENANCE_DIR / kept).read_bytes()
     if builds[-1].footprints is not None:
         files[builds[-1].footprints.name] = builds[-1].footprints.read_bytes()
     return {f"{PROVENANCE_DIR}/{file}": content for file, content in files.items()}
 
 
 def _build_row(short: str, marker: Mapping[str, Any]) -> dict[str, Any]:
-    told = ("name", "region", "code_version", "schema_version", "plan", "config", "counts", "manifest_sha256")
-    return {"build": short, **{key: marker[key] for key in told}}
+    columns = ("name", "region", "code_version", "schema_version", "plan", "config", "counts", "manifest_sha256")
+    return {"build": short, **{key: marker[key] for key in columns}}
 
 
 def _seal(writer: _Writer, facts: Mapping[str, Any], secrets: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
-"""The licence gate: no pixel leaves without terms that allow it, and every source is named with what is relied on.
+"""The licence gate: pixels are released only under terms that allow it, and every source is named with the statement
+that this relies on.
 
-licences.toml beside this module lists known terms. A licence that is not listed is unknown, which is refused: nobody
+licences.toml beside this module lists known terms. A licence that is not listed is unknown and refused, since nobody
 has read it. Google, Esri and Bing pictures are recipe-only at best, whatever their licence column says.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from sar1m.core.table import Bool
-from sar1m.releases.parts import LicenceRow, Redistribution
+from sar1m.releases.contents import LicenceRow, Redistribution
 from sar1m.store.errors import ConfigError
 
 RECIPE_ONLY: Final = "recipe_only"  # unpaired_reason of a sample whose optical pixels stay with their provider
@@ -106,12 +107,12 @@ def licence_rows(samples: pd.DataFrame) -> tuple[LicenceRow, ...]:
         for use, count in counts.items()
     ]
     for notice in _known()["notice"]:
-        told = int(samples["attribution"].str.contains(notice["words"], regex=False).sum())
-        if told:
+        count = int(samples["attribution"].str.contains(notice["words"], regex=False).sum())
+        if count:
             term = term_of(notice["licence"], "")
             if term.redistribution == "unknown":
                 term = _term({**notice, "redistribution": "redistribute"})
-            rows.append(_row(notice["source"], term, told))
+            rows.append(_row(notice["source"], term, count))
     return tuple(sorted([*rows, OUTLINES], key=lambda row: (row.source, row.licence)))
 
 
@@ -167,7 +168,7 @@ def _years(samples: pd.DataFrame) -> set[int]:
 
 
 def _refusal(refused: list[Use], counts: Mapping[Use, int], terms: Mapping[Use, Terms]) -> str:
-    told = "; ".join(
+    uses = "; ".join(
         f"{counts[use]:,} samples of {use.provider or 'a source without name'} ({use.part}, licence "
         f"{use.licence or 'not stated'!r}): {terms[use]}"
         for use in refused
@@ -178,7 +179,7 @@ def _refusal(refused: list[Use], counts: Mapping[Use, int], terms: Mapping[Use, 
     if any(terms[use] == "unknown" for use in refused):
         remedies.append("state a known licence in the source's own description (known: sar1m/releases/licences.toml)")
     remedies.append("or leave these sources out of the builds")
-    return f"the licences do not allow this release: {told}. {'; '.join(remedies)}."
+    return f"the licences do not allow this release: {uses}. {'; '.join(remedies)}."
 
 
 def _uses(samples: pd.DataFrame) -> dict[Use, int]:

@@ -1,12 +1,13 @@
 """A release from finished builds, in one command that can be killed at any moment and run again.
 
-The folder is made beside its place, as <out>.making, and renamed when it is whole and sealed: whoever looks at <out>
-sees a complete release or none. The same builds, version and former release give the same bytes.
+The release is made in a folder beside its place, <out>.making, and renamed when it is complete and sealed: at <out>
+there is a complete release or none. The same builds, version and former release give the same bytes.
 
-Over all builds together: a sample once, near-duplicates out, splits with their gap, audit and statistics. The shares of
-[balance] (unpaired, water, land-cover class, ecoregion) are not enforced again: a union of builds that each keep a
-share keeps it, up to what near-duplicates, the gap and recipes take out, and dropping samples for the rest would make a
-later MINOR version take samples away. stats/coverage.json tells the union's shares.
+Over all builds together, each sample is held once, near-duplicates are removed, splits are drawn with their gap, and
+audit and statistics are computed. The shares of [balance] (unpaired, water, land-cover class, ecoregion) are not
+enforced again. Where each build keeps a share, their union keeps it too, apart from what near-duplicates, the gap and
+recipes remove. Dropping samples to restore it would make a later MINOR version remove samples.
+stats/coverage.json holds the shares of the union.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from sar1m.releases.builds import Build, open_builds, require_sound
 from sar1m.releases.files import write_contents
 from sar1m.releases.hub import open_release
 from sar1m.releases.privacy import own_secrets
-from sar1m.releases.selection import Choice, choose
+from sar1m.releases.selection import Selection, choose
 from sar1m.releases.versions import Previous
 from sar1m.store.durable import remove_partials, remove_tree, settle_folders, sync_directory, write_durably, writing_to
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
 from sar1m.store.file_lock import output_lock
-from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.schema import DATA_DIR, RELEASE_MARKER_FILE
 from sar1m.store.seal import require_seal
+from sar1m.store.seal_text import RELEASE_MARKERS
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch
@@ -51,8 +52,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 @dataclass(frozen=True, kw_only=True)
 class ReleaseRequest:
     """What a user asked for. previous: folder of the release this one follows. recipes: recipe-only optical pixels
-    are left out and their recipes shipped. published, url: day and address of publication for the catalogues; a
-    release tells neither of itself. check_builds: every file of the builds is compared with its manifest. canaries:
+    are left out and their recipes shipped. published, url: day and address of publication for the catalogues, which
+    are not known otherwise. check_builds: every file of the builds is compared with its manifest. canaries:
     words that must appear nowhere, beside what privacy.py looks for of itself."""
 
     version: str
@@ -106,7 +107,7 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
             choice = _decide(opened, previous, request, work, watch)
             _prepare(work, inputs)
             secrets = own_secrets([out, *builds]) | dict.fromkeys(request.canaries, "a canary")
-            identity = {**_told(request), "inputs": inputs}
+            identity = {**_identity(request), "inputs": inputs}
             write_contents(work / ROOT_DIR, work / RECORDS_DIR, choice, identity, secrets, watch)
             _install(work / ROOT_DIR, out)
             marker = require_seal(open_release(out), RELEASE_MARKERS).marker
@@ -115,14 +116,14 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
     return ReleaseSummary(root=out, marker=marker, audit=audit, nothing_to_do=nothing_to_do)
 
 
-def _told(request: ReleaseRequest) -> dict[str, str]:
-    """What the release says of itself because its maker said so."""
-    told = {"name": request.name, "version": request.version}
+def _identity(request: ReleaseRequest) -> dict[str, str]:
+    """Name and version, and the day and the address of publication where they were given."""
+    identity = {"name": request.name, "version": request.version}
     if request.published is not None:
-        told["published"] = request.published.isoformat()
+        identity["published"] = request.published.isoformat()
     if request.url is not None:
-        told["url"] = request.url
-    return told
+        identity["url"] = request.url
+    return identity
 
 
 def _require_web_address(url: str) -> None:
@@ -134,14 +135,14 @@ def _require_web_address(url: str) -> None:
 
 def _inputs(builds: Sequence[Build], request: ReleaseRequest, previous: Previous | None) -> str:
     """blake2b-128 of all that decides the release's bytes, environment aside."""
-    told = {
+    deciding = {
         "code": __version__,
         "builds": [build.digest for build in builds],
-        **_told(request),
+        **_identity(request),
         "recipes": request.recipes,
         "previous": None if previous is None else previous.digest,
     }
-    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(deciding, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _finished(out: Path, inputs: str) -> Mapping[str, Any] | None:
@@ -184,8 +185,8 @@ def _prepare(work: Path, inputs: str) -> None:
 
 def _decide(
     builds: Sequence[Build], previous: Previous | None, request: ReleaseRequest, work: Path, watch: Watch
-) -> Choice:
-    """Looks at the builds and chooses; where that ends in a refusal, nothing of a first attempt stays behind."""
+) -> Selection:
+    """Checks the builds and chooses the samples. Where a first attempt is refused, its working folder is removed."""
     try:
         if request.check_builds:
             with watch.stage("check builds", sum(len(build.marker["files"]) for build in builds)) as step:

@@ -1,7 +1,7 @@
-"""Several builds as one table: a sample once, near-duplicates out, every sample that goes recorded with its reason.
+"""Several builds as one table: each sample once, near-duplicates removed, every removed sample listed with its reason.
 
-Rule for a sample_id in several builds: the build of the newest code holds it, among those of one version the one with
-the largest manifest digest. The order on a command line decides nothing.
+A sample_id that several builds hold is taken from the build with the newest code; among builds of one code version,
+from the one with the largest manifest digest. The order on the command line does not matter.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sar1m.core.screening import OpticalVerdict
 from sar1m.core.table import Rejections, floats
 from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.io.zarr_groups import ImageArray
+from sar1m.releases.build_pixels import BuildChunks, array_hash, decode_pixels, pixel_hash
 from sar1m.releases.builds import Build
-from sar1m.releases.shards import ShardReader, array_hash, decode_chunk, pixel_hash
 from sar1m.stages.pack import has_chunk
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import (
@@ -125,7 +125,7 @@ def _each_once(samples: pd.DataFrame, builds: Sequence[Build]) -> tuple[pd.DataF
     return samples[~superseded].sort_values(["key", "sample_id"], kind="stable", ignore_index=True), held
 
 
-def _sample_hash(row: pd.DataFrame, images: Sequence[ImageArray], readers: Sequence[Mapping[str, ShardReader]]) -> str:
+def _sample_hash(row: pd.DataFrame, images: Sequence[ImageArray], readers: Sequence[Mapping[str, BuildChunks]]) -> str:
     """row: one row."""
     sample = row.iloc[0]
     reader = readers[sample["origin_build"]][sample["origin_split"]]
@@ -134,14 +134,14 @@ def _sample_hash(row: pd.DataFrame, images: Sequence[ImageArray], readers: Seque
         name = image.layout.name
         if has_chunk(row, name).all():
             chunk = reader.chunk(name, int(sample["origin_index"]))
-            hashes[name] = array_hash(decode_chunk(chunk, image, origin=sample["sample_id"]), name)
+            hashes[name] = array_hash(decode_pixels(chunk, image, origin=sample["sample_id"]), name)
     return pixel_hash(hashes)
 
 
 def _without_twins(
     samples: pd.DataFrame, balance: BalanceConfig, kept_before: Collection[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """By the rules of a build (core.dedupe), over all builds. Former samples are told to be the best of all."""
+    """By the rules of a build (core.dedupe), over all builds. Samples of the former release rank before all others."""
     former = samples["sample_id"].isin(list(kept_before)).to_numpy()
     reason = np.where(former, "", samples["unpaired_reason"].to_numpy(dtype=object))
     nothing = np.full(len(samples), np.nan)

@@ -22,9 +22,9 @@ from sar1m.io.tables import ARROW_TYPES
 from sar1m.page.previews import optical_picture, release_stretch, sar_picture
 from sar1m.records import F32, U8, Bool
 from sar1m.releases.catalogue import class_names
-from sar1m.releases.parts import PREVIEW_FILE, ReleaseFacts
+from sar1m.releases.contents import PREVIEW_FILE, ReleaseFacts
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import DATA_DIR, NODATA_DN, SAMPLE_COLUMNS, SPLITS
+from sar1m.store.schema import NODATA_DN, SAMPLE_COLUMNS, SPLITS, group_name
 
 PREVIEW_ROWS: Final = 300
 THUMBNAIL_PX: Final = 128  # longest side
@@ -82,7 +82,7 @@ def choose_rows(samples: pd.DataFrame) -> list[int]:
 def _pictures(facts: ReleaseFacts, chosen: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     stretch = replace(release_stretch(facts.normalisation, facts.summary), ratio_db=None)  # no ratio: grey
     for row in chosen.to_dict("records"):
-        group = facts.root / DATA_DIR / f"{row['split']}.zarr"
+        group = facts.root / group_name(row["split"])
         name, index = row["sample_id"], int(row["index"])
         sar_db = _small_db(_decoded(group / "sar", index))
         grey, valid = sar_picture(sar_db, stretch)
@@ -96,7 +96,7 @@ def _pictures(facts: ReleaseFacts, chosen: pd.DataFrame) -> Iterator[tuple[dict[
 
 
 def _decoded(array: Path, index: int) -> F32:
-    """Physical values (C, H, W) of one sample, NaN without data. zarr reads a missing shard as no data, wordlessly."""
+    """Physical values (C, H, W) of one sample, NaN without data. zarr reads a missing shard as no data, silently."""
     try:
         opened = zarr.open_array(array, mode="r")
         dn = np.asarray(opened[index])

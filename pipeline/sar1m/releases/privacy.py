@@ -1,8 +1,8 @@
-"""Nothing private leaves: only files and columns that are known may be in a release, and their text is searched.
+"""The search for private things: a release may hold only known files and columns, and their text is searched.
 
-Searched for: home folders, e-mail addresses, tokens and keys by their looks, and by value whatever the maker's own
-environment calls a key, token, secret or password, the folders the release was made from, and canaries planted for the
-purpose. A message names file and kind of a finding, never the finding itself.
+Searched for by pattern: home folders, e-mail addresses, tokens, keys, signed addresses. Searched for by value: every
+environment variable that is called a key, token, secret or password, the folders the release is made from, and canaries
+that a caller gives. A message names the file and the kind of a finding, never the finding itself.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def require_private(root: Path, names: Sequence[str], secrets: Mapping[str, str]
     """Raises OutputError naming files and kinds of findings where the release must not go out. names: relative."""
     findings = [found for name in names for found in findings_in(root, name, secrets)]
     if findings:
-        told = "; ".join(f"{one.path}: {one.found}" for one in findings[:FINDINGS_SHOWN])
+        shown = "; ".join(f"{one.path}: {one.found}" for one in findings[:FINDINGS_SHOWN])
         raise OutputError(
-            f"{root.name}: {len(findings)} findings of what must not be published: {told}. Remove it from the builds' "
+            f"{root.name}: {len(findings)} findings that must not be published: {shown}. Remove it from the builds' "
             "inputs (names of products, attributions, footprints) and build them again."
         )
 
@@ -130,8 +130,8 @@ def _table_findings(path: Path, name: str, secrets: Mapping[str, str]) -> Iterat
             allowed = {column.name for column in _BY_TABLE[name]} | {GEOMETRY}
             for column in sorted(set(table.schema_arrow.names) - allowed):
                 yield Finding(path=name, found=f"column {column!r} is not allow-listed")
-        told = b"\n".join(b"%s=%s" % pair for pair in sorted((table.schema_arrow.metadata or {}).items()))
-        found = set(_in_text(told.decode("utf-8", errors="replace"), secrets))
+        metadata = b"\n".join(b"%s=%s" % pair for pair in sorted((table.schema_arrow.metadata or {}).items()))
+        found = set(_in_text(metadata.decode("utf-8", errors="replace"), secrets))
         for batch in table.iter_batches(batch_size=8192):
             for column in batch.columns:
                 for values in _leaves(column):

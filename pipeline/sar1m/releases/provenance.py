@@ -12,9 +12,9 @@ import pandas as pd
 
 from sar1m.io.tables import parquet_bytes
 from sar1m.io.zarr_groups import ImageArray
+from sar1m.releases.build_pixels import BuildChunks, array_hash, decode_pixels, pixel_hash
 from sar1m.releases.builds import Build
 from sar1m.releases.licences import RECIPE_ONLY
-from sar1m.releases.shards import ShardReader, array_hash, decode_chunk, pixel_hash
 from sar1m.store.schema import CANDIDATE_COLUMNS, Column
 
 _CONTRACT: Final = {column.name: column for column in CANDIDATE_COLUMNS}
@@ -89,5 +89,5 @@ def recipes_parquet(samples: pd.DataFrame, builds: Sequence[Build]) -> bytes | N
     return parquet_bytes(table, RECIPE_COLUMNS)
 
 
-def _optical_hash(reader: ShardReader, number: int, image: ImageArray) -> str:
-    return array_hash(decode_chunk(reader.chunk("optical", number), image, origin="optical"), "optical")
+def _optical_hash(reader: BuildChunks, number: int, image: ImageArray) -> str:
+    return array_hash(decode_pixels(reader.chunk("optical", number), image, origin="optical"), "optical")

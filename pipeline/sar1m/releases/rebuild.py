@@ -1,8 +1,8 @@
 """Samples made again from their source and compared with the hashes that a release gives of its pixels.
 
-Goes through the build's own machinery under the configuration that the release keeps of each build: what comes out
-alike was neither damaged nor invented. Recipes are checked the same way: their optical pixels are made from their
-provider's and compared with the hash the recipe promises.
+The samples are built by the same code as a build, under the configuration that the release keeps of each build. Equal
+hashes show that the pixels are neither damaged nor invented. Recipes are checked in the same way: their optical pixels
+are made from the provider's and compared with the hash that the recipe states.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sar1m.core.identity import sample_id
 from sar1m.io.tables import read_table
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Candidate
-from sar1m.releases.parts import RECIPES_FILE
-from sar1m.releases.shards import array_hash, decode_chunk, pixel_hash
+from sar1m.releases.build_pixels import array_hash, decode_pixels, pixel_hash
+from sar1m.releases.contents import RECIPES_FILE
 from sar1m.releases.versions import LOCK_FILE
 from sar1m.sources.dispatch import open_source
 from sar1m.sources.regions.region import Region, parse_region
@@ -31,10 +31,10 @@ from sar1m.stages.pack import image_arrays
 from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError
-from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import PROVENANCE_DIR
-from sar1m.store.seal import Fault, require_seal
+from sar1m.store.seal import StoreFault, require_seal
+from sar1m.store.seal_text import RELEASE_MARKERS
 from sar1m.store.settings import override
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class RebuildSummary:
     offered: int
     compared: tuple[str, ...]
     recipes: int
-    faults: tuple[Fault, ...]
+    faults: tuple[StoreFault, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def rebuild(request: RebuildRequest, watch: Watch) -> RebuildSummary:
             offered = list(_offered(request, region, lock, Path(scratch)))
         names = sorted(name for work in offered for name in work.patches)
         chosen = _draw(names, request)
-        faults: list[Fault] = []
+        faults: list[StoreFault] = []
         wanted = [work for work in offered if not chosen.isdisjoint(work.patches)]
         with watch.stage("rebuild", len(wanted)) as step:
             for work in wanted:
@@ -144,18 +144,20 @@ def _offered(request: RebuildRequest, region: Region, lock: pd.DataFrame, scratc
                 yield _Work(candidate=candidate, source=source, config=config, images=images, patches=ours)
 
 
-def _compare(work: _Work, chosen: set[str], lock: pd.DataFrame, recipes: Mapping[str, str]) -> list[Fault]:
+def _compare(work: _Work, chosen: set[str], lock: pd.DataFrame, recipes: Mapping[str, str]) -> list[StoreFault]:
     names = sorted(chosen & work.patches.keys())
     try:
         _record, chunks = prepare_block(work.candidate, work.source.read(work.candidate, work.config), work.config)
     except Sar1mError as error:
-        return [Fault(path=name, found=f"cannot be built again: {type(error).__name__}: {error}") for name in names]
+        return [
+            StoreFault(path=name, found=f"cannot be built again: {type(error).__name__}: {error}") for name in names
+        ]
     faults = []
     for name in names:
         made = _hashes(work, work.patches[name], chunks)
         different = _different(made, lock.loc[name], recipes.get(name))
         if different:
-            faults.append(Fault(path=name, found=f"built again, its {' and '.join(different)} pixels differ"))
+            faults.append(StoreFault(path=name, found=f"built again, its {' and '.join(different)} pixels differ"))
     return faults
 
 
@@ -165,7 +167,7 @@ def _hashes(work: _Work, patch: str, chunks: Mapping[str, bytes]) -> dict[str, s
     for array, image in work.images.items():
         chunk = chunks.get(f"{patch}/{array}")
         if chunk is not None:
-            found[array] = array_hash(decode_chunk(chunk, image, origin=f"{patch}/{array}"), array)
+            found[array] = array_hash(decode_pixels(chunk, image, origin=f"{patch}/{array}"), array)
     return found
 
 

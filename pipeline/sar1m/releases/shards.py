@@ -1,102 +1,121 @@
-"""Encoded chunks out of the shards of finished builds: found by a shard's index, believed by their checksums."""
+"""Whole shards of a release from the encoded chunks of its builds.
+
+Each chunk is checked, counted and hashed, and copied as it is. Memory holds one chunk and the counts of one shard. For
+every finished shard a record beside the release holds its counts and hashes, so that an interrupted release goes on
+without reading the shard again.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-from numcodecs.blosc import Blosc
+import pandas as pd
 
-from sar1m.io.zarr_groups import ImageArray, shard_path
-from sar1m.store.chunks import ABSENT, crc32c
-from sar1m.store.errors import StoreError
+from sar1m.io.zarr_groups import ImageArray
+from sar1m.records import Row
+from sar1m.releases.build_pixels import BuildChunks, array_hash, decode_pixels
+from sar1m.releases.builds import Build
+from sar1m.stages.pack import has_chunk, shard_count
+from sar1m.stages.statistics import ChannelTotals, channel_statistics, channel_totals
+from sar1m.store.durable import FileDigest, write_durably
+from sar1m.store.schema import SPLITS, group_name
+from sar1m.store.shard_index import shard_name, shard_pieces
 
-CRC_BYTES = 4
-ENTRY_BYTES = 16  # offset and length of a slot, uint64 each
-BLOSC_HEADER_BYTES = 16  # bytes 4..8 tell the size before compression, little-endian (Blosc 1 format)
-REMEDY = "Check the build with `sar1m verify` and build it again."
-
-
-class ShardReader:
-    """Chunks of the arrays of one split's group. Indices are kept (16 bytes a sample and array), pixels are not."""
-
-    def __init__(self, group: Path, images: Sequence[ImageArray]) -> None:
-        self._group = group
-        self._images = {image.layout.name: image for image in images}
-        self._indices: dict[tuple[str, int], npt.NDArray[np.uint64]] = {}
-
-    def chunk(self, array: str, number: int) -> bytes:
-        """The encoded chunk of the sample at position number, checksum included and verified.
-
-        Raises StoreError naming the shard where it is missing or damaged, or has no such chunk.
-        """
-        slots = self._images[array].layout.shard_samples
-        shard, slot = divmod(number, slots)
-        path = shard_path(self._group, array, shard)
-        offset, length = self._index(array, shard, path)[slot].tolist()
-        if offset == ABSENT:
-            raise StoreError(f"{path}: has no chunk in slot {slot}, but the tables promise one. {REMEDY}")
-        try:
-            with path.open("rb") as stream:
-                stream.seek(offset)
-                chunk = stream.read(length)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror}). {REMEDY}") from error
-        if len(chunk) != length or length <= CRC_BYTES or crc32c(chunk[:-CRC_BYTES]) != chunk[-CRC_BYTES:]:
-            raise StoreError(f"{path}: damaged: the checksum of slot {slot} does not hold. {REMEDY}")
-        return chunk
-
-    def _index(self, array: str, shard: int, path: Path) -> npt.NDArray[np.uint64]:
-        if (array, shard) not in self._indices:
-            self._indices[array, shard] = _read_index(path, self._images[array].layout.shard_samples)
-        return self._indices[array, shard]
+if TYPE_CHECKING:
+    from sar1m.store.progress import Watch
 
 
-def _read_index(path: Path, slots: int) -> npt.NDArray[np.uint64]:
-    length = slots * ENTRY_BYTES + CRC_BYTES
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, 2)
-            stream.seek(max(size - length, 0))
-            tail = stream.read(length)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}). {REMEDY}") from error
-    if len(tail) != length or crc32c(tail[:-CRC_BYTES]) != tail[-CRC_BYTES:]:
-        raise StoreError(f"{path}: damaged: the checksum of its index of {slots} slots does not hold. {REMEDY}")
-    index: npt.NDArray[np.uint64] = np.frombuffer(tail[:-CRC_BYTES], dtype="<u8").reshape(slots, 2)
-    there = index[:, 0] != ABSENT
-    if (index[there].sum(axis=1) > size - length).any():
-        raise StoreError(f"{path}: damaged: its index points beyond the file. {REMEDY}")
-    return index
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """What came out. digests: of the shards by path. hashes: by sample_id, by array. channels: totals by split, by
+    array, of the splits that have samples."""
+
+    digests: dict[Path, FileDigest] = field(default_factory=dict)
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)
+    channels: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
 
 
-def decode_chunk(chunk: bytes, image: ImageArray, *, origin: str) -> npt.NDArray[np.unsignedinteger]:
-    """Digital numbers (C, H, W) of a chunk whose checksum holds. Raises StoreError naming origin where the chunk is of
-    another size than the layout says; that is looked at before memory is taken."""
-    layout, payload = image.layout, chunk[:-CRC_BYTES]
-    raw = image.compression == "none"
-    claimed = len(payload) if raw else int.from_bytes(payload[4:8], "little")
-    if claimed != layout.sample_bytes or (not raw and len(payload) < BLOSC_HEADER_BYTES):
-        raise StoreError(f"{origin}: a chunk of {claimed} bytes, expected {layout.sample_bytes}. {REMEDY}")
-    try:
-        pixels = payload if raw else Blosc().decode(payload)
-    except (RuntimeError, ValueError) as error:
-        raise StoreError(f"{origin}: a chunk cannot be decompressed ({error}). {REMEDY}") from error
-    return np.frombuffer(pixels, dtype=np.dtype(layout.dtype).newbyteorder("<")).reshape(layout.sample_shape)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shard:
+    """One shard to write. rows: its samples, in the order of their slots."""
+
+    image: ImageArray
+    path: Path
+    record: Path
+    rows: pd.DataFrame
 
 
-def array_hash(dn: npt.NDArray[np.unsignedinteger], array: str) -> str:
-    """blake2b-128, hexadecimal, of one sample's decoded digital numbers: of `array|dtype|C,H,W` and the little-endian
-    pixels. Of pixels and not of their compressed bytes, so that repacking changes no hash."""
-    told = f"{array}|{dn.dtype.name}|{','.join(map(str, dn.shape))}|"
-    pixels = np.ascontiguousarray(dn, dtype=dn.dtype.newbyteorder("<"))
-    return hashlib.blake2b(told.encode() + pixels.tobytes(), digest_size=16).hexdigest()
+def pack(root: Path, records: Path, samples: pd.DataFrame, builds: Sequence[Build], watch: Watch) -> Packed:
+    """Writes every shard below root that is not there yet, and its record below records.
+
+    samples: in store order with split, shard, index, paired and merge.ORIGIN_COLUMNS. Raises StoreError naming the
+    build's shard where a chunk is missing or damaged, OutputError where the disk refuses.
+    """
+    images = builds[0].images
+    readers = [build.readers() for build in builds]
+    packed = Packed()
+    totals = {split: channel_totals(images) for split in SPLITS}
+    with watch.stage("pack shards", shard_count(samples, images)) as step:
+        for split, shard in _shards(root, records, samples, images):
+            known = _read_record(shard) or _write(shard, readers)
+            packed.digests[shard.path] = FileDigest(sha256=known["sha256"], size=known["size"])
+            for name, found in known["hashes"].items():
+                packed.hashes.setdefault(name, {})[shard.image.layout.name] = found
+            totals[split][shard.image.layout.name].add(known["channels"])
+            step()
+    for split in samples["split"].unique():
+        packed.channels[split] = {name: total.rows() for name, total in totals[split].items()}
+    return packed
 
 
-def pixel_hash(by_array: Mapping[str, str]) -> str:
-    """blake2b-128, hexadecimal, of all arrays a sample has: of lines `array hash` sorted by array."""
-    lines = "".join(f"{array} {found}\n" for array, found in sorted(by_array.items()))
-    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
+def _shards(
+    root: Path, records: Path, samples: pd.DataFrame, images: Sequence[ImageArray]
+) -> Iterator[tuple[str, _Shard]]:
+    for split in SPLITS:
+        for number, rows in samples[samples["split"] == split].groupby("shard", sort=True):
+            for image in images:
+                name = image.layout.name
+                if has_chunk(rows, name).any():
+                    path = root / group_name(split) / shard_name(name, int(number))
+                    record = records / f"{split}-{name}-{number}.json"
+                    yield split, _Shard(image=image, path=path, record=record, rows=rows)
+
+
+def _read_record(shard: _Shard) -> dict[str, Any] | None:
+    """What an earlier run wrote down; None where it did not come so far. The record comes after its shard."""
+    if not shard.record.is_file() or not shard.path.is_file():
+        return None
+    known: dict[str, Any] = json.loads(shard.record.read_bytes())
+    return known if shard.path.stat().st_size == known["size"] else None
+
+
+def _write(shard: _Shard, readers: Sequence[Mapping[str, BuildChunks]]) -> dict[str, Any]:
+    totals = ChannelTotals(shard.image.labels, shard.image.encoding)
+    hashes: dict[str, str] = {}
+    pieces = shard_pieces(_chunks(shard, readers, totals, hashes), slots=shard.image.layout.shard_samples)
+    digest = write_durably(shard.path, pieces)
+    known = {"sha256": digest.sha256, "size": digest.size, "hashes": hashes, "channels": totals.rows()}
+    write_durably(shard.record, [json.dumps(known, sort_keys=True).encode()])
+    return known
+
+
+def _chunks(
+    shard: _Shard, readers: Sequence[Mapping[str, BuildChunks]], totals: ChannelTotals, hashes: dict[str, str]
+) -> Iterator[bytes | None]:
+    """Chunk by slot, None where a sample has none; counts and hashes what passes."""
+    image, name = shard.image, shard.image.layout.name
+    columns = ("sample_id", "origin_build", "origin_split", "origin_index")
+    places = zip(*(shard.rows[column] for column in columns), has_chunk(shard.rows, name), strict=True)
+    for sample_id, build, split, number, there in places:
+        if not there:
+            yield None
+            continue
+        chunk = readers[build][split].chunk(name, int(number))
+        dn = decode_pixels(chunk, image, origin=sample_id)
+        totals.add(channel_statistics(dn, image.encoding))
+        hashes[sample_id] = array_hash(dn, name)
+        yield chunk

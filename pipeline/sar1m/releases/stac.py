@@ -34,9 +34,9 @@ from sar1m.releases.catalogue import (
     release_terms,
     rfc3339,
 )
-from sar1m.releases.parts import COLLECTION_FILE, CROISSANT_FILE, ITEMS_FILE, LICENCE_FILE, ReleaseFacts
+from sar1m.releases.contents import COLLECTION_FILE, CROISSANT_FILE, ITEMS_FILE, LICENCE_FILE, ReleaseFacts
 from sar1m.store.durable import json_bytes
-from sar1m.store.schema import DATA_DIR, SAMPLE_COLUMNS, SAMPLES_FILE
+from sar1m.store.schema import SAMPLE_COLUMNS, SAMPLES_FILE, group_name
 
 Node = dict[str, Any]
 
@@ -51,7 +51,7 @@ SAT: Final = "https://stac-extensions.github.io/sat/v1.0.0/schema.json"
 PROCESSING: Final = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"
 SENTINEL1_FREQUENCY_GHZ: Final = 5.405  # Sentinel-1 product specification
 ORBIT_STATES: Final = ("ascending", "descending")
-# Columns told under a prefix of our own: STAC has no term of that meaning.
+# Columns under a prefix of our own, since STAC has no term of that meaning.
 OWN_COLUMNS: Final = (
     *("split", "index", "shard", "block", "cell", "paired", "quantity", "dt_hours", "residual_px"),
     *("registration_status", "dynamic_range_db", "labels", "country", "sar_product", "optical_product"),
@@ -71,7 +71,7 @@ def collection(facts: ReleaseFacts) -> Node:
     """The collection as JSON. Its licence is `other` where every source keeps its own."""
     extent, terms, summary = extent_of(facts), release_terms(facts.licences), facts.summary
     times, bands = _times(facts.samples), _bands(facts.summary)
-    told = None if extent.first is None or extent.last is None else [rfc3339(extent.first), rfc3339(extent.last)]
+    interval = None if extent.first is None or extent.last is None else [rfc3339(extent.first), rfc3339(extent.last)]
     return {
         "type": "Collection",
         "stac_version": STAC_VERSION,
@@ -84,7 +84,7 @@ def collection(facts: ReleaseFacts) -> Node:
         "providers": [{"name": AUTHORS, "roles": ["producer", "processor"]}],
         "extent": {
             "spatial": {"bbox": [list(extent.bounds_lonlat)]},
-            "temporal": {"interval": [told or [None, None]]},
+            "temporal": {"interval": [interval or [None, None]]},
         },
         "summaries": {
             "gsd": [summary["gsd_m"]],
@@ -106,7 +106,7 @@ def collection(facts: ReleaseFacts) -> Node:
 def _collection_assets(splits: Mapping[str, int]) -> Node:
     groups = {
         f"data-{split}": {
-            "href": f"./{DATA_DIR}/{split}.zarr",
+            "href": f"./{group_name(split)}",
             "type": ZARR_TYPE,
             "title": f"Zarr group of the {split} split",
             "roles": ["data"],
@@ -226,7 +226,7 @@ def _assets(samples: pd.DataFrame, bands: Mapping[str, list[Node]]) -> pa.Array:
         shared = _asset(name, its_bands)
         there = _is_paired(samples) if name == "optical" else np.ones(len(samples), dtype=np.bool_)
         rows = [
-            {"href": f"./{DATA_DIR}/{split}.zarr/{name}", **shared} if have else None
+            {"href": f"./{group_name(split)}/{name}", **shared} if have else None
             for split, have in zip(samples["split"], there, strict=True)
         ]
         arrays.append(pa.array(rows, type=pa.array([{"href": "", **shared}]).type))
@@ -257,8 +257,8 @@ def _projection(samples: pd.DataFrame, patch_px: int) -> dict[str, pa.Array]:
 
 
 def _instrument(samples: pd.DataFrame) -> dict[str, pa.Array]:
-    """Fields of the sar, sat, eo and processing extensions; the sar ones only of products of Sentinel-1's, whose names
-    tell mode and type."""
+    """Fields of the sar, sat, eo and processing extensions; the sar ones only of Sentinel-1's products, whose names
+    hold mode and type."""
     products = _products(samples)
     sentinel1 = np.array([mode is not None for mode, _ in products], dtype=np.bool_)
     polarisations = [

@@ -15,7 +15,7 @@ from sar1m.page.store_contents import METRIC_COLUMNS
 from sar1m.records import Row
 from sar1m.releases.builds import Build
 from sar1m.releases.merge import Merged, join
-from sar1m.releases.pack import Packed
+from sar1m.releases.shards import Packed
 from sar1m.stages.statistics import (
     ChannelTotals,
     channel_totals,
@@ -38,14 +38,14 @@ def summary_of(
     """stats/summary.json: a build's summary over the release's samples; recipes among the counts."""
     first = merged.builds[0].summary
     kept = ("profile", "patch_px", "gsd_m", "quantity", "polarisations", "optical_quantity", "optical_bands")
-    told = count_summary(samples, rejected, failed=int(merged.failed["patches"].sum()))
-    told["counts"]["recipes"] = int((samples["unpaired_reason"] == "recipe_only").sum())
+    counted = count_summary(samples, rejected, failed=int(merged.failed["patches"].sum()))
+    counted["counts"]["recipes"] = int((samples["unpaired_reason"] == "recipe_only").sum())
     return {
         "name": name,
         "version": version,
         "region": ", ".join(regions(merged.builds)),
         **{key: first[key] for key in kept},
-        **told,
+        **counted,
         "sites": site_summary(join([samples, rejected], CANDIDATE_COLUMNS)),
     }
 
@@ -100,8 +100,8 @@ def coverage_of(samples: pd.DataFrame) -> dict[str, Any]:
         dominant_land_cover=dominant_class(samples),
         latitude_band_deg=np.floor(floats(samples, "lat") / 10).astype(np.int64) * 10,
     )
-    told = {"all": _coverage(named)}
-    return told | {
+    coverage = {"all": _coverage(named)}
+    return coverage | {
         split: _coverage(named[named["split"] == split]) for split in SPLITS if (named["split"] == split).any()
     }
 

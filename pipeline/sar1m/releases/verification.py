@@ -1,8 +1,8 @@
 """Verification of a release, on this machine or where it was published: every byte, or a random sample of them.
 
 Full: every file's size and sha256. Sampled: every file's presence and size, the sha256 of some files, and of some
-samples' chunks the crc32c that ends each of them, by ranged reads; a sample of a hundred chunks of a terabyte costs
-some megabytes. HTTP servers cannot be listed: there, files beyond those of the manifest go unseen.
+chunks the crc32c at their end, by ranged reads; a sample of a hundred chunks of a terabyte costs some megabytes. An
+HTTP server cannot be listed, so files that are not in the manifest cannot be found there.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sar1m.releases.chunk_sampling import chunk_faults
 from sar1m.releases.hub import open_release
-from sar1m.releases.sampled import chunk_faults
 from sar1m.store.durable import digest_pieces
 from sar1m.store.errors import StoreError
-from sar1m.store.manifest import RELEASE_MARKERS
-from sar1m.store.seal import Fault, content_faults, listing_faults, read_seal
+from sar1m.store.seal import StoreFault, content_faults, listing_faults, read_seal
+from sar1m.store.seal_text import RELEASE_MARKERS
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How much of a release is looked at: so many files whole, so many chunks of images, drawn by seed."""
+    """How much of a release is compared. files: read whole; chunks: of images; both are drawn by seed."""
 
     files: int
     chunks: int
@@ -48,7 +48,7 @@ class VerifySummary:
     read_bytes: int
     read_chunks: int
     listed: bool
-    faults: tuple[Fault, ...]
+    faults: tuple[StoreFault, ...]
 
 
 def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None = None) -> VerifySummary:

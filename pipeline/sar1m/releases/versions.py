@@ -1,5 +1,5 @@
-"""Semantic versions as Croissant reads them: MAJOR when samples changed, went or moved between splits, MINOR when
-samples were added, PATCH for repackaging. The rule holds from 0.x on: who loads by version relies on it there too."""
+"""Semantic versions as Croissant defines them: MAJOR when samples changed, were removed or moved between splits, MINOR
+when samples were added, PATCH for repackaging. The rule holds from version 0.x on, for those who load by version."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pandas as pd
 
 from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.releases.audit import Fixed
+from sar1m.releases.contents import TOMBSTONES_FILE
 from sar1m.releases.hub import open_release
-from sar1m.releases.parts import TOMBSTONES_FILE
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.manifest import RELEASE_MARKERS
 from sar1m.store.schema import PROVENANCE_DIR, SAMPLES_FILE, Column
 from sar1m.store.seal import Seal, require_seal
+from sar1m.store.seal_text import RELEASE_MARKERS
 
 LOCK_FILE: Final = f"{PROVENANCE_DIR}/lock.parquet"
 EXAMPLES: Final = 3
@@ -123,7 +123,7 @@ def changes_since(previous: Previous, samples: pd.DataFrame, pixel_hash: Mapping
 
 
 def require_semver(version: str, previous: str, changes: Changes) -> None:
-    """Raises ConfigError where the version promises less than what changed."""
+    """Raises ConfigError where more changed than a version of this level may change."""
     new, old = parse_version(version), parse_version(previous)
     if new[0] > old[0]:
         return
@@ -132,12 +132,12 @@ def require_semver(version: str, previous: str, changes: Changes) -> None:
         level, forbidden = "PATCH", ["added", *forbidden]
     broken = [(what, getattr(changes, what)) for what in forbidden if getattr(changes, what)]
     if broken:
-        told = "; ".join(f"{len(ids):,} {what} (first {', '.join(ids[:EXAMPLES])})" for what, ids in broken)
+        found = "; ".join(f"{len(ids):,} {what} (first {', '.join(ids[:EXAMPLES])})" for what, ids in broken)
         needed = f"{old[0] + 1}.0.0"
         if {what for what, _ in broken} == {"added"}:
             needed = f"{old[0]}.{old[1] + 1}.0"
         raise ConfigError(
-            f"{version} after {previous} is a {level} version, but samples were {told}. Call it {needed}."
+            f"{version} after {previous} is a {level} version, but samples were {found}. Call it {needed}."
         )
 
 

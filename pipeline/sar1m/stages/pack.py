@@ -22,13 +22,12 @@ import pandas as pd
 from sar1m import __version__
 from sar1m.config import BuildConfig
 from sar1m.io.tables import parquet_bytes
-from sar1m.io.zarr_groups import ImageArray, group_files, shard_path
+from sar1m.io.zarr_groups import ImageArray, group_files
 from sar1m.records import StoreKind
 from sar1m.stages.choose import Choice, excluded_boxes
 from sar1m.stages.plan import Plan
 from sar1m.stages.staged import read_chunk
 from sar1m.stages.statistics import normalisation
-from sar1m.store.chunks import shard_pieces
 from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
 from sar1m.store.schema import (
     DATA_DIR,
@@ -48,6 +47,7 @@ from sar1m.store.schema import (
     optical_encoding,
     sar_encoding,
 )
+from sar1m.store.shard_index import shard_name, shard_pieces
 
 BYTE_DECIDING = (
     *("numpy", "scipy", "numba", "zarr", "numcodecs", "rasterio", "pyproj", "pyarrow", "pandas", "shapely"),
@@ -189,7 +189,7 @@ def shard_tasks(packing: Packing) -> Iterator[ShardTask]:
                     _chunk_name(key, name) if there else None
                     for key, there in zip(rows["key"], has_chunk(rows, name), strict=True)
                 )
-                path = shard_path(packing.folder / DATA_DIR / f"{split}.zarr", name, int(shard))
+                path = packing.folder / DATA_DIR / f"{split}.zarr" / shard_name(name, int(shard))
                 if any(entry is not None for entry in entries):
                     slots = image.layout.shard_samples
                     yield ShardTask(staging=packing.staging, path=path, slots=slots, entries=entries)

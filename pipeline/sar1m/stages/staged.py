@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sar1m.records import Row
-from sar1m.store.chunks import check_chunk
+from sar1m.store.chunks import checked_payload
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import StoreError
 
@@ -70,9 +70,10 @@ def read_chunk(staging: Path, key: str, name: str) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             chunk = archive.read(name)
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        checked_payload(chunk)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise _damaged(path, error) from error
-    return check_chunk(chunk, origin=f"{path} ({name})")
+    return chunk
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:

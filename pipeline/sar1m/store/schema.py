@@ -31,6 +31,12 @@ RELEASE_MARKER_FILE: Final = "RELEASE_COMPLETE.json"  # of a release, with the s
 PARTIAL_FILE: Final = "PARTIAL_DOWNLOAD.json"  # of a part of a release: the same, but `files` are those that are there
 SCRATCH_DIRS: Final = ("staging", "cache", "build-log")
 
+
+def group_name(split: str) -> str:
+    """The Zarr group of a split, relative to the store."""
+    return f"{DATA_DIR}/{split}.zarr"
+
+
 Profile = Literal["training", "archive"]
 OpticalQuantity = Literal["reflectance", "display"]
 

@@ -1,6 +1,6 @@
 """The seal of a finished store: manifest and completion marker, written, read and compared with the files.
 
-One reading for builds, releases and parts of releases, in a folder or at a remote place (see manifest.py for the two
+One reading for builds, releases and parts of releases, in a folder or at a remote place (see seal_text.py for the two
 files). What a file must be is in Seal.files; listing_faults and content_faults compare with it what is there.
 """
 
@@ -17,17 +17,17 @@ from typing import Any, Final
 
 from sar1m.store.durable import FileDigest, digest_file, write_durably
 from sar1m.store.errors import MissingError, StoreError, UnreachableError
-from sar1m.store.manifest import MAX_SEAL_BYTES, manifest_bytes, marker_bytes, parse_manifest, parse_marker
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.place import NOT_A_FILE, Place
-from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, SCRATCH_DIRS, SPLITS
+from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, SCRATCH_DIRS, SPLITS, group_name
+from sar1m.store.seal_text import MAX_SEAL_BYTES, manifest_bytes, marker_bytes, parse_manifest, parse_marker
 
 REMEDY: Final = "Verify the store (sar1m verify) and copy or build it again."
 _READERS: Final = 4  # files digested at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
+class StoreFault:
     """One thing wrong with a store: the file, and what was found."""
 
     path: str
@@ -60,7 +60,7 @@ class Seal:
     marker: Mapping[str, Any]
     sizes: Mapping[str, int]
     sha256: Mapping[str, str]
-    faults: tuple[Fault, ...]
+    faults: tuple[StoreFault, ...]
 
     @cached_property
     def files(self) -> dict[str, SealedFile]:
@@ -88,7 +88,7 @@ class Seal:
         """Which part of a release this is, in words; empty for a whole one."""
         if self.marker_file != PARTIAL_FILE:
             return ""
-        held = [f"{share} of {split}" for split in SPLITS if (share := self._share(f"{DATA_DIR}/{split}.zarr/"))]
+        held = [f"{share} of {split}" for split in SPLITS if (share := self._share(f"{group_name(split)}/"))]
         total = len(self.files) + len(self.left_out)
         return f"a part of it, {len(self.files):,} of {total:,} files: {', '.join(held) or 'no images'}"
 
@@ -122,38 +122,38 @@ def write_seal(
 def read_seal(place: Place, markers: Sequence[str]) -> Seal:
     """Marker and manifest of the store at a place.
 
-    markers: the names under which a marker is looked for, in this order (see manifest.MARKERS).
+    markers: the names under which a marker is looked for, in this order (see seal_text.MARKERS).
     Where one of the two files is damaged, the other is still used and faults names the damage. Raises StoreError where
     there is no marker at all, or where both files are damaged.
     """
     with ThreadPoolExecutor(1) as beside:  # of a remote place, one round trip for the two
         reading = beside.submit(place.read, MANIFEST_FILE, max_bytes=MAX_SEAL_BYTES)
         marker_file, marker_content = read_first(place, markers)
-    faults: list[Fault] = []
+    faults: list[StoreFault] = []
     marker: dict[str, Any] = {}
     entries: dict[str, str] = {}
     manifest = b""
     try:
         marker = parse_marker(marker_content)
     except ValueError as error:
-        faults.append(Fault(path=marker_file, found=f"damaged completion marker: {error}"))
+        faults.append(StoreFault(path=marker_file, found=f"damaged completion marker: {error}"))
     try:
         content = reading.result()
         entries = parse_manifest(content)
         manifest = content
     except MissingError:
-        faults.append(Fault(path=MANIFEST_FILE, found="missing"))
+        faults.append(StoreFault(path=MANIFEST_FILE, found="missing"))
     except ValueError as error:
-        faults.append(Fault(path=MANIFEST_FILE, found=str(error)))
+        faults.append(StoreFault(path=MANIFEST_FILE, found=str(error)))
     if not marker and not entries:
         found = "; ".join(f"{fault.path}: {fault.found}" for fault in faults)
         raise StoreError(f"{place.location}: marker and manifest are both damaged: {found}. Copy or build it again.")
     sizes: dict[str, int] = marker.get("files", {})
     if not faults and marker["manifest_sha256"] != hashlib.sha256(manifest).hexdigest():
-        faults.append(Fault(path=MANIFEST_FILE, found="differs from the digest in the completion marker"))
+        faults.append(StoreFault(path=MANIFEST_FILE, found="differs from the digest in the completion marker"))
         entries = {}
     elif not faults and not _lists_agree(marker_file, sizes, entries):
-        faults.append(Fault(path=marker_file, found="lists other files than the manifest"))
+        faults.append(StoreFault(path=marker_file, found="lists other files than the manifest"))
     return Seal(
         location=place.location,
         marker_file=marker_file,
@@ -211,7 +211,7 @@ def read_marker(store: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) -> list[Fault]:
+def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) -> list[StoreFault]:
     """Every changed, missing, added or truncated file of a build in a folder, sorted by name; empty where all is well.
 
     progress: called with the name of each file that was compared.
@@ -230,21 +230,21 @@ def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) ->
     return sorted(faults, key=lambda fault: fault.path)
 
 
-def listing_faults(seal: Seal, listing: Mapping[str, int]) -> Iterator[Fault]:
+def listing_faults(seal: Seal, listing: Mapping[str, int]) -> Iterator[StoreFault]:
     """What a listing alone shows: missing and added files, and other sizes than the seal's. listing: bytes by name of
     all that is there, NOT_A_FILE for what is no regular file."""
     for name, expected in seal.files.items():
         if name not in listing:
-            yield Fault(path=name, found="missing")
+            yield StoreFault(path=name, found="missing")
         elif listing[name] == NOT_A_FILE:
-            yield Fault(path=name, found="not a regular file")
+            yield StoreFault(path=name, found="not a regular file")
         elif expected.size is not None and listing[name] != expected.size:
-            yield Fault(path=name, found=f"{listing[name]} bytes, expected {expected.size}")
+            yield StoreFault(path=name, found=f"{listing[name]} bytes, expected {expected.size}")
     for name in listing.keys() - seal.files.keys() - {MANIFEST_FILE, seal.marker_file}:
-        yield Fault(path=name, found="not in the manifest")
+        yield StoreFault(path=name, found="not in the manifest")
 
 
-def content_faults(seal: Seal, names: Sequence[str], digest: Callable[[str], FileDigest]) -> Iterator[list[Fault]]:
+def content_faults(seal: Seal, names: Sequence[str], digest: Callable[[str], FileDigest]) -> Iterator[list[StoreFault]]:
     """What differs from the seal in the content of each of these files, in their order, some files at a time.
 
     digest: gives sha256 and size of a file. Its MissingError and StoreError are faults of the file; its
@@ -252,9 +252,9 @@ def content_faults(seal: Seal, names: Sequence[str], digest: Callable[[str], Fil
     """
     holders = {one.sha256: name for name, one in seal.files.items() if one.sha256 is not None}
 
-    def compared(name: str) -> list[Fault]:
+    def compared(name: str) -> list[StoreFault]:
         found = _difference(seal.files[name], name, digest, holders)
-        return [] if found is None else [Fault(path=name, found=found)]
+        return [] if found is None else [StoreFault(path=name, found=found)]
 
     with ThreadPoolExecutor(_READERS) as pool:
         yield from pool.map(compared, names)

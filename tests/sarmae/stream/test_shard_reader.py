@@ -16,8 +16,8 @@ from sar1m.store.chunks import crc32c, encode_chunk
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.handles import Descriptor, Handles
 from sar1m.store.seal import verify
+from sar1m.store.shard_index import parse_index
 from sarmae.errors import ChunkError
-from sarmae.stream import shards
 from support import small_stores
 
 
@@ -111,10 +111,10 @@ def test_the_chunks_of_an_index_tile_its_shard(table, found):
     entries = np.array(table, dtype="<u8").tobytes()
     raw = entries + crc32c(entries)
     if found is None:
-        assert shards.checked_index(raw, file_bytes=100 + len(raw), longest=99) == entries
+        assert parse_index(raw, file_bytes=100 + len(raw), longest=99).entries == entries
     else:
         with pytest.raises(ValueError, match=found):
-            shards.checked_index(raw, file_bytes=100 + len(raw), longest=99)
+            parse_index(raw, file_bytes=100 + len(raw), longest=99)
 
 
 @pytest.mark.parametrize(("array", "sample"), [("sar", 5), ("optical", 5)])

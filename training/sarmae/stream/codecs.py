@@ -1,31 +1,24 @@
-"""The bytes of one chunk: which codec chains are read, and decoding straight into a row of a batch.
+"""Codec chains: which are read, and the decoding through zarr-python of those that this pipeline does not write.
 
 A chunk's header is untrusted: what it claims to unpack to is compared with the sample's size before anything is
 unpacked or allocated (a 32 KB chunk can claim 1 GiB).
-Source: Zarr v3 core specification and codecs bytes, blosc, crc32c; header of c-blosc 1 (README_CHUNK_FORMAT);
-Zstandard frame format, RFC 8878, section 3.1.1.
+Source: Zarr v3 core specification and codecs bytes, blosc, crc32c; Zstandard frame format, RFC 8878, section 3.1.1.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import google_crc32c
 import numpy as np
-from numcodecs import blosc
 
+from sar1m.store.array_metadata import named_codec
+from sar1m.store.chunks import check_blosc_sizes, crc32c
 from sarmae.stream.batch import Codec, ImageSpec
 
-CRC_BYTES = 4
-_CRC = struct.Struct("<I")
-_BLOSC_HEADER = struct.Struct("<BBBBIII")  # version, version of lz4, flags, typesize, nbytes, blocksize, cbytes
-_BLOSC_VERSION = 2
-_BLOSC_LZ4 = 1  # upper three bits of flags
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_RLE, _ZSTD_RESERVED = 1, 3
 
@@ -51,63 +44,9 @@ def codec_of(chain: list[Any], itemsize: int) -> Codec:
     return "zarr"
 
 
-def named_codec(codec: object) -> tuple[str, Mapping[str, Any]]:
-    """Name and configuration of one entry of a codec chain. ValueError where it is none."""
-    if (
-        not isinstance(codec, dict)
-        or not isinstance(codec.get("name"), str)
-        or codec.keys() - {"name", "configuration"}
-    ):
-        raise ValueError(f"no codec: {str(codec)[:120]}")
-    options = codec.get("configuration", {})
-    if not isinstance(options, dict):
-        raise ValueError(f"codec {codec['name']!r} has a configuration that is no object")
-    return codec["name"], options
-
-
 def _in_order(names: Sequence[str]) -> bool:
     ranks = [{"transpose": 0, "bytes": 1, "blosc": 2, "zstd": 2, "crc32c": 3}[name] for name in names]
     return all(before < after for before, after in itertools.pairwise(ranks))
-
-
-def most_chunk_bytes(spec: ImageSpec) -> int:
-    """No encoded chunk of the array is longer: the sample, what compressors add to noise, and the checksum."""
-    return spec.sample_bytes + spec.sample_bytes // 128 + 1024
-
-
-def check_crc(payload: np.ndarray, stored: np.ndarray) -> None:
-    """Raises ValueError unless the four bytes stored are the payload's crc32c. Both uint8, contiguous."""
-    if google_crc32c.value(payload) != _CRC.unpack(stored.data)[0]:
-        raise ValueError("the checksum of its chunk does not hold")
-
-
-def prepare_blosc() -> None:
-    """Keeps blosc's own threads out of this process, as zarr-python does: they serialise on one global lock."""
-    blosc.use_threads = False
-
-
-def decode_blosc_lz4(payload: np.ndarray, row: np.ndarray, itemsize: int) -> None:
-    """Unpacks a chunk (without its checksum) into a row, both uint8; releases the GIL meanwhile. ValueError saying what
-    is wrong with the payload; the row is undefined then."""
-    flags, typesize = _blosc_claims(payload, row.nbytes)
-    if typesize != itemsize or flags >> 5 != _BLOSC_LZ4:
-        raise ValueError(f"its blosc header tells of another codec (flags {flags:#04x}, items of {typesize} bytes)")
-    try:
-        blosc.decompress(payload, row)
-    except RuntimeError as error:
-        raise ValueError(f"it does not unpack ({error})") from error
-
-
-def _blosc_claims(payload: np.ndarray, sample_bytes: int) -> tuple[int, int]:
-    """Flags and typesize of a header that claims the right sizes."""
-    if len(payload) < _BLOSC_HEADER.size:
-        raise ValueError(f"{len(payload)} bytes are too few for a blosc chunk")
-    version, _, flags, typesize, unpacked, block, packed = _BLOSC_HEADER.unpack_from(payload.data)
-    if unpacked != sample_bytes:
-        raise ValueError(f"it claims to unpack to {unpacked} bytes, a sample has {sample_bytes}")
-    if packed != len(payload) or version != _BLOSC_VERSION or not 0 < block <= unpacked:
-        raise ValueError(f"its blosc header is malformed (version {version}, {packed} bytes in blocks of {block})")
-    return flags, typesize
 
 
 def zstd_content_bytes(payload: bytes) -> int:
@@ -171,7 +110,7 @@ class ZarrDecoder:
         """As decode_blosc_lz4."""
         content = payload.tobytes()
         self._check_claims(content, row.nbytes)
-        self._files["c/0/0/0/0"] = self._buffer.from_bytes(content + _CRC.pack(google_crc32c.value(content)))
+        self._files["c/0/0/0/0"] = self._buffer.from_bytes(content + crc32c(content))
         try:
             row[:] = np.ascontiguousarray(self._array[0]).reshape(-1).view(np.uint8)
         except (ValueError, RuntimeError, TypeError, OSError) as error:
@@ -179,7 +118,7 @@ class ZarrDecoder:
 
     def _check_claims(self, content: bytes, sample_bytes: int) -> None:
         if "blosc" in self._names:
-            _blosc_claims(np.frombuffer(content, dtype=np.uint8), sample_bytes)
+            check_blosc_sizes(np.frombuffer(content, dtype=np.uint8), sample_bytes)
             return
         claimed = zstd_content_bytes(content) if "zstd" in self._names else len(content)
         if claimed != sample_bytes:

@@ -6,18 +6,18 @@ import re
 
 import numpy as np
 
+from sar1m.store.chunks import CRC_BYTES, most_chunk_bytes
 from sar1m.store.errors import StoreError
 from sar1m.store.places.place import Place
-from sar1m.store.schema import DATA_DIR, PARTIAL_FILE, SPLITS
+from sar1m.store.schema import PARTIAL_FILE, SPLITS, group_name
 from sar1m.store.seal import REMEDY
+from sar1m.store.shard_index import index_bytes, shard_name
 from sarmae.stream.batch import ImageSpec, SplitIndex
-from sarmae.stream.codecs import CRC_BYTES, most_chunk_bytes
 from sarmae.stream.sealed import SealedFiles, open_sealed
 from sarmae.stream.zarr_meta import OPTICAL_RULES, SAR_RULES, read_column, read_group, read_image
 
 # What open_split reads of a group: its own and the images' zarr.json, and whole small arrays.
 _READ = re.compile(r"(?:(?:sar/|optical/)?zarr\.json|(?:pol|band|sample_key|paired|land_cover|enl)/.+)")
-INDEX_ENTRY_BYTES = 16  # offset and length of a slot, uint64 each
 
 
 def open_split(objects: Place, split: str) -> SplitIndex:
@@ -28,7 +28,7 @@ def open_split(objects: Place, split: str) -> SplitIndex:
     size. enl is NaN throughout for stores older than that column. Raises StoreError naming the file and what differs.
     """
     sealed = open_sealed(objects)
-    group = group_of(split)
+    group = group_name(split)
     _check_split(sealed, split)
     sealed.prefetch(name for name in sealed.sizes if _READ.fullmatch(name.removeprefix(f"{group}/")))
     read_group(sealed, group, split)
@@ -58,35 +58,20 @@ def open_split(objects: Place, split: str) -> SplitIndex:
     return index
 
 
-def group_of(split: str) -> str:
-    """A split's Zarr group, relative to the store."""
-    return f"{DATA_DIR}/{split}.zarr"
-
-
-def shard_name(split: str, array: str, shard: int) -> str:
-    """A shard's file, relative to the store: shards run along the samples alone."""
-    return f"{group_of(split)}/{array}/c/{shard}/0/0/0"
-
-
-def index_bytes(spec: ImageSpec) -> int:
-    """Length of the index at a shard's end, with its checksum."""
-    return spec.slots * INDEX_ENTRY_BYTES + CRC_BYTES
-
-
 def splits_of(objects: Place) -> list[str]:
     """The splits that have samples. StoreError where there is no finished store."""
     return _splits(open_sealed(objects))
 
 
 def _splits(sealed: SealedFiles) -> list[str]:
-    return [name for name in SPLITS if f"{group_of(name)}/zarr.json" in sealed.sizes]
+    return [name for name in SPLITS if f"{group_name(name)}/zarr.json" in sealed.sizes]
 
 
 def _check_split(sealed: SealedFiles, split: str) -> None:
     there = _splits(sealed)
     if split in there:
         return
-    if sealed.leaves_out(f"{group_of(split)}/zarr.json"):
+    if sealed.leaves_out(f"{group_name(split)}/zarr.json"):
         raise StoreError(
             f"{sealed.objects.location}: a part of a release ({PARTIAL_FILE}) without split {split!r}; it holds "
             f"{', '.join(there) or 'no split'}. Get the rest into the same folder with `sar1m get`."
@@ -139,7 +124,7 @@ def _check_shards(sealed: SealedFiles, index: SplitIndex, spec: ImageSpec, store
     """stored: numbers of the samples that have a chunk of this array."""
     shards, chunks = np.unique(stored // spec.slots, return_counts=True)
     for shard, count in zip(shards.tolist(), chunks.tolist(), strict=True):
-        name = shard_name(index.split, spec.name, shard)
+        name = f"{group_name(index.split)}/{shard_name(spec.name, shard)}"
         place, objects = sealed.place(name), sealed.objects
         size = index.files.get(name)
         if size is None:
@@ -153,7 +138,9 @@ def _check_shards(sealed: SealedFiles, index: SplitIndex, spec: ImageSpec, store
 
 
 def _shard_bytes(spec: ImageSpec, chunks: int) -> tuple[int, int]:
+    """The least and the largest size that a shard of so many chunks can have."""
+    index = index_bytes(spec.slots)
     if spec.codec == "none":
-        exact = chunks * (spec.sample_bytes + CRC_BYTES) + index_bytes(spec)
+        exact = chunks * (spec.sample_bytes + CRC_BYTES) + index
         return exact, exact
-    return chunks * (CRC_BYTES + 1) + index_bytes(spec), chunks * most_chunk_bytes(spec) + index_bytes(spec)
+    return chunks * (CRC_BYTES + 1) + index, chunks * most_chunk_bytes(spec.sample_bytes) + index

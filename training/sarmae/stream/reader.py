@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from sar1m.store.array_metadata import chunk_codecs
+from sar1m.store.chunks import CRC_BYTES, check_crc, decode_blosc_lz4, keep_blosc_single_threaded, most_chunk_bytes
 from sar1m.store.errors import StoreError, UnreachableError
 from sar1m.store.places.place import ByteRange, Place
-from sar1m.store.schema import NODATA_DN
+from sar1m.store.schema import NODATA_DN, group_name
 from sar1m.store.seal import REMEDY, read_manifest
 from sarmae.errors import ChunkError
+from sarmae.stream.array_shards import ArrayShards, Shard
 from sarmae.stream.batch import ImageSpec, SplitIndex
-from sarmae.stream.codecs import CRC_BYTES, ZarrDecoder, check_crc, decode_blosc_lz4, most_chunk_bytes, prepare_blosc
-from sarmae.stream.layout import group_of
+from sarmae.stream.codecs import ZarrDecoder
 from sarmae.stream.sealed import SealedFiles
-from sarmae.stream.shards import ArrayShards, Shard
-from sarmae.stream.zarr_meta import chunk_codecs
 
 NEAR_BYTES = 64 * 1024  # a gap between chunks that costs less to fetch than another request
 RANGE_BYTES = 8 * 2**20
@@ -35,7 +35,7 @@ class SplitReader:
     """
 
     def __init__(self, index: SplitIndex, objects: Place, *, optical: bool = True) -> None:
-        prepare_blosc()
+        keep_blosc_single_threaded()
         self._index = index
         self._paired = index.paired
         self._sar = _Images(objects, index, index.sar)
@@ -105,7 +105,7 @@ class _Images:
         number, slot = divmod(sample, self.spec.slots)
         try:
             shard = self._shards.shard(number)
-            span = shard.span(slot)
+            span = shard.index.span(slot)
             if span is None:
                 raise ValueError("its chunk is missing")
             try:
@@ -129,7 +129,7 @@ class _Images:
                 raise
             except StoreError:
                 continue
-            if (span := shard.span(slot)) is not None:
+            if (span := shard.index.span(slot)) is not None:
                 _join(spans, shard.name, *span)
         return [ByteRange(name=name, start=start, stop=stop) for name, start, stop in spans]
 
@@ -159,7 +159,7 @@ class _Images:
     def _scratch(self, nbytes: int) -> np.ndarray:
         buffer: np.ndarray | None = getattr(self._own, "buffer", None)
         if buffer is None:
-            buffer = self._own.buffer = np.empty(most_chunk_bytes(self.spec), dtype=np.uint8)
+            buffer = self._own.buffer = np.empty(most_chunk_bytes(self.spec.sample_bytes), dtype=np.uint8)
         return buffer[:nbytes]
 
     def _fault(self, sample: int, shard: str, error: Exception) -> ChunkError:
@@ -174,7 +174,7 @@ def _stored_chain(objects: Place, index: SplitIndex, spec: ImageSpec) -> list[di
     sealed = SealedFiles(
         objects=objects, digest=index.digest, sizes=index.files, sha256=read_manifest(objects, index.digest)
     )
-    name = f"{group_of(index.split)}/{spec.name}/zarr.json"
+    name = f"{group_name(index.split)}/{spec.name}/zarr.json"
     return chunk_codecs(sealed.read_json(name), sealed.place(name))
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sar1m.store.errors import StoreError
-from sar1m.store.manifest import MARKERS, parse_object
 from sar1m.store.places.place import ByteRange, Place
 from sar1m.store.schema import PARTIAL_FILE, SCHEMA_VERSION
 from sar1m.store.seal import REMEDY, require_seal
+from sar1m.store.seal_text import MARKERS, parse_object
 
 MAX_JSON_BYTES = 2**20
 

@@ -1,7 +1,7 @@
-"""How tables travel to the page: typed arrays as base64 inside script files, which also load from file://.
+"""How tables reach the page: typed arrays as base64 inside script files, which also load from file://.
 
-A page opened from a folder may neither fetch nor import its neighbours, only run them as scripts. So every part is a
-script that hands one value over: packed numbers, texts with their codes, or plain JSON.
+A page that is opened from a folder can neither fetch nor import the files beside it; it can only run them as scripts.
+So every part is a script that gives the page one value: packed numbers, texts with their codes, or plain JSON.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from sar1m.config import load_config
-from sar1m.core.table import F64, floats
+from sar1m.core.table import floats
 from sar1m.io.tables import read_table
 from sar1m.page import build_page as report
 from sar1m.page.browser import script_json
@@ -24,11 +23,11 @@ from sar1m.page.previews import release_stretch, stretch_words
 from sar1m.page.svg import Figure
 from sar1m.releases.catalogue import description, extent_of, is_simulated, release_terms
 from sar1m.releases.citation import citation_words
+from sar1m.releases.contents import ReleaseFacts
 from sar1m.releases.explorer.encoding import script_part
 from sar1m.releases.explorer.outlines import outlines
 from sar1m.releases.explorer.rows import core, held_positions, metric_columns, metric_parts, row_parts
 from sar1m.releases.explorer.thumbnails import Pictures, draw_pictures
-from sar1m.releases.parts import ReleaseFacts
 from sar1m.releases.provenance import LOCK_COLUMNS
 from sar1m.releases.versions import LOCK_FILE
 from sar1m.store.schema import PROVENANCE_DIR, REPORT_FILE, SPLITS
@@ -38,14 +37,6 @@ FOLDER: Final = REPORT_FILE.rpartition("/")[0]
 SCRIPTS: Final = (
     *("parts.js", "store.js", "filters.js", "panel.js", "map.js", "list.js", "viewer.js", "controls.js", "main.js"),
 )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Metrics:
-    """The same metric of accepted and rejected patches: (meaning, unit, values) by name."""
-
-    accepted: Mapping[str, tuple[str, str, F64]]
-    rejected: Mapping[str, tuple[str, str, F64]]
 
 
 def explorer_files(facts: ReleaseFacts) -> dict[str, bytes]:
@@ -171,17 +162,17 @@ def _figures(facts: ReleaseFacts) -> list[Figure]:
     """Every measured metric, kept and rejected, with the limit of the newest build's configuration."""
     limits = metric_limits(load_config(facts.root / PROVENANCE_DIR / "config.toml"))
     pols: Sequence[str] = facts.summary["polarisations"]
-    metrics = _Metrics(accepted=metric_columns(facts.samples, pols), rejected=metric_columns(facts.rejected, pols))
+    accepted, rejected = metric_columns(facts.samples, pols), metric_columns(facts.rejected, pols)
     return [
         histogram_figure(
             name=name,
-            title=meaning + (f" ({unit})" if unit not in ("", "1") else ""),
-            accepted=values,
-            rejected=metrics.rejected[name][2],
+            title=column.meaning + (f" ({column.unit})" if column.unit not in ("", "1") else ""),
+            accepted=column.values,
+            rejected=rejected[name].values,
             limit=limits.get(name),
         )
-        for name, (meaning, unit, values) in metrics.accepted.items()
-        if np.isfinite(values).any() or np.isfinite(metrics.rejected[name][2]).any()
+        for name, column in accepted.items()
+        if np.isfinite(column.values).any() or np.isfinite(rejected[name].values).any()
     ]
 
 

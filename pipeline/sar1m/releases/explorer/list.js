@@ -22,9 +22,9 @@ const makeList = (scroller, store, pictureOf, on) => {
       picture.decoding = "async";
     });
     const words = make("div", undefined, "row-words");
-    const parts = { name: make("span", "", "row-name"), chip: make("span", "", "chip"), told: make("span", "", "row-told"), value: make("span", "", "row-value") };
+    const parts = { name: make("span", "", "row-name"), chip: make("span", "", "chip"), words: make("span", "", "row-words"), value: make("span", "", "row-value") };
     const line = make("span", undefined, "row-line");
-    line.append(parts.chip, parts.told);
+    line.append(parts.chip, parts.words);
     words.append(parts.name, line);
     node.append(...pictures, words, parts.value);
     return Object.assign(node, { pictures, parts });
@@ -44,7 +44,7 @@ const makeList = (scroller, store, pictureOf, on) => {
     parts.chip.textContent = split;
     parts.chip.className = `chip ${split}`;
     const date = store.dates.names[store.dates.codes[row]];
-    parts.told.textContent = [store.text("class", row), store.text("country", row), date].filter(Boolean).join(" · ");
+    parts.words.textContent = [store.text("class", row), store.text("country", row), date].filter(Boolean).join(" · ");
     parts.value.textContent = metric ? measured(metric.values[row]) : "";
     node.classList.toggle("alone", store.text("partner", row) !== store.paired_words);
     for (const picture of node.pictures) {

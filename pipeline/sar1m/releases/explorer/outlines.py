@@ -1,4 +1,4 @@
-"""Coast lines and borders for the page's map: the world, and finer the region the samples lie in."""
+"""Coast lines and borders for the page's map: of the world, and in finer detail of the region of the samples."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 const VALUES_SHOWN = 7; // of a facet before "show all"
 
-/** One facet. tell(codes) is called with the chosen codes, an empty list for none. */
-const makeFacet = (facet, total, tell) => {
+/** One facet. report(codes) is called with the chosen codes, an empty list for none. */
+const makeFacet = (facet, total, report) => {
   const totals = new Uint32Array(facet.names.length);
   for (let row = 0; row < total; row += 1) totals[facet.codes[row]] += 1;
   const order = facet.names.map((_, code) => code);
@@ -26,7 +26,7 @@ const makeFacet = (facet, total, tell) => {
     box.append(label);
   }
   const chosen = () => order.filter((code) => lines.get(code).input.checked);
-  box.addEventListener("change", () => tell(chosen()));
+  box.addEventListener("change", () => report(chosen()));
   if (order.length > VALUES_SHOWN) {
     const more = make("button", `Show all ${order.length}`, "quiet");
     more.type = "button";
@@ -65,8 +65,8 @@ const makeFacet = (facet, total, tell) => {
   return { box, refresh, choose };
 };
 
-/** One metric. tell(low, high): null where open. Handles stand on the histogram's edges; boxes take any number. */
-const makeRange = (metric, tell) => {
+/** One metric. report(low, high): null where open. Handles stand on the histogram's edges; boxes take any number. */
+const makeRange = (metric, report) => {
   const box = make("fieldset", undefined, "range");
   box.title = metric.meaning;
   const legend = make("legend");
@@ -97,9 +97,9 @@ const makeRange = (metric, tell) => {
     }
     box.classList.toggle("set", wanted(low) !== null || wanted(high) !== null);
   };
-  const told = () => {
+  const announce = () => {
     place();
-    tell(wanted(low), wanted(high));
+    report(wanted(low), wanted(high));
   };
   for (const side of [low, high]) {
     side.slider.addEventListener("input", () => {
@@ -108,9 +108,9 @@ const makeRange = (metric, tell) => {
       const past = side.end ? bin <= Number(other.slider.value) : bin >= Number(other.slider.value);
       if (past) return place();
       side.number.value = bin === side.end * metric.bins ? "" : String(edge(bin));
-      return told();
+      return announce();
     });
-    side.number.addEventListener("change", told);
+    side.number.addEventListener("change", announce);
   }
   const boxes = make("div", undefined, "numbers");
   const shown = make("span", "to", "to");

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ FACETS: Final = {
     "year": "Year of the SAR image",
     "picture": "Pictures",
 }
-# Not told row by row: what the core or the metric columns hold, and what only programs read.
+# Not shown row by row: what the core or the metric columns hold, and what only programs read.
 _ELSEWHERE: Final = frozenset(
     {column.name for column in METRIC_COLUMNS}
     | {"sample_id", "key", "lon", "lat", "split", "index", "shard", "paired", "phash", "mean_db", "transform"}
@@ -52,6 +53,15 @@ _ELSEWHERE: Final = frozenset(
 )
 ROW_COLUMNS: Final = tuple(column for column in SAMPLE_COLUMNS if column.name not in _ELSEWHERE)
 LOCK_COLUMNS: Final = ("build", "sar_hash", "optical_hash", "pixel_hash")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MetricColumn:
+    """A measured number of every sample. values: (n,) in unit, NaN where unmeasured; meaning: what it is, in words."""
+
+    meaning: str
+    unit: str
+    values: F64
 
 
 def held_positions(samples: pd.DataFrame) -> list[int]:
@@ -91,16 +101,21 @@ def texts(samples: pd.DataFrame, name: str) -> list[str]:
     return [UNKNOWN if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
 
 
-def metric_columns(samples: pd.DataFrame, polarisations: Sequence[str]) -> dict[str, tuple[str, str, F64]]:
-    """Measured numbers by name, as (meaning, unit, (n,) values with NaN); mean backscatter by polarisation last."""
-    found = {c.name: (c.description, c.unit, floats(samples, c.name)) for c in METRIC_COLUMNS}
+def metric_columns(samples: pd.DataFrame, polarisations: Sequence[str]) -> dict[str, MetricColumn]:
+    """Measured numbers by name; mean backscatter by polarisation last."""
+    found = {
+        column.name: MetricColumn(meaning=column.description, unit=column.unit, values=floats(samples, column.name))
+        for column in METRIC_COLUMNS
+    }
     for number, pol in enumerate(polarisations):
         means = np.array([row[number] if len(row) > number else np.nan for row in samples["mean_db"]], dtype=np.float64)
-        found[f"mean_db {pol}"] = (f"10 log10 of the mean linear power, {pol}", "dB", means)
+        found[f"mean_db {pol}"] = MetricColumn(
+            meaning=f"10 log10 of the mean linear power, {pol}", unit="dB", values=means
+        )
     return found
 
 
-def core(samples: pd.DataFrame, metrics: Mapping[str, tuple[str, str, F64]], pictured: Sequence[int]) -> Json:
+def core(samples: pd.DataFrame, metrics: Mapping[str, MetricColumn], pictured: Sequence[int]) -> Json:
     """What map, list and filters start with. pictured: positions of the samples that have pictures, ascending."""
     numbers = np.full(len(samples), -1, dtype=np.int64)
     numbers[list(pictured)] = np.arange(len(pictured))
@@ -116,7 +131,7 @@ def core(samples: pd.DataFrame, metrics: Mapping[str, tuple[str, str, F64]], pic
         "splits": list(SPLITS),
         "products": {name: coded(texts(samples, name)) for name in ("sar_product", "optical_product")},
         "dates": coded([text[:10] for text in texts(samples, "sar_datetime")]),
-        "metrics": [_metric(name, *told) for name, told in metrics.items()],
+        "metrics": [_metric(name, column) for name, column in metrics.items()],
         "rows": [[column.name, column.description] for column in ROW_COLUMNS],
         "part_rows": PART_ROWS,
         "part_metrics": metrics_a_part(len(samples)),
@@ -124,12 +139,12 @@ def core(samples: pd.DataFrame, metrics: Mapping[str, tuple[str, str, F64]], pic
     }
 
 
-def metric_parts(metrics: Mapping[str, tuple[str, str, F64]]) -> Iterator[dict[str, Json]]:
-    """Values by name of every metric that was measured on any sample, as many a part as metrics_a_part tells."""
-    known = [name for name, (_, _, values) in metrics.items() if np.isfinite(values).any()]
-    step = metrics_a_part(len(metrics[known[0]][2])) if known else 1
+def metric_parts(metrics: Mapping[str, MetricColumn]) -> Iterator[dict[str, Json]]:
+    """Values by name of every metric that was measured on any sample, metrics_a_part of them a part."""
+    known = [name for name, column in metrics.items() if np.isfinite(column.values).any()]
+    step = metrics_a_part(len(metrics[known[0]].values)) if known else 1
     for start in range(0, len(known), step):
-        yield {name: packed(metrics[name][2], "f4") for name in known[start : start + step]}
+        yield {name: packed(metrics[name].values, "f4") for name in known[start : start + step]}
 
 
 def metrics_a_part(count: int) -> int:
@@ -160,15 +175,15 @@ def _country_names() -> dict[str, str]:
     return {country.alpha_3: country.name for country in countries()}
 
 
-def _metric(name: str, meaning: str, unit: str, values: F64) -> Json:
-    known = values[np.isfinite(values)].astype(np.float32).astype(np.float64)
+def _metric(name: str, column: MetricColumn) -> Json:
+    known = column.values[np.isfinite(column.values)].astype(np.float32).astype(np.float64)
     if not known.size:
-        return {"name": name, "meaning": meaning, "unit": unit, "known": 0}
+        return {"name": name, "meaning": column.meaning, "unit": column.unit, "known": 0}
     edges = bin_values(known, np.empty(0), None).edges
     return {
         "name": name,
-        "meaning": meaning,
-        "unit": unit,
+        "meaning": column.meaning,
+        "unit": column.unit,
         "known": int(known.size),
         "least": float(known.min()),
         "most": float(known.max()),

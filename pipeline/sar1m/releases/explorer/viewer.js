@@ -97,10 +97,10 @@ const makeViewer = (store, pictureOf) => {
         Object.assign(link, { href: url, rel: "noreferrer", target: "_blank" });
         words.append(link);
       }
-      const told = line(`terms of the ${side === "sar" ? "SAR" : "optical"} pixels`, "", "row of LICENSES.csv");
-      told.className = "wide";
-      told.querySelector("dd").replaceChildren(words);
-      return [told];
+      const terms = line(`terms of the ${side === "sar" ? "SAR" : "optical"} pixels`, "", "row of LICENSES.csv");
+      terms.className = "wide";
+      terms.querySelector("dd").replaceChildren(words);
+      return [terms];
     });
 
   const coverBars = (cover) => {
@@ -115,10 +115,10 @@ const makeViewer = (store, pictureOf) => {
     return box;
   };
 
-  const showProvenance = (row, told) => {
+  const showProvenance = (row, details) => {
     if (row !== shown) return;
     const at = row % store.part_rows;
-    const value = (name) => (told[name] ? told[name][0][told[name][1][at]] || "–" : undefined);
+    const value = (name) => (details[name] ? details[name][0][details[name][1][at]] || "–" : undefined);
     const lines = (names) => names.filter((name) => value(name) !== undefined).map((name) => line(name, value(name), meaning.get(name)));
     const metric = new Map(store.metrics.map((one) => [one.name, one]));
     const boxes = GROUPS.map(([title, names]) => {
@@ -133,10 +133,10 @@ const makeViewer = (store, pictureOf) => {
     const grouped = new Set(GROUPS.flatMap(([, names]) => names));
     const others = store.rows.map(([name]) => name).filter((name) => !grouped.has(name));
     boxes.push(section("More", lines(others), false));
-    if (told.land_cover[at].length) {
+    if (details.land_cover[at].length) {
       const box = make("details");
       box.open = true;
-      box.append(make("summary", "Land cover"), coverBars(told.land_cover[at]));
+      box.append(make("summary", "Land cover"), coverBars(details.land_cover[at]));
       boxes.splice(1, 0, box);
     }
     const open = new Map([...byId("provenance").querySelectorAll("details")].map((box) => [box.firstChild.textContent, box.open]));
@@ -159,7 +159,7 @@ const makeViewer = (store, pictureOf) => {
     if (store.pictured[row] < 0) showPair(row, null);
     else pictureOf(row).then((pair) => showPair(row, pair), (error) => showPair(row, null, error.message));
     part(numbered("rows", row, store.part_rows)).then(
-      (told) => showProvenance(row, told),
+      (details) => showProvenance(row, details),
       (error) => byId("provenance").replaceChildren(make("p", error.message, "missing")),
     );
   };

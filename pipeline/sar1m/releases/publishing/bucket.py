@@ -14,23 +14,24 @@ from typing import Final, cast
 
 import obstore
 from obstore.store import S3Store
+from typing_extensions import override
 
 from sar1m.releases.publishing.leftovers import abort_uploads
-from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
+from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing, Target
 from sar1m.store.durable import FileDigest, digest_pieces
 from sar1m.store.errors import ConfigError, MissingError, StoreError, UnreachableError
-from sar1m.store.manifest import MAX_SEAL_BYTES
 from sar1m.store.places.failures import naming_failures
 from sar1m.store.places.opening import checked_location
 from sar1m.store.places.remote import RemotePlace
+from sar1m.store.seal_text import MAX_SEAL_BYTES
 
 _DIGEST: Final = "sha256"  # name of the metadata
 PART_BYTES: Final = 16 * 2**20
 _AT_ONCE: Final = 4  # files; and parts of each
 
 
-class BucketTarget:
-    """See records.Target. Credentials and endpoint: see sar1m.store.places.remote."""
+class BucketTarget(Target):
+    """A prefix of a bucket. Credentials and endpoint come from the environment, see sar1m.store.places.remote."""
 
     keeps_history = False
 
@@ -41,41 +42,45 @@ class BucketTarget:
         self._place = RemotePlace(self.location)
         self._client = cast("S3Store", self._place.client())
 
+    @override
     def names(self) -> set[str]:
-        """See Target."""
         return set(self._place.listing() or ())
 
+    @override
     def read(self, name: str) -> bytes:
-        """See Target."""
         return self._place.read(name, max_bytes=MAX_SEAL_BYTES)
 
     def tags(self) -> set[str]:
         """None: a prefix has no history."""
         return set()
 
+    @override
     def require_room(self, files: Sequence[Outgoing]) -> None:
-        """See Target: there is no limit to keep."""
+        """There is no limit to keep."""
 
+    @override
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
-        """See Target."""
         with naming_failures(f"{self.location}/{CLAIM_FILE}"):
             obstore.put(self._client, CLAIM_FILE, content)
             for name in stale:
                 obstore.delete(self._client, name)
 
+    @override
     def holding(self, files: Sequence[Outgoing]) -> set[str]:
-        """See Target: by size and the digest that the object carries."""
+        """By size and the digest that the object carries."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return {file.name for file, held in zip(files, pool.map(self._is_held, files), strict=True) if held}
 
+    @override
     def send(self, files: Sequence[Outgoing], step: Callable[[], None]) -> None:
-        """See Target: an object appears whole or not at all; large ones go in parts."""
+        """An object appears whole or not at all; large ones go in parts."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for _ in pool.map(self._put, files):
                 step()
 
+    @override
     def differing(self, files: Sequence[Outgoing], step: Callable[[], None]) -> list[str]:
-        """See Target: by reading them back."""
+        """By reading them back."""
         wrong = []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for file, right in zip(files, pool.map(self._reads_back, files), strict=True):
@@ -84,8 +89,8 @@ class BucketTarget:
                 step()
         return wrong
 
+    @override
     def complete(self, closing: Closing) -> str:
-        """See Target."""
         large = closing.large_names(PART_BYTES)
         said = abort_uploads(self.location, large) if large else ""
         self._put(closing.marker)

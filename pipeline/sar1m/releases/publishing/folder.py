@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
+from typing_extensions import override
+
+from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing, Target
 from sar1m.store.durable import (
     PARTIAL_SUFFIX,
     digest_file,
@@ -16,13 +18,13 @@ from sar1m.store.durable import (
     writing_to,
 )
 from sar1m.store.errors import OutputError
-from sar1m.store.manifest import MAX_SEAL_BYTES
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.place import PIECE_BYTES
+from sar1m.store.seal_text import MAX_SEAL_BYTES
 
 
-class FolderTarget:
-    """See records.Target."""
+class FolderTarget(Target):
+    """A folder."""
 
     keeps_history = False
 
@@ -37,43 +39,48 @@ class FolderTarget:
         if here == there or here in there.parents or there in here.parents:
             raise OutputError(f"{self.location}: is, holds or lies in the release {release}. Give another folder.")
 
+    @override
     def names(self) -> set[str]:
-        """See Target; what a killed publishing left half written does not count."""
+        """What a killed publishing left half written does not count."""
         with writing_to(self._root):
             if self._root.exists() and not self._root.is_dir():
                 raise OutputError(f"{self.location}: is a file. Give a new or empty folder.")
             return {name for name in self._place.listing() if not name.endswith(PARTIAL_SUFFIX)}
 
+    @override
     def read(self, name: str) -> bytes:
-        """See Target."""
         return self._place.read(name, max_bytes=MAX_SEAL_BYTES)
 
     def tags(self) -> set[str]:
         """None: a folder has no history."""
         return set()
 
+    @override
     def require_room(self, files: Sequence[Outgoing]) -> None:
-        """See Target: there is no limit to keep."""
+        """There is no limit to keep."""
 
+    @override
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
-        """See Target."""
         write_durably(self._root / CLAIM_FILE, [content])
         remove_partials(self._root)
         for name in stale:
             remove_tree(self._root / name)
 
+    @override
     def holding(self, files: Sequence[Outgoing]) -> set[str]:
-        """See Target: by reading them."""
+        """By reading them."""
         return {file.name for file in files if self._holds(file)}
 
+    @override
     def send(self, files: Sequence[Outgoing], step: Callable[[], None]) -> None:
-        """See Target: each file whole or absent."""
+        """Each file whole or absent."""
         for file in files:
             write_durably(self._root / file.name, _pieces(file.path))
             step()
 
+    @override
     def differing(self, files: Sequence[Outgoing], step: Callable[[], None]) -> list[str]:
-        """See Target: by reading them again."""
+        """By reading them again."""
         wrong = []
         for file in files:
             if not self._holds(file):
@@ -81,8 +88,8 @@ class FolderTarget:
             step()
         return wrong
 
+    @override
     def complete(self, closing: Closing) -> str:
-        """See Target."""
         settle_folders(self._root)
         write_durably(self._root / closing.marker.name, _pieces(closing.marker.path))
         remove_tree(self._root / CLAIM_FILE)

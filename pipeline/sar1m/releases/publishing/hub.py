@@ -17,13 +17,14 @@ from typing import Any, Final
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # not in its __all__
+from typing_extensions import override
 
 from sar1m.releases.hub import HubPlace, HubRepository, hub_api, hub_files, parse_hub
-from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing
+from sar1m.releases.publishing.target import CLAIM_FILE, Closing, Outgoing, Target
 from sar1m.store.errors import ConfigError, MissingError, OutputError
-from sar1m.store.manifest import MAX_SEAL_BYTES
 from sar1m.store.places.failures import naming_failures
 from sar1m.store.places.place import PIECE_BYTES
+from sar1m.store.seal_text import MAX_SEAL_BYTES
 
 _MAX_FILES: Final = 100_000  # a repository
 _MAX_ENTRIES: Final = 10_000  # a folder
@@ -32,8 +33,8 @@ _COMMIT_BYTES: Final = 8 * 2**30
 _MAX_COMMITS: Final = 100  # a publishing; it stays under 128 an hour with claim and marker
 
 
-class HubTarget:
-    """See records.Target. The repository is made where it does not exist."""
+class HubTarget(Target):
+    """A repository of the hub. It is made where it does not exist."""
 
     keeps_history = True
 
@@ -48,22 +49,22 @@ class HubTarget:
         self._head = ""
         disable_progress_bars()
 
+    @override
     def names(self) -> set[str]:
-        """See Target."""
         return set(self._tree())
 
+    @override
     def read(self, name: str) -> bytes:
-        """See Target."""
         place = HubPlace(f"{self.location}@{self._head}")
         return place.read(name, max_bytes=MAX_SEAL_BYTES)
 
+    @override
     def tags(self) -> set[str]:
-        """See Target."""
         refs = self._refs()
         return set() if refs is None else {tag.name for tag in refs.tags}
 
+    @override
     def require_room(self, files: Sequence[Outgoing]) -> None:
-        """See Target."""
         if len(files) >= _MAX_FILES:
             raise OutputError(f"{len(files):,} files; the hub takes under {_MAX_FILES:,}. Raise pack.shard_samples.")
         entries = Counter(str(folder) for folder in _folders(files))
@@ -73,8 +74,8 @@ class HubTarget:
                 f"{folder}: {most:,} entries; the hub takes under {_MAX_ENTRIES:,}. Raise pack.shard_samples."
             )
 
+    @override
     def claim(self, content: bytes, stale: Sequence[str]) -> None:
-        """See Target."""
         with naming_failures(self.location):
             self._api.create_repo(self._repository, repo_type="dataset", private=self._private, exist_ok=True)
         there = self._tree()
@@ -84,28 +85,31 @@ class HubTarget:
         if operations:
             self._commit(operations, "Begin a release")
 
+    @override
     def holding(self, files: Sequence[Outgoing]) -> set[str]:
-        """See Target: by the sha256 of large files and git's own digest of small ones."""
+        """By the sha256 of large files and git's own digest of small ones."""
         tree = self._tree()
         return {file.name for file in files if _is_right(file, tree)}
 
+    @override
     def send(self, files: Sequence[Outgoing], step: Callable[[], None]) -> None:
-        """See Target: by commits of bounded size."""
+        """By commits of bounded size."""
         for number, batch in enumerate(_batches(files), start=1):
             operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.path) for file in batch]
             self._commit(operations, f"Files of a release, part {number}: {len(batch)}")
             for _ in batch:
                 step()
 
+    @override
     def differing(self, files: Sequence[Outgoing], step: Callable[[], None]) -> list[str]:
-        """See Target: by the digests that the hub itself took."""
+        """By the digests that the hub itself took."""
         tree = self._tree()
         for _ in files:
             step()
         return [file.name for file in files if not _is_right(file, tree)]
 
+    @override
     def complete(self, closing: Closing) -> str:
-        """See Target."""
         there = self._tree()
         operations: list[Any] = []
         if not _is_right(closing.marker, there):

@@ -1,4 +1,4 @@
-"""What passes between the course of a publishing and its targets."""
+"""What passes between the steps of publishing and the targets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from sar1m.store.seal import Seal
 
-CLAIM_FILE: Final = "PUBLISHING.json"  # at a target while a release is on its way there: whose files these are
+CLAIM_FILE: Final = "PUBLISHING.json"  # at a target while a release is being sent: of which release the files there are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,10 @@ class Closing:
 
 
 class Target(Protocol):
-    """Where a release is published. Every failure is a StoreError, ConfigError or OutputError without credentials."""
+    """Where a release is published: a folder, a bucket, a repository of the hub.
+
+    Every failure is a StoreError, ConfigError or OutputError without credentials.
+    """
 
     location: str
 
@@ -84,7 +87,7 @@ class Target(Protocol):
         """Puts CLAIM_FILE, making the place first where that is needed, and removes stale files in the same step."""
 
     def holding(self, files: Sequence[Outgoing]) -> set[str]:
-        """Which of files are there already, by size and digest as the target tells of them."""
+        """Which of files are there already, by size and digest as the target reports them."""
 
     def send(self, files: Sequence[Outgoing], step: Callable[[], None]) -> None:
         """Puts files there, whatever there was under their names."""
@@ -99,5 +102,5 @@ class Target(Protocol):
 
 def claim_of(seal: Seal) -> bytes:
     """The content of CLAIM_FILE: which release is on its way."""
-    told: dict[str, Any] = {key: seal.marker.get(key) for key in ("name", "version", "manifest_sha256")}
-    return json.dumps(told, sort_keys=True).encode() + b"\n"
+    claim: dict[str, Any] = {key: seal.marker.get(key) for key in ("name", "version", "manifest_sha256")}
+    return json.dumps(claim, sort_keys=True).encode() + b"\n"

@@ -15,12 +15,12 @@ from pathlib import Path
 from sar1m.store.cache.bound import CacheConfig, CacheFolder, using_cache
 from sar1m.store.cache.segment import HEAD_BYTES, PAGE_BYTES, SEGMENT_BYTES, SEGMENT_SUFFIX, Extent, Segment
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.manifest import MARKERS, parse_marker
 from sar1m.store.places.handles import Handles
 from sar1m.store.places.opening import checked_location, is_remote, open_place
 from sar1m.store.places.place import ByteRange, Place, checked_name, too_large, too_short
 from sar1m.store.places.remote import Patience, RemotePlace
 from sar1m.store.seal import REMEDY, read_first
+from sar1m.store.seal_text import MARKERS, parse_marker
 
 # What the methods of Place do is described there.
 # ruff: noqa: D102

@@ -1,7 +1,7 @@
-"""The course of a publishing: verify here; data, metadata, manifest; check there; marker; tag.
+"""The steps of publishing: verify here; send data, metadata and manifest; check there; marker; tag.
 
-Interrupted anywhere, the same command goes on: what lies there with the right size and digest is not sent again. Until
-the marker is there, nobody takes the files for a release.
+After an interruption the same command goes on: files that are there with the right size and digest are not sent again.
+Until the marker is there, no program takes the files for a release.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from sar1m.releases.verification import require_sound
 from sar1m.releases.versions import parse_version
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, OutputError, StoreError
-from sar1m.store.manifest import RELEASE_MARKERS, parse_marker
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE
 from sar1m.store.seal import Seal, require_seal
+from sar1m.store.seal_text import RELEASE_MARKERS, parse_marker
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch
@@ -124,11 +124,13 @@ def _require_free(place: Target, there: set[str], seal: Seal, files: Sequence[Ou
     if CLAIM_FILE in there:
         if place.read(CLAIM_FILE) != claim_of(seal):
             raise OutputError(
-                f"{place.location}: another release is on its way there (see {CLAIM_FILE}). Finish that one, remove "
-                "what it left, or give another target."
+                f"{place.location}: another release is being published there (see {CLAIM_FILE}). Finish that one, "
+                "remove what it left, or give another target."
             )
     elif there:
-        raise OutputError(f"{place.location}: holds {_some(there)}, which is no release of ours. Give another target.")
+        raise OutputError(
+            f"{place.location}: holds {_some(there)}, which is no release made by sar1m. Give another target."
+        )
     return []
 
 

@@ -32,7 +32,7 @@ Redistribution = Literal["redistribute", "recipe-only", "forbidden"]
 
 @dataclass(frozen=True, kw_only=True)
 class LicenceRow:
-    """A source's terms as LICENSES.csv tells them. evidence: the statement that is relied on, with its address."""
+    """A source's terms as LICENSES.csv lists them. evidence: the statement that is relied on, with its address."""
 
     source: str
     licence: str
@@ -44,7 +44,7 @@ class LicenceRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseFacts:
-    """Everything that cards and catalogues tell, all of it from the release's own files.
+    """Everything that cards and catalogues are made of, all of it from the release's own files.
 
     root: the folder under way; data, samples.parquet, statistics and splits lie there already. samples: one row a
     sample, SAMPLE_COLUMNS in store order (split by split); rejected: REJECTED_COLUMNS. counts: candidates, accepted,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,23 +13,26 @@ from sar1m.releases.hub import open_release
 from sar1m.store.durable import digest_file, remove_partials, remove_tree, settle_folders, write_durably
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
-from sar1m.store.manifest import RELEASE_MARKERS, marker_bytes
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.place import Place
-from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS
+from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS, group_name
 from sar1m.store.seal import Seal, SealedFile, require_seal
+from sar1m.store.seal_text import RELEASE_MARKERS, marker_bytes
+from sar1m.store.shard_index import SHARD_NAME
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch
 
 _AT_ONCE: Final = 4
-_SHARD = re.compile(rf"{DATA_DIR}/[^/]+\.zarr/[^/]+/c/(\d+)/0/0/0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Portion:
-    """What of a release is wanted. split: train, val or test, None for all; shards: only the first so many of every
-    array of images, None for all. Everything that is no image data always comes along."""
+    """Which part of a release is wanted. Files that are no image data are always included.
+
+    split: train, val or test; None for all.
+    shards: how many shards of every image array, from the first; None for all.
+    """
 
     split: str | None = None
     shards: int | None = None
@@ -45,10 +47,10 @@ class Portion:
     def holds(self, name: str) -> bool:
         """Whether a file belongs to it."""
         image_data = name.startswith(f"{DATA_DIR}/")
-        if self.split is not None and image_data and not name.startswith(f"{DATA_DIR}/{self.split}.zarr/"):
+        if self.split is not None and image_data and not name.startswith(f"{group_name(self.split)}/"):
             return False
-        shard = _SHARD.fullmatch(name)
-        return self.shards is None or shard is None or int(shard[1]) < self.shards
+        shard = SHARD_NAME.fullmatch(name)
+        return self.shards is None or shard is None or int(shard["number"]) < self.shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +69,9 @@ class GetSummary:
 def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
     """Downloads a release, or goes on with a download that was interrupted. target: see hub.open_release.
 
-    A portion ends with PARTIAL_DOWNLOAD.json in place of the completion marker: `sar1m verify` checks it as such, and
-    readers must not take absent shards for empty ones. Raises StoreError where the release is not whole or a file
-    arrives other than the manifest says; OutputError where out holds something else.
+    The download of a part ends with PARTIAL_DOWNLOAD.json in place of the completion marker. `sar1m verify` checks it
+    as a part, and readers know that its absent shards are not empty ones. Raises StoreError where the release is not
+    whole or a file that arrives differs from the manifest, OutputError where out holds something else.
     """
     place = open_release(target)
     seal = require_seal(place, RELEASE_MARKERS)
@@ -141,7 +143,7 @@ def _checked(place: Place, name: str, expected: SealedFile) -> Iterator[bytes]:
         yield piece
     if size != expected.size or sha256.hexdigest() != expected.sha256:
         raise StoreError(
-            f"{place.location}/{name}: what came ({size} bytes) is not what the manifest says ({expected.size}). "
+            f"{place.location}/{name}: what came ({size} bytes) differs from the manifest ({expected.size} bytes). "
             "Check the release there with `sar1m verify`; what is fetched is kept."
         )
 

@@ -65,8 +65,10 @@ def make_folders(folder: Path) -> None:
 
 
 def settle_folders(root: Path) -> None:
-    """Makes every name below root durable, those of folders that an interrupted run made included: what comes before
-    a marker is put where it vouches for all of them."""
+    """Makes every name below root durable, also in folders that an interrupted run made.
+
+    Call it before a marker is written: the marker states that all these files are there.
+    """
     for folder, _folders, _files in os.walk(root):
         sync_directory(Path(folder))
 

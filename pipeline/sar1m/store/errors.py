@@ -53,5 +53,5 @@ class BudgetError(Sar1mError):
 
 
 def printable(text: str) -> str:
-    """A stranger's text, fit for a message: what would steer a terminal is written out, as \\x1b."""
+    """Foreign text for use in a message: control characters, which could steer a terminal, are written as \\x1b."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

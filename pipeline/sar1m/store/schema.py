@@ -1,7 +1,7 @@
 """The contract between the pipeline that writes a store and everyone who reads it.
 
-Arrays, units, encodings, chunk and shard shapes, metadata columns, file names. This module imports nothing beyond
-numpy, so that a training node or a stranger's script can use it without the geo stack.
+Arrays, units, encodings, chunk and shard shapes, metadata columns, file names. This module imports numpy alone, so that
+a training node or any other script can use it without the geospatial libraries.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ SCHEMA_VERSION: Final = "1.0"
 SPLITS: Final = ("train", "val", "test")
 NODATA_DN: Final = 0  # of both arrays: digital number 0 never encodes a measurement
 
-# Names inside a finished store. The manifest covers exactly these; everything else in the output folder is ours
-# to throw away and stands apart under names that say so.
+# Names inside a finished store. The manifest covers exactly these. Everything else in the output folder lies under the
+# names of SCRATCH_DIRS and may be deleted.
 DATA_DIR: Final = "data"
 SAMPLES_FILE: Final = "samples.parquet"
 REJECTED_FILE: Final = "rejected.parquet"
@@ -56,7 +56,6 @@ class LinearEncoding:
 
     @property
     def max_dn(self) -> int:
-        """Largest digital number."""
         return int(np.iinfo(self.dtype).max)
 
     def encode(self, physical: np.ndarray) -> np.ndarray:
@@ -137,12 +136,10 @@ class ArrayLayout:
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """(1, *sample_shape)."""
         return (1, *self.sample_shape)
 
     @property
     def shard_shape(self) -> tuple[int, ...]:
-        """(shard_samples, *sample_shape)."""
         return (self.shard_samples, *self.sample_shape)
 
     @property

@@ -1,4 +1,4 @@
-"""TOML in, frozen and validated models out: what every configuration here, of builds and of training, is read by."""
+"""Configurations, of builds and of training: read from TOML into frozen, validated models, and written back."""
 
 from __future__ import annotations
 

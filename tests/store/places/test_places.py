@@ -1,6 +1,8 @@
 """Locations, names and local files of a store."""
 
+import os
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,10 +10,12 @@ from hypothesis import strategies as st
 
 from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.cache.place import open_cached
-from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.errors import ConfigError, MissingError, StoreError
 from sar1m.store.places.folder import FolderPlace
-from sar1m.store.places.opening import is_remote
+from sar1m.store.places.opening import is_remote, open_place
 from sar1m.store.places.place import ByteRange, checked_name
+from sar1m.store.places.remote import Patience
+from servers.base import Reply, Server, file_reply
 
 CANARY = "hunter2canary"
 
@@ -129,3 +133,44 @@ def test_remote_locations_want_a_cache_and_file_urls_a_path():
 def test_a_cache_too_small_to_work_in_is_refused(tmp_path, change):
     with pytest.raises(ConfigError, match="cache"):
         CacheConfig(**({"root": tmp_path, "max_bytes": 10**9} | change))
+
+
+CONTENT = bytes(range(256)) * 4
+
+
+@pytest.mark.parametrize(
+    ("location", "endpoint", "path"),
+    [
+        ("s3://bucket/a/b", "AWS_ENDPOINT_URL", "/bucket/a/b/data/shard"),
+        ("gs://bucket/a/b", "GOOGLE_BASE_URL", "/bucket/a%2Fb%2Fdata%2Fshard"),
+        ("az://bucket/a/b", "AZURE_STORAGE_ENDPOINT", "/bucket/a/b/data/shard"),
+        ("", "", "/a/b/data/shard"),
+    ],
+)
+def test_every_kind_of_server_is_read_through_one_door(monkeypatch, location, endpoint, path):
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    for kind in ("AWS", "GOOGLE", "AZURE"):
+        monkeypatch.setenv(f"{kind}_SKIP_SIGNATURE", "true")
+
+    def answer(asked):
+        if asked.path != path:
+            return Reply(status=404)
+        reply = file_reply(asked, CONTENT)
+        return replace(reply, headers=reply.headers | {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"})
+
+    with Server({"/*": answer}) as server:
+        if endpoint:
+            monkeypatch.setenv(endpoint, server.url)
+        place = open_place(location or f"{server.url}/a/b", Patience(retries=0, timeout_s=5.0))
+        assert place.read_range("data/shard", 100, 300) == CONTENT[100:300]
+        assert b"".join(place.stream("data/shard")) == place.read("data/shard", max_bytes=1024) == CONTENT
+        assert (place.size("data/shard"), place.size("data/none")) == (1024, None)
+        buffers = bytearray(10), bytearray(5)
+        place.read_into("data/shard", 7, *map(memoryview, buffers))
+        assert b"".join(buffers) == CONTENT[7:22]
+        with pytest.raises(MissingError, match="data/none: there is no such file"):
+            place.read("data/none", max_bytes=1)
+        with pytest.raises(StoreError, match="holds more than 1023 bytes"):
+            place.read("data/shard", max_bytes=1023)

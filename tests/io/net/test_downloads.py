@@ -44,7 +44,7 @@ def files(asked):
     return file_reply(asked, content_of(asked.path))
 
 
-def told(worker):
+def outcome_of(worker):
     """What a process printed, after it ended."""
     out, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0
@@ -55,7 +55,7 @@ def told(worker):
 
 
 def proofs(name):
-    """What tells a good file, in four ways that services have."""
+    """What marks a good file, in four ways that services have."""
     content = content_of(f"/{name}")
     return [
         {"size": len(content), "checksum": summed(content)},
@@ -75,7 +75,7 @@ def outcomes_of(ours, server, count):
             except StatusError as error:
                 return f"refused {error.status}"
             except SourceError as error:
-                return "gave up" if "attempts, none whole" in str(error) else str(error)
+                return "gave up" if "attempts, none complete" in str(error) else str(error)
             return "good" if path.read_bytes() == content_of(f"/{number}") else "BAD"
         return "offline"
 
@@ -144,7 +144,7 @@ def test_an_offline_product_is_named(fetcher):
 
 def test_what_nobody_could_check_is_not_downloaded(fetcher):
     unsized = {"/0": lambda asked: replace(files(asked), send_length=False)}
-    with Server(unsized) as server, pytest.raises(SourceError, match="tells no length"):
+    with Server(unsized) as server, pytest.raises(SourceError, match="states no length"):
         fetcher().download(f"{server.url}/0", name="x.bin")
     with Server({"/0": files}) as server:
         assert fetcher().download(f"{server.url}/0", name="x.bin").read_bytes() == content_of("/0")
@@ -251,7 +251,7 @@ def test_four_processes_that_want_one_file_fetch_it_once(fetcher, process):
     with Server({"/big": slow(content)}) as server:
         job = {"what": "download", "url": f"{server.url}/big", "size": len(content), "checksum": summed(content)}
         workers = [process(**job, threads=2) for _ in range(4)]
-        assert [told(worker) for worker in workers] == [{"done": 2}] * 4
+        assert [outcome_of(worker) for worker in workers] == [{"done": 2}] * 4
         assert len(server.asked) == 1
 
 

@@ -15,7 +15,7 @@ from sar1m.store.errors import BudgetError, StoreError
 from servers.base import Server, file_reply, reply_json
 
 
-def told(worker):
+def outcome_of(worker):
     out, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0
     return json.loads(out)
@@ -44,7 +44,7 @@ def test_no_more_connections_than_allowed_in_four_processes(process):
     with Server({"/": crowd}) as server:
         limits = {"connections": 3, "read_timeout_s": 5.0}
         workers = [process(what="request", url=server.url, times=8, threads=4, limits=limits) for _ in range(4)]
-        assert [told(worker) for worker in workers] == [{"done": 32}] * 4
+        assert [outcome_of(worker) for worker in workers] == [{"done": 32}] * 4
     assert crowd.most == 3
 
 
@@ -53,7 +53,7 @@ def test_no_faster_than_allowed_in_four_processes(process, tmp_path):
     with Server({"/": lambda asked: reply_json([])}) as server:
         limits = {"requests_per_s": 20.0, "read_timeout_s": 5.0}
         workers = [process(what="request", url=server.url, times=3, threads=5, limits=limits) for _ in range(4)]
-        assert [told(worker) for worker in workers] == [{"done": 15}] * 4
+        assert [outcome_of(worker) for worker in workers] == [{"done": 15}] * 4
     ended_s = time.time()
     (next_s,) = struct.unpack("<d", next((tmp_path / "net").rglob("pace")).read_bytes())
     assert next_s >= began_s - 1.0 + 60 / 20  # each of the 60 took its place in one row, after a burst of a second
@@ -70,7 +70,7 @@ def test_a_budget_is_used_to_the_end_and_not_exceeded(process, fetcher, limits, 
         workers = [
             process(what="request", url=server.url, times=5, threads=4, cost=cost, limits=shared) for _ in range(4)
         ]
-        outcomes = [told(worker) for worker in workers]
+        outcomes = [outcome_of(worker) for worker in workers]
         assert len(server.asked) == most
     assert sum(outcome.get("done", 0) for outcome in outcomes) == most
     assert sum(outcome.get("BudgetError", 0) for outcome in outcomes) == 80 - most
@@ -87,7 +87,7 @@ def test_a_budget_of_bytes_refuses_before_the_first(fetcher):
         assert len(server.asked) == 1  # the size was known: nothing was asked
         with pytest.raises(BudgetError, match=r"download\.max_gb"):
             ours.download(f"{server.url}/b", name="b")
-        assert len(server.asked) == 2  # it was not: the answer's head told it
+        assert len(server.asked) == 2  # it was not: the answer's head stated it
         assert ours.usage().bytes == len(content)
         ours.ranged(f"{server.url}/c").read(1_000_000)
         with pytest.raises(BudgetError):

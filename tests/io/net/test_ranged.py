@@ -27,7 +27,7 @@ def served(asked):
     return file_reply(asked, CONTENT)
 
 
-def told(worker):
+def outcome_of(worker):
     out, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0
     return json.loads(out)
@@ -121,7 +121,7 @@ def test_four_processes_fetch_each_block_once(fetcher, process):
     with Server({"/x": served}) as server:
         fetcher().ranged(f"{server.url}/x")
         workers = [process(what="ranged", url=f"{server.url}/x", threads=2) for _ in range(4)]
-        assert [told(worker) for worker in workers] == [{"done": 2}] * 4
+        assert [outcome_of(worker) for worker in workers] == [{"done": 2}] * 4
         assert fetcher().usage().bytes == len(CONTENT)
 
 

@@ -190,7 +190,7 @@ def present_pages(cache):
     return sum(any(head[at : at + 16]) for head in heads for at in range(0, len(head), 16))
 
 
-def told(batch):
+def facts_of(batch):
     return [batch.id.tolist(), int(batch.sar.long().sum())]
 
 
@@ -226,7 +226,7 @@ def test_a_killed_epoch_goes_on_and_asks_for_nothing_it_had(store, served, cache
     one.load_state_dict(seen[-1][0])
     rest = list(one)
     check_same(rest, expected[len(seen) :])
-    assert [each[1:] for each in seen] == [told(batch) for batch in expected[: len(seen)]]
+    assert [each[1:] for each in seen] == [facts_of(batch) for batch in expected[: len(seen)]]
     assert most_asked(served, store) == 1
     fetched = sum(-(-stop // PAGE_BYTES) - start // PAGE_BYTES for _, start, stop in asked_ranges(served))
     assert had + fetched == present_pages(cache)
@@ -243,7 +243,7 @@ def test_two_ranks_and_then_one_process_share_a_cache_and_fetch_nothing_twice(st
 
     served.fault = wait_for_both
     with runner(served, cache, 1, 2) as other:
-        first = [told(batch) for batch in loader(served.url + PREFIX, replace(cache, timeout_s=60.0), world=2)]
+        first = [facts_of(batch) for batch in loader(served.url + PREFIX, replace(cache, timeout_s=60.0), world=2)]
         second = [json.loads(line)[1:] for line in other.communicate()[0].splitlines()]
     served.fault = None
     together = [

@@ -83,7 +83,7 @@ def test_lasting_faults_end_in_an_error_that_names_the_file(served, config, faul
 
 
 def test_a_file_changed_in_mid_run_is_an_error_and_its_cache_is_dropped(tmp_path, config):
-    """Its size and the marker stay: only the ETag tells. The next run reads the new file, and no old byte with it."""
+    """Its size and the marker stay: only the ETag shows it. The next run reads the new file and no old byte."""
     root = write_store(tmp_path / "store", seed=1)
     changed = {"ETag": '"v2"'}
     with folder_server(root) as server:

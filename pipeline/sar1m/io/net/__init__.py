@@ -1,1 +1,1 @@
-"""One safe way to ask services: checked addresses, limits and budgets of a whole build, whole files or none."""
+"""Requests to services: checked addresses, limits and budgets shared by a whole build, complete files or none."""

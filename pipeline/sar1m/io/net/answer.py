@@ -20,8 +20,12 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """headers: lower-case names. url: that answered, after redirects, without a signature that was added. name: for
-    messages."""
+    """What a service answered.
+
+    headers: by lower-case names.
+    url: the address that answered, after redirects, without an added signature.
+    name: of the answer in messages.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -30,7 +34,7 @@ class Answer:
     name: str = "answer"
 
     def json(self) -> Any:  # noqa: ANN401 - the reader checks what it finds
-        """The content as JSON. Raises SourceError where it is none, too large, too deep, or holds NaN."""
+        """The content as JSON. Raises SourceError where it is not JSON, too large, too deep, or holds NaN."""
         return parse_json(self.content, self.name)
 
 

@@ -1,4 +1,4 @@
-"""Whole files: resumed where they broke off, believed only after size, checksum and structure agree."""
+"""Downloads of whole files: resumed where they broke off, accepted only where size, checksum and structure agree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HEAD_BYTES: Final = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A file to have: see Fetcher.download."""
+    """A file to download. Fields: see Fetcher.download."""
 
     url: str = field(repr=False)
     name: str
@@ -116,7 +116,8 @@ class Downloader:
 
 
 def _key(address: Address, wanted: Wanted) -> str:
-    """What identifies a file: not the query, which holds signatures. Where a query tells files apart, names do too."""
+    """Digest of what identifies a file. The query does not, since it holds signatures: where a query distinguishes files,
+    they have different names."""
     identity = [address.without_query, wanted.name, wanted.size, wanted.checksum]
     return hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
 
@@ -142,7 +143,7 @@ def _validator(reply: Reply) -> str | None:
 
 
 def _begin(reply: Reply, stream: IO[bytes], have: int, wanted: Wanted) -> tuple[int, int | None]:
-    """Bytes that stay, and bytes of the whole file. Raises where the answer is no file, or another one."""
+    """Bytes of the partial file that stay, and bytes of the whole file. Raises where the answer is not this file."""
     if reply.status == 202:
         raise OfflineError(
             f"{wanted.name}: is offline at {reply.address.host} (status 202); it was ordered. Run the same command "
@@ -170,7 +171,10 @@ def _begin(reply: Reply, stream: IO[bytes], have: int, wanted: Wanted) -> tuple[
 
 
 def content_range(reply: Reply) -> tuple[int, int, int]:
-    """First and last byte and size of the whole, of status 206. Raises PassingError where these are not told."""
+    """First and last byte of an answer with status 206, and size of the whole file.
+
+    Raises PassingError where the answer does not state them.
+    """
     found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", reply.headers.get("content-range", "").strip())
     if found is None:
         raise PassingError(f"{reply.address.shown}: answered with a part and does not say which")
@@ -181,8 +185,8 @@ def content_range(reply: Reply) -> tuple[int, int, int]:
 def _copy(reply: Reply, stream: IO[bytes], have: int, total: int | None, wanted: Wanted) -> None:
     if total is None and wanted.checksum is None and wanted.check is None:
         raise SourceError(
-            f"{reply.address.shown}: tells no length, and {wanted.name} has neither size nor checksum: nobody could "
-            "tell whether it came whole. It is not downloaded."
+            f"{reply.address.shown}: states no length, and {wanted.name} has neither size nor checksum, so that a "
+            "file cut short would go unnoticed. It is not downloaded."
         )
     limit = min(MAX_FILE_BYTES, total) if total is not None else MAX_FILE_BYTES
     count = have

@@ -1,8 +1,8 @@
-"""The files of a build's downloads: whole ones by key, partial ones that are resumed, rejected ones in quarantine.
+"""The files of a build's downloads: whole, partial (to be resumed) and rejected (in quarantine).
 
-A file is claimed by locking its partial file; the kernel frees the claim of a killed process and the bytes stay. Whole
-files appear by rename. What is in use is never removed: a file handed out is leased (a shared lock that ends with the
-process, and LEASE_S of rest since), and a file that is open stays readable even after its name is gone.
+A process claims a file by locking its partial file; the kernel frees the claim of a killed process, and the bytes stay.
+Whole files appear by rename. A file in use is never removed: it is leased, by a shared lock that ends with the process
+and for LEASE_S after it was asked for. An open file stays readable even after its name is gone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KEPT_IN_QUARANTINE: Final = 32
 
 
 class DownloadCache:
-    """Files under root/cache. size_bytes: how much is kept; leased files stay, even beyond it."""
+    """Files under root/cache. size_bytes: the bound; leased files stay, even beyond it."""
 
     def __init__(self, root: Path, size_bytes: int) -> None:
         self.folder = root / "cache"
@@ -41,7 +41,7 @@ class DownloadCache:
         self._size = SharedNumbers(root / "cache-size", "<q")
 
     def add(self, stream: IO[bytes], partial: Path, final: Path, *, durable: bool) -> None:
-        """Makes a claimed file whole: it gets its final name, after room was made. durable: survives a power cut."""
+        """Gives a claimed file its final name, after making room. durable: the file survives a power cut."""
         self._make_room(os.fstat(stream.fileno()).st_size)
         with writing_to(final):
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ class DownloadCache:
                 sync_directory(final.parent)
 
     def quarantine(self, partial: Path, name: str, reason: str) -> None:
-        """Sets a claimed file aside under quarantine/, with the reason beside it; the newest few are kept."""
+        """Moves a claimed file to quarantine/, with the reason beside it. The newest few are kept."""
         folder = self.quarantine_folder
         with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -125,14 +125,14 @@ def _locked(partial: Path) -> IO[bytes] | None:
 
 
 class Leases:
-    """What this process was handed and may still be reading."""
+    """Files that this process was given and may still be reading: locked, so that no process evicts them."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[Path, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def take(self, path: Path) -> bool:
-        """Leases a file, or tells that it is gone."""
+        """Leases a file. False where it is gone."""
         with self._lock:
             former = self._held.pop(path, None)
             descriptor = _leased(path)

@@ -1,4 +1,4 @@
-"""One request and its answer: address checked, limits kept, redirects followed by hand, credentials kept at home."""
+"""One request and its answer. Addresses are checked, also of redirects; credentials go to their own host alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Auth = Callable[[str], Mapping[str, str] | str]
 
 @dataclass(frozen=True)
 class AuthAcross:
-    """An Auth that is also asked for addresses of other hosts, where a service redirects to a host of its own.
+    """An Auth that is valid for other hosts too, where a service redirects to another host of its own.
 
     hosts: names such as download.dataspace.copernicus.eu, with :port where it is not 443.
     """
@@ -42,13 +42,13 @@ class AuthAcross:
     hosts: frozenset[str]
 
     def __call__(self, url: str) -> Mapping[str, str] | str:
-        """What the inner Auth says."""
+        """The result of the inner Auth."""
         return self.auth(url)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What is asked. cost: units of the service's quota. ahead_bytes: size of the answer where known."""
+    """A request. cost: units of the service's quota. ahead_bytes: size of the answer where known, else 0."""
 
     method: str
     url: str = field(repr=False)
@@ -149,7 +149,7 @@ class Exchanges:
                 yield reply
 
     def _heed(self, reply: Reply, ask: Ask) -> None:
-        """Slows all workers down where the service asks one to; what it refused cost nothing."""
+        """Pauses all workers where the service asks for it. A refused request costs no units."""
         if reply.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
             wait_s = retry_after_s(reply.headers.get("retry-after"))
             if wait_s:

@@ -1,4 +1,4 @@
-"""What can go wrong with an answer, by what is to be done about it."""
+"""Failures of requests, one class for each way to deal with them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ChangedError(SourceError):
 
 
 class PassingError(Exception):
-    """Something that asking again may mend. Its text holds no address beyond host and file name.
+    """A failure after which another attempt may succeed. Its text holds no address beyond host and file name.
 
-    retry_after_s: what the service asked us to wait, None where it did not say.
+    retry_after_s: seconds that the service asked us to wait, None where it did not say.
     """
 
     def __init__(self, text: str, retry_after_s: float | None = None) -> None:

@@ -1,12 +1,14 @@
-"""The one way to ask services: requests, whole files, parts of files. Everything here is shared by a build's workers
-through files under settings.root, and nothing here knows a secret."""
+"""The one way to ask services: requests, whole files, parts of files.
+
+All workers of a build share limits, budgets and cache through files under settings.root. Nothing here keeps a secret.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypedDict, Unpack
+from typing import Final
 
 from sar1m.io.net.answer import Answer, check_media
 from sar1m.io.net.download import Downloader, Wanted
@@ -36,48 +38,38 @@ __all__ = [
 MAX_ANSWER_BYTES: Final = 2**26
 
 
-class Asking(TypedDict, total=False):
-    """What request takes beside method and URL, by keyword.
-
-    auth: see Auth. expect: media types that are believed. max_bytes: of the answer. cost: units of quota.
-    """
-
-    auth: Auth | None
-    headers: Mapping[str, str] | None
-    body: bytes | None
-    expect: tuple[str, ...]
-    max_bytes: int
-    cost: float
-
-
 @dataclass(frozen=True)
 class Fetcher:
     """Asks services within the limits, budgets and cache of settings.root. Pickles as its settings.
 
-    Auth is asked for each attempt and each redirect, with the address about to be asked, and only for the host it was
-    given for (AuthAcross names more). It returns headers, or that address signed.
+    An Auth is called before each attempt and each redirect, with the address about to be asked, and only for the host
+    it was given for (AuthAcross names more hosts). It returns headers, or the address with a signature.
     """
 
     settings: FetchSettings
 
-    def request(self, method: str, url: str, **asking: Unpack[Asking]) -> Answer:
-        """The answer with a 2xx status, whole and of an expected type.
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        auth: Auth | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        expect: tuple[str, ...] = ("application/json",),
+        max_bytes: int = MAX_ANSWER_BYTES,
+        cost: float = 0.0,
+    ) -> Answer:
+        """The answer with a 2xx status, whole and of an expected type. Repeated after passing failures.
 
-        Repeated after passing faults, so method and body must bear repetition. Defaults: nothing beside
-        method and URL is sent, expect=("application/json",), max_bytes=64 MiB, cost=0. Raises StatusError (with
-        .status) for a refusal, SourceError where no attempt gives a whole answer or the address must not be asked,
-        BudgetError.
+        method, body: must be safe to repeat.
+        expect: media types that are accepted.
+        max_bytes: of the answer.
+        cost: units of the service's quota.
+        Raises StatusError (with .status) for a refusal, SourceError where no attempt gives a whole answer or the
+        address must not be asked, BudgetError before a request that would exceed a budget.
         """
-        ask = Ask(
-            method=method,
-            url=url,
-            auth=asking.get("auth"),
-            headers=asking.get("headers") or {},
-            body=asking.get("body"),
-            cost=asking.get("cost", 0.0),
-        )
-        expect = asking.get("expect", ("application/json",))
-        max_bytes = asking.get("max_bytes", MAX_ANSWER_BYTES)
+        ask = Ask(method=method, url=url, auth=auth, headers=headers or {}, body=body, cost=cost)
         exchanges = Exchanges(self.settings)
         shown = check_url(url, self.settings.reach).shown
 
@@ -97,12 +89,14 @@ class Fetcher:
         checksum: str | None = None,
         check: Callable[[Path], None] | None = None,
     ) -> Path:
-        """A whole file in the cache, called name, resumed where an earlier download broke off.
+        """A whole file in the cache, resumed where an earlier download broke off.
 
-        Believed when size (bytes), checksum (md5:, sha256:, sha512:, sha3-256:, blake3: and hexadecimal digits) and
-        check (raises SourceError for what is damaged) agree, as far as given; what fails is set aside in quarantine/
-        with the reason. The file is not evicted while it is among the last that this process asked for. Raises
-        OfflineError where it must be ordered (status 202), StatusError, SourceError, BudgetError as request does.
+        name: of the file in the cache.
+        size, checksum, check: what the file must fulfil, as far as given. size: in bytes. checksum: md5:, sha256:,
+        sha512:, sha3-256: or blake3:, then hexadecimal digits. check: raises SourceError for a damaged file.
+        A file that fails is moved to quarantine/ with the reason beside it. The last files that this process asked
+        for are not evicted. Raises OfflineError where the file must be ordered first (status 202), and StatusError,
+        SourceError and BudgetError as request does.
         """
         wanted = Wanted(url=url, name=name, auth=auth, size=size, checksum=checksum, check=check)
         return Downloader(self.settings, Exchanges(self.settings), self._cache(), process_leases()).download(wanted)
@@ -110,7 +104,7 @@ class Fetcher:
     def ranged(self, url: str, *, auth: Auth | None = None, size: int | None = None) -> RangedFile:
         """A remote file to seek and read in; the first bytes are asked for here unless they are in the cache.
 
-        size: bytes, where a catalogue tells them; another size raises SourceError. Raises as request does.
+        size: in bytes, where a catalogue states it; another size raises SourceError. Raises as request does.
         """
         source = RangedSource(url=url, auth=auth, size=size)
         return RangedFile(source, self.settings, Exchanges(self.settings), self._cache())

@@ -23,8 +23,10 @@ _POLL_S: Final = (0.005, 0.03)
 
 
 class Limiter:
-    """Slots and pace for each host. A slot is a locked file: who dies lets it go. A smaller number of connections in
-    one process is its own affair: it takes the first of the same slots."""
+    """Slots and pace for each host. A slot is a locked file, freed when its holder dies.
+
+    A process with a smaller number of connections uses the first of the same slots.
+    """
 
     def __init__(self, root: Path, limits: DownloadConfig) -> None:
         self._root = root / "limits"
@@ -41,7 +43,7 @@ class Limiter:
             yield
 
     def pause(self, host: str, seconds: float) -> None:
-        """Nobody asks this host for so long: it told one of us to wait."""
+        """No process asks this host for so many seconds: it asked one of them to wait."""
         with self._pace(host).held() as numbers:
             (next_s,) = numbers.read()
             numbers.write(max(next_s, time.time() + min(seconds, MAX_PAUSE_S)))
@@ -71,8 +73,11 @@ class Limiter:
         return None
 
     def _reserve(self, host: str) -> float:
-        """Takes the next place in the row and returns the seconds until then. (Generic cell rate algorithm, ITU-T
-        I.371: one number, the time of the next request, does for a bucket of tokens.)"""
+        """Reserves the time of the next request and returns the seconds until then.
+
+        Source: generic cell rate algorithm, ITU-T I.371. One number, the time of the next request, replaces a bucket of
+        tokens.
+        """
         with self._pace(host).held() as numbers:
             now_s = time.time()  # not monotonic: workers on other machines share it
             (next_s,) = numbers.read()

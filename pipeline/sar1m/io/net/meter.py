@@ -1,4 +1,4 @@
-"""What all processes of a build have asked and received so far, and budgets that refuse before they are exceeded."""
+"""Counts of what all processes of a build have asked for and received; budgets, checked before each request."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Meter:
         return Usage(requests=int(requests), bytes=int(count), units=units)
 
     def charge(self, more: Usage, *, ahead_bytes: int = 0) -> None:
-        """Adds, or raises BudgetError and adds nothing. ahead_bytes: what is known to follow; checked, not added."""
+        """Adds to the counts, or raises BudgetError and adds nothing.
+
+        ahead_bytes: bytes that are known to follow. They are checked against the budget and not added.
+        """
         with self._numbers.held() as numbers:
             requests, count, units = numbers.read()
             after = Usage(

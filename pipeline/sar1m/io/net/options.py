@@ -1,4 +1,4 @@
-"""What every part of the downloader needs to know. Travels to workers; holds no secret."""
+"""Settings of the downloader, sent to every worker. They hold no secret."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ LOOPBACK_VARIABLE: Final = "SAR1M_ALLOW_LOOPBACK"
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """root: folder of cache, limiter and meter, shared by all workers of a build (<out>/cache/net).
+    """Where the downloader keeps its files, and what it may ask.
 
-    allow_loopback: lets this machine itself be asked, for tests; SAR1M_ALLOW_LOOPBACK=1 does the same. ports: that may
-    be asked elsewhere. first_delay_s: upper end of the random wait before the second attempt; it doubles from there.
+    root: folder of cache, limiter and meter, shared by all workers of a build (<out>/cache/net).
+    limits: [download] of the configuration.
+    allow_loopback: lets this machine itself be asked, for tests; SAR1M_ALLOW_LOOPBACK=1 does the same.
+    ports: that may be asked on other hosts.
+    first_delay_s: upper end of the random wait before the second attempt; it doubles with each further attempt.
     """
 
     root: Path
@@ -29,6 +32,6 @@ class FetchSettings:
 
     @property
     def reach(self) -> Reach:
-        """What may be asked, by arguments and environment."""
+        """Which addresses may be asked."""
         loopback = self.allow_loopback or os.environ.get(LOOPBACK_VARIABLE) == "1"
         return Reach(loopback=loopback, ports=self.ports)

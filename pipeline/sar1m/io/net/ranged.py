@@ -41,7 +41,7 @@ _DIGEST_BYTES: Final = 16
 
 @dataclass(frozen=True, kw_only=True)
 class _Identity:
-    """Which file, of all that ever stood at an address."""
+    """Which of the files that ever stood at an address. validator: its ETag, or its date of change."""
 
     size: int
     validator: str
@@ -53,7 +53,7 @@ class _Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class RangedSource:
-    """A remote file: address, credentials, size where a catalogue told it."""
+    """A remote file. size: in bytes, where a catalogue states it."""
 
     url: str = field(repr=False)
     auth: Auth | None = field(default=None, repr=False)
@@ -81,12 +81,12 @@ class _Blocks:
         return {index: block for index, block in found.items() if block is not None}
 
     def renew(self) -> None:
-        """Asks again which file stands there."""
+        """Asks the server again which file is at the address."""
         self.forget()
         self.identity = self._learn()
 
     def forget(self) -> None:
-        """The file was replaced."""
+        """Drops the identity of a file that was replaced."""
         self._identity_path.unlink(missing_ok=True)
 
     @property
@@ -164,7 +164,7 @@ class _Blocks:
         return min((last + 1) * BLOCK_BYTES, self.identity.size) - first * BLOCK_BYTES
 
     def _fetch(self, run: Sequence[int]) -> dict[int, bytes]:
-        """Adjacent blocks, held against other processes while they come; what those brought meanwhile is read."""
+        """Fetches adjacent blocks, locked while they come. Blocks that another process fetched meanwhile are read."""
         with ExitStack() as stack:
             streams = {
                 index: stack.enter_context(claimed(self._path(index, "part"), self._path(index, "block")))
@@ -196,8 +196,10 @@ class _Blocks:
 
 
 class RangedFile(io.RawIOBase):
-    """A remote file to read and seek in. Not for several threads at once. rasterio.open(file) would read all of it:
-    io/raster_open.py gives it to GDAL by an opener."""
+    """A remote file to read and seek in, for one thread at a time.
+
+    rasterio.open(file) would read all of it; io/raster_open.py passes it to GDAL as an opener instead.
+    """
 
     def __init__(
         self, source: RangedSource, settings: FetchSettings, exchanges: Exchanges, cache: DownloadCache
@@ -217,11 +219,11 @@ class RangedFile(io.RawIOBase):
         return self._blocks.identity.size
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def tell(self) -> int:
@@ -229,7 +231,7 @@ class RangedFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file; positions past the end read nothing."""
+        """Moves the position, as of any file. Positions past the end are allowed and read nothing."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         if start + offset < 0:
             raise ValueError(f"position {start + offset} lies before the file")
@@ -237,7 +239,7 @@ class RangedFile(io.RawIOBase):
         return self._position
 
     def readall(self) -> bytes:
-        """All from the position on; adjacent blocks come together, unlike in the small pieces of io.RawIOBase."""
+        """All bytes from the position on. Adjacent blocks come with one request."""
         return self.read(max(0, self.size - self._position)) or b""
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - io.RawIOBase's signature: a writable buffer

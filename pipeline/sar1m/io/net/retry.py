@@ -1,4 +1,4 @@
-"""Asking again: how often, and after how long."""
+"""Further attempts after a failure: how many, and after how long."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def persistently(settings: FetchSettings, what: str, attempt: Callable[[], T]) -
         if number + 1 < attempts:
             time.sleep(delay_s(number, settings.first_delay_s, last.retry_after_s))
     raise SourceError(
-        f"{what}: {last}; {attempts} attempts, none whole. Try again later: what is downloaded stays. If it persists, "
-        "see whether the service is up, and lower download.requests_per_s and download.connections."
+        f"{what}: {last}; {attempts} attempts, none complete. Try again later: what is downloaded stays. If it "
+        "persists, see whether the service is up, and lower download.requests_per_s and download.connections."
     )
 
 

@@ -1,4 +1,4 @@
-"""The folder of the cache, its bound, and what is thrown away first."""
+"""Configuration and bound of the cache folder."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ _POLL_S = 0.02
 class CacheConfig:
     """How a remote store is fetched and kept. Raises ConfigError for a bound too small to work in.
 
-    root: folder on a local disk; ours is the subfolder sarmae-cache-1 alone. max_bytes: allocated on disk, at most; all
-    processes that share the folder must state the same. request_bytes: the largest GET. in_flight: GETs at once;
-    a range of a block, 4.5 MB, takes 30 ms and 180 ms at 25 MB/s a stream, and 32 of them give 2,400 samples/s.
-    timeout_s: of one attempt at a request, from connecting to its last byte. retries: further attempts after the
-    first, with waits that double from 0.2 s to 10 s, for at most 4 * timeout_s in all.
+    root: folder on a local disk; the cache uses its subfolder sarmae-cache-1 alone.
+    max_bytes: allocated on disk, at most. All processes that share the folder must state the same.
+    request_bytes: the largest GET.
+    in_flight: GETs at once. A block of 4.5 MB takes 30 ms and then 180 ms at 25 MB/s a stream; 32 at once give 2,400
+    samples/s.
+    timeout_s: of one attempt at a request, from connecting to the last byte.
+    retries: attempts after the first, with waits that double from 0.2 s to 10 s, for at most 4 * timeout_s in all.
     """
 
     root: Path

@@ -65,7 +65,7 @@ class CachedPlace(Place):
         return self._origin.location
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """The marker as first read says which version of the store all ranges are of."""
+        """Files that the marker lists are cached, once the marker was read. Marker and manifest never are."""
         if self._marker is not None and (size := self._sizes.get(name)) is not None:
             if size > max_bytes:
                 raise too_large(self._origin.shown(name), max_bytes)
@@ -91,7 +91,7 @@ class CachedPlace(Place):
         return bytes(content)
 
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
-        """What lies in one segment, trusted, costs a look into two tables and the read itself."""
+        """A hit in one trusted segment costs two look-ups in tables and the read itself."""
         number, offset = divmod(start, SEGMENT_BYTES)
         segment = self._segments.known((name, number))
         if segment is not None:
@@ -103,9 +103,9 @@ class CachedPlace(Place):
             start += len(buffer)
 
     def prefetch(self, ranges: Sequence[ByteRange]) -> None:
-        """Raises the first failure, when the requests that run have ended; what came is kept.
+        """Raises the first failure, after the running requests have ended. What came is kept.
 
-        Its threads end with it: a thread is nothing beside the wait for a server.
+        Threads are started for each call: that costs nothing beside the wait for a server.
         """
         with contextlib.ExitStack() as pins:
             requests = []
@@ -119,7 +119,7 @@ class CachedPlace(Place):
                 self._bring_all(requests)
 
     def forget(self, wanted: ByteRange) -> None:
-        """Drops whole segments; other processes that have them open read on in what they have."""
+        """Drops whole segments. Other processes that have them open can read on."""
         with using_cache(self._folder.path):
             for number in self._numbers(wanted):
                 self._extent(wanted.name, number).path.unlink(missing_ok=True)

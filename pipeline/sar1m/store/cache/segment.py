@@ -37,8 +37,11 @@ _POLL_S = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """Where a segment lies: its path, and what its pages belong to. first_byte: of the segment in the remote file;
-    length: of its content, SEGMENT_BYTES or less at the file's end."""
+    """Where a segment lies, on the disk and in the remote file.
+
+    first_byte: of the segment in the remote file.
+    length: of its content in bytes, SEGMENT_BYTES or less at the file's end.
+    """
 
     path: Path
     first_byte: int
@@ -56,10 +59,10 @@ class Extent:
 
 
 class Segment:
-    """An open segment. Made if it is not there; one that is not ours is replaced. Raises OSError. Closes as Descriptor.
+    """An open segment. Made where it is missing; a file that is not a segment is replaced. Raises OSError.
 
-    trusted: pages by identity of segment that this process has checked or written itself, as bits; shared by all
-    segments of a process, since a segment is closed and opened again.
+    trusted: the pages that this process has checked or written itself, as bits, by identity of segment. All segments of
+    a process share it, since a segment is closed and opened again. The file closes as Descriptor does.
     """
 
     def __init__(self, extent: Extent, trusted: dict[bytes, int]) -> None:
@@ -82,9 +85,11 @@ class Segment:
         return self._trusted.get(self._identity, 0) & wanted == wanted
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> bool:
-        """Fills buffers, one after another, from an offset in the segment's content. False, and nothing certain in the
-        buffers, where they reach beyond the segment or its pages are not all trusted: this is the way of every cache
-        hit, and does no more than it must. Raises OSError."""
+        """Fills buffers, one after another, from an offset in the segment's content.
+
+        False where they reach beyond the segment or its pages are not all trusted; the buffers are undefined then.
+        Every cache hit comes this way, so it does no more than it must. Raises OSError.
+        """
         stop = offset + sum(map(len, buffers))
         first = offset // PAGE_BYTES
         wanted = ((1 << -(-stop // PAGE_BYTES) - first) - 1) << first
@@ -96,7 +101,7 @@ class Segment:
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:
-        """Not evicted by any process as long as the context, whose end is the time of last use."""
+        """No process evicts the segment while the context lasts. Its end is the time of last use."""
         with self._lock:
             self._pins += 1
             if self._pins == 1:
@@ -113,9 +118,10 @@ class Segment:
 
     @contextlib.contextmanager
     def fetching(self, patience_s: float) -> Iterator[None]:
-        """One fetches, others wait, here and in other processes; who waited patience_s goes on, to fetch it again.
+        """One thread fetches while others wait, in this and in other processes. After patience_s a waiter goes on and
+        fetches too.
 
-        Polled: the kernel takes the waiting of one thread for that of its process and sees deadlocks that are none.
+        The lock is polled: the kernel takes a waiting thread for its whole process, and would report false deadlocks.
         """
         deadline = time.monotonic() + patience_s
         with self._fetching:

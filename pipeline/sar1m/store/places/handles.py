@@ -12,7 +12,7 @@ MAX_OPEN_FILES = 256  # a quarter of the usual soft limit of 1,024; a training p
 
 
 class Descriptor:
-    """An open file, closed when the last who holds it lets go: its number cannot be given to another file under a read.
+    """An open file. It closes when no reader holds it any more, so that its number never changes meaning during a read.
     Raises OSError as os.open does."""
 
     def __init__(self, path: Path, flags: int = os.O_RDONLY) -> None:
@@ -30,8 +30,8 @@ F = TypeVar("F")
 class Handles(Generic[K, F]):
     """Files kept open for the next read; the first opened are forgotten first. Safe for threads.
 
-    A forgotten file closes when its last holder lets go of it. A hit takes no lock: handing one over cost two decoding
-    threads a quarter of their speed.
+    A forgotten file closes when its last holder lets go of it. A hit takes no lock: with a lock two decoding threads
+    lost a quarter of their speed.
     """
 
     def __init__(self, opener: Callable[[K], F], limit: int = MAX_OPEN_FILES) -> None:
@@ -41,7 +41,7 @@ class Handles(Generic[K, F]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> F:
-        """The open file, opened once for all who ask at the same time. Raises what the opener raises."""
+        """The open file, opened once for all threads that ask at the same time. Raises what the opener raises."""
         file = self._open.get(key)
         if file is not None:
             return file
@@ -55,11 +55,11 @@ class Handles(Generic[K, F]):
             return file
 
     def known(self, key: K) -> F | None:
-        """The file where it is open; opens none."""
+        """The file where it is open already, else None."""
         return self._open.get(key)
 
     def forget(self, useless: Callable[[F], bool]) -> None:
-        """The files of which this is true are opened anew by the next who asks."""
+        """Forgets the files for which useless is true; they are opened anew when asked for."""
         with self._lock:
             for key in [key for key, file in self._open.items() if useless(file)]:
                 del self._open[key]

@@ -116,8 +116,8 @@ class Downloader:
 
 
 def _key(address: Address, wanted: Wanted) -> str:
-    """Digest of what identifies a file. The query does not, since it holds signatures: where a query distinguishes files,
-    they have different names."""
+    """Digest of what identifies a file. The query is left out, since it holds signatures: files that a query
+    distinguishes have different names."""
     identity = [address.without_query, wanted.name, wanted.size, wanted.checksum]
     return hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
 

@@ -88,7 +88,7 @@ def test_numbers_are_the_releases_own(facts):
     assert cells(text, "sar [dB] | VV")[2:4] == [number(vv["mean_db"]), number(vv["std_db"])]
 
 
-def test_bad_news_is_told(facts):
+def test_bad_news_stands_in_the_card(facts):
     assert "does not hold" not in card(facts).lower()
     assert "WHICH DOES NOT HOLD HERE" in card(replace(facts, audit={**facts.audit, "buffer_holds": False}))
     assert "All pixels are simulated" in card(facts)
@@ -160,7 +160,7 @@ def test_the_committed_card_is_the_one_that_the_sample_gives(tmp_path_factory, t
     assert COMMITTED.read_bytes() == made.read_bytes()
 
 
-def test_duckdb_counts_what_the_card_tells(tmp_path_factory):
+def test_duckdb_counts_what_the_card_states(tmp_path_factory):
     root = small_release(tmp_path_factory)
     counted = duckdb.read_parquet(str(root / "samples.parquet")).aggregate("split, count(*)").fetchall()
     head = {split: int(cells((root / "README.md").read_text(), f"{split} |")[1]) for split, _ in counted}

@@ -53,7 +53,7 @@ def test_the_citation_file_has_what_the_format_asks_for(facts):
     assert found.keys() <= allowed
 
 
-def test_day_and_address_are_told_where_they_are_given(facts):
+def test_day_and_address_stand_where_they_are_given(facts):
     given = replace(facts, published=date(2026, 11, 3), url="https://example.org/a?b=c: #d")
     found = yaml.safe_load(citation_files(given)["CITATION.cff"])
     assert (found["date-released"], found["url"]) == (date(2026, 11, 3), "https://example.org/a?b=c: #d")
@@ -79,7 +79,7 @@ def test_the_licence_says_that_pixels_are_left_out(facts):
     assert "The optical pixels of 1,200 samples are not part" in citation_files(left_out)["LICENSE"].decode()
 
 
-def test_the_changelog_tells_a_first_version_from_a_later_one(facts):
+def test_the_changelog_distinguishes_a_first_version_from_a_later_one(facts):
     first = citation_files(facts)["CHANGELOG.md"].decode()
     assert f"First version: {len(facts.samples)} samples" in first
     later = replace(facts, previous="0.0.9", changes={"added": 5, "removed": 4, "changed": 3, "moved": 2000})

@@ -104,7 +104,7 @@ def test_file_sets_find_the_groups(facts):
         assert (facts.root / entry["@id"] / "zarr.json") in set(facts.root.glob(entry["includes"] + "/*"))
 
 
-def test_it_conforms_to_both_and_tells_the_terms_of_geocroissant(facts):
+def test_it_conforms_to_both_and_holds_the_terms_of_geocroissant(facts):
     found = croissant(facts)
     assert found["conformsTo"] == ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/geo/1.0"]
     assert found["@context"]["geocr"] == "http://mlcommons.org/croissant/geo/"
@@ -123,7 +123,7 @@ def test_it_conforms_to_both_and_tells_the_terms_of_geocroissant(facts):
     assert (first, last) == tuple(time.strftime("%Y-%m-%dT%H:%M:%SZ") for time in (times.min(), times.max()))
 
 
-def test_unknown_times_and_mixed_licences_are_told_as_such(facts):
+def test_unknown_times_and_mixed_licences_are_stated_as_such(facts):
     timeless = replace(facts, samples=facts.samples.assign(sar_datetime=None, optical_datetime=None))
     assert "temporalCoverage" not in croissant(timeless)
     mixed = replace(facts, licences=(row("CC-BY-SA-4.0"), row("CC0-1.0")))

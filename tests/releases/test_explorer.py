@@ -125,7 +125,7 @@ def test_metrics_are_the_tables_to_the_last_bit(page, table):
     assert (shown["enl"]["least"], shown["enl"]["most"]) == (table["enl"].min(), table["enl"].max())
 
 
-def test_rows_tell_everything_else(page, table):
+def test_rows_hold_everything_else(page, table):
     found = parts(page, "rows")
     assert len(found) == 3
     for number in (0, 999, 1000, 2499):

@@ -123,7 +123,9 @@ def test_another_checkout_gives_the_same_bytes(built, made, tmp_path):
 
 def test_day_and_address_stand_where_they_were_given_and_nowhere_else(built, tmp_path):
     given = {"published": date(2026, 11, 23), "url": "https://example.org/sar-1m"}
-    plain, dated = (release([built.part], tmp_path / name, **wishes).root for name, wishes in (("p", {}), ("t", given)))
+    plain, dated = (
+        release([built.part], tmp_path / name, **options).root for name, options in (("p", {}), ("t", given))
+    )
     differing = {name for name, content in contents(dated).items() if contents(plain)[name] != content}
     catalogues = {
         "CITATION.cff",
@@ -159,9 +161,9 @@ def test_the_same_command_again_finds_nothing_to_do(built, made):
 
 
 def test_a_release_is_never_overwritten(built, made, tmp_path):
-    for wishes in ({"version": "1.0.1"}, {"name": "other"}):
+    for options in ({"version": "1.0.1"}, {"name": "other"}):
         with pytest.raises(OutputError, match=r"holds sar-1m v1\.0\.0 made from other builds or settings"):
-            release([built.large, built.other], made, **wishes)
+            release([built.large, built.other], made, **options)
     (tmp_path / "r").mkdir()
     (tmp_path / "r/thesis.tex").write_text("mine")
     with pytest.raises(OutputError, match="is no release"):
@@ -203,10 +205,10 @@ def test_a_damaged_chunk_is_found_even_if_nobody_looked_at_the_build(built, tmp_
         release([clone], tmp_path / "r", check_builds=False)
 
 
-@pytest.mark.parametrize("wishes", [{"version": "1.0"}, {"version": "v1.0.0"}, {"name": "a/b"}, {"name": ""}])
-def test_impossible_wishes_are_refused_before_anything_is_written(built, tmp_path, wishes):
+@pytest.mark.parametrize("options", [{"version": "1.0"}, {"version": "v1.0.0"}, {"name": "a/b"}, {"name": ""}])
+def test_impossible_options_are_refused_before_anything_is_written(built, tmp_path, options):
     with pytest.raises(ConfigError):
-        release([built.part], tmp_path / "r", **wishes)
+        release([built.part], tmp_path / "r", **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -78,16 +78,16 @@ def test_changed_pixels_and_removals_are_major_and_leave_tombstones(built, first
 
 
 @pytest.mark.parametrize(
-    ("wishes", "words"),
+    ("options", "words"),
     [
         ({"version": "1.0.0"}, "does not follow 1.0.0"),
         ({"version": "0.9.0"}, "does not follow 1.0.0"),
         ({"version": "1.1.0", "name": "other"}, "other cannot follow sar-1m"),
     ],
 )
-def test_what_does_not_follow_is_refused(built, first, tmp_path, wishes, words):
+def test_what_does_not_follow_is_refused(built, first, tmp_path, options, words):
     with pytest.raises(ConfigError, match=words):
-        release([built.large], tmp_path / "r", previous=first, **wishes)
+        release([built.large], tmp_path / "r", previous=first, **options)
 
 
 def test_a_part_of_the_former_release_binds_like_the_whole(built, first, tmp_path):

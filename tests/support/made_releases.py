@@ -22,8 +22,8 @@ def make_build(out, cells, *overrides):
     return out
 
 
-def release(builds, out, version="1.0.0", **wishes):
-    return make_release(builds, out, ReleaseRequest(version=version, **wishes), Silence())
+def release(builds, out, version="1.0.0", **options):
+    return make_release(builds, out, ReleaseRequest(version=version, **options), Silence())
 
 
 def samples_of(root):

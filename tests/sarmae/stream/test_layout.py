@@ -71,7 +71,7 @@ def test_a_folder_that_is_no_finished_store(tmp_path):
         opened(tmp_path / "nowhere")
 
 
-def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path):
+def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path):
     small_stores.small_store(tmp_path)
     with pytest.raises(StoreError, match=r"no samples in split 'val'. There are: train"):
         opened(tmp_path, "val")

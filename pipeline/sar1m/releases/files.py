@@ -212,7 +212,7 @@ def _build_row(short: str, marker: Mapping[str, Any]) -> dict[str, Any]:
 def _seal(writer: _Writer, facts: Mapping[str, Any], secrets: Mapping[str, str]) -> None:
     """The search for private things, the manifest over what lies there, then the marker."""
     root = writer.root
-    names = list(payload_files(root))
+    names = payload_files(root)
     require_private(root, names, secrets)
     digests = {name: writer.digests.get(name) or digest_file(root / name) for name in names}
     write_seal(root, digests, facts, RELEASE_MARKER_FILE)

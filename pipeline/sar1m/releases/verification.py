@@ -16,7 +16,6 @@ import numpy as np
 
 from sar1m.releases.chunk_sampling import chunk_faults
 from sar1m.releases.hub import open_release
-from sar1m.store.durable import digest_pieces
 from sar1m.store.errors import StoreError
 from sar1m.store.seal import StoreFault, content_faults, listing_faults, read_seal
 from sar1m.store.seal_text import RELEASE_MARKERS
@@ -67,7 +66,7 @@ def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None
     sound = {name: expected for name, expected in seal.files.items() if name not in named}
     chosen = sorted(sound) if sampling is None else _draw(sorted(sound), sampling)
     with watch.stage("verify", len(chosen)) as step:
-        for found in content_faults(seal, chosen, lambda name: digest_pieces(place.stream(name))):
+        for found in content_faults(place, seal, chosen):
             faults += found
             step()
     chunks, damaged = (0, []) if sampling is None else chunk_faults(place, sound, sampling.chunks, sampling.seed)

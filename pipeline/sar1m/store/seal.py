@@ -7,7 +7,6 @@ files). What a file must be is in Seal.files; listing_faults and content_faults 
 from __future__ import annotations
 
 import hashlib
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from sar1m.store.durable import FileDigest, digest_file, write_durably
+from sar1m.store.durable import FileDigest, digest_pieces, write_durably
 from sar1m.store.errors import MissingError, StoreError, UnreachableError
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.place import NOT_A_FILE, Place
@@ -99,14 +98,9 @@ class Seal:
         return "some" if any(name.startswith(group) for name in self.left_out) else "all"
 
 
-def payload_files(store: Path) -> Iterator[str]:
+def payload_files(store: Path) -> list[str]:
     """Relative POSIX names of everything that the manifest of a folder must cover, sorted. Links are not followed."""
-    for path in sorted(store.rglob("*")):
-        name = path.relative_to(store).as_posix()
-        if name.split("/", 1)[0] in SCRATCH_DIRS or name in (MANIFEST_FILE, MARKER_FILE):
-            continue
-        if path.is_symlink() or not path.is_dir():
-            yield name
+    return sorted(_payload(FolderPlace(store).listing()))
 
 
 def write_seal(
@@ -217,14 +211,14 @@ def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) ->
     progress: called with the name of each file that was compared.
     Raises StoreError where marker or manifest cannot be used.
     """
-    seal = read_seal(FolderPlace(store), (MARKER_FILE,))
+    place = FolderPlace(store)
+    seal = read_seal(place, (MARKER_FILE,))
     if not seal.marker or not seal.manifest_bytes:
         raise StoreError(f"{store}/{seal.faults[0].path}: {seal.faults[0].found}. {REMEDY}")
-    listing = {name: _size(store / name) for name in payload_files(store)}
-    faults = [*seal.faults, *listing_faults(seal, listing)]
+    faults = [*seal.faults, *listing_faults(seal, _payload(place.listing()))]
     named = {fault.path for fault in faults}
     sound = [name for name in seal.files if name not in named]
-    for name, found in zip(sound, content_faults(seal, sound, lambda name: _digest(store / name)), strict=True):
+    for name, found in zip(sound, content_faults(place, seal, sound), strict=True):
         progress(name)
         faults += found
     return sorted(faults, key=lambda fault: fault.path)
@@ -244,28 +238,25 @@ def listing_faults(seal: Seal, listing: Mapping[str, int]) -> Iterator[StoreFaul
         yield StoreFault(path=name, found="not in the manifest")
 
 
-def content_faults(seal: Seal, names: Sequence[str], digest: Callable[[str], FileDigest]) -> Iterator[list[StoreFault]]:
+def content_faults(place: Place, seal: Seal, names: Sequence[str]) -> Iterator[list[StoreFault]]:
     """What differs from the seal in the content of each of these files, in their order, some files at a time.
 
-    digest: gives sha256 and size of a file. Its MissingError and StoreError are faults of the file; its
-    UnreachableError is raised.
+    A file that is missing or cannot be read is a fault. Raises UnreachableError where a server does not answer.
     """
     holders = {one.sha256: name for name, one in seal.files.items() if one.sha256 is not None}
 
     def compared(name: str) -> list[StoreFault]:
-        found = _difference(seal.files[name], name, digest, holders)
+        found = _difference(place, name, seal.files[name], holders)
         return [] if found is None else [StoreFault(path=name, found=found)]
 
     with ThreadPoolExecutor(_READERS) as pool:
         yield from pool.map(compared, names)
 
 
-def _difference(
-    expected: SealedFile, name: str, digest: Callable[[str], FileDigest], holders: Mapping[str, str]
-) -> str | None:
+def _difference(place: Place, name: str, expected: SealedFile, holders: Mapping[str, str]) -> str | None:
     """holders: which file has which content, to say so where files were swapped."""
     try:
-        found = digest(name)
+        found = digest_pieces(place.stream(name))
     except UnreachableError:
         raise
     except MissingError:
@@ -281,17 +272,14 @@ def _difference(
     return "content differs from its sha256"
 
 
+def _payload(listing: Mapping[str, int]) -> dict[str, int]:
+    """Of a listing of a build's folder, what is neither scratch nor the seal itself."""
+    return {
+        name: size
+        for name, size in listing.items()
+        if name.split("/", 1)[0] not in SCRATCH_DIRS and name not in (MANIFEST_FILE, MARKER_FILE)
+    }
+
+
 def _lists_agree(marker_file: str, sizes: Mapping[str, int], entries: Mapping[str, str]) -> bool:
     return sizes.keys() <= entries.keys() if marker_file == PARTIAL_FILE else sizes.keys() == entries.keys()
-
-
-def _size(path: Path) -> int:
-    found = path.lstat()
-    return found.st_size if stat.S_ISREG(found.st_mode) else NOT_A_FILE
-
-
-def _digest(path: Path) -> FileDigest:
-    try:
-        return digest_file(path)
-    except OSError as error:
-        raise StoreError(f"cannot be read: {error.strerror}") from error

@@ -277,7 +277,7 @@ def test_surfaces_are_the_correlation_at_each_lag(shape):
     inner -= inner.mean(axis=(1, 2), keepdims=True)
     fixed, moving = inner, np.roll(inner, (3, -5), axis=(1, 2))
     whole = np.ones(shape, bool)
-    surfaces, overlap = correlate(fixed[None], moving, (whole, whole), 10)
+    surfaces, overlap = correlate(fixed[None], moving, whole, whole, 10)
     row, col = np.unravel_index(np.argmax(surfaces[0]), surfaces[0].shape)
     assert (row - 10, col - 10) == (3, -5)
     oracle = sum(signal.correlate(m, f, mode="same") for f, m in zip(fixed, moving, strict=True))

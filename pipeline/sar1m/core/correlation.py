@@ -116,19 +116,19 @@ def _equalising_gain(energy: F32, free: Bool | None) -> F32:
     return gain[:, : energy.shape[1], : energy.shape[2]]
 
 
-def correlate(fixed: F32, moving: F32, valid: tuple[Bool, Bool], search_px: int) -> tuple[F32, F32]:
+def correlate(fixed: F32, moving: F32, fixed_valid: Bool, moving_valid: Bool, search_px: int) -> tuple[F32, F32]:
     """Correlation surfaces (C, 2 search + 1, 2 search + 1) of each channel of fixed (C, 3, h, w) with moving
     (3, h, w), and the overlap (2 search + 1, 2 search + 1): the share of the window common to both at each lag.
 
-    valid: of fixed and of moving, (h, w), where their fields are free of gaps: a rim of zeros counted as valid would
+    fixed_valid, moving_valid: (h, w), where the fields are free of gaps: a rim of zeros counted as valid would
     correlate with itself at lag zero. A surface high at (search + r, search + c) says that moving's content lies
     r rows below and c columns right of fixed's. Both are sums over pixels over the same constant, so that surfaces
     and overlaps of several windows may be added. Surfaces are periodic: what wraps around adds a little noise, in
     return for noise that is alike at every lag and for smaller transforms.
     """
     window = fixed.shape[-2:]
-    whole = bool(valid[0].all() and valid[1].all())
-    weights = [taper(*window)] * 2 if whole else [taper(*window) * one for one in valid]
+    whole = bool(fixed_valid.all() and moving_valid.all())
+    weights = [taper(*window)] * 2 if whole else [taper(*window) * valid for valid in (fixed_valid, moving_valid)]
     shape = _transform_shape(window, 0)
     cross = scipy.fft.rfft2(_weighted(fixed, weights[0]), s=shape)
     np.conj(cross, out=cross)

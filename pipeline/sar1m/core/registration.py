@@ -134,8 +134,9 @@ def _surfaces(
     for window in windows:
         row, col, rows, cols = (value // BINNING for value in window)
         area = np.s_[..., row : row + rows, col : col + cols]
-        valid = valid_sar[area], valid_optical[area]
-        surfaces, overlap = correlate(fields_sar[area], fields_optical[area], valid, search_px // BINNING)
+        surfaces, overlap = correlate(
+            fields_sar[area], fields_optical[area], valid_sar[area], valid_optical[area], search_px // BINNING
+        )
         joint = surfaces.sum(axis=0, keepdims=True)
         surfaces = joint if len(surfaces) == 1 else np.concatenate([joint, surfaces[:2]])
         measured.append(_Surfaces(surfaces=surfaces, overlap=overlap))

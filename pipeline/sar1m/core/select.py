@@ -70,15 +70,19 @@ def select(
     if screening.on_optical_failure == "reject":
         rows = _rows_left(table, gone)
         gone.append(optical.of(rows).as_rejections().of_rows(rows))
-    chosen = _balance_and_split(table, optical, gone, (balance, split, seed))
+    chosen = _balance_and_split(table, optical, gone, balance, split, seed)
     samples = _samples(table, chosen, optical, seed)
     return Selection(samples=samples, rejected=_rejected(table, chosen.rejections), audit=audit_splits(samples, split))
 
 
 def _balance_and_split(
-    table: pd.DataFrame, optical: OpticalVerdict, gone: list[Rejections], wishes: tuple[BalanceConfig, SplitConfig, int]
+    table: pd.DataFrame,
+    optical: OpticalVerdict,
+    gone: list[Rejections],
+    balance: BalanceConfig,
+    split: SplitConfig,
+    seed: int,
 ) -> _Chosen:
-    balance, split, seed = wishes
     draw = keyed_hash(row_names(table), seed=seed, purpose="balance")
     blocks = np.full(len(table), "", dtype=object)
     sides = np.full(len(table), TRAIN, dtype=np.int64)

@@ -61,7 +61,7 @@ def resample_picture(picture: U8, valid: Bool, rows: FloatArray, cols: FloatArra
     """
     found = np.full((picture.shape[2], *rows.shape), np.nan, dtype=np.float32)
     if width_px >= AVERAGE_FROM_PX:
-        _average(picture, valid, rows, cols, (width_px / 2, found))
+        _average(picture, valid, rows, cols, width_px / 2, found)
     else:
         _cubic(picture, valid, rows, cols, found)
     return found
@@ -99,10 +99,9 @@ def _cubic(picture: U8, valid: Bool, rows: FloatArray, cols: FloatArray, found: 
 
 
 @compiled
-def _average(picture: U8, valid: Bool, rows: FloatArray, cols: FloatArray, box: tuple[float, F32]) -> None:
-    """box: half its width, and where the means go."""
+def _average(picture: U8, valid: Bool, rows: FloatArray, cols: FloatArray, half: float, found: F32) -> None:
+    """Writes the means over boxes of half a width `half` (px) to found."""
     height, width, bands = picture.shape
-    half, found = box
     for i in range(rows.shape[0]):
         for j in range(rows.shape[1]):
             top, left = rows[i, j] - half, cols[i, j] - half  # of the box; pixel k covers k - 0.5 to k + 0.5

@@ -118,13 +118,13 @@ def incidence_deg(points_m: F64, sensor_m: F64) -> F64:
 
 
 def orbit_over(
-    place: tuple[float, float, float], orbit_state: OrbitState, incidence: float, time_s: float
+    lon: float, lat: float, height_m: float, orbit_state: OrbitState, incidence: float, time_s: float
 ) -> CircularOrbit:
-    """The orbit from which place (lon, lat, height) is seen to the right at time_s under an incidence in degrees.
+    """The orbit from which a place (degrees, ellipsoidal height) is seen to the right at time_s.
 
+    incidence: under which it is seen, in degrees against the ellipsoid.
     Raises ValueError where the satellite never comes that far north or south.
     """
-    lon, lat, height_m = place
     point = ecef_from_geodetic(lon, lat, height_m)
     upward = orbit_state == "ascending"
 

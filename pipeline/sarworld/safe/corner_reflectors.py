@@ -29,13 +29,13 @@ def response(offset_px: F64) -> F64:
     return scaled
 
 
-def add_target(power: F32, place: tuple[float, float], energy: float) -> None:
-    """Add a reflector of total energy at (line, sample) to an image of power in place.
+def add_target(power: F32, line: float, sample: float, energy: float) -> None:
+    """Add a reflector of a total energy at a line and sample to an image of power, (lines, samples), in place.
 
     Its response is cut 16 pixels away and scaled to the energy; what falls outside the image is lost.
     """
-    lines, down = _within(place[0], power.shape[0])
-    samples, right = _within(place[1], power.shape[1])
+    lines, down = _within(line, power.shape[0])
+    samples, right = _within(sample, power.shape[1])
     power[np.ix_(lines, samples)] += (energy * down[:, None] * right[None, :]).astype(np.float32)
 
 

@@ -36,6 +36,16 @@ class _Backscatter:
     falloff: F32
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Slopes:
+    """Of each cell, (rows, cols). facing_m2: area projected along the line of sight, negative where it faces away.
+    cosine: of the local incidence angle. pixels: how many pixels of the image the cell fills."""
+
+    facing_m2: F64
+    cosine: F64
+    pixels: F64
+
+
 def view_ground(
     spec: SceneSpec, frame: Frame, product: GrdProduct, world: World, grid: RasterGrid
 ) -> tuple[MapTruth, ImageTruth]:
@@ -49,7 +59,7 @@ def view_ground(
     nodes, orbit = _nodes(frame, seen, clearance)
     sum_echo(nodes, orbit, backscatter.gamma0, backscatter.falloff, spec.ground.facets, image)
     slopes = _slopes(nodes, orbit)
-    on_map = _map_truth(seen, (layover, clearance < 0), (slopes, backscatter, level), world, grid)
+    on_map = _map_truth(seen, layover, clearance < 0, slopes, backscatter, level, world, grid)
     return on_map, _image_truth(spec, product, level, image)
 
 
@@ -115,19 +125,19 @@ def _resolved(layer: F64) -> F64:
 
 def _map_truth(
     ground: SeenGround,
-    hidden: tuple[Bool, Bool],
-    physics: tuple[tuple[F64, F64, F64], _Backscatter, LevelGround],
+    layover: Bool,
+    shadow: Bool,
+    slopes: _Slopes,
+    backscatter: _Backscatter,
+    level: LevelGround,
     world: World,
     grid: RasterGrid,
 ) -> MapTruth:
-    (facing, cosine, pixels), backscatter, level = physics
-    gamma0 = (
-        backscatter.gamma0
-        * (np.maximum(cosine, 0) / np.cos(np.radians(REFERENCE_INCIDENCE_DEG))) ** backscatter.falloff
-    )
-    layover, shadow = hidden[0], hidden[1] | (facing <= 0)
+    against_reference = np.maximum(slopes.cosine, 0) / np.cos(np.radians(REFERENCE_INCIDENCE_DEG))
+    gamma0 = backscatter.gamma0 * against_reference**backscatter.falloff
+    shadow = shadow | (slopes.facing_m2 <= 0)
     area_beta = level.area_beta_m2.ev(ground.line, ground.sample)
-    beta0 = np.where(shadow | layover, np.nan, gamma0 * facing / (pixels * area_beta))
+    beta0 = np.where(shadow | layover, np.nan, gamma0 * slopes.facing_m2 / (slopes.pixels * area_beta))
     inner = (slice(world.margin_px, -world.margin_px),) * 2
     return MapTruth(
         grid=grid,
@@ -135,7 +145,7 @@ def _map_truth(
         line=ground.line[inner],
         sample=ground.sample[inner],
         incidence_deg=ground.incidence_deg[inner],
-        local_incidence_deg=np.degrees(np.arccos(cosine))[inner].astype(np.float32),
+        local_incidence_deg=np.degrees(np.arccos(slopes.cosine))[inner].astype(np.float32),
         gamma0=gamma0[:, *inner].astype(np.float32),
         beta0=beta0[:, *inner].astype(np.float32),
         layover=layover[inner],
@@ -143,12 +153,11 @@ def _map_truth(
     )
 
 
-def _slopes(nodes: F64, orbit: F64) -> tuple[F64, F64, F64]:
-    """Of each cell, from sum_echo's arguments, by central differences: its area projected along the line of sight in
-    m^2 (negative from behind), the cosine of the local incidence angle, and how many pixels it fills in the image."""
+def _slopes(nodes: F64, orbit: F64) -> _Slopes:
+    """The slopes of all cells, from sum_echo's arguments, by central differences."""
     down, right = ([np.gradient(nodes[..., k], axis=axis) for k in range(5)] for axis in (0, 1))
     normal = [down[b] * right[c] - down[c] * right[b] for b, c in ((1, 2), (2, 0), (0, 1))]
     sight = [np.polynomial.polynomial.polyval(nodes[..., 3], orbit[:, k]) - nodes[..., k] for k in range(3)]
     facing = sum(n * s for n, s in zip(normal, sight, strict=True)) / np.sqrt(sum(s * s for s in sight))
     cosine = facing / np.sqrt(sum(n * n for n in normal))
-    return facing, cosine, np.abs(down[3] * right[4] - down[4] * right[3])
+    return _Slopes(facing_m2=facing, cosine=cosine, pixels=np.abs(down[3] * right[4] - down[4] * right[3]))

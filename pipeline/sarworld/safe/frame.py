@@ -128,13 +128,13 @@ def make_frame(spec: SceneSpec, reference_height_m: float) -> Frame:
     if not near_deg < taken.incidence_deg < far_deg:
         raise ValueError(f"incidence {taken.incidence_deg} degrees lies outside {mode.name}: {near_deg} to {far_deg}")
     place = (spec.lon, spec.lat, reference_height_m)
-    overhead = orbit_over(place, taken.orbit_state, taken.incidence_deg, 0.0)
+    overhead = orbit_over(*place, taken.orbit_state, taken.incidence_deg, 0.0)
     centre = ecef_from_geodetic(*place)
     interval_s = _line_interval_s(overhead, centre, mode.spacing_m)
     middle_s = (spec.lines - 1) / 2 * interval_s
     # whole microseconds, as annotations write times
     epoch = taken.centre_time(spec.lon) - timedelta(microseconds=round(middle_s * 1e6))
-    orbit = orbit_over(place, taken.orbit_state, taken.incidence_deg, middle_s)
+    orbit = orbit_over(*place, taken.orbit_state, taken.incidence_deg, middle_s)
     swath_m = [_slant_at_incidence(orbit, middle_s, reference_height_m, edge) for edge in mode.incidence_deg]
     _, centre_m = orbit.zero_doppler(centre, middle_s)
     return Frame(
@@ -146,7 +146,7 @@ def make_frame(spec: SceneSpec, reference_height_m: float) -> Frame:
         spacing_m=mode.spacing_m,
         reference_height_m=reference_height_m,
         tau_ref_s=float(np.round(sum(swath_m) / SPEED_OF_LIGHT_M_S, 9)),  # mid-swath
-        ground_range=_records(spec, orbit, (swath_m[0], float(centre_m), swath_m[1]), reference_height_m, interval_s),
+        ground_range=_records(spec, orbit, swath_m[0], float(centre_m), swath_m[1], reference_height_m, interval_s),
         convention=taken.convention,
     )
 
@@ -168,7 +168,9 @@ def _slant_at_incidence(orbit: CircularOrbit, time_s: float, height_m: float, wa
 def _records(
     spec: SceneSpec,
     orbit: CircularOrbit,
-    near_centre_far_m: tuple[float, float, float],
+    near_m: float,
+    centre_m: float,
+    far_m: float,
     height_m: float,
     interval_s: float,
 ) -> GroundRange:
@@ -177,7 +179,6 @@ def _records(
     Ground range is measured from the swath's near edge along the ellipsoid raised by a reference height that wanders
     from record to record; the zero is moved to the image's first sample.
     """
-    near_m, centre_m, far_m = near_centre_far_m
     middle_s = (spec.lines - 1) / 2 * interval_s
     count = int(np.ceil((RECORDS_BEFORE_S * 2 + spec.lines * interval_s) / RECORD_STEP_S)) + 1
     times_s = np.round(-RECORDS_BEFORE_S + RECORD_STEP_S * np.arange(count), 6)

@@ -83,7 +83,7 @@ def _package_map(product: GrdProduct, files: Mapping[str, bytes]) -> Element:
 
 
 def _metadata(product: GrdProduct, stated: Stated) -> Iterator[Element]:
-    yield _wrapped("processing", "Processing", _processing(product), ("PROVENANCE", "PDI"))
+    yield _wrapped("processing", "Processing", _processing(product), "PROVENANCE", "PDI")
     yield _wrapped("platform", "Platform Description", _platform(product))
     yield _wrapped("measurementOrbitReference", "Orbit Reference", _orbit(product, stated))
     yield _wrapped("generalProductInformation", "General Product Information", _general(product))
@@ -94,9 +94,11 @@ def _metadata(product: GrdProduct, stated: Stated) -> Iterator[Element]:
     yield _wrapped("measurementFrameSet", "Frame Set", _frame_set(product))
 
 
-def _wrapped(name: str, text: str, content: Element, kind: tuple[str, str] = ("DESCRIPTION", "DMD")) -> Element:
+def _wrapped(
+    name: str, text: str, content: Element, classification: str = "DESCRIPTION", category: str = "DMD"
+) -> Element:
     wrap = node("metadataWrap", node("xmlData", content), mimeType="text/xml", vocabularyName="SAFE", textInfo=text)
-    return node("metadataObject", wrap, ID=name, classification=kind[0], category=kind[1])
+    return node("metadataObject", wrap, ID=name, classification=classification, category=category)
 
 
 def _processing(product: GrdProduct) -> Element:

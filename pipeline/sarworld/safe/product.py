@@ -34,12 +34,12 @@ def make_product(spec: SceneSpec, frame: Frame, height_at: HeightAt) -> GrdProdu
     taken = spec.acquisition
     stop = frame.epoch + timedelta(microseconds=round((frame.lines - 1) * frame.line_interval_s * 1e6))
     ground = level_ground(frame)
-    stem = image_stem(spec, (frame.epoch, stop))
+    stem = image_stem(spec, frame.epoch, stop)
     channels = tuple(
         make_channel(spec, frame, ground, polarisation, f"measurement/{stem.format(polarisation.lower(), number)}.tiff")
         for number, polarisation in enumerate(taken.polarisations, start=1)
     )
-    name = product_id(spec, (frame.epoch, stop))
+    name = product_id(spec, frame.epoch, stop)
     first_vector_s = VECTOR_STEP_S * (-VECTORS // 2) - frame.epoch.microsecond / 1e6
     return GrdProduct(
         product_id=name,
@@ -69,25 +69,24 @@ def make_product(spec: SceneSpec, frame: Frame, height_at: HeightAt) -> GrdProdu
     )
 
 
-def product_id(spec: SceneSpec, period: tuple[datetime, datetime]) -> str:
-    """A name by the product specification, S1-RS-MDA-52-7441; the last four digits tell specifications apart."""
+def product_id(spec: SceneSpec, start: datetime, stop: datetime) -> str:
+    """The product's name by the product specification, S1-RS-MDA-52-7441. Its last four digits are a checksum of the
+    scene's name and seed, so that two specifications have two names."""
     taken, mode = spec.acquisition, spec.mode
     pair = {("VV",): "SV", ("HH",): "SH", ("VV", "VH"): "DV", ("HH", "HV"): "DH"}
     kind = pair.get(taken.polarisations, taken.polarisations[0])
-    start, stop = (f"{moment:%Y%m%dT%H%M%S}" for moment in period)
     name = (
-        f"{taken.platform}_{mode.name}_GRD{mode.resolution}_1S{kind}_{start}_{stop}"
+        f"{taken.platform}_{mode.name}_GRD{mode.resolution}_1S{kind}_{start:%Y%m%dT%H%M%S}_{stop:%Y%m%dT%H%M%S}"
         f"_{taken.absolute_orbit:06d}_{taken.datatake:06X}"
     )
     return f"{name}_{binascii.crc_hqx(f'{name} {spec.name} {spec.seed}'.encode(), 0xFFFF):04X}"
 
 
-def image_stem(spec: SceneSpec, period: tuple[datetime, datetime]) -> str:
+def image_stem(spec: SceneSpec, start: datetime, stop: datetime) -> str:
     """Name of an image's files without their ending, to be formatted with polarisation and number."""
     taken = spec.acquisition
-    start, stop = (f"{moment:%Y%m%dt%H%M%S}" for moment in period)
     return (
-        f"{taken.platform.lower()}-{spec.mode.name.lower()}-grd-{{}}-{start}-{stop}"
+        f"{taken.platform.lower()}-{spec.mode.name.lower()}-grd-{{}}-{start:%Y%m%dt%H%M%S}-{stop:%Y%m%dt%H%M%S}"
         f"-{taken.absolute_orbit:06d}-{taken.datatake:06x}-{{:03d}}"
     )
 

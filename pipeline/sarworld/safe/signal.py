@@ -47,7 +47,7 @@ def digital_numbers(truth: SafeTruth, channel: GrdChannel) -> npt.NDArray[np.uin
         rng = keyed_rng(spec.seed, spec.name, f"SAFE speckle {channel.polarisation}")
         power *= speckle_field(rng, power.shape, looks=spec.signal.looks, correlated=spec.signal.correlated)
     for reflector in truth.reflectors:
-        add_target(power, (reflector.line, reflector.sample), reflector.energy * BETA_GAIN**2)
+        add_target(power, reflector.line, reflector.sample, reflector.energy * BETA_GAIN**2)
     numbers = np.clip(np.rint(np.sqrt(power)), 1, 65535)
     return np.where(truth.image.valid, numbers, _border(spec, channel)).astype(np.uint16)
 

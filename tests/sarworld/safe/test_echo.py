@@ -112,7 +112,7 @@ def test_speckle_and_noise_leave_the_mean(small_scene):
 @pytest.mark.parametrize("place", [(40.0, 40.0), (40.5, 40.25), (39.87, 41.49)])
 def test_a_reflectors_energy_does_not_depend_on_its_place(place):
     power = np.zeros((80, 80), dtype=np.float32)
-    add_target(power, place, 100.0)
+    add_target(power, *place, 100.0)
     assert power.sum() == pytest.approx(100.0, rel=2e-3)
     rows, cols = np.indices(power.shape)
     assert (power * rows).sum() / power.sum() == pytest.approx(place[0], abs=0.01)

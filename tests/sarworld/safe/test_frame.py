@@ -26,7 +26,7 @@ def product_of(spec, height_m=250.0):
 @pytest.mark.parametrize("orbit_state", ["ascending", "descending"])
 @pytest.mark.parametrize("lat", [-55.0, 0.0, 47.3])
 def test_the_place_is_seen_to_the_right_under_the_incidence_asked_for(orbit_state, lat):
-    orbit = orbit_over((11.0, lat, 100.0), orbit_state, 37.0, 5.0)
+    orbit = orbit_over(11.0, lat, 100.0, orbit_state, 37.0, 5.0)
     place = ecef_from_geodetic(11.0, lat, 100.0)
     time_s, range_m = orbit.zero_doppler(place, 0.0)
     position, velocity, acceleration = orbit.state(time_s)
@@ -44,7 +44,7 @@ def test_the_place_is_seen_to_the_right_under_the_incidence_asked_for(orbit_stat
 
 def test_places_no_orbit_reaches_are_refused():
     with pytest.raises(ValueError, match="too near the pole"):
-        orbit_over((0.0, 85.0, 0.0), "ascending", 38.0, 0.0)
+        orbit_over(0.0, 85.0, 0.0, "ascending", 38.0, 0.0)
     with pytest.raises(ValueError, match="outside IW"):
         make_frame(SceneSpec(acquisition=AcquisitionSpec(incidence_deg=20.0)), 0.0)
 

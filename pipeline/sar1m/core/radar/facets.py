@@ -31,7 +31,7 @@ def lit_area(lattice: Lattice, height_m: F32, sight: Sight, shadow: Bool, window
     slant plane; NaN where facets of unknown height may fall."""
     padded = np.zeros((window.lines + 2 * _PAD, window.samples + 2 * _PAD), dtype=np.float32)
     corner = ImageWindow(line=window.line - _PAD, sample=window.sample - _PAD, lines=0, samples=0)
-    heights = (np.float32(lattice.mid_height_m), np.float32(1 / lattice.half_height_m))
+    mid_m, per_half = np.float32(lattice.mid_height_m), np.float32(1 / lattice.half_height_m)
     last_row = lattice.grid.rows - 1
     low_m, high_m = lattice.mid_height_m - lattice.half_height_m, lattice.mid_height_m + lattice.half_height_m
     for start in range(0, last_row, _STRIP_ROWS):
@@ -39,26 +39,27 @@ def lit_area(lattice: Lattice, height_m: F32, sight: Sight, shadow: Bool, window
         row_px = np.arange(start, stop + 1, dtype=np.float64)
         strip_m = height_m[start : stop + 1]
         factors = row_factors((sight.flat, sight.per_col, sight.per_row), row_px[:-1] + 0.5, 0.5, height_m.shape)
-        place = lattice.coordinates(row_px, strip_m, corner)
-        _spread((strip_m, *heights), shadow[start : stop + 1], place, factors, padded)
+        line_px, sample_px = lattice.coordinates(row_px, strip_m, corner)
+        _spread(strip_m, mid_m, per_half, shadow[start : stop + 1], line_px, sample_px, factors, padded)
         if np.isnan(strip_m).any():
             lower_m, upper_m = _rims(strip_m, low_m, high_m)
             lowest, highest = (lattice.coordinates(row_px, rim_m, corner) for rim_m in (lower_m, upper_m))
-            _mark(strip_m, lowest, highest, padded)
+            _mark(strip_m, *lowest, *highest, padded)
     return padded[_PAD:-_PAD, _PAD:-_PAD]
 
 
 @compiled
 def _spread(
-    heights: tuple[F32, np.float32, np.float32],
+    height_m: F32,
+    mid_m: np.float32,
+    per_half: np.float32,
     shadow: Bool,
-    place: tuple[F32, F32],
+    line_px: F32,
+    sample_px: F32,
     factors: F32,
     area: F32,
 ) -> None:
     """Add the lit areas of the facets between some rows to the pixels they fall into."""
-    height_m, mid_m, per_half = heights
-    line_px, sample_px = place
     cells = height_m.shape[1] - 1
     lit = np.empty(cells, dtype=np.float32)
     side = np.empty((2, cells + 1), dtype=np.float32)
@@ -68,23 +69,22 @@ def _spread(
     flat_area = area.reshape(-1)
     dark = shadow.any()
     for n in range(height_m.shape[0] - 1):
-        _lit(height_m[n], height_m[n + 1], (mid_m, per_half), factors[n], lit)
+        _lit(height_m[n], height_m[n + 1], mid_m, per_half, factors[n], lit)
         if dark:
             _darken(shadow[n], shadow[n + 1], lit)
         for facet in range(_FACETS):
             part = np.float32((facet + 0.5) / _FACETS)
             _between(line_px[n], line_px[n + 1], part, side[0])
             _between(sample_px[n], sample_px[n + 1], part, side[1])
-            wide = _halves(lit, side, area.shape, (index, share, left_out))
+            wide = _halves(lit, side, area.shape, index, share, left_out)
             _add(index, share, area.shape[1], flat_area)
             if wide > 0:
                 _add_wide(lit, side, left_out, flat_area, area.shape[1])
 
 
 @compiled
-def _lit(upper: F32, lower: F32, heights: tuple[np.float32, np.float32], factors: F32, lit: F32) -> None:
+def _lit(upper: F32, lower: F32, mid_m: np.float32, per_half: np.float32, factors: F32, lit: F32) -> None:
     """Area at right angles to the line of sight of the facets of a row of cells; 0 where they face away."""
-    mid_m, per_half = heights
     f, g, h = factors[0], factors[1], factors[2]
     f0, f1, f2, f3 = f[0], f[1], f[2], f[3]
     g0, g1, g2, g3 = g[0], g[1], g[2], g[3]
@@ -117,17 +117,17 @@ def _between(upper: F32, lower: F32, part: np.float32, side: F32) -> None:
 
 
 @compiled
-def _halves(lit: F32, side: F32, shape: tuple[int, int], cut_up: tuple[U32, F32, Bool]) -> int:
+def _halves(lit: F32, side: F32, shape: tuple[int, int], index: U32, share: F32, left_out: Bool) -> int:
     """Cut each facet, a segment between two points of side (line, sample), where it passes from a sample to the next.
 
-    Leaves the flat index of each half's upper line, and what it gives to that line and to the next. Facets outside give
-    nothing, nor do those of more than two samples: how many there are is returned.
+    Writes to index (2, n) the flat index of each half's upper line, and to share (4, n) what it gives to that line and
+    to the next. Facets outside the image give nothing. Nor do those wider than two samples, which are marked in
+    left_out (n,); returns their number.
     """
     stride = np.int32(shape[1])
     last_line, last_sample = np.float32(shape[0] - 2), np.float32(shape[1] - 2)
     zero, half, one, point = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1e-4)
     line, sample = side[0], side[1]
-    index, share, left_out = cut_up
     near_at, far_at = index[0], index[1]
     near_upper, near_lower, far_upper, far_lower = share[0], share[1], share[2], share[3]
     count = 0
@@ -239,7 +239,9 @@ def _rims(height_m: F32, low_m: float, high_m: float) -> tuple[F32, F32]:
 
 
 @compiled
-def _mark(height_m: F32, at_lower: tuple[F32, F32], at_upper: tuple[F32, F32], area: F32) -> None:
+def _mark(
+    height_m: F32, lowest_line: F32, lowest_sample: F32, highest_line: F32, highest_sample: F32, area: F32
+) -> None:
     """NaN in every pixel of the area between the places that the corners of an incomplete cell can take."""
     lines, samples = area.shape
     for row in range(height_m.shape[0] - 1):
@@ -247,10 +249,10 @@ def _mark(height_m: F32, at_lower: tuple[F32, F32], at_upper: tuple[F32, F32], a
             if not np.isnan(height_m[row : row + 2, col : col + 2]).any():
                 continue
             box = (slice(row, row + 2), slice(col, col + 2))
-            first_line = min(at_lower[0][box].min(), at_upper[0][box].min())
-            last_line = max(at_lower[0][box].max(), at_upper[0][box].max())
-            first_sample = min(at_lower[1][box].min(), at_upper[1][box].min())
-            last_sample = max(at_lower[1][box].max(), at_upper[1][box].max())
+            first_line = min(lowest_line[box].min(), highest_line[box].min())
+            last_line = max(lowest_line[box].max(), highest_line[box].max())
+            first_sample = min(lowest_sample[box].min(), highest_sample[box].min())
+            last_sample = max(lowest_sample[box].max(), highest_sample[box].max())
             top, left = max(int(np.floor(first_line)), 0), max(int(np.floor(first_sample + 0.5)), 0)
             bottom, right = min(int(np.ceil(last_line)), lines - 1), min(int(np.floor(last_sample + 0.5)), samples - 1)
             for line in range(top, bottom + 1):

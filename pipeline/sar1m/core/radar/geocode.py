@@ -61,15 +61,17 @@ def _strips(
 
 
 @compiled
-def _taps(line_px: F32, sample_px: F32, size: tuple[int, int], corner: tuple[U32, U32, U32, U32], part: F32) -> None:
-    """Where in the flattened image the four pixels around each point of a row lie, and part (2, cols) of the way to
-    the next line and sample; NaN outside. A point on a line or sample uses that one twice: its neighbour, of weight 0,
-    may be NaN or beyond the edge."""
+def _taps(line_px: F32, sample_px: F32, lines: int, samples: int, corner: U32, part: F32) -> None:
+    """Writes to corner (4, cols) where the four pixels around each point of a row lie in the flattened image, and to
+    part (2, cols) the part of the way to the next line and sample, NaN outside the image.
+
+    A point on a line or sample uses that one twice: its neighbour, of weight 0, may be NaN or beyond the edge.
+    """
     zero, nan = np.float32(0), np.float32(np.nan)
-    last_line, last_sample = np.float32(size[0] - 1), np.float32(size[1] - 1)
-    near, right, down, across = corner
+    last_line, last_sample = np.float32(lines - 1), np.float32(samples - 1)
+    near, right, down, across = corner[0], corner[1], corner[2], corner[3]
     down_part, right_part = part[0], part[1]
-    stride = np.int32(size[1])
+    stride = np.int32(samples)
     for n in range(line_px.size):
         y, x = line_px[n], sample_px[n]
         inside = (y >= zero) & (y <= last_line) & (x >= zero) & (x <= last_sample)
@@ -92,18 +94,12 @@ def _taps(line_px: F32, sample_px: F32, size: tuple[int, int], corner: tuple[U32
 def _bilinear(image: F32, line_px: F32, sample_px: F32, found: F32) -> None:
     """Bilinear interpolation at coordinates (rows, cols) for every polarisation."""
     cols = line_px.shape[1]
-    corner = (
-        np.empty(cols, dtype=np.uint32),
-        np.empty(cols, dtype=np.uint32),
-        np.empty(cols, dtype=np.uint32),
-        np.empty(cols, dtype=np.uint32),
-    )
-    part = np.empty((2, cols), dtype=np.float32)
-    near, right, down, across = corner
+    corner, part = np.empty((4, cols), dtype=np.uint32), np.empty((2, cols), dtype=np.float32)
+    near, right, down, across = corner[0], corner[1], corner[2], corner[3]
     y, x = part[0], part[1]
     flat = image.reshape(image.shape[0], -1)
     for row in range(line_px.shape[0]):
-        _taps(line_px[row], sample_px[row], (image.shape[1], image.shape[2]), corner, part)
+        _taps(line_px[row], sample_px[row], image.shape[1], image.shape[2], corner, part)
         for p in range(image.shape[0]):
             pixel, out = flat[p], found[p, row]
             for n in range(cols):

@@ -9,7 +9,7 @@ its azimuth time lies in.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,6 @@ WORST_PX: Final = 0.05
 _FINEST_SPACING_PX: Final = 4
 _LEAST_HALF_RANGE_M: Final = 50.0  # below it the quadratic in height would live on rounding
 _BEYOND_PX: Final = 16.0  # how far outside the image a checked point may lie: beyond, polynomials run wild
-Heights = tuple[F32, np.float32, np.float32]  # in metres, their middle, and 1 / half their range
-Nodes = tuple[F64, F64, F64, F64]  # time_s, break_s, line, sample of a lattice
 
 _NODE_HEIGHTS: Final = np.array([-1.0, 0.0, 1.0])
 _CHECKED_HEIGHTS: Final = np.array([-1.0, -(3**-0.5), 3**-0.5, 1.0])  # ends, and where a quadratic errs most
@@ -86,11 +84,14 @@ class Lattice:
         """
         line_px, sample_px = np.empty_like(height_m), np.empty_like(height_m)
         _interpolate(
-            (self.first_row + row_px, self.first_col, self.spacing_px),
-            (height_m, np.float32(self.mid_height_m), np.float32(1 / self.half_height_m)),
-            (self.time_s, self.break_s, self.line, self.sample),
-            (float(origin.line), float(origin.sample)),
-            (line_px, sample_px),
+            _Place(self.first_row + row_px, self.first_col, self.spacing_px),
+            _Scale(np.float32(self.mid_height_m), np.float32(1 / self.half_height_m)),
+            _Nodes(self.time_s, self.break_s, self.line, self.sample),
+            float(origin.line),
+            float(origin.sample),
+            height_m,
+            line_px,
+            sample_px,
         )
         return line_px, sample_px
 
@@ -100,6 +101,30 @@ class Lattice:
         last_i = -(-(self.first_row + self.grid.rows - 1) // self.spacing_px)
         last_j = -(-(self.first_col + self.grid.cols - 1) // self.spacing_px)
         return slice(first_i, last_i + 1), slice(first_j, last_j + 1)
+
+
+class _Place(NamedTuple):
+    """Rows (n,) and first column of the wanted points, in pixels from the first node, and the nodes' spacing."""
+
+    row_px: F64
+    first_col: int
+    spacing_px: int
+
+
+class _Scale(NamedTuple):
+    """What turns a height into u: the middle of the lattice's heights and 1 / half their range."""
+
+    mid_m: np.float32
+    per_half: np.float32
+
+
+class _Nodes(NamedTuple):
+    """The fields of a Lattice of the same names."""
+
+    time_s: F64
+    break_s: F64
+    line: F64
+    sample: F64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -276,9 +301,8 @@ def _stretch_of(break_s: F64, time_s: float) -> int:
 
 
 @compiled
-def _row_factors(nodes: F64, tile: tuple[int, int], down: float, less: float, factors: F32) -> None:
+def _row_factors(nodes: F64, i: int, j: int, down: float, less: float, factors: F32) -> None:
     """Factors (6,) of 1, u, u^2 at the left edge of a tile, less an offset, and their change to its right edge."""
-    i, j = tile
     for k in range(3):
         left = (1.0 - down) * nodes[k, i, j] + down * nodes[k, i + 1, j]
         right = (1.0 - down) * nodes[k, i, j + 1] + down * nodes[k, i + 1, j + 1]
@@ -296,56 +320,56 @@ def _reach(factors: F32) -> tuple[float, float]:
 
 
 @compiled
-def _fill(
-    part: tuple[int, int, int], per_col: np.float32, heights: Heights, factors: tuple[F32, F32], found: tuple[F32, F32]
-) -> None:
-    """Two fields in the columns start to stop of a row; start lies so many columns right of the tile's left edge."""
-    start, stop, right = part
-    height_m, mid_m, per_half = heights
-    p, q = factors
+def _fill(right: int, per_col: np.float32, height_m: F32, scale: _Scale, factors: F32, first: F32, second: F32) -> None:
+    """Two fields of factors (2, 6) in some columns of a row, which start `right` columns from the tile's left edge."""
+    p, q = factors[0], factors[1]
     a0, b0, c0, a1, b1, c1 = p[0], p[1], p[2], p[3], p[4], p[5]
     d0, e0, f0, d1, e1, f1 = q[0], q[1], q[2], q[3], q[4], q[5]
-    first, second = found
-    for col in range(start, stop):
-        x = np.float32(col - start + right) * per_col
-        u = (height_m[col] - mid_m) * per_half
+    for col in range(height_m.size):
+        x = np.float32(col + right) * per_col
+        u = (height_m[col] - scale.mid_m) * scale.per_half
         first[col] = (a0 + a1 * x) + u * ((b0 + b1 * x) + u * (c0 + c1 * x))
         second[col] = (d0 + d1 * x) + u * ((e0 + e1 * x) + u * (f0 + f1 * x))
 
 
 @compiled
 def _interpolate(
-    place: tuple[F64, int, int], heights: Heights, nodes: Nodes, origin: tuple[float, float], found: tuple[F32, F32]
+    place: _Place,
+    scale: _Scale,
+    nodes: _Nodes,
+    first_line: float,
+    first_sample: float,
+    height_m: F32,
+    line_px: F32,
+    sample_px: F32,
 ) -> None:
-    """Lines and samples row by row, a stretch of a row between two columns of nodes at a time."""
+    """Writes lines and samples, counted from the first, row by row, the columns between two nodes at a time."""
     row_px, first_col, spacing_px = place
-    height_m, mid_m, per_half = heights
     time_s, break_s, line, sample = nodes
     cols, tiles = height_m.shape[1], line.shape[2] - 1
     per_col = np.float32(1.0 / spacing_px)
-    of_line, of_sample, of_time = np.empty((3, 6), dtype=np.float32)
+    here, later = np.empty((2, 6), dtype=np.float32), np.empty((2, 6), dtype=np.float32)  # line | time, and sample
     late_s, other_px = np.empty((2, cols), dtype=np.float32)
     for n in range(row_px.size):
         i = min(int(row_px[n] // spacing_px), line.shape[1] - 2)
         down = row_px[n] / spacing_px - i
-        row_heights = (height_m[n], mid_m, per_half)
-        row_line, row_sample = found[0][n], found[1][n]
         start = 0
         while start < cols:
             j = min((first_col + start) // spacing_px, tiles - 1)
             stop = cols if j == tiles - 1 else min(cols, (j + 1) * spacing_px - first_col)
-            part = (start, stop, first_col + start - j * spacing_px)
-            _row_factors(time_s, (i, j), down, 0.0, of_time)
-            earliest_s, latest_s = _reach(of_time)
+            right = first_col + start - j * spacing_px
+            part_m, part_sample = height_m[n, start:stop], sample_px[n, start:stop]
+            _row_factors(time_s, i, j, down, 0.0, later[0])
+            earliest_s, latest_s = _reach(later[0])
             first, last = _stretch_of(break_s, earliest_s), _stretch_of(break_s, latest_s)
-            _row_factors(line, (i, j), down, origin[0], of_line)
-            _row_factors(sample[first], (i, j), down, origin[1], of_sample)
-            _fill(part, per_col, row_heights, (of_line, of_sample), (row_line, row_sample))
+            _row_factors(line, i, j, down, first_line, here[0])
+            _row_factors(sample[first], i, j, down, first_sample, here[1])
+            _fill(right, per_col, part_m, scale, here, line_px[n, start:stop], part_sample)
             for stretch in range(first + 1, last + 1):
-                _row_factors(time_s, (i, j), down, break_s[stretch - 1], of_time)
-                _row_factors(sample[stretch], (i, j), down, origin[1], of_sample)
-                _fill(part, per_col, row_heights, (of_time, of_sample), (late_s, other_px))
-                for col in range(start, stop):
+                _row_factors(time_s, i, j, down, break_s[stretch - 1], later[0])
+                _row_factors(sample[stretch], i, j, down, first_sample, later[1])
+                _fill(right, per_col, part_m, scale, later, late_s, other_px)
+                for col in range(stop - start):
                     if late_s[col] > 0:
-                        row_sample[col] = other_px[col]
+                        part_sample[col] = other_px[col]
             start = stop

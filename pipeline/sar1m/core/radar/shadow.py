@@ -10,6 +10,8 @@ Source: G. Schreier (ed.), "SAR Geocoding: Data and Systems" (1993), layover and
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sar1m.core.radar.compiled import compiled
@@ -17,10 +19,25 @@ from sar1m.core.radar.product import F64
 from sar1m.core.radar.sight import Sight
 from sar1m.records import F32, U8, Bool
 
-# Heights and state of a row, columns from a ray to its pixel (0 or 1), part of the way to the next column, distance.
-RayRow = tuple[F32, U8, int, np.float32, np.float32]
-# Tangent and cotangent of the incidence by pixel pitch at the left column, each with its change a column.
-RayField = tuple[np.float32, np.float32, np.float32, np.float32]
+
+class _RayRow(NamedTuple):
+    """Heights and state of a row of the map, as the rays meet it: columns from a ray to its pixel (0 or 1), the part
+    of the way (0 to 1) from there to the next column, and the distance along the ray in pixels."""
+
+    height_m: F32
+    state: U8
+    shift: int
+    part: np.float32
+    distance_px: np.float32
+
+
+class _RayField(NamedTuple):
+    """Tangent and cotangent of the incidence by pixel pitch (1/m): at the left column, and the change a column."""
+
+    tan_left: np.float32
+    tan_change: np.float32
+    cot_left: np.float32
+    cot_change: np.float32
 
 
 def layover_and_shadow(height_m: F32, sight: Sight) -> tuple[Bool, Bool]:
@@ -33,10 +50,8 @@ def layover_and_shadow(height_m: F32, sight: Sight) -> tuple[Bool, Bool]:
     tangent = sight.tan_incidence
     lean_limit, shade_limit = float(tangent.min()), 1 / float(tangent.max())
     away = np.asarray(sight.away) / sight.pitch_m
-    if (
-        _steep(height_m, (np.float32(away[0]), np.float32(away[1])), np.float32(lean_limit), np.float32(shade_limit))
-        == 0
-    ):
+    down_m, right_m = np.float32(away[0]), np.float32(away[1])
+    if _steep(height_m, down_m, right_m, np.float32(lean_limit), np.float32(shade_limit)) == 0:
         empty = np.zeros(height_m.shape, dtype=np.bool_)
         return empty, empty.copy()
     down, right = sight.away
@@ -52,15 +67,15 @@ def layover_and_shadow(height_m: F32, sight: Sight) -> tuple[Bool, Bool]:
 
 
 @compiled
-def _steep(height_m: F32, away: tuple[np.float32, np.float32], lean: np.float32, shade: np.float32) -> int:
+def _steep(height_m: F32, down_m: np.float32, right_m: np.float32, lean: np.float32, shade: np.float32) -> int:
     """How many cells between four pixels may hold a slope that rises away from the satellite by more than lean, or
     falls by more than shade (metres a metre). Without any, no layover and no shadow can begin."""
     count = 0
     for row in range(height_m.shape[0] - 1):
         upper, lower = height_m[row], height_m[row + 1]
         for col in range(height_m.shape[1] - 1):
-            top, bottom = away[1] * (upper[col + 1] - upper[col]), away[1] * (lower[col + 1] - lower[col])
-            left, right = away[0] * (lower[col] - upper[col]), away[0] * (lower[col + 1] - upper[col + 1])
+            top, bottom = right_m * (upper[col + 1] - upper[col]), right_m * (lower[col + 1] - lower[col])
+            left, right = down_m * (lower[col] - upper[col]), down_m * (lower[col + 1] - upper[col + 1])
             greatest = (top if top > bottom else bottom) + (left if left > right else right)
             least = (bottom if top > bottom else top) + (right if left > right else left)
             count += (greatest >= lean) | (least <= -shade)
@@ -68,7 +83,7 @@ def _steep(height_m: F32, away: tuple[np.float32, np.float32], lean: np.float32,
 
 
 @compiled
-def _outward(seen: RayRow, field: RayField, farthest_shade: F32, farthest: F32) -> None:
+def _outward(seen: _RayRow, field: _RayField, farthest_shade: F32, farthest: F32) -> None:
     """One step of all rays away from the satellite: what lies behind something nearer."""
     height_m, state, shift, part, distance_px = seen
     tan_left, tan_change, cot_left, cot_change = field
@@ -84,7 +99,7 @@ def _outward(seen: RayRow, field: RayField, farthest_shade: F32, farthest: F32) 
 
 
 @compiled
-def _inward(seen: RayRow, field: RayField, nearest: F32) -> None:
+def _inward(seen: _RayRow, field: _RayField, nearest: F32) -> None:
     """One step of all rays towards the satellite: what lies under something farther away."""
     height_m, state, shift, part, distance_px = seen
     _, _, cot_left, cot_change = field
@@ -101,14 +116,8 @@ def _scan(height_m: F32, tangent: F64, drift: float, pitch_m: float) -> U8:
     rows, cols = height_m.shape
     state = np.zeros((rows, cols), dtype=np.uint8)
     rays = cols + int(drift * rows) + 2
-    farthest_shade, farthest, nearest = (
-        np.empty(rays, np.float32),
-        np.empty(rays, np.float32),
-        np.empty(rays, np.float32),
-    )
-    farthest_shade[:] = -np.inf
-    farthest[:] = -np.inf
-    nearest[:] = np.inf
+    farthest_shade = np.full(rays, -np.inf, dtype=np.float32)
+    farthest, nearest = farthest_shade.copy(), -farthest_shade
     step = np.sqrt(1 + drift * drift)
     for pass_ in range(2):
         for n in range(rows):
@@ -118,14 +127,14 @@ def _scan(height_m: F32, tangent: F64, drift: float, pitch_m: float) -> U8:
             down = row / max(rows - 1, 1)
             left = (1 - down) * tangent[0, 0] + down * tangent[1, 0]
             right = (1 - down) * tangent[0, 1] + down * tangent[1, 1]
-            field = (
+            field = _RayField(
                 np.float32(left / pitch_m),
                 np.float32((right - left) / pitch_m / max(cols - 1, 1)),
                 np.float32(1 / left / pitch_m),
                 np.float32((1 / right - 1 / left) / pitch_m / max(cols - 1, 1)),
             )
             first_ray = int(drift * rows) + 1 - moved
-            seen = (height_m[row], state[row], int(part >= 0.5), part, np.float32(row * step))
+            seen = _RayRow(height_m[row], state[row], int(part >= 0.5), part, np.float32(row * step))
             if pass_ == 0:
                 _outward(seen, field, farthest_shade[first_ray:], farthest[first_ray:])
             else:

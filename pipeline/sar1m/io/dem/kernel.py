@@ -79,10 +79,9 @@ def _node_steps(pixels: int, nodes: int) -> tuple[Whole, F64]:
 
 
 @compiled
-def _locate(line: F64, before: Whole, beyond: F64, shape: tuple[int, int], found: tuple[U32, F64, F64]) -> None:
-    """Into found: the flat index of the first of the 16 posts around each pixel of a line, and how far the pixel lies
-    down and right of the inner ones; outside 0..1 where the pixel lies beyond the outer posts but one."""
-    corner, down, right = found
+def _locate(line: F64, before: Whole, beyond: F64, shape: tuple[int, int], corner: U32, down: F64, right: F64) -> None:
+    """Writes to corner the flat index of the first of the 16 posts around each pixel of a line, and to down and right
+    how far the pixel lies from the inner ones, outside 0..1 where it lies beyond the outer posts but one."""
     last_row, last_col, stride = np.int32(shape[0] - 3), np.int32(shape[1] - 3), np.int32(shape[1])
     one = np.int32(1)
     for j in range(before.size):
@@ -96,10 +95,11 @@ def _locate(line: F64, before: Whole, beyond: F64, shape: tuple[int, int], found
 
 
 @compiled
-def _convolve(values: F64, stride: int, found: tuple[U32, F64, F64], heights: F64) -> None:
-    """Cubic heights (N,) at the places found, in flat values; NaN where one of the 16 posts is. Written out, with
-    unsigned indices and without a branch, so that the compiler can take several pixels at once."""
-    corner, down, right = found
+def _convolve(values: F64, stride: int, corner: U32, down: F64, right: F64, heights: F64) -> None:
+    """Writes cubic heights (N,) at places that _locate found in flat values; NaN where one of the 16 posts is NaN.
+
+    Written out, with unsigned indices and without a branch, so that the compiler can take several pixels at once.
+    """
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
     step = np.uint64(stride)
     for j in range(heights.size):
@@ -129,19 +129,18 @@ def fill_missing(heights: F64, nodes: F64, values: F64, own: Bool) -> None:
     before, beyond = _node_steps(heights.shape[1], nodes.shape[2])
     flat, flat_own, stride = values.ravel(), own.ravel(), values.shape[1]
     width = heights.shape[1]
-    found = (np.empty(width, np.uint32), np.empty(width), np.empty(width))
-    cubic = np.empty(width)
+    corner, down, right, cubic = np.empty(width, np.uint32), np.empty(width), np.empty(width), np.empty(width)
     for i in range(heights.shape[0]):
         line = nodes[:, above[i]] * (1.0 - below[i]) + nodes[:, above[i] + 1] * below[i]
-        _locate(line, before, beyond, values.shape, found)
-        _convolve(flat, stride, found, cubic)
+        _locate(line, before, beyond, values.shape, corner, down, right)
+        _convolve(flat, stride, corner, down, right, cubic)
         for j in range(width):
-            down, right = found[1][j], found[2][j]
-            if not (np.isnan(heights[i, j]) and 0.0 <= down < 1.0 and 0.0 <= right < 1.0):
+            y, x = down[j], right[j]
+            if not (np.isnan(heights[i, j]) and 0.0 <= y < 1.0 and 0.0 <= x < 1.0):
                 continue
-            post = np.int64(found[0][j]) + stride + 1
-            if not flat_own[post + (stride if down >= 0.5 else 0) + (1 if right >= 0.5 else 0)]:
+            post = np.int64(corner[j]) + stride + 1
+            if not flat_own[post + (stride if y >= 0.5 else 0) + (1 if x >= 0.5 else 0)]:
                 continue
-            height = _bilinear(flat, post, stride, down, right) if np.isnan(cubic[j]) else cubic[j]
+            height = _bilinear(flat, post, stride, y, x) if np.isnan(cubic[j]) else cubic[j]
             k = before[j]
             heights[i, j] = height + line[2, k] + (line[2, k + 1] - line[2, k]) * beyond[j]

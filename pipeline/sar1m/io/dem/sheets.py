@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,14 @@ class Sheet:
             beside = (left + turn - reach <= x.max()) & (right + turn + reach >= x.min())
             for index in np.flatnonzero(level & beside):
                 yield self.paths[index], turn
+
+
+class _Placed(NamedTuple):
+    """A raster, its left, bottom, right and top edge, and the larger side of its pixels."""
+
+    path: Path
+    edges: tuple[float, float, float, float]
+    spacing: float
 
 
 def copernicus_name(lat: int, lon: int, prefix: str) -> CopernicusName:
@@ -160,28 +168,28 @@ def sheets_of(paths: Sequence[Path]) -> tuple[tuple[Sheet, ...], dict[Path, Datu
 
     Raises SourceError or ConfigError as checked_header and stated_datum do.
     """
-    placed: dict[str, list[tuple[Path, tuple[float, ...], float]]] = {}
+    placed: dict[str, list[_Placed]] = {}
     datums: dict[Path, Datum | None] = {}
     for path in paths:
         name = parse_copernicus_name(path)
         if name is not None:
-            placed.setdefault(LONLAT_WKT, []).append((path, name.edges_deg, name.lon_spacing_deg))
+            placed.setdefault(LONLAT_WKT, []).append(_Placed(path, name.edges_deg, name.lon_spacing_deg))
             datums[path] = "egm2008"
             continue
         header = checked_header(path)
         spacing = max(header.transform[0], -header.transform[4])
-        placed.setdefault(horizontal_wkt(header.crs_wkt), []).append((path, header_edges(header), spacing))
+        placed.setdefault(horizontal_wkt(header.crs_wkt), []).append(_Placed(path, header_edges(header), spacing))
         datums[path] = stated_datum(header)
     return tuple(_sheet(wkt, rasters) for wkt, rasters in placed.items()), datums
 
 
-def _sheet(crs_wkt: str, rasters: Sequence[tuple[Path, tuple[float, ...], float]]) -> Sheet:
+def _sheet(crs_wkt: str, rasters: Sequence[_Placed]) -> Sheet:
     return Sheet(
         crs_wkt=crs_wkt,
         geographic=CRS.from_wkt(crs_wkt).is_geographic,
-        paths=tuple(path for path, _, _ in rasters),
-        edges=np.asarray([edges for _, edges, _ in rasters]),
-        spacing=np.asarray([spacing for _, _, spacing in rasters]),
+        paths=tuple(raster.path for raster in rasters),
+        edges=np.asarray([raster.edges for raster in rasters]),
+        spacing=np.asarray([raster.spacing for raster in rasters]),
     )
 
 

@@ -9,10 +9,12 @@ from sar1m.records import F32
 
 
 def blurred(image: F32, resolution_px: float) -> F32:
-    """An image (lines, samples) as a sensor of a resolution would show it: weighted by a Gaussian of that full width
-    at half maximum, cut at two pixels. Pixels beyond the edge count as those on it; NaN spreads by two pixels.
+    """An image (lines, samples) blurred to a resolution by a Gaussian that is cut off after two pixels.
 
-    A resolution under a pixel leaves the image as it is. Good to three pixels, where the cut holds 1 % back.
+    The edge pixels are repeated beyond the edge. NaN spreads by two pixels.
+
+    resolution_px: full width at half maximum. Under 1 the image is returned as it is. Use it up to 3, where the cut
+        loses 1 %.
     """
     if resolution_px < 1:
         return image

@@ -1,18 +1,18 @@
-"""Where an image's edges hold no measurement.
+"""Border noise: pixels at the edges of an image that hold no measurement.
 
-The processor pads the image where no echo was recorded: staircases of some hundred samples at the range edges (the
-sampling window start changes during a data take) and of lines at a data take's ends. From IPF 2.9 these pixels are 0.
-Before, the range and azimuth compression left low values in them, rising towards the image.
+The processor pads the image where no echo was recorded: at the range edges by staircases of some hundred samples (the
+start of the sampling window changes during a data take), and at both ends of a data take by lines. From IPF 2.9 on
+these pixels are 0. Before, range and azimuth compression left low values in them, which rise towards the image.
 
-What tells them from dark water is physics: every recorded pixel holds the receiver's thermal noise, so that its mean
-power is at least that of the annotated noise; padding holds none. From each edge we walk inwards, line by line (at
-the range edges) or column by column (at the first and last lines), and estimate where the mean power changes from
-under to over a third of the noise: where the cumulative sum of power / noise less that level is least, settled once
-the sum has risen well above it (E. S. Page, Continuous inspection schemes, Biometrika 41, 1954). Only what reaches
-the edge in one piece counts, and no more than DEPTH_PX of it. A median over neighbouring lines drops single wrong
-ends but keeps the staircase.
+Thermal noise distinguishes padding from dark water. Every recorded pixel contains the receiver's noise, so its mean
+power is at least that of the annotated noise. Padding contains none. From each edge we walk inwards, line by line (at
+the range edges) or column by column (at the first and last lines). We estimate where the mean power changes from below
+to above a third of the noise: where the cumulative sum of (power / noise - level) is smallest, decided once the sum has
+risen well above that minimum (E. S. Page, Continuous inspection schemes, Biometrika 41, 1954). Only padding that is
+connected to the edge counts, up to DEPTH_PX. A median over neighbouring lines removes single outliers and keeps the
+staircase.
 
-Garbage above a third of the noise power cannot be told from data by this and stays.
+Padding with more than a third of the noise power cannot be distinguished from data in this way, and stays.
 
 Facts from N. Miranda, Masking "No-value" Pixels on GRD Products (MPC-0243, 2015), which thresholds denoised values;
 I. Ali et al., Methods to Remove the Border Noise From Sentinel-1 SAR Data (JSTARS 11, 2018). The method is our own.
@@ -36,23 +36,23 @@ from sar1m.core.radar.product import I64, GrdChannel, ImageWindow
 Edge = Literal["near", "far", "first", "last"]
 
 DEPTH_PX: Final = 2048
-"""Padding deeper than this (20 km of IW GRDH) stays unmasked unless it is 0. A real scene here has 520 samples."""
+"""Padding deeper than this (20 km of IW GRDH) is masked only where it is 0. Our real scene has 520 samples of it."""
 HALO_PX: Final = 4
-"""Neighbours on either side whose depths the median takes in."""
+"""Neighbours on either side that the median of the depths includes."""
 
 _VOID_LEVEL: Final = 0.35  # of the noise power; at a half, noise annotated twice too high would cost dark water
 _OUTLIER_LEVEL: Final = 4.0  # of the noise power: one bright pixel counts as no more than this
 _CHANGE: Final = 12.0  # 4 clipped outliers in a row, or some 18 pixels of nothing but thermal noise
 _NESZ_RANGE: Final = (1e-3, 1e-2)
-"""Noise is taken as between -30 and -20 dB of sigma nought: the tables of early products hold 0 or another scale,
-and later ones 0 under the padding. Real tables here run from -31.3 to -21.5 dB."""
+"""Annotated noise is clipped to -30..-20 dB of sigma nought: tables of early products are 0 or in another scale, later
+ones are 0 under the padding. Our real tables run from -31.3 to -21.5 dB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeStrip:
-    """The pixels by which one edge is judged for a window: read window, hand them to edge_depth.
+    """The pixels that decide on one edge of a window. Read `window` and pass its digital numbers to edge_depth.
 
-    near: samples from 0 up; far: from the last down; first and last: lines from 0 up and from the last down.
+    edge: near (samples from 0 up), far (from the last sample down), first (lines from 0 up), last (from the last down).
     """
 
     edge: Edge
@@ -61,18 +61,23 @@ class EdgeStrip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeDepth:
-    """Pixels without measurement at one edge. depth_px: (n,) one number a line (near, far) or a sample (first, last)
-    of the strip, counted inwards from the image's edge."""
+    """Pixels without measurement at one edge.
+
+    depth_px: (n,) their number, inwards from the image's edge, for each line (near, far) or sample (first, last) of
+        the strip.
+    """
 
     strip: EdgeStrip
     depth_px: I64
 
 
 def edge_strips(window: ImageWindow, lines: int, samples: int, depth_px: int = DEPTH_PX) -> tuple[EdgeStrip, ...]:
-    """The strips of an image of lines x samples that decide on a window's pixels; none for a window in its middle.
+    """The strips that decide on a window of an image of lines x samples; none for a window in the image's middle.
 
-    The mask of a pixel depends on its own line's and column's strips and HALO_PX neighbours alone, so that it comes
-    out the same in every window.
+    The mask of a pixel depends on the strips of its line and column and of HALO_PX neighbours alone. It is therefore
+    the same in every window.
+
+    depth_px: depth of the strips.
     """
     first = max(window.line - HALO_PX, 0)
     count = min(window.line + window.lines + HALO_PX, lines) - first
@@ -92,12 +97,14 @@ def edge_strips(window: ImageWindow, lines: int, samples: int, depth_px: int = D
 
 
 def edge_depth(dn: U16, strip: EdgeStrip, channel: GrdChannel) -> EdgeDepth:
-    """How deep the padding of one edge is. dn: digital numbers of strip.window.
+    """Depth of the padding at one edge.
 
-    All polarisations share their padding: judge the co-polarised channel, whose echo is the stronger, and use the
-    result for all. Where the processor has removed the noise itself (channel.noise is None) water may lie under any
-    noise, and padding is 0 already: depth 0, so that only DN 0 counts as no data.
-    Raises ValueError where dn has another shape than the strip.
+    All polarisations have the same padding. Use the co-polarised channel, whose echo is the stronger, and apply the
+    result to all. Where the processor has removed the noise (channel.noise is None), the depth is 0: water may then be
+    darker than any noise, and padding is already 0.
+
+    dn: (lines, samples) digital numbers of strip.window.
+    Raises ValueError where dn has another shape.
     """
     window = strip.window
     if dn.shape != (window.lines, window.samples):
@@ -112,9 +119,11 @@ def edge_depth(dn: U16, strip: EdgeStrip, channel: GrdChannel) -> EdgeDepth:
 
 
 def valid_samples(window: ImageWindow, depths: Sequence[EdgeDepth]) -> npt.NDArray[np.bool_]:
-    """True where a window's pixels are measurements as far as the edges tell, (lines, samples).
+    """Mask of a window's pixels, (lines, samples): False in the padding of its edges.
 
-    depths: of all edge_strips of this window. DN 0 is no data besides, wherever it stands.
+    DN 0 means no data anywhere in the image and is not part of this mask.
+
+    depths: of all edge_strips of the window.
     """
     valid = np.ones((window.lines, window.samples), np.bool_)
     line = np.arange(window.line, window.line + window.lines)
@@ -146,7 +155,7 @@ def _value(rows: LutRows, line: int, sample: int) -> float:
 def _walk(dn: U16, noise: LutRows, gain: LutRows, by_line: bool, backwards: bool, depth: I64) -> None:
     """Writes the depth of each line (by_line) or column, walking from its start or, backwards, from its end.
 
-    Azimuth factors (1.00 to 1.14) are left out of the noise: the levels stand a factor of three apart.
+    Azimuth factors of the noise (1.00 to 1.14) are left out: they do not matter beside a level of a third.
     """
     length = dn.shape[1] if by_line else dn.shape[0]
     for k in range(depth.size):

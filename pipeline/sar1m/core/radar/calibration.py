@@ -1,7 +1,8 @@
-"""From digital numbers to backscatter: thermal noise taken off, calibration vectors applied.
+"""Radiometric calibration: digital numbers to backscatter, with thermal noise removed.
 
-sigma0 = (DN^2 - noise) / A_sigma^2, and beta0 and gamma0 (against the ellipsoid) likewise with their own vectors;
-noise = range vector x azimuth factor of the swath the pixel lies in.
+sigma0 = (DN^2 - noise) / A_sigma^2, and likewise beta0 and gamma0 (against the ellipsoid) with their own vectors.
+noise = range vector x azimuth factor of the block that the pixel lies in. Where blocks overlap, the later one counts. A
+pixel in no block has the factor 1, as all pixels of stripmap products and of products before IPF 2.9 do.
 Source: Sentinel-1 product specification, S1-RS-MDA-52-7441; radiometric calibration, ESA-EOPG-CSCOP-TN-0002;
 thermal denoising, MPC-0392.
 """
@@ -32,8 +33,11 @@ NO_BLOCK_FACTOR: Final = 1.0
 
 
 class _NoiseRows(NamedTuple):
-    """Noise ready for a window. span: (blocks, 4) first and last line, first and last sample counted from the window's
-    corner, ends included; factor: (blocks, lines)."""
+    """Noise prepared for a window.
+
+    span: (blocks, 4) first and last line, first and last sample of each block, included, from the window's corner.
+    factor: (blocks, lines).
+    """
 
     range_power: LutRows
     span: I64
@@ -41,11 +45,14 @@ class _NoiseRows(NamedTuple):
 
 
 def calibrate(dn: U16, window: ImageWindow, channel: GrdChannel, quantity: Quantity, *, denoise: bool) -> F32:
-    """Backscatter of a window in linear power, (lines, samples) like dn; NaN where DN is 0 (no data).
+    """Backscatter of a window in linear power, (lines, samples); NaN where DN is 0 (no data).
 
-    Where denoise is set and the product still holds its thermal noise (channel.noise), that is taken off first. Values
-    under the noise become negative and are kept: clipping would bias every mean. Arithmetic is float64, the result
-    rounded once. Raises ValueError where dn has another shape than the window.
+    Values may be negative after noise removal and are kept: clipping would bias every mean. Arithmetic is in float64;
+    the result is rounded once.
+
+    dn: (lines, samples) digital numbers of the window.
+    denoise: whether to subtract thermal noise; without effect where the processor has done so (channel.noise is None).
+    Raises ValueError where the shape of dn is not the window's.
     """
     if dn.shape != (window.lines, window.samples):
         raise ValueError(f"digital numbers of shape {dn.shape}, expected the window's {(window.lines, window.samples)}")
@@ -59,8 +66,8 @@ def calibrate(dn: U16, window: ImageWindow, channel: GrdChannel, quantity: Quant
 def nesz(channel: GrdChannel, window: ImageWindow) -> float | None:
     """Mean noise-equivalent sigma nought of a window, linear.
 
-    Pixels whose annotated noise is 0 are left out: the tables hold 0 under the image's empty border. None where
-    nothing remains (early products annotate no noise at all) and where the processor has removed the noise.
+    Pixels whose annotated noise is 0 are left out: tables hold 0 under the image's empty border. None where no pixel
+    remains (early products annotate no noise) and where the processor has removed the noise.
     """
     if channel.noise is None:
         return None
@@ -98,7 +105,7 @@ def _no_noise() -> _NoiseRows:
 
 @compiled
 def _blend(rows: LutRows, line: int, out: F64) -> None:
-    """Writes one line of a table to out, (samples,). line counts from the window's first."""
+    """Writes one line of a table to out, (samples,). line: from the window's first."""
     below, above, weight = rows.row[rows.lower[line]], rows.row[rows.lower[line] + 1], rows.weight[line]
     for j in range(out.size):
         out[j] = below[j] + weight * (above[j] - below[j])
@@ -106,7 +113,7 @@ def _blend(rows: LutRows, line: int, out: F64) -> None:
 
 @compiled
 def _noise_line(noise: _NoiseRows, line: int, factor: F64, out: F64) -> None:
-    """One line of noise power to out; factor is scratch. Both (samples,)."""
+    """Writes one line of noise power to out, (samples,). factor: scratch of the same shape."""
     _blend(noise.range_power, line, out)
     factor[:] = NO_BLOCK_FACTOR
     for b in range(noise.span.shape[0]):

@@ -1,9 +1,9 @@
-"""The lit surface of a map, facet by facet, summed in the pixels of an image.
+"""The area of a map's surface that the radar lights, summed facet by facet in the pixels of the image.
 
-Every cell between four pixels of the map is split into two facets, upper and lower half. Seen by the radar, a facet is
-drawn as the segment between its two sides: even along it, so that neighbours join, and weighed between the two lines
-around it by distance. Nothing is lost, and a plane of any slope gives an even area. Points instead of segments would
-need four times as many.
+Every cell between four pixels of the map is split into two facets, its upper and its lower half. In the image a facet
+is drawn as the segment between the middles of its left and right sides. Its area is spread evenly along the segment,
+so that neighbours join, and is shared between the two lines around the segment by distance. No area is lost, and a
+plane of any slope gives an even area. Points instead of segments would have to be four times as many.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ _PAD: Final = 8  # pixels around the window, so that a facet partly inside is sp
 
 
 def lit_area(lattice: Lattice, height_m: F32, sight: Sight, shadow: Bool, window: ImageWindow) -> F32:
-    """Area at right angles to the line of sight that falls into each pixel of a window, in areas of a pixel in the
-    slant plane; NaN where facets of unknown height may fall."""
+    """Lit area in each pixel of a window, (lines, samples), projected at right angles to the line of sight.
+
+    The unit is the area of a pixel of the image in the slant plane. NaN where facets of unknown height may fall.
+
+    height_m: (rows, cols) of the lattice's map, above the ellipsoid; NaN where unknown.
+    shadow: (rows, cols); cells with corners in shadow count by the part that is lit.
+    """
     padded = np.zeros((window.lines + 2 * _PAD, window.samples + 2 * _PAD), dtype=np.float32)
     corner = ImageWindow(line=window.line - _PAD, sample=window.sample - _PAD, lines=0, samples=0)
     mid_m, per_half = np.float32(lattice.mid_height_m), np.float32(1 / lattice.half_height_m)
@@ -59,7 +64,7 @@ def _spread(
     factors: F32,
     area: F32,
 ) -> None:
-    """Add the lit areas of the facets between some rows to the pixels they fall into."""
+    """Adds the lit areas of the facets between some rows to the pixels that they fall into."""
     cells = height_m.shape[1] - 1
     lit = np.empty(cells, dtype=np.float32)
     side = np.empty((2, cells + 1), dtype=np.float32)
@@ -84,7 +89,7 @@ def _spread(
 
 @compiled
 def _lit(upper: F32, lower: F32, mid_m: np.float32, per_half: np.float32, factors: F32, lit: F32) -> None:
-    """Area at right angles to the line of sight of the facets of a row of cells; 0 where they face away."""
+    """Writes to lit the projected area of the facets of a row of cells; 0 where they face away from the radar."""
     f, g, h = factors[0], factors[1], factors[2]
     f0, f1, f2, f3 = f[0], f[1], f[2], f[3]
     g0, g1, g2, g3 = g[0], g[1], g[2], g[3]
@@ -102,7 +107,7 @@ def _lit(upper: F32, lower: F32, mid_m: np.float32, per_half: np.float32, factor
 
 @compiled
 def _darken(above: Bool, below: Bool, lit: F32) -> None:
-    """Take from each cell the part of its four corners that lies in shadow."""
+    """Reduces each cell's area by the share of its four corners that lie in shadow."""
     quarter = np.float32(0.25)
     for col in range(lit.size):
         dark = np.int32(above[col]) + np.int32(above[col + 1]) + np.int32(below[col]) + np.int32(below[col + 1])
@@ -111,14 +116,14 @@ def _darken(above: Bool, below: Bool, lit: F32) -> None:
 
 @compiled
 def _between(upper: F32, lower: F32, part: np.float32, side: F32) -> None:
-    """Values part of the way from a row to the next."""
+    """Writes to side the values at a part of the way from one row to the next."""
     for col in range(side.size):
         side[col] = upper[col] + part * (lower[col] - upper[col])
 
 
 @compiled
 def _halves(lit: F32, side: F32, shape: tuple[int, int], index: U32, share: F32, left_out: Bool) -> int:
-    """Cut each facet, a segment between two points of side (line, sample), where it passes from a sample to the next.
+    """Cuts each facet, a segment between two points of side (line, sample), where it passes from a sample to the next.
 
     Writes to index (2, n) the flat index of each half's upper line, and to share (4, n) what it gives to that line and
     to the next. Facets outside the image give nothing. Nor do those wider than two samples, which are marked in
@@ -167,7 +172,7 @@ def _halves(lit: F32, side: F32, shape: tuple[int, int], index: U32, share: F32,
 
 @compiled
 def _add(index: U32, share: F32, stride: int, area: F32) -> None:
-    """Add what the halves give to the flat area."""
+    """Adds the shares of the halves to the flat area."""
     below = np.uint32(stride)
     near_at, far_at = index[0], index[1]
     near_upper, near_lower, far_upper, far_lower = share[0], share[1], share[2], share[3]
@@ -181,7 +186,7 @@ def _add(index: U32, share: F32, stride: int, area: F32) -> None:
 
 @compiled
 def _add_wide(lit: F32, side: F32, left_out: Bool, area: F32, stride: int) -> None:
-    """Spread the facets that _halves left out, sample by sample."""
+    """Spreads the facets that _halves left out, sample by sample."""
     below, half, one = np.uint32(stride), np.float32(0.5), np.float32(1)
     which = np.empty(lit.size, dtype=np.uint32)
     count = 0
@@ -216,8 +221,8 @@ def _add_wide(lit: F32, side: F32, left_out: Bool, area: F32, stride: int) -> No
 
 @compiled
 def _rims(height_m: F32, low_m: float, high_m: float) -> tuple[F32, F32]:
-    """Heights with each gap in a row filled by the lower, and by the higher, of the two at its ends; an end at the edge
-    of the map counts as low_m and high_m both."""
+    """Lower and upper bounds of unknown heights: each gap in a row is filled by the lower and by the higher of the
+    heights at its two ends. Where an end is the edge of the map, low_m and high_m are the bounds."""
     lower, upper = height_m.copy(), height_m.copy()
     rows, cols = height_m.shape
     for row in range(rows):
@@ -242,7 +247,10 @@ def _rims(height_m: F32, low_m: float, high_m: float) -> tuple[F32, F32]:
 def _mark(
     height_m: F32, lowest_line: F32, lowest_sample: F32, highest_line: F32, highest_sample: F32, area: F32
 ) -> None:
-    """NaN in every pixel of the area between the places that the corners of an incomplete cell can take."""
+    """Writes NaN to every pixel of area that a cell with an unknown corner may reach.
+
+    lowest, highest: lines and samples of the map's pixels at the bounds of their heights.
+    """
     lines, samples = area.shape
     for row in range(height_m.shape[0] - 1):
         for col in range(height_m.shape[1] - 1):

@@ -1,4 +1,4 @@
-"""Pixels of an image on the grid of a map, resampled once and in linear power."""
+"""Geocoding: the pixels of a radar image on the grid of a map, resampled once and in linear power."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def resample(
     height_m: npt.NDArray[np.floating],
     method: Method = "bilinear",
 ) -> F32:
-    """An image (P, lines, samples) of a window on the grid of a lattice: (P, rows, cols), both in linear power.
+    """An image resampled to the map of a lattice: (P, rows, cols) in the unit of the image, linear power.
 
-    height_m: (rows, cols), ellipsoidal. bilinear weighs 2 x 2 pixels, nearest takes one, cubic weighs 4 x 4 (Keys
-    with a = -1/2: it may undershoot below 0 beside bright targets).
-    NaN: where the height is NaN; where a pixel of non-zero weight is NaN or outside the window; everywhere if the
-    window is empty. Nothing is filled in.
+    The result is NaN where the height is NaN, where a pixel of non-zero weight is NaN or lies outside the window, and
+    everywhere if the window is empty. Nothing is filled in.
+
+    image: (P, lines, samples) of the window.
+    height_m: (rows, cols) above the ellipsoid.
+    method: bilinear weighs 2 x 2 pixels; nearest takes one; cubic weighs 4 x 4 (a = -1/2), and may give values under 0
+        beside bright targets.
     Source: R. Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 29 (1981).
     """
     found = np.empty((image.shape[0], *height_m.shape), dtype=np.float32)
@@ -53,7 +56,7 @@ def resample(
 def _strips(
     lattice: Lattice, height_m: npt.NDArray[np.floating], origin: ImageWindow
 ) -> Iterator[tuple[slice, F32, F32]]:
-    """Rows of the grid, some at a time, with their coordinates."""
+    """The map in strips of rows, with line and sample of their pixels counted from origin."""
     for start in range(0, lattice.grid.rows, _STRIP_ROWS):
         rows = slice(start, min(start + _STRIP_ROWS, lattice.grid.rows))
         strip_m = np.ascontiguousarray(height_m[rows], dtype=np.float32)
@@ -92,7 +95,7 @@ def _taps(line_px: F32, sample_px: F32, lines: int, samples: int, corner: U32, p
 
 @compiled
 def _bilinear(image: F32, line_px: F32, sample_px: F32, found: F32) -> None:
-    """Bilinear interpolation at coordinates (rows, cols) for every polarisation."""
+    """Bilinear interpolation of all polarisations at line_px and sample_px, (rows, cols)."""
     cols = line_px.shape[1]
     corner, part = np.empty((4, cols), dtype=np.uint32), np.empty((2, cols), dtype=np.float32)
     near, right, down, across = corner[0], corner[1], corner[2], corner[3]
@@ -110,9 +113,8 @@ def _bilinear(image: F32, line_px: F32, sample_px: F32, found: F32) -> None:
 
 
 @compiled
-def _keys(part: float) -> tuple[float, float, float, float]:
-    """Weights of the four pixels around a point that lies part of the way from the second to the third."""
-    t = part
+def _keys(t: float) -> tuple[float, float, float, float]:
+    """Weights of the four pixels around a point; t: part of the way (0 to 1) from the second pixel to the third."""
     return (
         ((-0.5 * t + 1.0) * t - 0.5) * t,
         (1.5 * t - 2.5) * t * t + 1.0,
@@ -123,7 +125,10 @@ def _keys(part: float) -> tuple[float, float, float, float]:
 
 @compiled
 def _cubic(image: F32, line_px: F32, sample_px: F32, found: F32) -> None:
-    """Cubic convolution at coordinates (rows, cols) for every polarisation; on a line or sample it alone counts."""
+    """Cubic convolution of all polarisations at line_px and sample_px, (rows, cols).
+
+    A point that lies exactly on a line (or sample) uses no other line (or sample).
+    """
     lines, samples = image.shape[1], image.shape[2]
     for row in range(line_px.shape[0]):
         for col in range(line_px.shape[1]):

@@ -22,9 +22,9 @@ _BOWRING_STEPS: Final = 3  # the first leaves under 1e-11 rad near the surface; 
 
 
 def ecef_from_geodetic(lon_deg: npt.ArrayLike, lat_deg: npt.ArrayLike, height_m: npt.ArrayLike) -> F64:
-    """Earth-fixed x, y, z in metres, (..., 3), of points in degrees and ellipsoidal height; arguments broadcast.
+    """Earth-fixed x, y, z in metres, (..., 3), of points given in degrees and height above the ellipsoid.
 
-    NaN in any argument gives NaN.
+    Arguments broadcast. NaN in any argument gives NaN.
     """
     lon, lat = np.radians(np.asarray(lon_deg, dtype=np.float64)), np.radians(np.asarray(lat_deg, dtype=np.float64))
     height = np.asarray(height_m, dtype=np.float64)
@@ -37,10 +37,12 @@ def ecef_from_geodetic(lon_deg: npt.ArrayLike, lat_deg: npt.ArrayLike, height_m:
 
 
 def geodetic_from_ecef(points_m: F64) -> tuple[F64, F64, F64]:
-    """Longitude in -180..180 and latitude in degrees, ellipsoidal height in m, each (...), of points (..., 3).
+    """Longitude (-180..180) and latitude in degrees and height above the ellipsoid in m, each (...).
 
-    Exact to rounding (under 1e-8 m) from 100 km below the surface to beyond satellites. On the axis the longitude is
-    that of arctan2 (0, or 180 for a negative zero).
+    Exact to rounding (under 1e-8 m) from 100 km below the surface to beyond the orbits of satellites. On the polar axis
+    the longitude is that of arctan2 (0, or 180 for a negative zero).
+
+    points_m: (..., 3) Earth-fixed.
     """
     x, y, z = points_m[..., 0], points_m[..., 1], points_m[..., 2]
     from_axis = np.hypot(x, y)
@@ -52,7 +54,7 @@ def geodetic_from_ecef(points_m: F64) -> tuple[F64, F64, F64]:
 def normal_from_ecef(points_m: F64) -> F64:
     """Outward unit vectors (..., 3) normal to the ellipsoid below points (..., 3) in Earth-fixed metres.
 
-    The same as through degrees, without the trigonometry. NaN on the polar axis, where no meridian is told.
+    NaN on the polar axis, where the meridian is not defined.
     """
     from_axis = np.hypot(points_m[..., 0], points_m[..., 1])
     sin_lat, cos_lat = _latitude(from_axis, points_m[..., 2])
@@ -62,7 +64,7 @@ def normal_from_ecef(points_m: F64) -> F64:
 
 
 def _latitude(from_axis_m: F64, along_axis_m: F64) -> tuple[F64, F64]:
-    """Sine and cosine of the geodetic latitude, from the distance to the axis and to the equator's plane."""
+    """Sine and cosine of the geodetic latitude, from the distances to the axis and to the equator's plane."""
     sin_beta, cos_beta = _unit(along_axis_m * SEMI_MAJOR_AXIS_M, from_axis_m * SEMI_MINOR_AXIS_M)
     for _ in range(_BOWRING_STEPS):
         sin_lat, cos_lat = _unit(

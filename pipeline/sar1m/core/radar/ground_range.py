@@ -1,11 +1,11 @@
-"""Slant range to ground range and back, by the polynomials a GRD product is annotated with.
+"""Conversion between slant range and ground range by the polynomials annotated in a GRD product.
 
-Samples follow the slant-to-ground polynomials (srgr) here, as in SNAP and sarsen, so the way back solves those: the
-annotated inverse (grsr) is only its first guess. The products' own geolocation grids follow grsr of the nearest record.
-Real products' two polynomials disagree by up to 0.1 m at degree 8, but by 40 m at degree 4 (IPF 2.36, 2015).
-Before the first and after the last record the outermost record holds.
-A value is NaN beyond the stretch of slant ranges over which the ground range of every record rises, so that a point
-far off the swath never lands inside the image.
+Here, as in SNAP and sarsen, samples follow the slant-to-ground polynomials (srgr). The way back therefore solves these;
+the annotated inverse (grsr) only gives the first guess. The products' own geolocation grids follow grsr of the nearest
+record. In real products the two differ by up to 0.1 m at degree 8, but by 40 m at degree 4 (IPF 2.36, 2015).
+
+Before the first record and after the last, the outermost record is used. Results are NaN outside the slant ranges over
+which the ground range of every record increases, so that a point far off the swath never lands inside the image.
 Source: Sentinel-1 product specification, S1-RS-MDA-52-7441, coordinateConversion.
 """
 
@@ -30,7 +30,11 @@ _SCAN_STEP_M: Final = 1e3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _InForce:
-    """The polynomials in force at n times: those of record[n], and part[n] (0 to 1) of the change to the next."""
+    """The polynomials in force at n times: those of a record, plus a part (0 to 1) of the change to the next record.
+
+    limits_m: slant ranges between which they are valid.
+    record: (n,). part: (n,); None where records are not interpolated.
+    """
 
     records: GroundRange
     limits_m: tuple[float, float]
@@ -38,7 +42,7 @@ class _InForce:
     part: F64 | None
 
     def pick(self, by_record: F64) -> F64:
-        """Values (n,) of what every record (R,) gives."""
+        """Values (n,) at the times, from values (R,) of the records."""
         start = by_record[self.record]
         return start if self.part is None else start + self.part * np.append(np.diff(by_record), 0.0)[self.record]
 
@@ -53,7 +57,7 @@ class _InForce:
         return value, slope
 
     def ground(self, slant_m: F64) -> tuple[F64, F64]:
-        """Ground range and its derivative by slant range; NaN outside the limits."""
+        """Ground range in m and its derivative by slant range; NaN outside the limits."""
         value, slope = self.polynomial(self.records.srgr, slant_m - self.pick(self.records.slant_reference_m))
         outside = ~((slant_m >= self.limits_m[0]) & (slant_m <= self.limits_m[1]))
         value[outside] = np.nan
@@ -62,22 +66,23 @@ class _InForce:
 
 
 def ground_range_m(ground_range: GroundRange, azimuth_time_s: F64, slant_range_m: F64, rule: GroundRangeRule) -> F64:
-    """Ground range of points seen at an azimuth time (s after the epoch) and slant range; shapes broadcast."""
+    """Ground range in m of points seen at azimuth times (s after the epoch) and slant ranges in m; shapes broadcast."""
     return _by_chunk(lambda force, slant_m: force.ground(slant_m)[0], ground_range, azimuth_time_s, slant_range_m, rule)
 
 
 def slant_range_m(ground_range: GroundRange, azimuth_time_s: F64, ground_range_m: F64, rule: GroundRangeRule) -> F64:
-    """Slant range of points at an azimuth time (s after the epoch) and ground range; shapes broadcast.
+    """Slant range in m of points at azimuth times (s after the epoch) and ground ranges in m; shapes broadcast.
 
-    Undoes ground_range_m to 1e-6 m, NaN where it cannot.
+    The inverse of the function ground_range_m, to 1e-6 m in ground range; NaN where that is not reached.
     """
     return _by_chunk(_slant_of_ground, ground_range, azimuth_time_s, ground_range_m, rule)
 
 
 def slant_per_ground(ground_range: GroundRange, azimuth_time_s: F64, slant_range_m: F64, rule: GroundRangeRule) -> F64:
-    """Derivative of slant range by ground range at a *slant range*; shapes broadcast.
+    """Derivative of slant range by ground range, at azimuth times (s after the epoch) and *slant* ranges in m.
 
-    Times the pixel spacing it is the slant range a sample covers: about the sine of the incidence angle.
+    It is about the sine of the incidence angle. Times the pixel spacing, it is the slant range that a sample covers.
+    Shapes broadcast.
     """
     return _by_chunk(
         lambda force, slant_m: 1 / force.ground(slant_m)[1], ground_range, azimuth_time_s, slant_range_m, rule
@@ -85,7 +90,7 @@ def slant_per_ground(ground_range: GroundRange, azimuth_time_s: F64, slant_range
 
 
 def _slant_of_ground(force: _InForce, ground_m: F64) -> F64:
-    """Newton on the slant-to-ground polynomial, from the annotated inverse."""
+    """Newton's iteration on the slant-to-ground polynomial, starting at the annotated inverse."""
     slant_m, _ = force.polynomial(force.records.grsr, ground_m - force.pick(force.records.ground_reference_m))
     for _ in range(_NEWTON_STEPS):
         reached_m, slope = force.ground(slant_m)
@@ -101,7 +106,7 @@ def _by_chunk(
     range_m: F64,
     rule: GroundRangeRule,
 ) -> F64:
-    """A formula applied to broadcast arrays, some points at a time."""
+    """Applies a formula to broadcast arrays, _CHUNK points at a time."""
     time_s, distance_m = np.broadcast_arrays(
         np.asarray(azimuth_time_s, dtype=np.float64), np.asarray(range_m, dtype=np.float64)
     )
@@ -117,7 +122,7 @@ def _by_chunk(
 
 
 def _records_at(record_time_s: F64, time_s: F64, rule: GroundRangeRule) -> tuple[npt.NDArray[np.intp], F64 | None]:
-    """Record in force at times (n,), and the part of the way to the next where records are interpolated."""
+    """Record in force at times (n,), and the part of the way to the next record; None where only the nearest counts."""
     if rule == "nearest" or record_time_s.size == 1:
         return np.searchsorted((record_time_s[1:] + record_time_s[:-1]) / 2, time_s), None
     record = np.clip(np.searchsorted(record_time_s, time_s, side="right") - 1, 0, record_time_s.size - 2)
@@ -126,7 +131,7 @@ def _records_at(record_time_s: F64, time_s: F64, rule: GroundRangeRule) -> tuple
 
 
 def _rising_m(ground_range: GroundRange) -> tuple[float, float]:
-    """Least and greatest slant range between which the ground range of every record rises."""
+    """Slant ranges between which the ground range of every record increases."""
     away_m = np.arange(-_SCAN_BEFORE_M, _SCAN_BEHIND_M + 1, _SCAN_STEP_M)
     slope = np.zeros((ground_range.time_s.size, away_m.size))
     for degree in range(ground_range.srgr.shape[1] - 1, 0, -1):

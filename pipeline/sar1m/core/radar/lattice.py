@@ -1,9 +1,11 @@
-"""Where the pixels of a map show in an image, solved exactly on a lattice of nodes and interpolated between them.
+"""Line and sample at which the pixels of a map show in a radar image: exact at nodes, interpolated between them.
 
-Nodes stand every few pixels at three heights. Azimuth time, line and sample are quadratic in height through the three
-and bilinear between the nodes. The rule for the slant-to-ground polynomials bends (or breaks) the sample at fixed
-azimuth times: each stretch between two such times has sample nodes of its own, and a pixel takes those of the stretch
-its azimuth time lies in.
+Nodes stand every few pixels of the map, each at three heights. Azimuth time, line and sample are quadratic in height
+through the three heights, and bilinear between the nodes.
+
+The slant-to-ground polynomials change from record to record. As a function of azimuth time the sample therefore has
+kinks (or jumps) at fixed times. Each stretch of azimuth time between two such times has its own sample nodes; a pixel
+uses those of the stretch that its azimuth time lies in.
 """
 
 from __future__ import annotations
@@ -33,13 +35,18 @@ _CHECKED_HEIGHTS: Final = np.array([-1.0, -(3**-0.5), 3**-0.5, 1.0])  # ends, an
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lattice:
-    """Image coordinates of a map's pixels by position and height.
+    """Image coordinates of a map's pixels as functions of position and height.
 
-    grid: the map; its pixel (0, 0) lies first_row and first_col pixels from the first node; nodes are spacing_px
-    apart, (I, J) of them. Heights count as u = (height - mid_height_m) / half_height_m, -1 to 1 over the range the
-    lattice was made for; time_s (s after the epoch), line: (3, I, J), factors of 1, u and u^2; sample: (S, 3, I, J),
-    one set for each stretch of azimuth time, parted at break_s (S - 1,). NaN where the satellite sees no such point.
-    error_px: the worst found against the exact solution, NaN where no part of the map is near the image.
+    Heights are scaled to u = (height - mid_height_m) / half_height_m, which runs from -1 to 1 over the range of heights
+    that the lattice was made for. Nodes are NaN where the satellite does not see the point.
+
+    grid: the map.
+    first_row, first_col: pixels from the first node to the map's pixel (0, 0).
+    spacing_px: pixels between nodes; there are (I, J) nodes.
+    time_s, line: (3, I, J) factors of 1, u and u^2; times in seconds after the product's epoch.
+    break_s: (S - 1,) azimuth times at which the S stretches meet.
+    sample: (S, 3, I, J) factors of 1, u and u^2 for each stretch.
+    error_px: the largest error found against the exact solution; NaN where no part of the map is near the image.
     """
 
     geometry: GrdGeometry
@@ -57,15 +64,15 @@ class Lattice:
     error_px: float
 
     def crop(self, rows: int, cols: int) -> Lattice:
-        """The lattice of the grid less its margin: so many rows above and below, and columns left and right."""
+        """The lattice of the map without a margin of `rows` above and below and `cols` left and right."""
         inner = self.grid.window(rows, cols, self.grid.rows - 2 * rows, self.grid.cols - 2 * cols)
         return replace(self, grid=inner, first_row=self.first_row + rows, first_col=self.first_col + cols)
 
     def window(self, margin_px: int = 3) -> ImageWindow:
-        """The rectangle of the image which the grid needs at any height the lattice was made for.
+        """The part of the image that the map covers, at all heights that the lattice was made for.
 
-        margin_px: pixels beyond the outermost coordinates, for the reach of an interpolation. Clipped to the image;
-        0 lines and 0 samples where the grid misses it.
+        margin_px: pixels added on every side, for the reach of an interpolation.
+        The result is clipped to the image. It has 0 lines and 0 samples where the map lies outside the image.
         """
         rows, cols = self._nodes_around()
         corners = (_at_heights(self.line[:, rows, cols]), _at_heights(self.sample[:, :, rows, cols]))
@@ -76,11 +83,11 @@ class Lattice:
         return ImageWindow(line=first_line, sample=first_sample, lines=lines, samples=samples)
 
     def coordinates(self, row_px: F64, height_m: F32, origin: ImageWindow) -> tuple[F32, F32]:
-        """Line and sample, (n, cols), of points in the rows row_px (n,), which may lie between pixels, and in every
-        column of the grid.
+        """Line and sample in the image, (n, cols) each, of points in some rows and in every column of the map.
 
-        height_m: (n, cols), ellipsoidal. Counted from the window's first line and sample, so that 32 bits are exact
-        to 1e-4 px. NaN where the height is NaN.
+        row_px: (n,) rows of the map; they may lie between pixels.
+        height_m: (n, cols) heights above the ellipsoid. NaN gives NaN.
+        origin: lines and samples count from its first line and sample, so that float32 is exact to 1e-4 px.
         """
         line_px, sample_px = np.empty_like(height_m), np.empty_like(height_m)
         _interpolate(
@@ -96,7 +103,7 @@ class Lattice:
         return line_px, sample_px
 
     def _nodes_around(self) -> tuple[slice, slice]:
-        """The nodes that enclose the grid."""
+        """Rows and columns of the nodes that enclose the map."""
         first_i, first_j = self.first_row // self.spacing_px, self.first_col // self.spacing_px
         last_i = -(-(self.first_row + self.grid.rows - 1) // self.spacing_px)
         last_j = -(-(self.first_col + self.grid.cols - 1) // self.spacing_px)
@@ -129,9 +136,10 @@ class _Nodes(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Stretches:
-    """Stretches of azimuth time within which the ground range of a fixed slant range is linear in time.
+    """Stretches of azimuth time. Within each, the ground range of a fixed slant range is linear in time.
 
-    break_s (S - 1,) parts them; start_s, stop_s (S,): two times which tell that line, equal where it is level.
+    break_s: (S - 1,) times between the stretches.
+    start_s, stop_s: (S,) two times that define the line; equal where the ground range is constant.
     """
 
     break_s: F64
@@ -146,11 +154,14 @@ def fit_lattice(
     convention: Convention,
     spacing_px: int = 64,
 ) -> Lattice:
-    """The lattice of a grid for ellipsoidal heights between the two given (they bound what may be asked of it).
+    """Fits a lattice to a map, for heights within a range.
 
-    The fit checks itself: midway between nodes, at four heights, the exact solution is held against the interpolated
-    one. Over 0.05 px (of points within 16 px of the image) the spacing is halved, until it holds.
-    Raises SourceError where it does not hold at 4 px or the range of heights is not finite.
+    The fit checks itself. Midway between nodes, at four heights, the interpolated coordinates are compared with the
+    exact solution, at points within 16 px of the image. While the largest error exceeds 0.05 px, the spacing is halved.
+
+    height_range_m: lowest and highest height above the ellipsoid; later calls must stay within it.
+    spacing_px: the first spacing to try.
+    Raises SourceError where the error is too large even at a spacing of 4 px, or the range of heights is not finite.
     """
     low_m, high_m = height_range_m
     if not (np.isfinite(low_m) and np.isfinite(high_m) and low_m <= high_m):
@@ -173,7 +184,11 @@ def fit_lattice(
 
 
 def node_points(grid: RasterGrid, row_px: F64, col_px: F64, height_m: F64) -> F64:
-    """Earth-fixed points (heights, rows, cols, 3) in metres at positions on a grid; 0, 0: middle of the first pixel."""
+    """Earth-fixed points in metres, (heights, rows, cols, 3), at positions on a map.
+
+    row_px, col_px: (rows,) and (cols,); (0, 0) is the centre of the first pixel.
+    height_m: (heights,) above the ellipsoid.
+    """
     x_m = grid.left_m + (col_px + 0.5) * grid.gsd_m
     y_m = grid.top_m - (row_px + 0.5) * grid.gsd_m
     lon_deg, lat_deg = lonlat_from_utm(x_m[None, :], y_m[:, None], grid.epsg)
@@ -181,7 +196,7 @@ def node_points(grid: RasterGrid, row_px: F64, col_px: F64, height_m: F64) -> F6
 
 
 def quadratic_in_height(values: F64) -> F64:
-    """Factors of 1, u and u^2 of the quadratics through values at u = -1, 0 and 1; both (..., 3, I, J)."""
+    """Factors of 1, u and u^2 of the parabolas through values at u = -1, 0 and 1; both (..., 3, I, J)."""
     below, middle, above = np.moveaxis(values, -3, 0)
     return np.stack((middle, (above - below) / 2, (above + below) / 2 - middle), axis=-3)
 
@@ -193,7 +208,7 @@ def _solve_nodes(
     convention: Convention,
     spacing_px: int,
 ) -> Lattice:
-    """The lattice with nodes so far apart, unchecked."""
+    """The lattice with nodes spacing_px apart, not yet checked."""
     mid_m = sum(height_range_m) / 2
     half_m = max((height_range_m[1] - height_range_m[0]) / 2, _LEAST_HALF_RANGE_M)
     row_px, col_px = (spacing_px * np.arange(max(-(-(n - 1) // spacing_px), 1) + 1.0) for n in (grid.rows, grid.cols))
@@ -218,7 +233,7 @@ def _solve_nodes(
 
 
 def _stretches(geometry: GrdGeometry, convention: Convention, azimuth_time_s: F64) -> _Stretches:
-    """Those of the product's records that lie in a range of azimuth times."""
+    """The stretches between a product's records that the finite ones of some azimuth times lie in."""
     record_s = geometry.ground_range.time_s
     if convention.ground_range == "nearest":
         break_s, start_s, stop_s = (record_s[1:] + record_s[:-1]) / 2, record_s, record_s
@@ -233,7 +248,7 @@ def _stretches(geometry: GrdGeometry, convention: Convention, azimuth_time_s: F6
 
 
 def _stretched_samples(geometry: GrdGeometry, convention: Convention, stretches: _Stretches, seen: ImagePoints) -> F64:
-    """Samples of the nodes under the rule of each stretch, (S, 3, I, J), continued beyond its ends."""
+    """Samples of the nodes by the line of each stretch, (S, 3, I, J), extrapolated beyond the stretch's ends."""
     shape = (-1, 1, 1, 1)
     start_s, stop_s = stretches.start_s.reshape(shape), stretches.stop_s.reshape(shape)
     rule = convention.ground_range
@@ -244,7 +259,7 @@ def _stretched_samples(geometry: GrdGeometry, convention: Convention, stretches:
 
 
 def _worst_error_px(lattice: Lattice) -> float:
-    """Greatest distance along line or sample to the exact solution midway between nodes; NaN with no point to see."""
+    """Largest difference in line or sample from the exact solution; NaN where no checked point is near the image."""
     grid = lattice.grid
     row_px, col_px = _checked_px(grid.rows, lattice.spacing_px), _checked_px(grid.cols, lattice.spacing_px)
     heights_m = lattice.mid_height_m + lattice.half_height_m * _CHECKED_HEIGHTS
@@ -269,8 +284,11 @@ def _worst_error_px(lattice: Lattice) -> float:
 
 
 def _checked_px(size: int, spacing_px: int) -> I64:
-    """Pixels on nodes and midway between them, thinned by an odd number to some 12 so that both kinds stay. Where the
-    error bends up one way and down the other, it is greatest on the sides of a tile and not in its middle."""
+    """Pixels on nodes and midway between nodes along one axis, thinned to about 12.
+
+    The thinning step is odd, so that both kinds stay. Pixels on nodes are needed too: where the error is convex along
+    one axis and concave along the other, it is largest on the sides of a tile and not in its middle.
+    """
     halves_px = np.minimum(np.arange(0, size + spacing_px // 2, spacing_px // 2), size - 1)
     return halves_px[:: 2 * (halves_px.size // 24) + 1]
 
@@ -282,7 +300,7 @@ def _at_heights(factors: F64) -> F64:
 
 
 def _clip(coordinate_px: F64, margin_px: int, size: int) -> tuple[int, int]:
-    """First pixel and number of pixels of a range of coordinates with its margin, inside an image."""
+    """First pixel and number of pixels of a range of coordinates plus a margin, clipped to 0..size - 1."""
     known_px = coordinate_px[np.isfinite(coordinate_px)]
     if known_px.size == 0:
         return 0, 0
@@ -293,7 +311,7 @@ def _clip(coordinate_px: F64, margin_px: int, size: int) -> tuple[int, int]:
 
 @compiled
 def _stretch_of(break_s: F64, time_s: float) -> int:
-    """Index of the stretch a time lies in."""
+    """Index of the stretch that a time lies in."""
     index = 0
     while index < break_s.size and time_s > break_s[index]:
         index += 1
@@ -302,7 +320,10 @@ def _stretch_of(break_s: F64, time_s: float) -> int:
 
 @compiled
 def _row_factors(nodes: F64, i: int, j: int, down: float, less: float, factors: F32) -> None:
-    """Factors (6,) of 1, u, u^2 at the left edge of a tile, less an offset, and their change to its right edge."""
+    """Writes to factors (6,) those of 1, u and u^2 at the left edge of tile (i, j), and their change to its right edge.
+
+    down: part of the way from the tile's upper nodes to its lower ones. less: subtracted from the value.
+    """
     for k in range(3):
         left = (1.0 - down) * nodes[k, i, j] + down * nodes[k, i + 1, j]
         right = (1.0 - down) * nodes[k, i, j + 1] + down * nodes[k, i + 1, j + 1]
@@ -312,7 +333,7 @@ def _row_factors(nodes: F64, i: int, j: int, down: float, less: float, factors: 
 
 @compiled
 def _reach(factors: F32) -> tuple[float, float]:
-    """Bounds of the values a tile's row can take at heights u of -1 to 1."""
+    """Bounds of the values that a row of a tile can take at heights u of -1 to 1."""
     left, right = factors[0], factors[0] + factors[3]
     spread_left = abs(factors[1]) + abs(factors[2])
     spread_right = abs(factors[1] + factors[4]) + abs(factors[2] + factors[5])

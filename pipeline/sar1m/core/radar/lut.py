@@ -1,9 +1,10 @@
 """Look-up tables of a product on any window of its image.
 
-A table is bilinear: linear along samples within each vector, then linear along lines between two vectors. So a window
-needs each of its few vectors interpolated once along its samples; what remains per pixel is one linear blend.
-Outside the vectors the nearest vector, or the vector's own end value, holds: annotated tables reach over the image's
-edges, and the slope of a noise table's last step, which often falls to 0, must not be carried on.
+A table is bilinear: linear along samples within each vector, then linear along lines between two vectors. For a window,
+each of its few vectors is interpolated once along its samples; for each pixel, one linear blend of two vectors remains.
+
+Outside the vectors the nearest vector, or the end value of the vector, is used. Annotated tables extend beyond the
+image, and the last step of a noise table often falls to 0, a slope that must not be extrapolated.
 """
 
 from __future__ import annotations

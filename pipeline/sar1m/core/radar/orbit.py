@@ -1,7 +1,7 @@
-"""Where the satellite is: a piecewise polynomial through state vectors, and the checks that refuse a wrong orbit.
+"""The satellite's orbit: a piecewise polynomial through state vectors, and checks that refuse a wrong orbit.
 
-Each stretch between two state vectors has the polynomial of degree 7 which takes position and velocity at the four
-vectors around it (Hermite interpolation; at the ends the four outermost). On real products it leaves under 1e-4 m.
+Between two state vectors the orbit is the polynomial of degree 7 that has the position and velocity of the four vectors
+around (Hermite interpolation; at the ends, the four outermost). On real products its error is under 1e-4 m.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _CUBIC_LEAVES_M_S4: Final = 4e-6  # twice what a circular orbit leaves: omega^4 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OrbitState:
-    """Position, velocity and acceleration, each (..., 3), in the Earth-fixed frame: the acceleration is the second
-    derivative of its coordinates, so it holds the frame's own turning."""
+    """Position, velocity and acceleration, each (..., 3), in the Earth-fixed frame.
+
+    The acceleration is the second derivative of the coordinates, and so includes the rotation of the frame.
+    """
 
     position_m: F64
     velocity_m_s: F64
@@ -35,8 +37,12 @@ class OrbitState:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OrbitPolynomials:
-    """The N - 3 polynomials of an orbit. vector_time_s: (N,). Polynomial s is sum over k of coefficient[k, :, s] u^k
-    with u = (time - centre_s[s]) / scale_s[s]; coefficient: (8, 3, N - 3) in m."""
+    """The N - 3 polynomials of an orbit of N state vectors.
+
+    Polynomial s is the sum over k of coefficient_m[k, :, s] u^k with u = (time - centre_s[s]) / scale_s[s].
+
+    vector_time_s: (N,). centre_s, scale_s: (N - 3,). coefficient_m: (8, 3, N - 3).
+    """
 
     vector_time_s: F64
     centre_s: F64
@@ -45,7 +51,7 @@ class OrbitPolynomials:
 
 
 def fit_orbit(orbit: Orbit) -> OrbitPolynomials:
-    """The interpolating polynomials of an orbit of at least four state vectors (check_orbit makes sure)."""
+    """The interpolating polynomials of an orbit of at least four state vectors (which check_orbit ensures)."""
     members = np.arange(orbit.time_s.size - VECTORS + 1)[:, None] + np.arange(VECTORS)
     time_s = orbit.time_s[members]
     centre_s = (time_s[:, 0] + time_s[:, -1]) / 2
@@ -65,9 +71,9 @@ def fit_orbit(orbit: Orbit) -> OrbitPolynomials:
 
 
 def state_at(polynomials: OrbitPolynomials, time_s: F64) -> OrbitState:
-    """State at times of any shape, as axes-first arrays: position, velocity and acceleration are (3, ...).
+    """Position, velocity and acceleration at times (...), each (3, ...): here the axis of the coordinates comes first.
 
-    Times outside the state vectors continue the outermost polynomial; NaN times give NaN.
+    Outside the state vectors the outermost polynomial is continued. NaN gives NaN.
     """
     interval = np.searchsorted(polynomials.vector_time_s, time_s, side="right") - 1
     which = np.clip(interval - (VECTORS // 2 - 1), 0, polynomials.centre_s.size - 1)
@@ -92,10 +98,11 @@ def state_at(polynomials: OrbitPolynomials, time_s: F64) -> OrbitState:
 
 
 def positions_at(orbit: Orbit, time_s: F64) -> OrbitState:
-    """State at times (...) in seconds after the product's epoch: arrays (..., 3).
+    """Position, velocity and acceleration at times (...), each (..., 3).
 
-    Times outside the state vectors continue the outermost polynomial: reach_s says how far that is sound. NaN gives
-    NaN.
+    Outside the state vectors the outermost polynomial is continued; reach_s gives how far that is accurate.
+
+    time_s: seconds after the product's epoch; NaN gives NaN.
     """
     state = state_at(fit_orbit(orbit), np.asarray(time_s, dtype=np.float64))
     return OrbitState(
@@ -106,10 +113,10 @@ def positions_at(orbit: Orbit, time_s: F64) -> OrbitState:
 
 
 def reach_s(vector_time_s: F64) -> tuple[float, float]:
-    """Earliest and latest time an orbit answers for: a fifth of the outermost spacing beyond its state vectors.
+    """Earliest and latest time at which an orbit may be used: a fifth of the outermost spacing beyond its vectors.
 
-    Measured on real products by leaving out the last vectors: 2 s beyond vectors 10 s apart is wrong by 0.2 mm to
-    4 mm, with an orbit from downlink by 0.1 m; 10 s beyond by 0.03 m to 13 m.
+    Measured on real products by leaving out the last vectors, which are 10 s apart: 2 s beyond, the error is 0.2 mm to
+    4 mm (0.1 m with an orbit from downlink); 10 s beyond, 0.03 m to 13 m.
     """
     first_s, last_s = vector_time_s[0], vector_time_s[-1]
     return (
@@ -119,11 +126,14 @@ def reach_s(vector_time_s: F64) -> tuple[float, float]:
 
 
 def check_orbit(orbit: Orbit, first_s: float, last_s: float, name: str) -> None:
-    """Refuses state vectors that cannot be those of Sentinel-1 over a scene from first_s to last_s.
+    """Refuses state vectors that cannot be Sentinel-1's, or do not cover a scene.
 
-    Raises SourceError, with name and the orbit's source: under four vectors; values not finite; times not rising;
-    radius or speed not Sentinel-1's; velocities off by over 0.5 m/s from the slope of a cubic through four positions
-    (plus what a cubic leaves, 4e-6 m/s^4 times the cube of the longest spacing); a scene not within reach_s.
+    Raises SourceError, naming the product and the orbit's source, where
+    - there are fewer than four vectors, a value is not finite, or the times do not rise;
+    - the radius or the speed is not Sentinel-1's;
+    - a velocity differs from the slope of a cubic through four positions by more than 0.5 m/s plus the error of the
+      cubic, 4e-6 m/s^4 times the cube of the longest spacing;
+    - the scene, from first_s to last_s after the epoch, is not within reach_s.
     """
     about = f"{name}: orbit ({orbit.source})"
     remedy = "Take the product's annotated orbit or another orbit file."
@@ -156,7 +166,7 @@ def check_orbit(orbit: Orbit, first_s: float, last_s: float, name: str) -> None:
 
 
 def _check_within(found: F64, limits: tuple[float, float], what: str) -> None:
-    """Raises SourceError where a value by state vector lies outside its limits."""
+    """Raises SourceError where a value, one a state vector, lies outside its limits."""
     outside = np.flatnonzero((found < limits[0]) | (found > limits[1]))
     if outside.size:
         raise SourceError(
@@ -166,7 +176,7 @@ def _check_within(found: F64, limits: tuple[float, float], what: str) -> None:
 
 
 def _velocity_off_m_s(orbit: Orbit) -> F64:
-    """By state vector, how far its velocity is from the slope of the cubics through four neighbouring positions."""
+    """Difference of each vector's velocity from the slope of the cubics through four neighbouring positions, (N,)."""
     members = np.arange(orbit.time_s.size - VECTORS + 1)[:, None] + np.arange(VECTORS)
     since_s = orbit.time_s[members] - orbit.time_s[members[:, :1]]
     scale_s = since_s[:, -1:]

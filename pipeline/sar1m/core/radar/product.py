@@ -1,5 +1,6 @@
-"""What a Sentinel-1 GRD product says of itself, as arrays. Lines and samples count from 0; times are seconds after the
-product's epoch, the zero-Doppler time of its first line.
+"""The metadata of a Sentinel-1 GRD product, as arrays.
+
+Lines and samples count from 0. Times are seconds after the product's epoch, the zero-Doppler time of its first line.
 
 Source: Sentinel-1 product specification, S1-RS-MDA-52-7441, annotation data sets.
 """
@@ -24,12 +25,13 @@ AzimuthRule = Literal["zero_doppler", "geolocation_grid"]
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """Which of two readings of the annotation places an image's pixels.
+    """How the annotation is read to place an image's pixels. The specification leaves two questions open.
 
-    ground_range: the coefficients of the slant-to-ground polynomials are interpolated linearly in time between records
-    (SNAP, sarsen), or those of the record nearest in time are taken (the annotation's geolocation grid).
-    azimuth: a line lies at its zero-Doppler time, or that less the bistatic term (tau - tau_ref) / 2 which the
-    geolocation grid holds, where tau is the two-way slant range time.
+    ground_range: `interpolated` interpolates the coefficients of the slant-to-ground polynomials linearly in time
+        between records (as SNAP and sarsen do); `nearest` takes the record nearest in time (as the annotation's
+        geolocation grid does).
+    azimuth: `zero_doppler` puts a line at its zero-Doppler time; `geolocation_grid` subtracts the bistatic term
+        (tau - tau_ref) / 2 that the geolocation grid contains, where tau is the two-way slant range time.
     """
 
     ground_range: GroundRangeRule = "interpolated"
@@ -41,9 +43,10 @@ GEOLOCATION_GRID: Final = Convention(ground_range="nearest", azimuth="geolocatio
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Orbit:
-    """State vectors in an Earth-fixed frame (WGS 84): time_s (N,) rising, position_m and velocity_m_s (N, 3).
+    """State vectors in an Earth-fixed frame (WGS 84).
 
-    source: `annotation`, or the name of the orbit file they come from.
+    time_s: (N,) rising. position_m, velocity_m_s: (N, 3).
+    source: `annotation`, or the name of the orbit file that they come from.
     """
 
     time_s: F64
@@ -54,11 +57,14 @@ class Orbit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GroundRange:
-    """Slant-to-ground polynomials, one record a time: time_s (R,) rising.
+    """Polynomials between slant range and ground range, one record for each time.
 
-    ground range in m = sum over k of srgr[r, k] (R - slant_reference_m[r])^k with R the one-way slant range in m;
-    the inverse: R = sum of grsr[r, k] (ground range - ground_reference_m[r])^k. srgr, grsr: (R, K).
-    Sample = ground range / range spacing.
+    With s the one-way slant range and g the ground range, both in m, record r states
+        g = sum over k of srgr[r, k] (s - slant_reference_m[r])^k, and inversely
+        s = sum over k of grsr[r, k] (g - ground_reference_m[r])^k.
+    Sample = g / range spacing.
+
+    time_s: (R,) rising. slant_reference_m, ground_reference_m: (R,). srgr, grsr: (R, K).
     """
 
     time_s: F64
@@ -70,9 +76,12 @@ class GroundRange:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GeolocationGrid:
-    """The annotation's own tie points, all (n,): line and sample, geodetic degrees, ellipsoidal height in m,
-    azimuth time (s after the epoch), two-way slant range time in s, incidence angle in degrees against the geocentric
-    radial."""
+    """The tie points of the annotation, all (n,).
+
+    lon, lat: geodetic degrees. height_m: above the ellipsoid.
+    slant_range_time_s: two-way.
+    incidence_deg: against the radial from the Earth's centre, not against the ellipsoid's normal.
+    """
 
     line: I64
     sample: I64
@@ -86,7 +95,7 @@ class GeolocationGrid:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GrdGeometry:
-    """Where the pixels of an image lie. All polarisations of a product share it. name stands for it in errors."""
+    """The geometry of an image, shared by all polarisations of a product. name: of the product, for messages."""
 
     name: str
     epoch: datetime
@@ -102,8 +111,11 @@ class GrdGeometry:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LutVectors:
-    """A look-up table as annotated: at line[v] the values value[v] stand at samples sample[v]. line: (V,) rising;
-    sample[v], value[v]: (n_v,), sample rising. Lines may lie before 0 or beyond the image."""
+    """A look-up table as annotated: vector v holds the values value[v] at the samples sample[v] of line[v].
+
+    line: (V,) rising; lines may lie before 0 or beyond the image.
+    sample: V arrays (n_v,), rising. value: V arrays (n_v,).
+    """
 
     line: I64
     sample: tuple[I64, ...]
@@ -112,7 +124,10 @@ class LutVectors:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AzimuthNoise:
-    """Azimuth noise of one swath's part of the image, ends included: factor (n,) at line (n,)."""
+    """Azimuth noise in one block of the image, which belongs to one swath; first and last are included.
+
+    factor: (n,) at the lines `line` (n,).
+    """
 
     swath: str
     first_line: int
@@ -125,8 +140,10 @@ class AzimuthNoise:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ThermalNoise:
-    """Noise power in DN^2: range vectors times the azimuth factor of the swath a pixel lies in. azimuth is empty for
-    products of IPF before 2.9 and for stripmap, where the factor is 1."""
+    """Noise power in DN^2: range vectors times the azimuth factor of the block that a pixel lies in.
+
+    azimuth: empty for products of IPF before 2.9 and for stripmap products, where the factor is 1.
+    """
 
     range_power: LutVectors
     azimuth: tuple[AzimuthNoise, ...]
@@ -134,9 +151,11 @@ class ThermalNoise:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GrdChannel:
-    """One polarisation: calibration vectors (sigma0 = DN^2 / sigma^2 and so on), noise, and what it is read from.
+    """One polarisation of a product.
 
-    noise: None where the processor has removed it already. measurement: name of the TIFF below the product's root.
+    measurement: name of the TIFF below the product's root.
+    sigma, beta, gamma: calibration vectors; sigma0 = DN^2 / sigma^2, and likewise beta0 and gamma0.
+    noise: None where the processor has already removed the noise.
     """
 
     polarisation: str
@@ -149,8 +168,13 @@ class GrdChannel:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GrdProduct:
-    """A whole product without its pixels. channels: co-polarised first. ipf: such as 003.39. processed_by: the
-    organisation, such as ESA. relative_orbit and orbit_state: as the manifest and annotation state them."""
+    """A product without its pixels.
+
+    ipf: version of the processor, such as 003.39. processed_by: an organisation, such as ESA.
+    start, stop: zero-Doppler times of the first and last line.
+    orbit_state: ascending or descending. relative_orbit: as the manifest states it.
+    channels: co-polarised first.
+    """
 
     product_id: str
     platform: str
@@ -169,7 +193,7 @@ class GrdProduct:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageWindow:
-    """A rectangle of an image's pixels: first line and sample, and how many of each."""
+    """A rectangle of an image's pixels: its first line and sample, and its number of lines and samples."""
 
     line: int
     sample: int

@@ -1,8 +1,8 @@
-"""Backward geocoding: which line and sample of an image see a point on the ground.
+"""Backward geocoding: the line and sample of an image at which a point on the ground shows.
 
-A GRD image is laid out in zero-Doppler geometry: a point P shows at the time t at which the satellite's velocity is
-at right angles to the line of sight, v(t) . (P - S(t)) = 0, and at the slant range |P - S(t)|. Both are geometric:
-no atmosphere.
+A GRD image has zero-Doppler geometry. A point P shows at the time t at which the satellite's velocity v is at right
+angles to the line of sight, v(t) . (P - S(t)) = 0, and at the slant range |P - S(t)|, where S is the satellite's
+position. Both are geometric: the delay of the atmosphere is not modelled.
 Source: J. Curlander, R. McDonough, "Synthetic Aperture Radar: Systems and Signal Processing" (1991), range-Doppler
 equations, for a focused image of zero Doppler. Lines and samples: Sentinel-1 product specification, S1-RS-MDA-52-7441.
 """
@@ -27,11 +27,14 @@ _LAST_STEP_S: Final = 1e-6  # so small a step leaves 1e-16 s (Newton's error is 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImagePoints:
-    """Where points show in an image, all (...). Lines and samples count from 0 at the centre of the first pixel and
-    may lie outside the image. incidence_deg: between the line of sight and the normal of the ellipsoid.
+    """Where points show in an image, all (...).
 
-    All is NaN for a point that is not finite or has no zero-Doppler time within reach of the orbit on the right-hand
-    side; sample alone is NaN outside the slant-to-ground polynomials.
+    All fields are NaN for a point that is not finite, lies left of the track, or has no zero-Doppler time within reach
+    of the orbit. The sample alone is NaN outside the range of the slant-to-ground polynomials.
+
+    line, sample: 0 at the centre of the first pixel; they may lie outside the image.
+    azimuth_time_s: zero-Doppler time in seconds after the product's epoch.
+    incidence_deg: angle between the line of sight and the normal of the ellipsoid.
     """
 
     line: F64
@@ -42,11 +45,13 @@ class ImagePoints:
 
 
 def zero_doppler(orbit: Orbit, points_m: F64, guess_s: npt.ArrayLike) -> tuple[F64, F64]:
-    """Zero-Doppler time (s after the epoch) and slant range (m), each (...), of Earth-fixed points (..., 3).
+    """Zero-Doppler time (seconds after the epoch, exact to 1e-9 s) and slant range in metres of points, each (...).
 
-    guess_s: one time for all or one a point; anywhere within the scene will do. Exact to 1e-9 s. NaN where a point is
-    not finite, lies left of the track (Sentinel-1 looks right), or Newton's iteration does not close within the
-    orbit's reach (orbit.reach_s).
+    NaN where a point is not finite, lies left of the track (Sentinel-1 looks to the right), or Newton's iteration does
+    not converge within reach of the orbit (orbit.reach_s).
+
+    points_m: (..., 3) Earth-fixed.
+    guess_s: where the iteration starts, one time for all points or one for each; any time within the scene will do.
     """
     polynomials = fit_orbit(orbit)
     shape = points_m.shape[:-1]
@@ -60,7 +65,7 @@ def zero_doppler(orbit: Orbit, points_m: F64, guess_s: npt.ArrayLike) -> tuple[F
 
 
 def image_coordinates(geometry: GrdGeometry, points_m: F64, convention: Convention) -> ImagePoints:
-    """Where Earth-fixed points (..., 3) show in an image, under the convention named."""
+    """Where Earth-fixed points (..., 3) in metres show in an image, under a convention."""
     polynomials = fit_orbit(geometry.orbit)
     shape = points_m.shape[:-1]
     points = points_m.reshape(-1, 3)
@@ -83,9 +88,9 @@ def image_coordinates(geometry: GrdGeometry, points_m: F64, convention: Conventi
 
 
 def tau_ref_s(geometry: GrdGeometry) -> float:
-    """The two-way slant range time at which the bistatic term of the product's own geolocation grid is 0, in s.
+    """Two-way slant range time, in s, at which the bistatic term of the product's geolocation grid is 0.
 
-    It is not annotated: the mean over the grid's points of tau - 2 (azimuth time - line * line interval).
+    It is not annotated. It is the mean over the grid's points of tau - 2 (azimuth time - line * line interval).
     """
     grid = geometry.grid
     late_s = grid.azimuth_time_s - grid.line * geometry.line_interval_s
@@ -93,7 +98,7 @@ def tau_ref_s(geometry: GrdGeometry) -> float:
 
 
 def _line(geometry: GrdGeometry, time_s: F64, range_m: F64, convention: Convention) -> F64:
-    """Lines of azimuth times, by the azimuth rule."""
+    """Lines at azimuth times, by the convention's azimuth rule."""
     if convention.azimuth == "zero_doppler":
         return time_s / geometry.line_interval_s
     bistatic_s = range_m / SPEED_OF_LIGHT_M_S - tau_ref_s(geometry) / 2
@@ -120,13 +125,13 @@ def _solve(polynomials: OrbitPolynomials, points_m: F64, guess_s: F64) -> tuple[
 
 
 def _on_the_right(state: OrbitState, sight_m: F64) -> npt.NDArray[np.bool_]:
-    """Whether a line of sight points to the right of the direction of flight."""
+    """Whether lines of sight (3, n) point to the right of the direction of flight, (n,)."""
     right = np.cross(state.velocity_m_s, state.position_m, axis=0)
     return _dot(right, sight_m) > 0
 
 
 def _angle_deg(first: F64, second: F64) -> F64:
-    """Angle between vectors (3, n)."""
+    """Angles (n,) between vectors (3, n)."""
     cosine = _dot(first, second) / np.sqrt(_dot(first, first) * _dot(second, second))
     angle_deg: F64 = np.degrees(np.arccos(cosine))
     return angle_deg

@@ -1,10 +1,12 @@
-"""Where relief hides the ground from the radar, or folds it: shadow and layover along the direction of sight.
+"""Shadow and layover: ground hidden from the radar by relief, and ground at the same slant range as other ground.
 
-Rays run over the map away from the satellite, a pixel apart. On a ray, with D the distance away and z the height, the
-line of sight through a point meets the zero level at D + z tan(incidence), and the circle of equal slant range at
-D - z / tan(incidence). A point is in shadow where something nearer meets it farther out, and in layover where the
-order of slant ranges is broken: by something nearer that lies farther in range, or something farther that lies nearer.
-Both halves of a fold, the slope itself (active) and what it falls upon (passive), come out alike.
+Rays run over the map away from the satellite, one pixel apart. Take a point on a ray at distance D from its start and
+height z. The line of sight through the point meets height 0 at D + z tan(incidence). The circle of equal slant range
+meets height 0 at D - z / tan(incidence).
+
+A point is in shadow where the line of sight through a nearer point meets height 0 farther out than its own. A point is
+in layover where the order of slant ranges is broken: a nearer point has a larger slant range, or a farther point a
+smaller one. The slope itself (active layover) and the ground that it falls upon (passive layover) are both marked.
 Source: G. Schreier (ed.), "SAR Geocoding: Data and Systems" (1993), layover and shadow maps.
 """
 
@@ -41,17 +43,19 @@ class _RayField(NamedTuple):
 
 
 def layover_and_shadow(height_m: F32, sight: Sight) -> tuple[Bool, Bool]:
-    """Layover and shadow of the pixels (rows, cols) of a map, as seen by the radar.
+    """Masks of layover and of shadow, (rows, cols) each.
 
-    Terrain beyond the map throws none: give heights with a margin. A pixel of unknown height (NaN) is in neither and
-    throws none. The direction of sight is that of the middle of the map; each pixel takes the state of the ray nearest
-    to it, half a pixel away at most, but the outermost pixels may have none and then are in neither.
+    Terrain beyond the map is not known: give heights with a margin. A pixel of unknown height is in neither mask and
+    casts neither. The direction of sight is that of the middle of the map. Each pixel takes the state of the nearest
+    ray, at most half a pixel away; the outermost pixels may have no ray and are then in neither mask.
+
+    height_m: (rows, cols); NaN where unknown.
     """
     tangent = sight.tan_incidence
     lean_limit, shade_limit = float(tangent.min()), 1 / float(tangent.max())
     away = np.asarray(sight.away) / sight.pitch_m
-    down_m, right_m = np.float32(away[0]), np.float32(away[1])
-    if _steep(height_m, down_m, right_m, np.float32(lean_limit), np.float32(shade_limit)) == 0:
+    per_row, per_col = np.float32(away[0]), np.float32(away[1])
+    if _steep(height_m, per_row, per_col, np.float32(lean_limit), np.float32(shade_limit)) == 0:
         empty = np.zeros(height_m.shape, dtype=np.bool_)
         return empty, empty.copy()
     down, right = sight.away
@@ -67,15 +71,18 @@ def layover_and_shadow(height_m: F32, sight: Sight) -> tuple[Bool, Bool]:
 
 
 @compiled
-def _steep(height_m: F32, down_m: np.float32, right_m: np.float32, lean: np.float32, shade: np.float32) -> int:
-    """How many cells between four pixels may hold a slope that rises away from the satellite by more than lean, or
-    falls by more than shade (metres a metre). Without any, no layover and no shadow can begin."""
+def _steep(height_m: F32, per_row: np.float32, per_col: np.float32, lean: np.float32, shade: np.float32) -> int:
+    """Number of cells between four pixels in which layover or shadow can begin.
+
+    That takes a slope that rises away from the satellite by more than lean, or falls by more than shade (both in metres
+    a metre). per_row, per_col: components of the direction of sight, divided by the pixel pitch (1/m).
+    """
     count = 0
     for row in range(height_m.shape[0] - 1):
         upper, lower = height_m[row], height_m[row + 1]
         for col in range(height_m.shape[1] - 1):
-            top, bottom = right_m * (upper[col + 1] - upper[col]), right_m * (lower[col + 1] - lower[col])
-            left, right = down_m * (lower[col] - upper[col]), down_m * (lower[col + 1] - upper[col + 1])
+            top, bottom = per_col * (upper[col + 1] - upper[col]), per_col * (lower[col + 1] - lower[col])
+            left, right = per_row * (lower[col] - upper[col]), per_row * (lower[col + 1] - upper[col + 1])
             greatest = (top if top > bottom else bottom) + (left if left > right else right)
             least = (bottom if top > bottom else top) + (right if left > right else left)
             count += (greatest >= lean) | (least <= -shade)
@@ -84,7 +91,7 @@ def _steep(height_m: F32, down_m: np.float32, right_m: np.float32, lean: np.floa
 
 @compiled
 def _outward(seen: _RayRow, field: _RayField, farthest_shade: F32, farthest: F32) -> None:
-    """One step of all rays away from the satellite: what lies behind something nearer."""
+    """Moves all rays one row away from the satellite. Marks points that nearer ground shades or overlays."""
     height_m, state, shift, part, distance_px = seen
     tan_left, tan_change, cot_left, cot_change = field
     for n in range(height_m.size - 1):
@@ -100,7 +107,7 @@ def _outward(seen: _RayRow, field: _RayField, farthest_shade: F32, farthest: F32
 
 @compiled
 def _inward(seen: _RayRow, field: _RayField, nearest: F32) -> None:
-    """One step of all rays towards the satellite: what lies under something farther away."""
+    """Moves all rays one row towards the satellite. Marks points that farther ground overlays."""
     height_m, state, shift, part, distance_px = seen
     _, _, cot_left, cot_change = field
     for n in range(height_m.size - 1):
@@ -112,7 +119,11 @@ def _inward(seen: _RayRow, field: _RayField, nearest: F32) -> None:
 
 @compiled
 def _scan(height_m: F32, tangent: F64, drift: float, pitch_m: float) -> U8:
-    """1 for layover, 2 for shadow, summed. Rays start at row 0 and run down, drift (0 to 1) columns right a row."""
+    """State of each pixel: 1 for layover plus 2 for shadow.
+
+    Rays start at row 0 and run down, moving right by drift (0 to 1) columns a row.
+    tangent: (2, 2) tangent of the incidence at the map's corners. pitch_m: distance between pixels.
+    """
     rows, cols = height_m.shape
     state = np.zeros((rows, cols), dtype=np.uint8)
     rays = cols + int(drift * rows) + 2

@@ -1,10 +1,10 @@
-"""How the radar sees the surface of a map: the quantities terrain flattening needs, as smooth fields over a block.
+"""The geometry in which the radar sees the surface of a map, as smooth fields: what terrain flattening needs.
 
 A surface z(x, y) over the map has, for each unit of map area, the area vector
     n = e_x x e_y + dz/dx (e_h x e_y) + dz/dy (e_x x e_h),
-e_x, e_y, e_h being the steps in space for a metre of easting, northing and height. Its part along the direction to the
-satellite is the area at right angles to the line of sight, exactly linear in the two slopes. The projection's scale
-and convergence are in e_x and e_y.
+where e_x, e_y and e_h are the steps in space for one metre of easting, northing and height. Its component towards the
+satellite is the area projected at right angles to the line of sight. It is exactly linear in the two slopes. Scale and
+convergence of the map projection are contained in e_x and e_y.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ _STEP_PX = 0.5  # half the distance over which e_x and e_y are measured
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sight:
-    """Fields over a lattice's grid, bilinear between its corner pixels: (2, 2) stands for them, row by row.
+    """Fields over a lattice's map, bilinear between its corner pixels. (2, 2) are the corners, row by row.
 
-    flat, per_col, per_row: (2, 2, 2); first axis: at the middle height, and the change to the highest. The area of a
-    pixel at right angles to the line of sight is flat + per_col * (rise in m from one column to the next) + per_row *
-    (rise from one row to the next), counted in areas of a GRD pixel in the slant plane (A_beta of Small 2011).
-    slant_area_m2: A_beta at the middle height. pitch_m: true distance of two pixels. tan_incidence: against the
-    ellipsoid's normal. away: unit vector (rows down, columns right) on the map pointing away from the satellite.
+    The projected area of a map pixel is flat + per_col * (rise in m from one column to the next) + per_row * (rise in m
+    from one row to the next), in areas of an image pixel in the slant plane (A_beta of Small 2011).
+
+    flat, per_col, per_row: (2, 2, 2); first axis: value at the middle height, and the change to the greatest height.
+    slant_area_m2: (2, 2) A_beta at the middle height.
+    pitch_m: true distance between two neighbouring pixels.
+    tan_incidence: (2, 2) tangent of the incidence angle against the ellipsoid's normal.
+    away: unit vector (rows down, columns right) on the map, pointing away from the satellite.
     """
 
     flat: F64
@@ -46,8 +49,12 @@ class Sight:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _CornerViews:
-    """Points and what is seen from them, each (2 heights, 2, 2, 3): steps in space for a metre on the map and up, unit
-    vector to the satellite, its velocity and acceleration; slant range in m and azimuth time in s (2 heights, 2, 2)."""
+    """The view of the satellite from the map's corners at two heights.
+
+    easting, northing, up: (2 heights, 2, 2, 3) steps in space for one metre on the map and upwards.
+    to_satellite: (2, 2, 2, 3) unit vector. velocity_m_s, acceleration_m_s2: (2, 2, 2, 3) of the satellite.
+    slant_range_m, azimuth_time_s: (2, 2, 2).
+    """
 
     easting: F64
     northing: F64
@@ -60,7 +67,7 @@ class _CornerViews:
 
 
 def fit_sight(lattice: Lattice) -> Sight:
-    """The fields of a lattice's grid. They bend between its corners by under 0.001 dB over 17 km."""
+    """The fields of a lattice's map. Bilinear interpolation errs by under 0.001 dB over 17 km."""
     view = _view(lattice)
     gsd_m = lattice.grid.gsd_m
     plane = np.cross(view.easting, view.northing)
@@ -84,8 +91,12 @@ def fit_sight(lattice: Lattice) -> Sight:
 
 
 def row_factors(fields: tuple[F64, ...], row_px: F64, col_px: float, shape: tuple[int, ...]) -> F32:
-    """Fields (2, 2, 2) of a grid of some shape along rows (R,), as factors (R, fields, 4): of 1 and x at the middle
-    height, and of u and u x, where x counts pixels from the column col_px."""
+    """Fields along rows of a map, as factors (R, fields, 4) of 1, x, u and u x.
+
+    x counts pixels from the column col_px. u is the scaled height of Lattice.
+
+    fields: (2, 2, 2) each, as in Sight. row_px: (R,) rows. shape: rows and columns of the map.
+    """
     down = (np.asarray(row_px) / (shape[0] - 1))[:, None]
     factors = np.empty((down.size, len(fields), 4), dtype=np.float32)
     for k, field in enumerate(fields):
@@ -98,7 +109,7 @@ def row_factors(fields: tuple[F64, ...], row_px: F64, col_px: float, shape: tupl
 
 
 def _view(lattice: Lattice) -> _CornerViews:
-    """What the corner pixels of a grid see, at the middle and the greatest height."""
+    """The view from the corner pixels of a map, at the middle and the greatest height."""
     grid = lattice.grid
     row_px, col_px = np.array([0.0, grid.rows - 1.0]), np.array([0.0, grid.cols - 1.0])
     height_m = lattice.mid_height_m + lattice.half_height_m * np.array([0.0, 1.0])
@@ -121,8 +132,11 @@ def _view(lattice: Lattice) -> _CornerViews:
 
 
 def _slant_area_m2(lattice: Lattice, view: _CornerViews, slant_share: F64) -> F64:
-    """Area in the slant plane of the GRD pixel at each point: a line interval times a sample, by the derivatives of
-    azimuth time and slant range on the map. slant_share: slant area by map area of the level surface."""
+    """Area in the slant plane of the image pixel (one line interval by one sample) at each point.
+
+    It comes from the derivatives of azimuth time and slant range on the map.
+    slant_share: area in the slant plane for each unit of map area of the level surface.
+    """
     geometry = lattice.geometry
     turning = _dot(view.velocity_m_s, view.velocity_m_s) + _dot(
         view.acceleration_m_s2, view.to_satellite * view.slant_range_m[..., None]
@@ -137,10 +151,10 @@ def _slant_area_m2(lattice: Lattice, view: _CornerViews, slant_share: F64) -> F6
 
 
 def _by_height(values: F64) -> F64:
-    """From values at two heights: the first, and the change to the second."""
+    """Values at two heights as the first value and the change to the second."""
     return np.stack((values[0], values[1] - values[0]))
 
 
 def _dot(first: F64, second: F64) -> F64:
-    """Scalar products over the last axis."""
+    """Scalar product over the last axis."""
     return np.asarray(np.einsum("...i,...i->...", first, second), dtype=np.float64)

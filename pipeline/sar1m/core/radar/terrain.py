@@ -1,7 +1,7 @@
-"""Terrain flattening: backscatter by the area the radar really lit, with layover, shadow and local incidence.
+"""Radiometric terrain flattening, with masks of layover and shadow and the local incidence angle.
 
-gamma0_T = beta0 A_beta / A_gamma, where A_gamma sums the lit surface at right angles to the line of sight that falls
-into a pixel of the image, and A_beta is that pixel's own area in the slant plane. On level ground this is
+gamma0_T = beta0 A_beta / A_gamma. A_gamma is the area of all lit ground that falls into a pixel of the image, projected
+at right angles to the line of sight. A_beta is the area of that pixel in the slant plane. On level ground this equals
 gamma0_E = beta0 tan(incidence).
 Source: D. Small, "Flattening gamma: radiometric terrain correction for SAR imagery", IEEE TGRS 49(8) (2011).
 """
@@ -29,11 +29,16 @@ _GUARD_PX: Final = 4  # beyond geometry: the reach of an interpolation and of a 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Flattening:
-    """area_factor: (lines, samples) of an image window, gamma0_T = beta0 * area_factor; NaN where the area lit is under
-    5 % of that of level ground, none was, or unknown heights may fall. layover, shadow, incidence_deg: (rows, cols) of
-    the map; the incidence is local, against the surface of the heights, over 90 where it faces away, NaN where a
-    height it needs is unknown. complete: False where the margin was so narrow that terrain beyond it, no higher and no
-    lower than what was given, could still fold onto the map or shade it."""
+    """What terrain flattening gives for a window of the image and for a map.
+
+    area_factor: (lines, samples) of the window; gamma0_T = beta0 * area_factor. NaN where the lit area is under 5 % of
+        that of level ground, where nothing is lit, and where ground of unknown height may fall.
+    layover, shadow: (rows, cols) of the map.
+    incidence_deg: (rows, cols) local incidence angle, against the surface; over 90 where the surface faces away from
+        the radar, NaN where a height that it needs is unknown.
+    complete: whether the margin was wide enough. False where terrain beyond it, between the lowest and the highest
+        height given, could still fold onto the map or shade it.
+    """
 
     area_factor: F32
     layover: Bool
@@ -43,16 +48,18 @@ class Flattening:
 
 
 def margin_px(lattice: Lattice, relief_m: float) -> tuple[int, int]:
-    """How many rows and columns around a map its heights must reach, for terrain differing by so many metres.
+    """Rows and columns of heights that flatten needs on each side of a map.
 
-    What folds into a map pixel's radar pixel lies up to relief / tan(incidence) away, what shades it up to
+    Ground that folds into the same radar pixel lies up to relief / tan(incidence) away, ground that casts shadow up to
     relief * tan(incidence), both along the direction of sight.
+
+    relief_m: difference between the highest and the lowest height around.
     """
     return _margin_px(fit_sight(lattice), relief_m)
 
 
 def _margin_px(sight: Sight, relief_m: float) -> tuple[int, int]:
-    """The same for a known line of sight."""
+    """As margin_px, from the fields of the line of sight."""
     steepest, flattest = float(sight.tan_incidence.max()), float(sight.tan_incidence.min())
     reach_px = relief_m * max(steepest, 1 / flattest) / sight.pitch_m
     return _GUARD_PX + int(abs(sight.away[0]) * reach_px), _GUARD_PX + int(abs(sight.away[1]) * reach_px)
@@ -66,12 +73,16 @@ def flatten(
     *,
     resolution_px: float = 0.0,
 ) -> Flattening:
-    """Area factor in the window of an image, masks and local incidence on the map without its margin (rows, columns).
+    """The area factor in a window of the image, and masks and local incidence on the map without its margin.
 
-    lattice, height_m (rows, cols): with the margin, of 1 pixel at least; ellipsoidal heights, NaN where unknown.
-    resolution_px: of the image, in its pixels; the area is blurred alike, since an image that shows the echo of a slope
-    over two pixels must be divided by an area that does. On simulated slopes of 30 to 45 degrees that face a radar of
-    22 m resolution a sharp area is 0.8 dB off, the blurred one 0.1 dB. 0 where pixels are sharp.
+    lattice: of the map with its margin.
+    height_m: (rows, cols) of the map with its margin, above the ellipsoid; NaN where unknown.
+    margin: rows and columns on each side that are left out of the result, at least 1 each (see margin_px).
+    window: the part of the image that the factor is for.
+    resolution_px: resolution of the image in its pixels; 0 where pixels are sharp. The area is blurred by the same
+        amount: the image spreads the echo of a slope over two pixels, and so must the area that it is divided by. On
+        simulated slopes of 30 to 45 degrees facing a radar of 22 m resolution, a sharp area is 0.8 dB off and the
+        blurred one 0.1 dB.
     """
     heights_m = np.ascontiguousarray(height_m, dtype=np.float32)
     low_m, high_m = float(np.fmin.reduce(heights_m, axis=None)), float(np.fmax.reduce(heights_m, axis=None))
@@ -92,7 +103,7 @@ def flatten(
 
 @compiled
 def _reciprocal(area: F32, least: np.float32) -> F32:
-    """1 / area, NaN where it is under the least."""
+    """1 / area; NaN where the area is under the least."""
     factor = np.empty(area.shape, dtype=np.float32)
     for row in range(area.shape[0]):
         for col in range(area.shape[1]):
@@ -102,8 +113,10 @@ def _reciprocal(area: F32, least: np.float32) -> F32:
 
 
 def _local_incidence_deg(height_m: F32, sight: Sight, margin: tuple[int, int]) -> F32:
-    """Angle between the line of sight and the surface's normal of the pixels inside a margin, from the heights on
-    either side of a pixel."""
+    """Angle between the line of sight and the surface's normal, for the pixels inside a margin.
+
+    The slope of a pixel comes from the heights of the pixels on either side of it.
+    """
     rows, cols = (size - 2 * edge for size, edge in zip(height_m.shape, margin, strict=True))
     found = np.empty((rows, cols), dtype=np.float32)
     by_pitch = sight.slant_area_m2 / sight.pitch_m
@@ -116,8 +129,10 @@ def _local_incidence_deg(height_m: F32, sight: Sight, margin: tuple[int, int]) -
 
 @compiled
 def _incidence(around_m: F32, factors: F32, pitch_m: np.float32, found: F32) -> None:
-    """Local incidence in degrees, from heights with a pixel more on every side. Source of the arc cosine (to 2e-8 rad):
-    M. Abramowitz, I. Stegun, "Handbook of Mathematical Functions", 4.4.46."""
+    """Writes local incidence in degrees to found, from heights with one more pixel on every side.
+
+    Source of the arc cosine (to 2e-8 rad): M. Abramowitz, I. Stegun, "Handbook of Mathematical Functions", 4.4.46.
+    """
     half, zero, one, straight = np.float32(0.5), np.float32(0), np.float32(1), np.float32(180)
     square, degrees = pitch_m * pitch_m, np.float32(180 / np.pi)
     p0, p1, p2 = np.float32(1.5707963050), np.float32(-0.2145988016), np.float32(0.0889789874)

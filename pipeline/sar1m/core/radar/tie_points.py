@@ -1,15 +1,15 @@
-"""Geocoding by tie points alone: no orbit, and no heights but the tie points' own.
+"""Geocoding by tie points alone, without an orbit and with no heights but those of the tie points.
 
-A product's tie points (its geolocation grid, or the ground control points inside a measurement TIFF) stand 10 to 25 km
-apart. Line and sample follow a polynomial of the place on the ellipsoid, once the shift which a tie point's height
-causes in range is taken off; what the polynomial leaves at the tie points is interpolated between them, so that every
-tie point shows where it says. The shift of the wanted point is put back for the height of the tie points around it:
-where the land is at another height, the sample is wrong by relief_error_px.
+A product's tie points (its geolocation grid, or the ground control points inside a measurement TIFF) are 10 to 25 km
+apart. The height of a tie point shifts it in range. With that shift removed, line and sample are fitted by a polynomial
+of the position on the ellipsoid. The residuals at the tie points are interpolated between them, so that every tie point
+is reproduced exactly. For a wanted point the shift is put back, for the height interpolated between the tie points
+around it. Where the ground is at another height, the sample is wrong by relief_error_px.
 
-What no tie points tell: the slant-to-ground polynomials change every second for the terrain's mean height, the tie
-points stand three seconds apart. Over land the sample is therefore wrong by some pixels between them, even on a plain
-(tests/benchmarks/results/geometry.md has the figures by product). With an orbit, range-Doppler at the tie points'
-heights (TiePointImage.height_m) is free of that.
+Tie points have one more limit. The slant-to-ground polynomials change every second with the terrain's mean height, but
+the tie points are three seconds apart. Over land the sample is therefore wrong by some pixels between them, even on a
+plain (figures by product: tests/benchmarks/results/geometry.md). Range-Doppler geocoding with an orbit, at the heights
+of the tie points (TiePointImage.height_m), does not have this error.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ _POWERS: Final = tuple((east, north) for east in range(_DEGREE + 1) for north in
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiePoints:
-    """Places of known line and sample, all (n,), forming a complete grid of lines and samples in any order.
+    """Positions of known line and sample, all (n,), forming a complete grid of lines and samples in any order.
 
-    lon, lat: degrees; height_m above the ellipsoid. incidence_deg: 0.1 degrees will do, for only differences of height
-    between neighbours weigh on it. name stands for the product in errors.
+    name: of the product, for messages.
+    lon, lat: degrees. height_m: above the ellipsoid.
+    incidence_deg: needed to 0.1 degrees only, since it scales nothing but differences of height between neighbours.
     """
 
     name: str
@@ -51,9 +52,14 @@ class TiePoints:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiePointModel:
-    """Line and sample over places: factors (10, 2) of polynomials in ground coordinates, which are the ground_axes
-    (2, 3) parts of the way from centre_m (3,); and what these leave at tie points, (I, J) by line (I,) and sample (J,),
-    with their heights and incidence angles."""
+    """Line and sample as functions of position.
+
+    centre_m: (3,) Earth-fixed. ground_axes: (2, 3); ground coordinates are ground_axes @ (point - centre_m).
+    coefficient_px: (10, 2) of the polynomials in ground coordinates, for line and for sample.
+    line, sample: (I,) and (J,) of the grid of tie points.
+    line_left_px, sample_left_px: (I, J) residuals of the polynomials at the tie points.
+    height_m, incidence_deg: (I, J) of the tie points.
+    """
 
     centre_m: F64
     ground_axes: F64
@@ -69,8 +75,11 @@ class TiePointModel:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiePointImage:
-    """Where points show in an image, by tie points, all (...): line and sample from 0 at the first pixel's centre,
-    the height the tie points around have, and the incidence angle there in degrees."""
+    """Where points show in an image according to the tie points, all (...).
+
+    line, sample: 0 at the centre of the first pixel.
+    height_m, incidence_deg: interpolated between the tie points around.
+    """
 
     line: F64
     sample: F64
@@ -79,7 +88,7 @@ class TiePointImage:
 
 
 def annotated_tie_points(geometry: GrdGeometry) -> TiePoints:
-    """The geolocation grid of a product's annotation."""
+    """The geolocation grid of a product's annotation as tie points."""
     grid = geometry.grid
     return TiePoints(
         name=geometry.name,
@@ -94,9 +103,9 @@ def annotated_tie_points(geometry: GrdGeometry) -> TiePoints:
 
 
 def fit_tie_points(points: TiePoints) -> TiePointModel:
-    """The model through tie points, by least squares.
+    """Fits the polynomials to tie points by least squares and keeps their residuals.
 
-    Raises SourceError where they are not finite, form no complete grid, or are fewer than the polynomials' terms.
+    Raises SourceError where tie points are not finite, form no complete grid, or are fewer than the terms require.
     """
     line, sample = np.unique(points.line), np.unique(points.sample)
     _check(points, line.size, sample.size)
@@ -126,8 +135,10 @@ def fit_tie_points(points: TiePoints) -> TiePointModel:
 
 
 def tie_point_coordinates(model: TiePointModel, lon_deg: npt.ArrayLike, lat_deg: npt.ArrayLike) -> TiePointImage:
-    """Where places in degrees show in the image; arguments broadcast. NaN more than a tenth of the tie points' extent
-    outside them, and for NaN places."""
+    """Where positions in degrees show in the image; arguments broadcast.
+
+    NaN for positions that are NaN, and for those outside the tie points by more than a tenth of their extent.
+    """
     ground = (ecef_from_geodetic(lon_deg, lat_deg, 0.0) - model.centre_m) @ model.ground_axes.T
     shape = ground.shape[:-1]
     flat = ground.reshape(-1, 2)
@@ -149,21 +160,23 @@ def tie_point_coordinates(model: TiePointModel, lon_deg: npt.ArrayLike, lat_deg:
 
 
 def relief_error_px(height_difference_m: F64, incidence_deg: F64, range_spacing_m: float) -> F64:
-    """By how many samples a place is missed whose height differs from the tie points' (...), at least 0.
+    """Error of the sample in pixels, (...), at least 0, where the ground is not at the height of the tie points.
 
-    |difference| / tan(incidence) / spacing: 14 px for 100 m at 35 degrees and 10 m. NaN where the difference is NaN.
+    It is |difference| / tan(incidence) / spacing: 14 px for 100 m at 35 degrees and 10 m.
+
+    height_difference_m: of the ground from the tie points; NaN gives NaN.
     """
     return np.abs(_range_shift_px(height_difference_m, incidence_deg, range_spacing_m))
 
 
 def _range_shift_px(height_m: F64, incidence_deg: F64, range_spacing_m: float) -> F64:
-    """How many samples nearer a place shows than one of the same longitude and latitude on the ellipsoid."""
+    """Number of samples by which its height moves a point towards the radar."""
     shift_px: F64 = height_m / np.tan(np.radians(incidence_deg)) / range_spacing_m
     return shift_px
 
 
 def _check(points: TiePoints, lines: int, samples: int) -> None:
-    """Raises SourceError for tie points no model can be made of."""
+    """Raises SourceError for tie points that cannot be fitted."""
     remedy = "Geocode with the orbit instead, or leave the product out."
     count = points.line.size
     values = (points.line, points.sample, points.lon, points.lat, points.height_m, points.incidence_deg)
@@ -187,7 +200,7 @@ def _terms(ground: F64) -> F64:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Between:
-    """Where points (n,) lie among the tie points: indices of those before, and the parts of the way to the next."""
+    """Positions (n,) among the tie points: row and column of the one before, and the part of the way to the next."""
 
     row: npt.NDArray[np.intp]
     col: npt.NDArray[np.intp]
@@ -201,7 +214,7 @@ class _Between:
         return cls(row=row, col=col, down=down, right=right)
 
     def pick(self, values: F64) -> F64:
-        """Values (I, J) of the tie points, bilinear between them; beyond the outermost those at the edge."""
+        """Values (I, J) of the tie points at the positions: bilinear; beyond the outermost, the value at the edge."""
         row, col, right = self.row, self.col, self.right
         upper = values[row, col] * (1 - right) + values[row, col + 1] * right
         lower = values[row + 1, col] * (1 - right) + values[row + 1, col + 1] * right
@@ -210,6 +223,6 @@ class _Between:
 
 
 def _step(knots: F64, at: F64) -> tuple[npt.NDArray[np.intp], F64]:
-    """Index of the knot before and the part (0 to 1) of the way to the next; NaN keeps a NaN part."""
+    """Index of the knot before, and the part (0 to 1) of the way to the next, NaN for NaN."""
     before = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, knots.size - 2)
     return before, np.clip((at - knots[before]) / (knots[before + 1] - knots[before]), 0.0, 1.0)

@@ -189,7 +189,7 @@ DAMAGE = {
     "a processor of no version": ("manifest", "003.40", "three", "software/@version: found 'three'"),
     "a manifest of another orbit": ("manifest", ">39156<", ">39157<", "orbit 39157 ascending, but the anno"),
     "the noise of another orbit": ("noise-", ">39156<", ">39157<", "found absolute_orbit 39157; expected 39156"),
-    "an annotation of another name": ("annotation/s1a", ">302867<", ">302868<", "says S1A, IW, 039156, 049F14, VV, "),
+    "an annotation of another name": ("annotation/s1a", ">302867<", ">302868<", "states S1A, IW, 039156, 049F14, VV, "),
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ _INFORMATION: Final = "imageAnnotation/imageInformation"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Header:
-    """What annotation, calibration and noise each state first (adsHeader)."""
+    """The adsHeader with which annotation, calibration and noise files begin. start, stop: of the image."""
 
     platform: str
     polarisation: str
@@ -44,7 +44,10 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Annotation:
-    """One polarisation's annotation. orbit_state: ascending or descending; noise_removed: by the processor."""
+    """The annotation of one polarisation.
+
+    orbit_state: ascending or descending. noise_removed: whether the processor has removed the thermal noise.
+    """
 
     header: Header
     geometry: GrdGeometry
@@ -53,7 +56,7 @@ class Annotation:
 
 
 def read_ads_header(root: XmlNode) -> Header:
-    """The adsHeader of any of a product's data sets. Raises SourceError where it is of no GRD image."""
+    """The adsHeader of an annotation, calibration or noise file. Raises SourceError where it is not of a GRD image."""
     node = root.one("adsHeader")
     node.choice("productType", ("GRD",))
     start, stop = node.instant("startTime"), node.instant("stopTime")
@@ -71,7 +74,7 @@ def read_ads_header(root: XmlNode) -> Header:
 
 
 def read_annotation(root: XmlNode, product_id: str) -> Annotation:
-    """The parsed annotation, validated. Raises SourceError naming the element that is missing or impossible."""
+    """The annotation, validated. Raises SourceError naming the element that is missing or impossible."""
     if root.element.tag != "product":
         raise root.wrong(f"<{root.element.tag[:80]}>", "<product>, an annotation")
     header = read_ads_header(root)
@@ -89,7 +92,7 @@ def read_annotation(root: XmlNode, product_id: str) -> Annotation:
 
 
 def check_same_geometry(first: GrdGeometry, second: GrdGeometry, names: tuple[str, str]) -> None:
-    """Raises SourceError where two polarisations of one product would place their pixels differently."""
+    """Raises SourceError where two polarisations of a product differ in geometry. names: of the files, for messages."""
     numbers = {
         "epoch": seconds_between(first.epoch, second.epoch) == 0,
         "azimuthTimeInterval": first.line_interval_s == second.line_interval_s,
@@ -154,8 +157,11 @@ def _orbit(root: XmlNode, epoch: datetime, duration_s: float) -> Orbit:
 
 
 def checked_orbit(orbit: Orbit, duration_s: float, node: XmlNode) -> Orbit:
-    """The orbit, where its times rise, its vectors could be Sentinel-1's, and they reach over the scene, from 0 to
-    duration_s, to within one step. Raises SourceError at node."""
+    """The same orbit, once it is found plausible.
+
+    Raises SourceError, naming node, where the times do not rise, a radius or speed is not Sentinel-1's, or the vectors
+    do not cover the scene (0 to duration_s) to within one step.
+    """
     check_rising(orbit.time_s, node)
     step_s = float(np.diff(orbit.time_s).max())
     first_s, last_s = float(orbit.time_s[0]), float(orbit.time_s[-1])
@@ -205,7 +211,7 @@ def _ground_range(root: XmlNode, epoch: datetime, duration_s: float) -> GroundRa
 
 
 def _coefficients(records: list[XmlNode], name: str) -> F64:
-    """(records, degree + 1). A polynomial that falls at its reference is none of range."""
+    """Coefficients (records, degree + 1). The linear one must be positive: ranges increase together."""
     rows = [record.numbers(name) for record in records]
     for record, row in zip(records, rows, strict=True):
         if not 2 <= len(row) <= MAX_COEFFICIENTS or len(row) != len(rows[0]) or row[1] <= 0:

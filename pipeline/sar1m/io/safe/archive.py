@@ -1,5 +1,7 @@
-"""A SAFE product as a folder or a zip behind one small interface. What a zip says of itself is never believed: names
-are allow-listed, sizes and ratios are bounded while bytes flow, checksums are verified, nothing is unpacked.
+"""A SAFE product in a folder or a zip, behind one small interface.
+
+Nothing that a zip states is trusted. Only names on a list are read, sizes and compression ratios are limited while
+bytes are read, checksums are verified, and nothing is unpacked to disk.
 
 Source: Sentinel-1 product specification, S1-RS-MDA-52-7441 (names of members); APPNOTE 6.3 (zip).
 """
@@ -17,6 +19,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
+
+from typing_extensions import override
 
 from sar1m.store.errors import SourceError
 
@@ -44,7 +48,7 @@ _FETCH: Final = "Fetch the product again."
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A file below the product's root as the archive lists it. crc32: None in a folder."""
+    """A file of the product as its archive lists it. name: relative to the product's root. crc32: None in a folder."""
 
     name: str
     size: int
@@ -52,7 +56,10 @@ class Member:
 
 
 class SafeArchive(ABC):
-    """A product's members by name. path: folder or zip; root: the product's own folder name, NAME.SAFE."""
+    """A product's members by name.
+
+    path: of the folder or zip. root: name of the product's own folder, NAME.SAFE.
+    """
 
     path: Path
     root: str
@@ -60,10 +67,10 @@ class SafeArchive(ABC):
 
     @abstractmethod
     def label(self, name: str) -> str:
-        """How a member is named in errors."""
+        """The name of a member for messages."""
 
     def member(self, name: str) -> Member:
-        """Raises SourceError where the product has no such member."""
+        """The member of a name. Raises SourceError where the product does not have it."""
         if name not in self.members:
             folder = str(PurePosixPath(name).parent)
             beside = [path.name for path in map(PurePosixPath, self.members) if str(path.parent) == folder]
@@ -74,17 +81,17 @@ class SafeArchive(ABC):
         return self.members[name]
 
     def read(self, name: str, limit: int = MAX_XML_BYTES) -> bytes:
-        """A whole member, checksum verified. Raises SourceError where it is missing, damaged or over limit bytes."""
+        """The bytes of a member, checksum verified. Raises SourceError where it is missing, damaged or too large."""
         with self.stream(name, limit, MAX_XML_RATIO) as pieces:
             return b"".join(pieces)
 
     @abstractmethod
     @contextmanager
     def stream(self, name: str, limit: int, ratio: float) -> Iterator[Iterator[bytes]]:
-        """The member's bytes in pieces of at most PIECE_BYTES; read to the end, the checksum is verified.
+        """The member's bytes in pieces of at most PIECE_BYTES. The checksum is verified once all of them are read.
 
-        Raises SourceError as soon as more than limit bytes come out, or, after RATIO_GRACE_BYTES, more than ratio
-        times what went in.
+        limit: bytes. ratio: of unpacked to packed bytes; applies to members over RATIO_GRACE_BYTES.
+        Raises SourceError as soon as one of the two is exceeded.
         """
 
 
@@ -97,13 +104,13 @@ class FolderArchive(SafeArchive):
         self.members = {member.name: member for member in _folder_members(path)}
         _check_census(self)
 
+    @override
     def label(self, name: str) -> str:
-        """Its path."""
         return f"{self.path}/{name}"
 
+    @override
     @contextmanager
-    def stream(self, name: str, limit: int, ratio: float) -> Iterator[Iterator[bytes]]:  # noqa: ARG002 - not packed
-        """See SafeArchive."""
+    def stream(self, name: str, limit: int, ratio: float) -> Iterator[Iterator[bytes]]:
         self.member(name)
         with ExitStack() as stack:
             with _reading(self.label(name)):
@@ -111,12 +118,12 @@ class FolderArchive(SafeArchive):
             yield _bounded(opened, limit, self.label(name))
 
     def file(self, name: str) -> Path:
-        """Where a member lies."""
+        """The path of a member."""
         return self.path / self.member(name).name
 
 
 class ZipArchive(SafeArchive):
-    """A product in a zip, as CDSE and ASF hand it out. Use it inside open_archive."""
+    """A product in a zip, as CDSE and ASF deliver it. Opened by open_archive."""
 
     def __init__(self, path: Path, opened: zipfile.ZipFile) -> None:
         self.path = path
@@ -131,13 +138,13 @@ class ZipArchive(SafeArchive):
         }
         _check_census(self)
 
+    @override
     def label(self, name: str) -> str:
-        """The zip's path, and the member in brackets."""
         return f"{self.path} ({self.root}/{name})"
 
+    @override
     @contextmanager
     def stream(self, name: str, limit: int, ratio: float) -> Iterator[Iterator[bytes]]:
-        """See SafeArchive."""
         self.member(name)
         entry, label = self._entries[name], self.label(name)
         most = max(int(entry.compress_size * ratio), RATIO_GRACE_BYTES)
@@ -154,10 +161,10 @@ class ZipArchive(SafeArchive):
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[SafeArchive]:
-    """The product that lies at path, a folder or a zip that holds one product.
+    """Opens the product at path: its folder, or a zip that holds one product.
 
-    Raises SourceError where it is missing, neither, holds no product or several, holds links, special files, doubled
-    or encrypted members, or names that leave the product.
+    Raises SourceError where path is missing or neither, and where it holds no product, several products, links, special
+    files, members that stand twice or are encrypted, or names that point outside the product.
     """
     try:
         status = path.stat()
@@ -173,7 +180,10 @@ def open_archive(path: Path) -> Iterator[SafeArchive]:
 
 
 def read_only_member(path: Path, suffix: str, limit: int) -> bytes:
-    """The one member of a zip whose name ends in suffix, under the same bounds. Raises SourceError."""
+    """The bytes of the one member of a zip whose name ends in suffix.
+
+    Raises SourceError where there is not exactly one, or it is damaged or over limit bytes.
+    """
     with _opened_zip(path) as opened, ExitStack() as stack:
         entries = [entry for entry in opened.infolist() if entry.filename.endswith(suffix)]
         if len(entries) != 1 or entries[0].flag_bits & _ENCRYPTED or entries[0].compress_type not in _METHODS:
@@ -198,7 +208,7 @@ def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 class _DirectoryLimit(io.BufferedReader):
-    """Refuses to read at once what only a forged central directory would ask for."""
+    """Refuses single reads so large that only a forged central directory asks for them."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         wanted = MAX_DIRECTORY_BYTES + 1 if size is None or size < 0 else size
@@ -209,7 +219,7 @@ class _DirectoryLimit(io.BufferedReader):
 
 @contextmanager
 def _reading(label: str) -> Iterator[None]:
-    """Around reads alone: what a caller does with the bytes fails for reasons of its own."""
+    """Turns faults of reading into SourceError. It encloses reads alone, so that faults of the caller pass."""
     try:
         yield
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
@@ -217,7 +227,7 @@ def _reading(label: str) -> Iterator[None]:
 
 
 def _bounded(opened: IO[bytes], limit: int, label: str, exactly: int | None = None) -> Iterator[bytes]:
-    """The stream in pieces, up to limit; exactly: what the zip's directory announces."""
+    """The stream in pieces, up to limit bytes. exactly: the size that the zip's directory states."""
     total = 0
     while True:
         with _reading(label):
@@ -233,7 +243,7 @@ def _bounded(opened: IO[bytes], limit: int, label: str, exactly: int | None = No
 
 
 def _folder_members(path: Path) -> Iterator[Member]:
-    """What is allowed in the product's four folders. A link could show any file of the machine as the product's own."""
+    """The members in the product's four folders. Links are refused: they could pass any file off as the product's."""
     try:
         for folder in (path, path / "annotation", path / "annotation/calibration", path / "measurement"):
             for file in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -251,7 +261,7 @@ def _folder_members(path: Path) -> Iterator[Member]:
 
 
 def _only_root(entries: list[zipfile.ZipInfo], path: Path) -> str:
-    """The one folder that all of a zip lies in. Refuses names that would leave it."""
+    """Name of the one folder that holds all of a zip. Refuses names that point outside it."""
     for entry in entries:
         name = entry.orig_filename
         parts = name.rstrip("/").split("/")
@@ -263,7 +273,7 @@ def _only_root(entries: list[zipfile.ZipInfo], path: Path) -> str:
             or {"", ".", ".."} & set(parts)
         ):
             raise SourceError(
-                f"{path}: holds a member named {name[:120]!r}, which no product has: it may leave its folder. {_FETCH}"
+                f"{path}: holds a member named {name[:120]!r}, which may point outside the product. {_FETCH}"
             )
     roots = sorted({entry.filename.split("/")[0] for entry in entries})
     products = [root for root in roots if _ROOT.fullmatch(root)]

@@ -19,7 +19,7 @@ _LINES: Final = (-MAX_SIDE_PX, 2 * MAX_SIDE_PX)
 
 
 def read_calibration(root: XmlNode) -> dict[str, LutVectors]:
-    """`sigma`, `beta` and `gamma`, all positive. Raises SourceError naming the vector that is not as expected."""
+    """The tables `sigma`, `beta` and `gamma`, all positive. Raises SourceError naming the vector that is wrong."""
     if root.element.tag != "calibration":
         raise root.wrong(f"<{root.element.tag[:80]}>", "<calibration>")
     vectors = root.listed("calibrationVectorList", "calibrationVector", 2, MAX_VECTORS)
@@ -40,7 +40,7 @@ def read_calibration(root: XmlNode) -> dict[str, LutVectors]:
 
 
 def vector_lines(parent: XmlNode, vectors: list[XmlNode]) -> I64:
-    """Lines of a list of vectors, rising; they may lie before 0 or beyond the image. (V,)"""
+    """Lines of a list of vectors, (V,), rising; they may lie before 0 or beyond the image."""
     line = np.array([vector.whole("line", *_LINES) for vector in vectors], dtype=np.int64)
     if (np.diff(line) <= 0).any():
         at = int(np.argmax(np.diff(line) <= 0))
@@ -49,7 +49,7 @@ def vector_lines(parent: XmlNode, vectors: list[XmlNode]) -> I64:
 
 
 def vector_samples(vector: XmlNode) -> I64:
-    """Samples of one vector, rising, two or more. (n,)"""
+    """Samples of one vector, (n,), rising, at least two."""
     sample = vector.whole_numbers("pixel")
     if len(sample) < 2 or sample[0] < -MAX_SIDE_PX or sample[-1] > 2 * MAX_SIDE_PX:
         raise vector.wrong(
@@ -59,7 +59,7 @@ def vector_samples(vector: XmlNode) -> I64:
 
 
 def vector_values(vector: XmlNode, element: str, sample: I64, *, least: float) -> F64:
-    """One value for each sample, from least to MAX_CALIBRATION. (n,)"""
+    """Values of one vector, (n,), one for each sample, from least to MAX_CALIBRATION."""
     value = vector.numbers(element)
     if len(value) != len(sample):
         raise vector.wrong(f"{len(value)} values for {len(sample)} samples", "one for each", element)

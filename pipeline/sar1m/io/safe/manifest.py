@@ -1,4 +1,4 @@
-"""What only the manifest says: processor version and relative orbit.
+"""The manifest of a product, which alone states the processor's version and the relative orbit.
 
 Source: Sentinel-1 product specification, S1-RS-MDA-52-7441, SAFE manifest.
 """
@@ -21,8 +21,13 @@ _ORBIT: Final = "metadataSection/metadataObject[@ID='measurementOrbitReference']
 
 @dataclass(frozen=True, kw_only=True)
 class SafeManifest:
-    """ipf: such as 003.31. processed_by: the organisation, empty where the manifest does not say. orbit_state:
-    ascending or descending. relative_orbit: of the first line, None where the manifest states none."""
+    """What is read from a manifest.
+
+    ipf: version of the processor, such as 003.31.
+    processed_by: the organisation; empty where the manifest does not state it.
+    relative_orbit: of the first line; None where the manifest does not state it.
+    orbit_state: ascending or descending.
+    """
 
     ipf: str
     processed_by: str
@@ -32,7 +37,7 @@ class SafeManifest:
 
 
 def read_safe_manifest(root: XmlNode) -> SafeManifest:
-    """Raises SourceError where the manifest is none of a Sentinel-1 level-1 product."""
+    """The manifest, validated. Raises SourceError where it is not that of a Sentinel-1 level-1 product."""
     if not root.element.tag.endswith("}XFDU"):
         raise root.wrong(f"<{root.element.tag[-80:]}>", "<xfdu:XFDU>, a manifest")
     version = root.one(_SOFTWARE).element.get("version", "")

@@ -1,8 +1,9 @@
-"""Pixels of a product: windows of digital numbers, read from the folder, or from a copy inflated once into scratch.
+"""Pixels of a product: windows of digital numbers.
 
-A scratch folder serves any number of processes. A copy is named by its content, written aside under a lock and renamed
-whole; the least recently used ones make room. A copy removed while it is read stays readable (POSIX); a reader that
-finds it gone inflates again.
+From a folder they are read directly. An image in a zip is first unpacked into a scratch folder, once. Any number of
+processes may share a scratch folder. A copy is named by its content, written under another name under a lock, and
+renamed when it is complete. The least recently used copies are removed to make room. A copy that is removed while it is
+read stays readable (POSIX); a reader that finds it gone unpacks it again.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ _FETCH: Final = "Fetch the product again."
 
 
 def read_dn(path: Path, product: GrdProduct, channel: GrdChannel, window: ImageWindow, scratch: Path) -> U16:
-    """Digital numbers (lines, samples) of a window of one channel; 0 means no data.
+    """Digital numbers of a window of one channel, (lines, samples); 0 means no data.
 
-    path: the folder or zip that product was read from. From a zip the image is inflated into scratch, once; see the
-    module. Raises SourceError naming the file where the image is missing, empty, cut short, damaged, or not of the
-    size and type that the annotation states; OutputError where scratch cannot be written; ValueError where the window
-    leaves the image.
+    path: the folder or zip that the product was read from.
+    scratch: folder for the images of zips.
+    Raises SourceError, naming the file, where the image is missing, empty, cut short, damaged, or not of the size and
+    type that the annotation states; OutputError where scratch cannot be written; ValueError where the window is not
+    inside the image.
     """
     _check_window(window, product.geometry)
     with open_archive(path) as archive:
@@ -64,15 +66,19 @@ def read_dn(path: Path, product: GrdProduct, channel: GrdChannel, window: ImageW
             except SourceError:
                 if copy.exists() or attempt == _TRIES - 1:
                     raise
-    raise OutputError(f"{scratch}: copies vanish as soon as they are made. Give a scratch folder of its own.")
+    raise OutputError(
+        f"{scratch}: copies disappear as soon as they are made. Give a scratch folder that nothing else uses."
+    )
 
 
 def _check_window(window: ImageWindow, geometry: GrdGeometry) -> None:
     last_line, last_sample = window.line + window.lines, window.sample + window.samples
     if min(window.line, window.sample) < 0 or min(window.lines, window.samples) < 1:
-        raise ValueError(f"{geometry.name}: {window} is no window of any image")
+        raise ValueError(f"{geometry.name}: {window} is no window: it starts before 0 or is empty")
     if last_line > geometry.lines or last_sample > geometry.samples:
-        raise ValueError(f"{geometry.name}: {window} is no window of {geometry.lines} x {geometry.samples} px")
+        raise ValueError(
+            f"{geometry.name}: {window} is not inside the image of {geometry.lines} x {geometry.samples} px"
+        )
 
 
 def _read_window(file: Path, label: str, geometry: GrdGeometry, window: ImageWindow) -> U16:
@@ -109,7 +115,7 @@ def _check_image(dataset: rasterio.DatasetReader, file: Path, geometry: GrdGeome
 
 
 def _copy(archive: SafeArchive, name: str, geometry: GrdGeometry, scratch: Path) -> Path:
-    """The image's copy in scratch, made now or before."""
+    """Path of the image's copy in scratch, which is made where it is missing."""
     member = archive.member(name)
     identity = f"{archive.root}\0{name}\0{member.size}\0{member.crc32}"
     target = scratch / f"{hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()}.tiff"
@@ -130,7 +136,7 @@ def _is_whole(target: Path, size: int) -> bool:
 
 
 def _inflate(archive: SafeArchive, name: str, geometry: GrdGeometry, target: Path) -> None:
-    """Writes the member aside, bounded and checked on its way, and renames it. What fails leaves nothing."""
+    """Unpacks a member under another name, within limits, and renames it. A failure leaves nothing behind."""
     limit = min(2 * geometry.lines * geometry.samples * 3 // 2 + _OVERHEAD_BYTES, MAX_MEASUREMENT_BYTES)
     partial = target.with_name(target.name + PARTIAL_SUFFIX)
     try:
@@ -138,7 +144,7 @@ def _inflate(archive: SafeArchive, name: str, geometry: GrdGeometry, target: Pat
             for piece in pieces:
                 stream.write(piece)
             stream.flush()
-            os.fsync(stream.fileno())  # a copy is later told by its size alone
+            os.fsync(stream.fileno())  # later, its size alone shows that a copy is complete
         with writing_to(target):
             partial.replace(target)
     except BaseException:
@@ -147,7 +153,7 @@ def _inflate(archive: SafeArchive, name: str, geometry: GrdGeometry, target: Pat
 
 
 def _make_room(scratch: Path, wanted: int) -> None:
-    """Removes the copies used least recently until wanted bytes fit, and what killed processes left half written."""
+    """Removes the least recently used copies until wanted bytes fit, and partial copies of killed processes."""
     now = time.time()
     copies: list[tuple[float, int, Path]] = []
     for path in [*scratch.glob("*.tiff"), *scratch.glob(f"*.tiff{PARTIAL_SUFFIX}")]:
@@ -168,7 +174,7 @@ def _make_room(scratch: Path, wanted: int) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One process at a time makes a copy; the kernel drops the lock of a process that dies. The empty file stays."""
+    """Lets one process at a time make a copy. The lock of a process that dies is freed; the empty file stays."""
     deadline = time.monotonic() + LOCK_WAIT_S
     with writing_to(path):
         stream = path.open("ab")

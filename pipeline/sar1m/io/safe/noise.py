@@ -1,5 +1,6 @@
-"""Thermal noise vectors of one polarisation, in both formats: one list of range vectors (IPF before 2.9), or range
-vectors and azimuth vectors by swath.
+"""Thermal noise vectors of one polarisation.
+
+There are two formats: one list of range vectors (IPF before 2.9), or range vectors and azimuth vectors by swath.
 
 Source: Sentinel-1 product specification, S1-RS-MDA-52-7441, noise annotation data set; MPC-0392.
 """
@@ -18,8 +19,11 @@ MAX_SWATH_CHARS: Final = 4
 
 
 def read_noise(root: XmlNode, shape: tuple[int, int]) -> ThermalNoise:
-    """Noise of an image of shape (lines, samples); no azimuth vectors where the format has none and for stripmap,
-    whose list is empty. Raises SourceError naming the vector that is not as expected."""
+    """Noise of an image, without azimuth vectors for IPF before 2.9 and for stripmap, whose list is empty.
+
+    shape: lines and samples of the image.
+    Raises SourceError naming the vector that is wrong.
+    """
     if root.element.tag != "noise":
         raise root.wrong(f"<{root.element.tag[:80]}>", "<noise>")
     old = root.element.find("noiseVectorList") is not None

@@ -1,4 +1,4 @@
-"""Precise and restituted orbit files (.EOF, also zipped), which take the place of the annotation's state vectors.
+"""Precise and restituted orbit files (.EOF, also zipped), whose state vectors replace those of the annotation.
 
 Source: Sentinels POD service file format specification, GMES-GSEG-EOPG-FS-10-0075.
 """
@@ -29,10 +29,11 @@ _RANK: Final = ("RESORB", "POEORB")
 
 
 def find_orbit(folder: Path, product: GrdProduct) -> Path | None:
-    """The best orbit file of folder for a product, by their names: its platform, valid from MARGIN before the scene to
-    MARGIN after it, precise before restituted, then the newest. None where there is none.
+    """The best orbit file in a folder for a product, judged by file names; None where there is none.
 
-    Raises SourceError where folder cannot be listed.
+    The file must be of the product's platform and valid from MARGIN before the scene to MARGIN after it. Precise orbits
+    are preferred to restituted ones, then the newest file.
+    Raises SourceError where the folder cannot be listed.
     """
     best: tuple[tuple[int, str, str], Path] | None = None
     try:
@@ -51,9 +52,11 @@ def find_orbit(folder: Path, product: GrdProduct) -> Path | None:
 
 
 def read_orbit(path: Path, start: datetime, stop: datetime, epoch: datetime) -> Orbit:
-    """State vectors of an orbit file from MARGIN before start to MARGIN after stop, in seconds after epoch.
+    """State vectors of an orbit file from MARGIN before start to MARGIN after stop.
 
-    path: .EOF or .EOF.zip. Raises SourceError where it is damaged, not Earth-fixed, or does not reach over the scene.
+    path: .EOF or .EOF.zip.
+    epoch: times of the result are seconds after it.
+    Raises SourceError where the file is damaged, not Earth-fixed, or does not cover the scene.
     """
     root = parse_xml(_content(path), str(path))
     if root.element.tag.rpartition("}")[2] != "Earth_Explorer_File":

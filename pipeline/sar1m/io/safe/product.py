@@ -1,4 +1,4 @@
-"""Whole Sentinel-1 GRD products: from a SAFE folder or zip to one validated record, without touching a pixel."""
+"""Whole Sentinel-1 GRD products: a SAFE folder or zip read into one validated record, without its pixels."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ _FETCH: Final = "Fetch the product again."
 
 
 def read_product(path: Path) -> GrdProduct:
-    """The GRD product at path, a SAFE folder or a zip that holds one. The measurement is not opened and may be absent.
+    """The GRD product at path, a SAFE folder or a zip that holds one.
 
-    Channels are those whose annotation is there; each must come with its calibration and noise. Raises SourceError
-    naming file, element, what was found and what was expected where the product is damaged, incomplete, inconsistent
-    or no ground-range detected product of IW, EW or stripmap.
+    Every channel that has an annotation is read; its calibration and noise must be there too. Measurements are not
+    opened and may be absent.
+    Raises SourceError where the product is damaged, incomplete, inconsistent, or not a ground-range detected product of
+    IW, EW or stripmap. The message names the file, the element, what was found and what was expected.
     """
     with open_archive(path) as archive:
         product_id = _product_id(archive)
@@ -46,7 +47,7 @@ def read_product(path: Path) -> GrdProduct:
     if (manifest.absolute_orbit, manifest.orbit_state) != found:
         raise SourceError(
             f"{archive.label(MANIFEST)}: orbit {manifest.absolute_orbit} {manifest.orbit_state}, but the annotation "
-            f"says {found[0]} {found[1]}. Files of two products are mixed: fetch the product again."
+            f"states {found[0]} {found[1]}. Files of two products are mixed: fetch the product again."
         )
     return GrdProduct(
         product_id=product_id,
@@ -66,10 +67,11 @@ def read_product(path: Path) -> GrdProduct:
 
 
 def find_products(folder: Path) -> list[Path]:
-    """NAME.SAFE folders and zips of one product, in folder and in its own folders, sorted.
+    """Paths of products, NAME.SAFE folders and zips of one product, in a folder and its subfolders, sorted.
 
-    A zip named like a product counts unopened, so that a damaged one is not passed over in silence; any other counts
-    where its directory lists a product. Raises SourceError where a folder cannot be listed.
+    A zip with the name of a product counts without being opened, so that a damaged one is not silently ignored. Any
+    other zip counts where its directory lists a product.
+    Raises SourceError where a folder cannot be listed.
     """
     try:
         here = sorted(folder.iterdir())
@@ -82,8 +84,11 @@ def find_products(folder: Path) -> list[Path]:
 
 
 def product_digest(path: Path) -> str:
-    """blake2b-128, hexadecimal, of all that read_product and read_dn can return: the XML members' bytes, and the
-    measurements' bytes (folder) or their sizes and checksums (zip, where nothing is inflated)."""
+    """blake2b-128, hexadecimal, of everything that read_product and read_dn can return.
+
+    It covers the bytes of the XML files, and the bytes of the measurements (folder) or their sizes and checksums (zip,
+    so that nothing has to be unpacked).
+    """
     digest = hashlib.blake2b(digest_size=16)
     with open_archive(path) as archive:
         digest.update(archive.root.encode())
@@ -113,7 +118,7 @@ def _is_product(path: Path) -> bool:
 
 
 def _product_id(archive: SafeArchive) -> str:
-    """The product's name, of a kind that can be read."""
+    """The product's name. Raises SourceError where products of that name are not read."""
     product_id = archive.root.removesuffix(".SAFE")
     matched = _PRODUCT.fullmatch(product_id)
     if matched is None:
@@ -130,7 +135,7 @@ def _product_id(archive: SafeArchive) -> str:
 
 
 def _image_names(archive: SafeArchive) -> list[str]:
-    """Names of the annotations, co-polarised first, one a polarisation."""
+    """Names of the annotations, one for each polarisation, co-polarised first."""
     found = {name: matched["pol"].upper() for name in archive.members if (matched := _IMAGE.fullmatch(name))}
     names = sorted(found, key=lambda name: (found[name] not in _CO_POLARISED, name))
     if not 1 <= len(names) <= 2 or len(set(found.values())) != len(names):
@@ -146,7 +151,7 @@ def _parsed(archive: SafeArchive, name: str) -> XmlNode:
 
 
 def _check_agreement(archive: SafeArchive, product_id: str, annotations: dict[str, Annotation]) -> None:
-    """Name, headers and geometry of all annotations tell of one product."""
+    """Raises SourceError where names, headers or geometry of the annotations belong to different products."""
     names = list(annotations)
     matched = _PRODUCT.fullmatch(product_id)
     for name, annotation in annotations.items():
@@ -156,7 +161,7 @@ def _check_agreement(archive: SafeArchive, product_id: str, annotations: dict[st
         named = (*matched.group("platform", "mode", "orbit", "datatake"), pol) if matched else ()
         if stated != named:
             raise SourceError(
-                f"{archive.label(name)}: says {', '.join(stated)}, but its name and the product's say "
+                f"{archive.label(name)}: states {', '.join(stated)}, but its name and the product's name state "
                 f"{', '.join(named)}. Files of two products are mixed: fetch the product again."
             )
         check_same_geometry(

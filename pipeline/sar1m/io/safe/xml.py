@@ -1,4 +1,4 @@
-"""Product XML: parsed by defusedxml within bounds, read through accessors that name the element where it is wrong."""
+"""Product XML, parsed by defusedxml within limits and read by accessors whose errors name the element."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ _FETCH: Final = "The file is damaged or of another kind: fetch the product again
 
 
 def parse_xml(content: bytes, file: str) -> XmlNode:
-    """The root element. file names the document in errors.
+    """The root element of a document.
 
+    file: name of the document, for messages.
     Raises SourceError where the text is not well formed, is not UTF-8, declares a document type or entities, or
     exceeds MAX_DEPTH, MAX_TAGS or MAX_ATTRIBUTES.
     """
@@ -50,7 +51,7 @@ def parse_xml(content: bytes, file: str) -> XmlNode:
 
 
 class _BoundedTree(TreeBuilder):
-    """Stops at the first element that lies too deep."""
+    """Stops at the first element that is nested too deeply."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class _BoundedTree(TreeBuilder):
 
 
 def _check_bounds(content: bytes, file: str) -> None:
-    """What would cost memory before the parser says a word of it."""
+    """Refuses what would cost much memory before the parser notices it."""
     tags = content.count(b"<")
     encoding = re.match(rb"\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([^\"']{0,40})", content)
     problem = ""
@@ -88,15 +89,18 @@ def _check_bounds(content: bytes, file: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class XmlNode:
-    """An element with the file and path it stands at. Accessors raise SourceError naming both, what was found and
-    what was expected. Paths are ElementTree's."""
+    """An element with its file and its path in it.
+
+    Accessors take paths of ElementTree. They raise SourceError, naming the file, the path, what was found and what was
+    expected.
+    """
 
     element: Element
     file: str
     path: str
 
     def wrong(self, found: str, expected: str, path: str = "") -> SourceError:
-        """The error to raise where the element, or what lies at path below it, is not as expected."""
+        """The error to raise where the element, or what stands at path below it, is not as expected."""
         return SourceError(f"{self.file}: {self._at(path)}: found {found}; expected {expected}. {_FETCH}")
 
     def one(self, path: str) -> XmlNode:
@@ -107,14 +111,14 @@ class XmlNode:
         return XmlNode(element=found[0], file=self.file, path=self._at(path))
 
     def all(self, path: str) -> list[XmlNode]:
-        """Every element at path in order; may be empty."""
+        """All elements at path, in order; there may be none."""
         return [
             XmlNode(element=element, file=self.file, path=f"{self._at(path)}[{index}]")
             for index, element in enumerate(self.element.findall(path))
         ]
 
     def listed(self, parent: str, name: str, least: int, most: int) -> list[XmlNode]:
-        """The elements called name in the list at parent, which may state their number in `count`; least to most."""
+        """The elements of a name in the list at parent, least to most; `count`, where stated, must agree."""
         node = self.one(parent)
         found = node.all(name)
         stated = node.element.get("count")
@@ -125,7 +129,7 @@ class XmlNode:
         return found
 
     def text(self, path: str) -> str:
-        """Text of the only element at path, stripped, not empty."""
+        """Text of the only element at path, stripped. It must not be empty."""
         element = self.one(path).element
         text = (element.text or "").strip()
         if not text or len(element):
@@ -133,14 +137,14 @@ class XmlNode:
         return text
 
     def choice(self, path: str, allowed: tuple[str, ...]) -> str:
-        """A text that is one of allowed."""
+        """A text that must be one of those allowed."""
         text = self.text(path)
         if text not in allowed:
             raise self.wrong(repr(text[:80]), " or ".join(allowed), path)
         return text
 
     def flag(self, path: str) -> bool:
-        """A text true or false."""
+        """A text that must be true or false."""
         return self.choice(path, ("true", "false")) == "true"
 
     def number(self, path: str, least: float, most: float) -> float:
@@ -167,7 +171,7 @@ class XmlNode:
         return self.instant_of(self.text(path), path)
 
     def instant_of(self, text: str, path: str) -> datetime:
-        """As instant, from a text already taken from path."""
+        """As instant, from a text that was already read at path."""
         matched = _TIME.fullmatch(text)
         try:
             return datetime.fromisoformat(matched[1] if matched else "").replace(tzinfo=UTC)
@@ -175,11 +179,11 @@ class XmlNode:
             raise self.wrong(repr(text[:80]), "a UTC time such as 2021-08-09T17:39:53.153776", path) from None
 
     def seconds(self, path: str, epoch: datetime) -> float:
-        """Seconds from epoch to the time at path: whole microseconds, then one division."""
+        """Seconds from epoch to the time at path."""
         return seconds_between(epoch, self.instant(path))
 
     def numbers(self, path: str) -> F64:
-        """A list of finite numbers between spaces, at least one; its `count`, where stated, must agree. (n,)"""
+        """A list of finite numbers between spaces, (n,), at least one; its `count`, where stated, must agree."""
         node = self.one(path)
         text = node.element.text or ""
         if len(text) > MAX_LIST_CHARS:
@@ -198,7 +202,7 @@ class XmlNode:
         return values
 
     def whole_numbers(self, path: str) -> I64:
-        """A list of whole numbers, each above the one before. (n,)"""
+        """A list of whole numbers, (n,), each larger than the one before."""
         values = self.numbers(path)
         if np.abs(values).max() > MAX_WHOLE or (values != np.rint(values)).any():
             raise self.wrong("fractions or huge numbers", "whole numbers", path)

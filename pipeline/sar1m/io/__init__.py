@@ -1,1 +1,1 @@
-"""Bytes to arrays and back: rasters, staged blobs, shards, manifests."""
+"""Reading and writing: rasters, elevation models, SAFE products, tables, staged blocks, downloads."""

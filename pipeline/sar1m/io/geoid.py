@@ -1,11 +1,11 @@
-"""Geoid undulation: how high the geoid, from which maps count heights, stands above the WGS 84 ellipsoid.
+"""Geoid undulation: the height above the WGS 84 ellipsoid of the geoid, from which maps count heights.
 
-The grids are read here and not by PROJ: where PROJ finds no grid it adds zero and says nothing, and zero moves a radar
-image (Rome: 48.6 m are 5 px). Two formats: .gtx (NOAA VDatum: 40 bytes of header, then rows from the south as 4-byte
-floats, all big-endian) and the GeoTIFF grids of PROJ's own collection. Both hold values at nodes.
+The grids are read here and not by PROJ. Where PROJ finds no grid it adds 0 without a warning, and that displaces a
+radar image (in Rome 48.6 m, which are 5 px). Two formats are read: .gtx (NOAA VDatum: a header of 40 bytes, then rows
+from the south as 4-byte floats, all big-endian) and the GeoTIFF grids of PROJ's collection. Both hold values at nodes.
 
-Between nodes the value is bilinear, as in PROJ. What that costs, measured on EGM2008's 2.5' grid thinned to 15' (the
-spacing of EGM96's grid): rms 0.08 m, at most 2.7 m.
+Between nodes the value is bilinear, as in PROJ. The error of that, measured on the 2.5' grid of EGM2008 thinned to 15'
+(the spacing of the EGM96 grid), is 0.08 m rms and at most 2.7 m.
 """
 
 from __future__ import annotations
@@ -46,8 +46,12 @@ _EDGE_STEPS: Final = 1e-6  # nodes are stated to about twelve digits
 
 @dataclass(frozen=True, kw_only=True)
 class Geoid:
-    """A grid file of undulations, read where it is needed. Degrees are those of the first (south-west) node and the
-    steps between nodes. model: None where the file's name does not tell. from_north: the file's row order."""
+    """A grid file of undulations. Its values are read when they are needed.
+
+    model: None where the file's name does not contain it.
+    south_deg, west_deg: of the first (south-west) node. lat_step_deg, lon_step_deg: between nodes.
+    from_north: whether rows in the file run from north to south.
+    """
 
     path: Path
     model: GeoidModel | None
@@ -70,9 +74,11 @@ class Geoid:
         return known_digest(self.path)
 
     def undulation_m(self, lon_deg: npt.ArrayLike, lat_deg: npt.ArrayLike) -> F64:
-        """Geoid above ellipsoid in metres at points of any shape; longitudes in any turn, poles included.
+        """Height of the geoid above the ellipsoid in metres at points of any shape, poles included.
 
-        Raises SourceError where a point lies beyond a regional grid, or the grid holds no or no possible value there.
+        lon_deg: in any turn.
+        Raises SourceError where a point lies outside a regional grid, or the grid has no value or an impossible value
+        there.
         """
         lon, lat = np.broadcast_arrays(np.asarray(lon_deg, np.float64), np.asarray(lat_deg, np.float64))
         if not lon.size:
@@ -92,14 +98,16 @@ class Geoid:
 
     @property
     def _turn_cols(self) -> int | None:
-        """Columns to a whole turn of longitude; None for a regional grid."""
+        """Number of columns in 360 degrees of longitude; None for a regional grid."""
         turn = round(360 / self.lon_step_deg)
         whole = abs(turn * self.lon_step_deg - 360) < _EDGE_STEPS * 360 and self.cols >= turn
         return turn if whole else None
 
     def _positions(self, lon: F64, lat: F64) -> tuple[F64, F64]:
-        """Rows from the south and columns from the west in steps. Columns of a global grid may leave it: they count on
-        from one turn into the next, so that neighbours stay neighbours."""
+        """Rows from the south and columns from the west.
+
+        Columns of a global grid continue from one turn into the next, so that neighbours stay neighbours.
+        """
         row = (lat - self.south_deg) / self.lat_step_deg
         slack_deg = _EDGE_STEPS * self.lon_step_deg
         if self._turn_cols is None:
@@ -119,7 +127,7 @@ class Geoid:
         return np.clip(row, 0, self.rows - 1), col
 
     def _nodes(self, top: int, left: int, rows: int, cols: int) -> F64:
-        """Checked values of a window of nodes, rows from the south; columns may run over the end of a turn."""
+        """Checked values of a window of nodes, rows from the south. Columns may continue into the next turn."""
         pieces = [self._stored(top, first, rows, taken) for first, taken in self._runs(left, cols)]
         values = np.concatenate(pieces, axis=1)
         wrong = ~(np.abs(values) <= LARGEST_UNDULATION_M)
@@ -131,7 +139,7 @@ class Geoid:
         return values
 
     def _runs(self, left: int, cols: int) -> Iterator[tuple[int, int]]:
-        """The stored columns, run by run, of cols columns from left on."""
+        """First stored column and number of columns of each run that makes up cols columns from left on."""
         stop = left + cols
         turn = self._turn_cols
         while left < stop:
@@ -154,7 +162,7 @@ class Geoid:
 
 
 def known_digest(path: Path) -> str:
-    """file_digest, computed once in a process for each state of a file. Raises SourceError as it does."""
+    """The file_digest of a file, computed once in a process for each size and time of it. Raises SourceError."""
     try:
         status = path.stat()
     except OSError as error:
@@ -168,9 +176,9 @@ def _digest_of_state(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 def read_geoid(path: Path) -> Geoid:
-    """What a grid file says of itself; its values are read later, where they are needed.
+    """Reads the header of a grid file. Values are read when they are needed.
 
-    Raises SourceError where the file is missing, truncated, of an absurd size or step, or not a grid in degrees.
+    Raises SourceError where the file is missing, truncated, of an impossible size or step, or not a grid in degrees.
     """
     if path.suffix.lower() == ".gtx":
         return _checked(_read_gtx(path))
@@ -228,7 +236,7 @@ def _from_header(path: Path, header: RasterHeader) -> Geoid:
 
 
 def _checked(geoid: Geoid) -> Geoid:
-    """The same grid, if it is one. Every comparison is false for NaN."""
+    """The same grid. Raises SourceError where its header is impossible. Every comparison is false for NaN."""
     sizes = 2 <= geoid.rows <= _MAX_ROWS and 2 <= geoid.cols <= _MAX_COLS
     steps = 0 < geoid.lat_step_deg <= 90 and 0 < geoid.lon_step_deg <= 90 and abs(geoid.west_deg) <= 540
     north_deg = geoid.south_deg + (geoid.rows - 1) * geoid.lat_step_deg
@@ -242,14 +250,16 @@ def _checked(geoid: Geoid) -> Geoid:
 
 
 def find_geoid(model: GeoidModel, *, explicit: Path | None, folders: Sequence[Path]) -> Geoid | None:
-    """The grid to use for heights above model's geoid: the explicit file, or one in the explicit folder; else the first
-    of PROJ's names found in folders, in PROJ's data folders and in the system's. In the same places, where there is no
-    grid of the model, that of the other one; else None.
+    """The grid to use for heights above the geoid of a model; None where none is found.
 
-    The other model is better than a refusal: most machines have only Debian's EGM96, and a metre of height moves a
-    pixel by about 0.1 px. EGM2008 less EGM96, measured on their grids: rms 0.54 m, 95 % of the Earth under 1.04 m, at
-    most 12 m (eastern Himalaya; Alps 2.7 m, Andes 8 m, Antarctica 10 m). Whoever uses the answer
-    compares its model and records the difference. Raises SourceError for a damaged grid.
+    It is the first file with one of PROJ's names in the folders, then in PROJ's data folders, then in the system's.
+    Where no grid of the model is found, a grid of the other model is taken. That is better than a refusal: most
+    machines have only Debian's EGM96, and a metre of height moves a pixel by about 0.1 px. EGM2008 minus EGM96,
+    measured on their grids, is 0.54 m rms, under 1.04 m on 95 % of the Earth and at most 12 m (eastern Himalaya; Alps
+    2.7 m, Andes 8 m, Antarctica 10 m). The caller compares Geoid.model and records the difference.
+
+    explicit: a file, which is then used, or a folder, which alone is then searched.
+    Raises SourceError for a damaged grid.
     """
     if explicit is not None and not explicit.is_dir():
         return read_geoid(explicit)
@@ -262,13 +272,13 @@ def find_geoid(model: GeoidModel, *, explicit: Path | None, folders: Sequence[Pa
 
 
 def _proj_folders() -> list[Path]:
-    """pyproj's own folders, those of PROJ_DATA (pyproj's wheels overlook it), the system's."""
+    """The folders of pyproj, of PROJ_DATA (which pyproj's wheels ignore) and of the system."""
     listed = f"{get_data_dir()}{os.pathsep}{os.environ.get('PROJ_DATA', '')}".split(os.pathsep)
     return [*(Path(place) for place in listed if place), Path(get_user_data_dir()), *_SYSTEM_FOLDERS]
 
 
 def no_geoid(model: GeoidModel, purpose: str) -> ConfigError:
-    """The error for a machine without any grid: purpose says what needs one."""
+    """The error for a machine without any grid. purpose: what needs one."""
     name = GRID_NAMES[model][0]
     return ConfigError(
         f"{purpose}: no geoid grid ({', '.join(GRID_NAMES[model])}) was found, and without one every height is wrong "

@@ -1,6 +1,6 @@
-"""The one door to GDAL: GeoTIFF files in, float32 arrays on a wanted grid out.
+"""Reads GeoTIFF files as float32 arrays on a wanted grid. GDAL is used here and in raster_open.py alone.
 
-How files are opened, and what is refused: raster_open.py.
+How files are opened, and what is refused, is described in raster_open.py.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ _WARP_TILE_PX: Final = 256
 
 @dataclass(frozen=True, kw_only=True)
 class RasterHeader:
-    """What a GeoTIFF says of itself. transform: affine a, b, c, d, e, f of pixel corners in units of crs_wkt.
+    """The header of a GeoTIFF.
 
-    epsg: None where the system matches no code. tags: those of the file; descriptions: one a band, "" where absent.
+    transform: affine a, b, c, d, e, f of pixel corners, in units of crs_wkt.
+    epsg: None where the coordinate system matches no code.
+    descriptions: one for each band, "" where absent. tags: of the file.
     """
 
     name: str
@@ -57,7 +59,6 @@ class RasterHeader:
 
     @property
     def bands(self) -> int:
-        """Number of bands."""
         return len(self.descriptions)
 
     def grid(self) -> RasterGrid | None:
@@ -69,7 +70,7 @@ class RasterHeader:
         return RasterGrid(epsg=self.epsg, left_m=c, top_m=f, gsd_m=a, rows=self.rows, cols=self.cols)
 
     def lonlat(self, rows: npt.ArrayLike, cols: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """Longitudes and latitudes in degrees of pixel coordinates (0, 0 is the outer corner), one-dimensional."""
+        """Longitudes and latitudes in degrees, (n,) each, of pixel coordinates; (0, 0) is the outer corner."""
         a, b, c, d, e, f = self.transform
         down, across = np.asarray(rows, dtype=np.float64), np.asarray(cols, dtype=np.float64)
         x, y = a * across + b * down + c, d * across + e * down + f
@@ -79,10 +80,11 @@ class RasterHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadRule:
-    """How stored numbers become values before any resampling: scale * stored + offset, then the unit.
+    """How stored numbers become values, before any resampling: scale * stored + offset, then the unit.
 
-    unit db: 10^(x/10), so that means are means of power. zero_is_nodata: a stored 0 is no measurement (linear power
-    beside the swath, Sentinel-2 DN); never set it for decibels or classes, where 0 is a value.
+    unit: `db` converts decibels to power, 10^(x/10), so that means are means of power.
+    zero_is_nodata: whether a stored 0 is no measurement (linear power beside the swath, DN of Sentinel-2). Not for
+        decibels or classes, where 0 is a value.
     """
 
     resampling: Resampling
@@ -94,8 +96,12 @@ class ReadRule:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WindowPixels:
-    """pixels: (bands, rows, cols), NaN outside the raster and without data. resampled: False where pixels were
-    copied. infinities: how many stored infinities became NaN."""
+    """Pixels of a raster on a grid.
+
+    pixels: (bands, rows, cols); NaN outside the raster and where there is no data.
+    resampled: False where pixels were copied.
+    infinities: number of stored infinities that became NaN.
+    """
 
     pixels: F32
     resampled: bool
@@ -112,21 +118,25 @@ def file_digest(path: Path) -> str:
 
 
 def read_header(source: RasterInput) -> RasterHeader:
-    """Header of a GeoTIFF, without reading a pixel.
+    """The header of a GeoTIFF. No pixel is read.
 
-    Raises SourceError where the input is missing, empty, no TIFF, not local, without a coordinate system, of a complex
-    or unknown type, or larger than MAX_SIDE_PX, MAX_BANDS or MAX_TILE_BYTES allow."""
+    Raises SourceError where the input is missing, empty, not a TIFF, not local, without a coordinate system, of a
+    complex or unknown type, or larger than MAX_SIDE_PX, MAX_BANDS or MAX_TILE_BYTES.
+    """
     with opened(source) as dataset:
         return _header(dataset, input_name(source))
 
 
 def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...], rule: ReadRule) -> WindowPixels:
-    """The part of a raster that lies on grid; bands count from 1.
+    """The part of a raster that lies on a grid.
 
-    Where the raster's lattice is the grid's (same system and spacing, offset under ALIGNED_PX) pixels are copied;
-    else they are warped once, straight onto the grid.
-    Numbers are held as float64 until the last step. Raises SourceError as read_header does, and where a band is
-    missing, a tile is damaged, or the wanted part of the raster exceeds MAX_READ_PX.
+    Where the raster's pixels are those of the grid (same system, same spacing, offset by whole pixels to within
+    ALIGNED_PX) they are copied. Otherwise they are resampled once, directly onto the grid. Numbers are float64 until
+    the last step.
+
+    bands: numbers of the bands to read, from 1.
+    Raises SourceError as read_header does, and where a band is missing, a tile is damaged, or the part of the raster to
+    read exceeds MAX_READ_PX.
     """
     with opened(source) as dataset:
         header = _header(dataset, input_name(source))
@@ -146,7 +156,11 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
 
 
 def read_pixels(source: RasterInput, *, top: int, left: int, rows: int, cols: int) -> FloatArray:
-    """Band 1 in a window of the raster's own pixels, NaN without data. Raises SourceError as read_window does."""
+    """Band 1 in a window of the raster's own pixels, (rows, cols), NaN where there is no data.
+
+    top, left: first row and column of the window.
+    Raises SourceError as read_window does.
+    """
     with opened(source) as dataset:
         header, window = _header(dataset, input_name(source)), Window(left, top, cols, rows)
         planes, _ = _read_values(dataset, header, window, (1,), ReadRule(resampling="nearest"))
@@ -180,7 +194,7 @@ def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
 
 
 def _aligned_offset(header: RasterHeader, grid: RasterGrid) -> tuple[int, int] | None:
-    """Row and column of the grid's first pixel in the raster, or None where the lattices differ."""
+    """Row and column of the grid's first pixel in the raster; None where their pixels are not the same."""
     own = header.grid()
     if own is None or own.epsg != grid.epsg:
         return None
@@ -194,7 +208,7 @@ def _aligned_offset(header: RasterHeader, grid: RasterGrid) -> tuple[int, int] |
 
 
 def _overlap(header: RasterHeader, grid: RasterGrid, offset: tuple[int, int]) -> Window:
-    """The raster's pixels that the aligned grid covers; zero rows or columns where they do not meet."""
+    """The raster's pixels that the aligned grid covers; 0 rows or columns where they do not meet."""
     row, col = offset
     top, left = min(max(row, 0), header.rows), min(max(col, 0), header.cols)
     bottom = min(max(row + grid.rows, top), header.rows)
@@ -203,7 +217,7 @@ def _overlap(header: RasterHeader, grid: RasterGrid, offset: tuple[int, int]) ->
 
 
 def _source_window(header: RasterHeader, grid: RasterGrid) -> Window:
-    """The raster's pixels that a warp onto grid can touch, found from points along and inside the grid."""
+    """The raster's pixels that resampling onto the grid may use, found from points along and inside the grid."""
     down, right = np.meshgrid(np.linspace(0, grid.rows, 22), np.linspace(0, grid.cols, 22), indexing="ij")
     x_m, y_m = grid.left_m + right.ravel() * grid.gsd_m, grid.top_m - down.ravel() * grid.gsd_m
     x, y = rasterio.warp.transform(CRS.from_epsg(grid.epsg), CRS.from_wkt(header.crs_wkt), x_m, y_m)
@@ -226,7 +240,7 @@ def _source_window(header: RasterHeader, grid: RasterGrid) -> Window:
 def _read_values(
     dataset: rasterio.DatasetReader, header: RasterHeader, window: Window, bands: tuple[int, ...], rule: ReadRule
 ) -> tuple[FloatArray, int]:
-    """Values (bands, rows, cols) of a window under rule, NaN without data, and how many infinities became NaN."""
+    """Values of a window by a rule, (bands, rows, cols), NaN where there is no data; and the number of infinities."""
     if window.width * window.height > MAX_READ_PX:
         raise SourceError(
             f"{header.name}: {window.height} x {window.width} px lie on one work item; at most {MAX_READ_PX} px are "
@@ -255,7 +269,7 @@ def _place(values: FloatArray, window: Window, grid: RasterGrid, offset: tuple[i
 
 
 def _scales(header: RasterHeader, grid: RasterGrid) -> tuple[float, float]:
-    """Target pixels to one source pixel, down and across, at the raster's centre; under 1 the kernel averages."""
+    """Size of a source pixel in target pixels, down and across, at the raster's centre; under 1 the kernel averages."""
     middle_row, middle_col = header.rows / 2, header.cols / 2
     lon, lat = header.lonlat([middle_row, middle_row + 1, middle_row], [middle_col, middle_col, middle_col + 1])
     x_m, y_m = rasterio.warp.transform(CRS.from_epsg(4326), CRS.from_epsg(grid.epsg), lon, lat)
@@ -267,7 +281,7 @@ def _scales(header: RasterHeader, grid: RasterGrid) -> tuple[float, float]:
 def _warp(
     values: FloatArray, header: RasterHeader, window: Window, grid: RasterGrid, resampling: Resampling
 ) -> FloatArray:
-    """Values moved onto grid. Band by band: a pixel missing in one band must not take the others with it."""
+    """Values resampled onto the grid, band by band: a pixel missing in one band must not remove it from the others."""
     pixels = np.full((len(values), grid.rows, grid.cols), np.nan)
     if not values.size:
         return pixels

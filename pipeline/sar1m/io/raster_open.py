@@ -1,10 +1,9 @@
-"""How a GeoTIFF is opened: GDAL's GTiff driver alone, on plain local files, bytes in memory and remote files read by
-ranges.
+"""Opens GeoTIFFs: plain local files, bytes in memory, and remote files read by ranges.
 
-GDAL opens by content, not by name: a virtual raster renamed .tif reads any file or fetches any address that it names.
-So every path must be a plain local file, every input must begin like a TIFF, only the GTiff driver is asked, and what a
-header announces is checked before a pixel is read. Remote bytes come through the stream that a RangedTiff opens; GDAL
-itself asks no network.
+GDAL chooses the driver by content and not by name. A virtual raster renamed to .tif would read any file, or fetch any
+address, that it names. Therefore only the GTiff driver is used, every path must be a plain local file, every input must
+begin like a TIFF, and what a header states is checked before a pixel is read. Bytes of remote files come through the
+stream that a RangedTiff opens; GDAL itself uses no network.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ GDAL_OPTIONS: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiffBytes:
-    """A GeoTIFF held in memory, such as a member of an archive. name stands for it in errors."""
+    """A GeoTIFF held in memory, such as a member of an archive. name: for messages."""
 
     name: str
     content: bytes
@@ -56,8 +55,11 @@ class TiffBytes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RangedTiff:
-    """A remote GeoTIFF. open: gives a seekable stream of bytes whose reads fetch what they need; it is closed
-    after use. name stands for it in errors."""
+    """A remote GeoTIFF.
+
+    name: for messages.
+    open: returns a seekable stream of bytes, which fetches what is read. It is closed after use.
+    """
 
     name: str
     open: Callable[[], io.RawIOBase]
@@ -67,14 +69,17 @@ RasterInput = Path | TiffBytes | RangedTiff
 
 
 def input_name(source: RasterInput) -> str:
-    """What errors call an input."""
+    """The name of an input for messages."""
     return str(source) if isinstance(source, Path) else source.name
 
 
 @contextmanager
 def opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
-    """A rasterio dataset, GTiff only. Turns GDAL's complaints, here and while it is in use, into SourceError; a fault
-    of a remote stream comes out as it was raised."""
+    """Opens a GeoTIFF as a rasterio dataset.
+
+    Raises SourceError for GDAL's errors, here and while the dataset is in use. An exception of a remote stream is
+    raised as it is.
+    """
     name = input_name(source)
     try:
         with ExitStack() as stack:
@@ -101,7 +106,7 @@ def _opened_stream(source: RangedTiff) -> Iterator[rasterio.DatasetReader]:
             with rasterio.open("remote.tif", driver="GTiff", opener=container) as dataset:
                 yield dataset
         except rasterio.errors.RasterioError as complaint:
-            if container.fault is not None:  # GDAL complains of what the stream has broken off
+            if container.fault is not None:  # GDAL's error follows from that of the stream
                 raise container.fault from complaint
             raise
         if container.fault is not None:
@@ -109,8 +114,10 @@ def _opened_stream(source: RangedTiff) -> Iterator[rasterio.DatasetReader]:
 
 
 class _OneStream(FileContainer):  # type: ignore[misc]  # rasterio has no types
-    """One stream as GDAL sees it: a folder with a single file. An exception must not cross GDAL's C code: a read that
-    fails gives nothing, and fault keeps the reason."""
+    """A stream presented to GDAL as a folder with a single file.
+
+    An exception must not pass through GDAL's C code. A read that fails returns nothing, and fault keeps the exception.
+    """
 
     def __init__(self, stream: io.RawIOBase, size_bytes: int) -> None:
         self._stream = stream
@@ -139,7 +146,7 @@ class _OneStream(FileContainer):  # type: ignore[misc]  # rasterio has no types
         raise OSError(errno.EROFS, "read only", path)
 
     def read_at(self, position: int, size_bytes: int) -> bytes:
-        """Bytes of the stream; none once it has failed."""
+        """Bytes of the stream; none after a read has failed."""
         if self.fault is not None:
             return b""
         try:
@@ -180,7 +187,7 @@ class _StreamReader(io.RawIOBase):
 
 
 def check_size(dataset: rasterio.DatasetReader, name: str) -> None:
-    """Raises SourceError where sides, bands, pixel type or the size of a tile are beyond what is read."""
+    """Raises SourceError where the sides, bands, pixel type or tile size of a dataset exceed what is read."""
     if max(dataset.width, dataset.height) > MAX_SIDE_PX or dataset.count > MAX_BANDS:
         raise SourceError(
             f"{name}: announces {dataset.height} x {dataset.width} px and {dataset.count} bands; at most "

@@ -1,4 +1,4 @@
-"""Metadata tables: rows to Arrow with the contract's exact types, to GeoParquet, to pandas and back."""
+"""Metadata tables: rows as Arrow with the exact types of the schema, as GeoParquet and as pandas frames."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ARROW_TYPES: Mapping[str, pa.DataType] = {
 
 
 def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
-    """Fields in the contract's order, with unit and description as field metadata."""
+    """The Arrow schema of some columns, in their order, with unit and description as field metadata."""
     return pa.schema(
         pa.field(
             column.name,
@@ -47,7 +47,7 @@ def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
 
 
 def candidate_batch(rows: Iterable[Row]) -> pa.RecordBatch:
-    """Staged rows as one Arrow batch. Raises StoreError where a row does not fit the contract."""
+    """Staged rows as one Arrow batch. Raises StoreError where a row does not fit the schema."""
     schema = arrow_schema(CANDIDATE_COLUMNS)
     prepared = [_arrow_row(row) for row in rows]
     try:
@@ -59,14 +59,16 @@ def candidate_batch(rows: Iterable[Row]) -> pa.RecordBatch:
 
 
 def candidate_frame(batches: Sequence[pa.RecordBatch]) -> pd.DataFrame:
-    """All candidates as a pandas frame: lists stay lists, land_cover becomes a dict, missing values None/NaN/NaT."""
+    """All candidates as a pandas frame. Lists stay lists, land_cover is a dict, missing values are None, NaN or NaT."""
     table = pa.Table.from_batches(batches, schema=arrow_schema(CANDIDATE_COLUMNS))
     return table.to_pandas(maps_as_pydicts="strict")
 
 
 def parquet_bytes(frame: pd.DataFrame, columns: Sequence[Column]) -> bytes:
-    """A frame with the contract's columns as Parquet; as GeoParquet 1.1 with a geometry column (the patch's outline,
-    WKB, lon/lat) where it has bounds_lonlat. The same frame always gives the same bytes."""
+    """A frame as Parquet; where it has bounds_lonlat, as GeoParquet 1.1.
+
+    The geometry column is the outline of the patch (WKB, longitude and latitude). The same frame gives the same bytes.
+    """
     schema = arrow_schema(columns)
     table = pa.Table.from_arrays([_arrow_column(frame[field.name], field) for field in schema], schema=schema)
     if "bounds_lonlat" in schema.names:

@@ -1,4 +1,4 @@
-"""The Zarr groups of a store: metadata, small per-sample arrays and coordinates, and where each shard lies."""
+"""The Zarr groups of a store: metadata, coordinates and small arrays of one value for each sample; paths of shards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COORDINATES = "sample_id lon lat"  # CF: auxiliary coordinates of the image arra
 
 @dataclass(frozen=True, kw_only=True)
 class ImageArray:
-    """One of the big arrays of a split: how it is laid out, encoded and compressed."""
+    """Layout, encoding and compression of an image array of a split."""
 
     layout: ArrayLayout
     encoding: LinearEncoding
@@ -32,9 +32,12 @@ class ImageArray:
 
 
 def group_files(images: list[ImageArray], samples: pd.DataFrame, attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """A split's group without the shards, as file contents by relative name: zarr.json of every array, coordinates,
-    and the per-sample arrays paired, sample_key, sample_id, enl, land_cover, lon, lat. samples: this split's rows in
-    store order."""
+    """The files of a split's group, without the shards, by relative name.
+
+    They are the zarr.json of every array, and the arrays paired, sample_key, sample_id, enl, land_cover, lon and lat.
+
+    samples: rows of this split in the order of the store.
+    """
     files: dict[str, Buffer] = {}
     root = zarr.create_group(MemoryStore(files), zarr_format=3, attributes=dict(attributes))
     for image in images:
@@ -96,7 +99,7 @@ def _write_columns(root: zarr.Group, samples: pd.DataFrame) -> None:
 
 
 def _write_land_cover(root: zarr.Group, samples: pd.DataFrame) -> None:
-    """The class that covers most of each sample, as CF flags: 0 is unknown, the others are counted by name."""
+    """Writes the class that covers most of each sample, as CF flags: 0 is unknown, others are numbered by name."""
     covers: list[dict[str, float]] = [dict(row or {}) for row in samples["land_cover"]]
     largest = [max(cover, key=lambda name: cover[name]) if cover else None for cover in covers]
     names = sorted({name for name in largest if name is not None})

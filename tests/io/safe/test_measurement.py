@@ -56,7 +56,7 @@ def test_windows_are_slices_of_what_was_written(tmp_path, method):
 @pytest.mark.parametrize("window", [(-1, 0, 2, 2), (0, 0, 31, 2), (0, 49, 2, 2), (0, 0, 0, 2), (29, 0, 2, 2)])
 def test_a_window_that_leaves_the_image_is_the_callers_mistake(tmp_path, window):
     line, sample, lines, samples = window
-    with pytest.raises(ValueError, match="is no window: |is not inside the image of"):
+    with pytest.raises(ValueError, match=r"is no window: |is not inside the image of"):
         read(
             write_safe(tmp_path, RECIPE), tmp_path, ImageWindow(line=line, sample=sample, lines=lines, samples=samples)
         )

@@ -1,1 +1,1 @@
-"""Digital elevation models: which rasters there are, their posts put together, and heights on a block's grid."""
+"""Digital elevation models: finding the rasters, joining their posts, and heights on a block's grid."""

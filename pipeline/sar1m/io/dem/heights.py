@@ -1,10 +1,10 @@
-"""Elevation on a map grid, as heights above the WGS 84 ellipsoid.
+"""Heights above the WGS 84 ellipsoid on a map grid, from elevation rasters.
 
-    rasters the user has ──▶ sheets (one a coordinate system) ──▶ lattices ──▶ mosaic around the grid ──▶ pixels
-    dem_sheets.py: names, headers, vertical datum                dem_mosaic.py: seams, holes, sea     dem_kernel.py
+    the user's rasters ──▶ sheets (one for each coordinate system) ──▶ lattices ──▶ mosaic around the grid ──▶ pixels
+    sheets.py: names, headers, vertical datum                         mosaic.py: seams, holes, sea         kernel.py
 
-A radar image is placed by ellipsoidal heights; elevation models give heights above a geoid. So a model whose datum is
-not known, and a machine without a geoid grid, are refused: zero undulation is never assumed.
+Geocoding needs heights above the ellipsoid, but elevation models give heights above a geoid. A model whose datum is
+unknown and a machine without a geoid grid are therefore refused: an undulation of 0 is never assumed.
 """
 
 from __future__ import annotations
@@ -49,21 +49,28 @@ _COPERNICUS_TITLES: Final = {"10": "COP-DEM GLO-30", "30": "COP-DEM GLO-90"}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dem:
-    """Elevation rasters and what turns their heights into ellipsoidal ones. Holds names and places only: it pickles,
-    and files are opened where heights are wanted. geoid: None only for ellipsoidal rasters without a grid at hand."""
+    """Elevation rasters, and the geoid that turns their heights into heights above the ellipsoid.
+
+    It holds paths only and can be pickled. Files are opened when heights are computed.
+
+    geoid: None only where the rasters hold ellipsoidal heights and no geoid grid was found.
+    """
 
     sheets: tuple[Sheet, ...]
     datum: Datum
     geoid: Geoid | None
 
     def heights(self, grid: RasterGrid, *, sea_level_outside: bool = False) -> F64:
-        """Heights in metres above WGS 84 at pixel centres, (rows, cols) float64, NaN where there is none.
+        """Heights above the ellipsoid in metres at the pixel centres of a grid, (rows, cols), NaN where unknown.
 
-        A pixel needs the four posts around it: the outermost half pixel of the rasters' union is NaN, and so is what
-        lies beside a hole. sea_level_outside: where no raster reaches, the geoid's own height; holes stay NaN.
-        The caller knows whether outside is sea. Heights do not depend on how a scene is cut into grids, but for under
-        a centimetre of position. Raises SourceError where a raster is damaged, misplaced or holds no heights of land,
-        ConfigError where the sea is wanted and there is no geoid grid.
+        A pixel needs the four posts around it. The outermost half pixel of the area covered by rasters is therefore
+        NaN, and so are pixels beside a hole. Heights do not depend on how a scene is cut into grids, except by less
+        than a centimetre of position.
+
+        sea_level_outside: whether pixels that no raster covers get the height of the geoid. Only the caller knows
+            whether they are sea. Holes inside rasters stay NaN.
+        Raises SourceError where a raster is damaged, misplaced or holds values that are no heights of land; ConfigError
+        where sea level is asked for without a geoid grid.
         """
         lon, lat = _nodes(grid)
         undulation_m = self._undulation_m(lon, lat)
@@ -81,9 +88,9 @@ class Dem:
         return heights
 
     def missing_tiles(self, grid: RasterGrid) -> tuple[str, ...]:
-        """File names of the Copernicus tiles that grid touches and that are not here: what to download, or open sea.
+        """File names of the Copernicus tiles that a grid needs and that are missing: to be downloaded, or open sea.
 
-        Empty where the model is not made of Copernicus tiles. The finest family at hand is named.
+        Empty where the model does not consist of Copernicus tiles. Names are those of the finest family present.
         """
         names = [name for sheet in self.sheets for path in sheet.paths if (name := parse_copernicus_name(path))]
         if not names:
@@ -95,8 +102,11 @@ class Dem:
         )
 
     def digest(self, grid: RasterGrid) -> str:
-        """blake2b-128, hexadecimal, over all that decides heights on grid: the bytes of the rasters that reach it, in
-        the order they are used, the datum and the geoid grid. A file's own digest is computed once in a process."""
+        """blake2b-128, hexadecimal, of everything that determines the heights on a grid.
+
+        It covers the bytes of the rasters that touch the grid, in the order in which they are used, the datum and the
+        geoid grid. The digest of a file is computed once in a process.
+        """
         lon, lat = _nodes(grid)
         parts = [self.datum, self.geoid.digest if self.geoid else ""]
         for sheet in self.sheets:
@@ -106,8 +116,8 @@ class Dem:
 
     @property
     def description(self) -> str:
-        """For provenance: such as `COP-DEM GLO-30 (EGM2008), geoid egm08_25`. Says so where another model's geoid
-        stands in."""
+        """A text for provenance, such as `COP-DEM GLO-30 (EGM2008), geoid egm08_25`. It also states where the geoid of
+        another model is used in place of the right one."""
         paths = [path for sheet in self.sheets for path in sheet.paths]
         names = [parse_copernicus_name(path) for path in paths]
         titles = sorted({_COPERNICUS_TITLES[name.prefix[-2:]] for name in names if name})
@@ -128,11 +138,11 @@ class Dem:
         return self.geoid.undulation_m(lon, lat)
 
     def _sea_level_m(self, lon: F64, lat: F64) -> F64:
-        """Heights of the sea as the rasters count them."""
+        """Heights of the sea's surface in the datum of the rasters."""
         return self._required_geoid(lon, lat) if self.datum == "ellipsoid" else np.zeros(lon.shape)
 
     def _mosaics(self, grid: RasterGrid, lon: F64, lat: F64) -> list[Mosaic]:
-        """What the rasters hold around grid, finest lattice first."""
+        """The mosaics of posts around a grid, finest lattice first."""
         found = []
         for sheet in self.sheets:
             x, y = _moved_nodes(lon, lat, sheet.crs_wkt)
@@ -144,12 +154,14 @@ class Dem:
 
 
 def open_dem(places: Sequence[Path], *, datum: DatumSetting = "auto", geoid: Path | None = None) -> Dem:
-    """The elevation model at places: GeoTIFF files and folders of them, in any systems; finer ones come first.
+    """Opens an elevation model.
 
-    datum auto: as the rasters state (vertical coordinate system, Copernicus name). geoid: a grid file, or a folder with
-    one under PROJ's name; None looks in a folder named geoid in or beside each place, then where PROJ keeps grids.
-    Raises SourceError where a place holds no readable raster, ConfigError where the datum is not stated, contradictory
-    or unknown, or no geoid grid is found.
+    places: GeoTIFF files and folders of them, in any coordinate systems. Finer rasters take precedence.
+    datum: what heights count from; `auto` takes what the rasters state (vertical coordinate system, Copernicus name).
+    geoid: a grid file, or a folder that holds one under PROJ's name. None searches for a folder named geoid in or
+        beside each place, then the folders where PROJ keeps grids.
+    Raises SourceError where a place holds no readable raster; ConfigError where the datum is not stated, contradictory
+    or unknown, or where no geoid grid is found.
     """
     paths = list_rasters(places)
     if not paths:
@@ -178,8 +190,10 @@ def _moved_nodes(lon: F64, lat: F64, crs_wkt: str) -> tuple[F64, F64]:
 
 
 def _cells(grid: RasterGrid, family: CopernicusName) -> list[tuple[int, int]]:
-    """South-west corners of the tiles that hold the posts around grid's pixels, sorted. A tile holds the posts on its
-    western and northern edges."""
+    """South-west corners of the tiles that hold the posts around a grid's pixels, sorted.
+
+    A tile holds the posts on its western and northern edges.
+    """
     lon, lat = _nodes(grid)
     cells = set()
     for up, right in product((0, 1), (0, 1)):

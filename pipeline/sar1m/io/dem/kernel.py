@@ -1,10 +1,10 @@
 """Interpolation of heights between the posts of a lattice, compiled.
 
-Cubic convolution with a = -1/2 (Keys, "Cubic convolution interpolation for digital image processing", IEEE Trans. ASSP
-29(6), 1981, eq. 15): it passes through the posts and its slope is continuous, where bilinear leaves facets. Measured on
-a GLO-30 tile (0 N 6 E, up to 1,976 m, slopes rms 33 %) averaged to 90 m and brought back to 30 m: heights rms 2.35 m
-against 3.94 m bilinear, slopes 0.045 against 0.063. A cubic spline gives 1.93 m and 0.038, but every post then depends
-on all others, so that a hole would spread.
+The method is cubic convolution with a = -1/2 (Keys, "Cubic convolution interpolation for digital image processing",
+IEEE Trans. ASSP 29(6), 1981, eq. 15). It passes through the posts, and its slope is continuous; bilinear interpolation
+leaves facets. Measured on a GLO-30 tile (0 N 6 E, up to 1,976 m, slopes rms 33 %) that was averaged to 90 m and brought
+back to 30 m: heights err by 2.35 m rms (bilinear 3.94 m), slopes by 0.045 (bilinear 0.063). A cubic spline errs by 1.93
+m and 0.038, but there every post depends on all others, so that a hole would spread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REACH: Final = 2  # posts that the kernel touches on either side
 
 @compiled
 def _weights(beyond: float) -> tuple[float, float, float, float]:
-    """Keys's weights of the posts at -1, 0, 1, 2 for a point beyond post 0 by 0..1."""
+    """Weights of the posts at -1, 0, 1, 2 for a point at 0 <= beyond < 1."""
     first = ((-0.5 * beyond + 1.0) * beyond - 0.5) * beyond
     second = (1.5 * beyond - 2.5) * beyond * beyond + 1.0
     third = ((-1.5 * beyond + 2.0) * beyond + 0.5) * beyond
@@ -35,7 +35,7 @@ def _weights(beyond: float) -> tuple[float, float, float, float]:
 
 @compiled
 def _bilinear(values: F64, post: int, stride: int, down: float, right: float) -> float:
-    """Of the four posts around a point, in flat values; a post of weight 0 may be missing."""
+    """Bilinear height between four posts in flat values, the first at index post. A post of weight 0 may be NaN."""
     total = 0.0
     for i in range(2):
         across = down if i else 1.0 - down
@@ -48,10 +48,13 @@ def _bilinear(values: F64, post: int, stride: int, down: float, right: float) ->
 
 @compiled
 def heights_at(values: F64, rows: F64, cols: F64) -> F64:
-    """Heights at points (N,) of a lattice: values (R, C) at its posts, NaN where a post is missing.
+    """Heights (N,) at points of a lattice.
 
-    rows, cols: 0 is the first post. Cubic where all 16 posts around are there, bilinear where the four nearest are,
-    else NaN; NaN beyond the outer posts but one.
+    Cubic where all 16 posts around a point are known, bilinear where only the nearest four are, else NaN. NaN also
+    within one post of the lattice's edge and beyond it.
+
+    values: (R, C) heights at the posts; NaN where a post is missing.
+    rows, cols: (N,) positions; 0 is the first post.
     """
     heights = np.full(rows.size, np.nan)
     flat, stride = values.ravel(), values.shape[1]
@@ -71,8 +74,10 @@ def heights_at(values: F64, rows: F64, cols: F64) -> F64:
 
 @compiled
 def _node_steps(pixels: int, nodes: int) -> tuple[Whole, F64]:
-    """For each pixel of a line the node before it and the fraction of the way to the next. The first and last nodes
-    stand on the first and last pixels, the others evenly between."""
+    """For each pixel of a line, the node before it and the fraction of the way to the next node.
+
+    The first and last nodes coincide with the first and last pixels; the others are spread evenly between.
+    """
     at = np.arange(pixels) * ((nodes - 1) / max(pixels - 1, 1))
     before = np.minimum(at.astype(np.int64), nodes - 2)
     return before, (at - before).astype(np.float64)
@@ -119,11 +124,13 @@ def _convolve(values: F64, stride: int, corner: U32, down: F64, right: F64, heig
 
 @compiled
 def fill_missing(heights: F64, nodes: F64, values: F64, own: Bool) -> None:
-    """Put heights, as heights_at finds them, where a grid has NaN and its nearest post is one of the lattice's own.
+    """Fills the pixels of a grid that are NaN and whose nearest post belongs to this lattice, as heights_at does.
 
-    heights (H, W), changed in place. nodes (3, M, N), M and N at least 2, spread evenly from the first pixel to the
-    last: row and column in the lattice and what is added to the height; linear between the nodes, none more than
-    2^31 posts away. values, own (R, C), at least 4 x 4.
+    heights: (H, W), changed in place.
+    nodes: (3, M, N) row and column in the lattice and a number to add to the height. Nodes are spread evenly from the
+        first pixel to the last, at least 2 along each axis, and values are linear between them. No position is more
+        than 2^31 posts away.
+    values: (R, C) heights at the posts, at least 4 x 4. own: (R, C) whether the post belongs to this lattice.
     """
     above, below = _node_steps(heights.shape[0], nodes.shape[1])
     before, beyond = _node_steps(heights.shape[1], nodes.shape[2])

@@ -1,8 +1,8 @@
-"""The posts around a grid, put together from all rasters that hold some.
+"""The posts around a grid, joined from all rasters that hold some.
 
-Rasters whose posts fall on one lattice (same system, same spacing, no fraction of a pixel between them) become one
-array, so that nothing shows where two tiles meet. Where lattices differ, as between the latitude bands of GLO-30, each
-is continued by REACH posts taken from the others, and each pixel belongs to the finest lattice with a post nearest it.
+Rasters whose posts lie on one lattice (same coordinate system, same spacing, offset by whole pixels) become one array,
+so that no seam shows between tiles. Where lattices differ, as between the latitude bands of GLO-30, each is extended by
+REACH posts taken from the others, and each pixel uses the finest lattice that owns the post nearest to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sar1m.io.raster import MAX_READ_PX, read_pixels
 from sar1m.store.errors import ConfigError, SourceError
 
 Bool = npt.NDArray[np.bool_]
-SeaLevel = Callable[[F64, F64], F64]  # height in metres of the sea's surface at longitudes and latitudes
+SeaLevel = Callable[[F64, F64], F64]  # height of the sea's surface in metres at longitudes and latitudes in degrees
 
 LOWEST_M: Final = -500.0  # the Dead Sea's shore lies at -430 m
 HIGHEST_M: Final = 9_000.0  # Everest: 8,849 m
@@ -39,7 +39,7 @@ _METRES_A_DEGREE: Final = 111_320.0
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A raster on a lattice: row and column there of its first post."""
+    """A raster on a lattice. row, col: of its first post in the lattice."""
 
     path: Path
     row: int
@@ -50,8 +50,11 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class PostLattice:
-    """Posts of one system and spacing. Post (0, 0) stands half a pixel right of left and below top, which lie within a
-    pixel of the system's origin."""
+    """A lattice of posts in one coordinate system.
+
+    left, top: of the pixel around post (0, 0), in units of the system, within a pixel of its origin.
+    col_spacing, row_spacing: in units of the system. col_spacing_m, row_spacing_m: in metres.
+    """
 
     crs_wkt: str
     left: float
@@ -69,10 +72,13 @@ class PostLattice:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mosaic:
-    """A window of a lattice, its posts averaged by thinning (rows, columns) where they are finer than wanted.
+    """A window of a lattice.
 
-    values (R, C): heights at the posts, NaN where there is none. covered: some raster of the lattice reaches there.
-    own: pixels nearest to this post may be filled from this mosaic.
+    thinning: rows and columns of posts that were averaged to one, where posts are finer than needed.
+    row, col: of the window's first post, counted in averaged posts.
+    values: (R, C) heights at the posts; NaN where unknown.
+    covered: (R, C) whether a raster of the lattice covers the post.
+    own: (R, C) whether pixels nearest to the post are filled from this mosaic.
     """
 
     lattice: PostLattice
@@ -89,7 +95,7 @@ class Mosaic:
         return (rows + 0.5) / self.thinning[0] - 0.5 - self.row, (cols + 0.5) / self.thinning[1] - 0.5 - self.col
 
     def positions(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> tuple[F64, F64]:
-        """Coordinates of posts, given by row and column in values, in the lattice's system."""
+        """Coordinates, in the lattice's system, of posts given by row and column of values."""
         x = (cols + self.col + 0.5) * (self.thinning[1] * self.lattice.col_spacing) + self.lattice.left
         y = (rows + self.row + 0.5) * (-self.thinning[0] * self.lattice.row_spacing) + self.lattice.top
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
@@ -97,12 +103,12 @@ class Mosaic:
 
 @lru_cache(maxsize=64)
 def _transformer(from_wkt: str, to_wkt: str) -> Transformer:
-    """pyproj's, longitude first; made once."""
+    """A transformer of pyproj with longitude before latitude, created once."""
     return Transformer.from_crs(CRS.from_wkt(from_wkt), CRS.from_wkt(to_wkt), always_xy=True)
 
 
 def moved(x: F64, y: F64, from_wkt: str, to_wkt: str, near_x: float) -> tuple[F64, F64]:
-    """Points in another system; longitudes there come within half a turn of near_x."""
+    """Points in another coordinate system. Longitudes of the result lie within 180 degrees of near_x."""
     if from_wkt != to_wkt:
         x, y = _transformer(from_wkt, to_wkt).transform(x, y)
     if to_wkt == LONLAT_WKT or CRS.from_wkt(to_wkt).is_geographic:
@@ -111,8 +117,9 @@ def moved(x: F64, y: F64, from_wkt: str, to_wkt: str, near_x: float) -> tuple[F6
 
 
 def post_lattices(sheet: Sheet, x: F64, y: F64, datum: Datum) -> list[PostLattice]:
-    """The lattices of a sheet that hold posts near points, in the sheet's system.
+    """The lattices of a sheet that have posts near some points.
 
+    x, y: of the points, in the sheet's system.
     Raises SourceError or ConfigError where a raster is unreadable, misplaced or of another datum.
     """
     found: list[PostLattice] = []
@@ -172,10 +179,14 @@ def _joined(known: PostLattice, other: PostLattice) -> PostLattice:
 
 
 def read_mosaic(lattice: PostLattice, x: F64, y: F64, *, gsd_m: float, datum: Datum) -> Mosaic:
-    """The posts of a lattice around points, for interpolation at a spacing of gsd_m.
+    """Reads the posts of a lattice around some points.
 
-    Posts finer than that are averaged in whole numbers, in groups that do not depend on the window; a group with a
-    missing post is missing. Raises SourceError for heights that no land has, and where the window is too large.
+    Posts that are finer than needed are averaged in groups of whole numbers. The groups do not depend on the window. A
+    group with a missing post is NaN.
+
+    x, y: of the points, in the lattice's system.
+    gsd_m: the spacing at which heights are wanted.
+    Raises SourceError for values that are no heights of land, and where the window is too large.
     """
     thinning = (_thinning(lattice.row_spacing_m, gsd_m), _thinning(lattice.col_spacing_m, gsd_m))
     rows, cols = lattice.rows_cols(x, y)
@@ -205,13 +216,13 @@ def _thinning(spacing_m: float, gsd_m: float) -> int:
 
 
 def _window(positions: F64, thinning: int) -> tuple[int, int]:
-    """First post and number of posts, in groups of thinning, around positions."""
+    """First post and number of posts around positions, both in groups of thinning."""
     first = int(np.floor((positions.min() + 0.5) / thinning)) - MARGIN_PX
     return first, int(np.floor((positions.max() + 0.5) / thinning)) + 1 + MARGIN_PX - first
 
 
 def _place(tile: Tile, values: F64, covered: Bool, corner: tuple[int, int], datum: Datum) -> None:
-    """A raster's part of a window put in where nothing stands yet. corner: the window's first post."""
+    """Copies a raster's part of a window into values where they are NaN. corner: the window's first post."""
     top, left = max(tile.row, corner[0]), max(tile.col, corner[1])
     rows = min(tile.row + tile.rows, corner[0] + values.shape[0]) - top
     cols = min(tile.col + tile.cols, corner[1] + values.shape[1]) - left
@@ -235,8 +246,12 @@ def _check_plausible(piece: F64, path: Path, datum: Datum) -> None:
 
 
 def continue_beyond(mosaics: Sequence[Mosaic], sea_level: SeaLevel | None) -> None:
-    """Give each mosaic, in place, the posts it needs next to its own: from the other mosaics, and where no raster
-    reaches at all, from the sea. Holes inside a raster stay. Mosaics come finest first; the first owns the sea.
+    """Extends each mosaic, in place, by posts beside its own: from the other mosaics, and else from the sea.
+
+    Holes inside a raster stay.
+
+    mosaics: finest first; the first one owns the sea.
+    sea_level: None where posts that no raster covers stay NaN.
     """
     if len(mosaics) == 1 and sea_level is None:
         return
@@ -260,7 +275,7 @@ def continue_beyond(mosaics: Sequence[Mosaic], sea_level: SeaLevel | None) -> No
 
 
 def _from_others(crs_wkt: str, x: F64, y: F64, others: Iterable[tuple[Mosaic, F64]]) -> tuple[F64, Bool]:
-    """Heights at points of a system from other mosaics, and whether any of their rasters reaches there."""
+    """Heights at points of a coordinate system from other mosaics, and whether a raster of theirs covers the point."""
     heights, reached = np.full(x.shape, np.nan), np.zeros(x.shape, dtype=np.bool_)
     for other, values in others:
         near_x = other.positions(np.zeros(1, np.int64), np.asarray([values.shape[1] // 2]))[0].item()

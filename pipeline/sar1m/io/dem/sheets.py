@@ -1,7 +1,7 @@
-"""Which elevation rasters there are, where they lie and from what their heights count.
+"""The elevation rasters that are present: their position and vertical datum.
 
-Copernicus tiles (GLO-30, GLO-90) are known by their names: a folder may hold all 26,000 of them, so none is opened
-before its heights are wanted. Any other raster says where it lies in its header.
+The position of a Copernicus tile (GLO-30, GLO-90) follows from its name. A folder may hold all 26,000 of them, so a
+tile is opened only when its heights are needed. The position of any other raster is read from its header.
 Source: Copernicus DEM product handbook, naming and tiling; README of the COG tiles on AWS (posts on whole arc-seconds,
 the row and column shared with the neighbour to the south and east left out, longitudes thinned towards the poles).
 """
@@ -38,7 +38,10 @@ _GEOID_FOLDER: Final = "geoid"
 
 @dataclass(frozen=True, kw_only=True)
 class CopernicusName:
-    """A tile's name taken apart: prefix up to the resolution, degrees of the south-west corner."""
+    """The parts of a tile's name.
+
+    prefix: the name up to the resolution. lat, lon: degrees of the south-west corner.
+    """
 
     prefix: str
     lat: int
@@ -55,15 +58,17 @@ class CopernicusName:
 
     @property
     def edges_deg(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right, top of the tile's pixels: the posts stand on whole degrees, a pixel around each."""
+        """West, south, east and north edge of the tile's pixels. Posts on whole degrees are the centres of pixels."""
         left, top = self.lon - self.lon_spacing_deg / 2, self.lat + 1 + self.lat_spacing_deg / 2
         return (left, top - 1, left + 1, top)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sheet:
-    """Rasters in one coordinate system. edges: (N, 4) left, bottom, right, top; spacing: (N,), the larger side of a
-    pixel; both in units of the system."""
+    """Rasters in one coordinate system; numbers are in its units.
+
+    edges: (N, 4) left, bottom, right, top. spacing: (N,) the larger side of a pixel.
+    """
 
     crs_wkt: str
     geographic: bool
@@ -72,8 +77,11 @@ class Sheet:
     spacing: F64
 
     def touching(self, x: F64, y: F64, margin_px: float) -> Iterator[tuple[Path, float]]:
-        """The rasters within margin_px of their own pixels of the points' bounding box, each with what is to be added
-        to its x: whole turns, where longitudes run past 180 degrees."""
+        """The rasters near the bounding box of points, within margin_px of their own pixels.
+
+        Each comes with the number of degrees to add to its longitudes: whole turns, where the points' longitudes
+        continue beyond 180 degrees.
+        """
         reach = margin_px * self.spacing
         left, bottom, right, top = self.edges.T
         level = (bottom - reach <= y.max()) & (top + reach >= y.min())
@@ -92,7 +100,7 @@ class _Placed(NamedTuple):
 
 
 def copernicus_name(lat: int, lon: int, prefix: str) -> CopernicusName:
-    """The name of the tile with this south-west corner in the family that prefix tells."""
+    """The name of the tile with a south-west corner, in the family that the prefix names."""
     latitude = max(abs(lat + 0.5) - 0.5, 0)
     thinning = next(factor for start, factor in _LON_THINNING if latitude >= start)
     spacing_deg = _SPACING_ARCSEC[prefix[-2:]] / 3600
@@ -112,10 +120,10 @@ def parse_copernicus_name(path: Path) -> CopernicusName | None:
 
 
 def list_rasters(places: Sequence[Path]) -> tuple[Path, ...]:
-    """The GeoTIFF files at places: files as given, folders searched through and sorted.
+    """The GeoTIFF files at places: files as they are, folders with all subfolders, sorted.
 
-    Left out: folders named geoid, and the layers delivered beside Copernicus heights (masks, error maps).
-    Raises SourceError for a place that is missing or holds none.
+    Folders named geoid are left out, and so are the layers delivered with Copernicus heights (masks, error maps).
+    Raises SourceError for a folder without a raster.
     """
     paths = [path for place in places for path in _rasters_at(place)]
     return tuple(dict.fromkeys(path.absolute() for path in paths))
@@ -123,7 +131,7 @@ def list_rasters(places: Sequence[Path]) -> tuple[Path, ...]:
 
 def _rasters_at(place: Path) -> list[Path]:
     if not place.is_dir():
-        return [place]  # the door to GDAL says what is wrong with it
+        return [place]  # where it cannot be read, raster_open.py reports it
     found = [
         path
         for path in sorted(place.rglob("*"))
@@ -139,8 +147,10 @@ def _rasters_at(place: Path) -> list[Path]:
 
 
 def checked_header(path: Path) -> RasterHeader:
-    """The header of an elevation raster. Raises SourceError where it is not north-up, or does not lie where its
-    Copernicus name says."""
+    """The header of an elevation raster.
+
+    Raises SourceError where the raster is not north-up, or not at the position that its Copernicus name states.
+    """
     header = read_header(path)
     a, b, _, d, e, _ = header.transform
     if b or d or a <= 0 or e >= 0:
@@ -158,13 +168,13 @@ def checked_header(path: Path) -> RasterHeader:
 
 
 def header_edges(header: RasterHeader) -> tuple[float, float, float, float]:
-    """Left, bottom, right, top in units of the raster's system; it must be north-up."""
+    """Left, bottom, right, top of a north-up raster, in units of its system."""
     a, _, left, _, e, top = header.transform
     return (left, top + e * header.rows, left + a * header.cols, top)
 
 
 def sheets_of(paths: Sequence[Path]) -> tuple[tuple[Sheet, ...], dict[Path, Datum | None]]:
-    """Rasters by coordinate system, and for each from what its heights count, None where nothing tells.
+    """Rasters grouped by coordinate system, and the vertical datum of each, None where it is not stated.
 
     Raises SourceError or ConfigError as checked_header and stated_datum do.
     """
@@ -195,16 +205,16 @@ def _sheet(crs_wkt: str, rasters: Sequence[_Placed]) -> Sheet:
 
 @lru_cache(maxsize=256)
 def horizontal_wkt(crs_wkt: str) -> str:
-    """The system without its heights; one text for all ways to write WGS 84 in degrees."""
+    """A system without its vertical part. All ways to write WGS 84 in degrees give the same text."""
     crs = CRS.from_wkt(crs_wkt)
     flat = crs.sub_crs_list[0] if crs.is_compound else crs.to_2d()
     return LONLAT_WKT if flat.to_epsg() == 4326 else str(flat.to_wkt())
 
 
 def stated_datum(header: RasterHeader) -> Datum | None:
-    """From what heights count according to a raster's coordinate system; None where that has no vertical part.
+    """The vertical datum in a raster's coordinate system; None where that has no vertical part.
 
-    Raises ConfigError for a vertical system that is none of EGM2008, EGM96 and the ellipsoid, or not in metres.
+    Raises ConfigError for a vertical system other than EGM2008, EGM96 and the ellipsoid, or one not in metres.
     """
     datum = _datum_of(header.crs_wkt)
     if datum is None or datum in ("egm2008", "egm96", "ellipsoid"):
@@ -230,10 +240,11 @@ def _datum_of(crs_wkt: str) -> str | None:
 
 
 def common_datum(datums: dict[Path, Datum | None], setting: DatumSetting) -> Datum:
-    """The one datum of a set of rasters under a setting.
+    """The common vertical datum of a set of rasters.
 
-    Raises ConfigError where a raster's own statement contradicts the setting or another raster, and under auto where
-    one states nothing: heights taken wrongly as ellipsoidal are off by up to 100 m, and nothing shows it.
+    datums: of each raster, None where it states none. setting: of the configuration.
+    Raises ConfigError where a raster contradicts the setting or another raster, and where the setting is auto and a
+    raster states no datum: heights wrongly taken as ellipsoidal are wrong by up to 100 m, and nothing shows it.
     """
     named = {path for path in datums if parse_copernicus_name(path)}
     for path, stated in datums.items():

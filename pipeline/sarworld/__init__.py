@@ -1,1 +1,1 @@
-"""A small physical world with everything known: truth for tests, benchmarks and scale runs."""
+"""A small simulated world of which everything is known: truth for tests, benchmarks and large test builds."""

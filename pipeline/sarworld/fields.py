@@ -17,8 +17,10 @@ PSF_RADIUS_PX: Final = 5
 
 
 def keyed_rng(seed: int, *names: str) -> np.random.Generator:
-    """Philox generator for a purpose: the same stream for the same seed and names on any worker in any order, and
-    independent streams for different ones."""
+    """A Philox generator keyed by a seed and names.
+
+    The same seed and names give the same stream on any worker and in any order; others give independent streams.
+    """
     text = "\x00".join((str(seed), *names))
     key = hashlib.blake2b(text.encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
@@ -27,11 +29,13 @@ def keyed_rng(seed: int, *names: str) -> np.random.Generator:
 def fractal_field(
     rng: np.random.Generator, shape: tuple[int, int], *, slope: float, longest_px: float, shortest_px: float
 ) -> F32:
-    """Random field of mean 0 and variance 1, (rows, cols), with power falling as wavenumber^-slope.
+    """A random field of mean 0 and variance 1, (rows, cols), whose power falls as wavenumber^-slope.
 
-    slope: of the two-dimensional power spectrum (3 is rough ground, 4 smooth hills). Wavelengths over longest_px fade
-    out; those under shortest_px are absent. The field is periodic on a raster up to a few pixels larger than shape.
-    A raster smaller than longest_px gets the lower variance of a window of that size.
+    The field is periodic on a raster that is up to a few pixels larger than shape. A raster smaller than longest_px
+    has the lower variance of a window of that size.
+
+    slope: of the two-dimensional power spectrum; 3 is rough ground, 4 smooth hills.
+    longest_px: longer wavelengths fade out. shortest_px: shorter wavelengths are absent.
     Source: spectral synthesis of fractional Brownian surfaces, Saupe 1988.
     """
     rows, cols = (fft.next_fast_len(length, real=True) for length in shape)
@@ -53,12 +57,15 @@ def fractal_field(
 
 
 def observe(scene: F32, shift_px: tuple[float, float], margin_px: int) -> F32:
-    """The scene as a sensor sees it whose image is displaced by shift_px = (rows down, columns right).
+    """The scene as seen by a sensor with a point spread function, whose image is displaced.
 
-    scene: (rows, cols) on a raster with margin_px around it; returned without the margin. Displacement and blur are one
-    step: a Gaussian point spread function sampled off centre, so a displacement by any fraction of a pixel is as exact
-    as a whole one (phase error under 0.002 px for wavelengths of 4 px and more). Raises ValueError where the margin is
-    too small for the displacement.
+    Displacement and blur are one step: a Gaussian point spread function sampled off centre. A displacement by a
+    fraction of a pixel is therefore as exact as one by whole pixels (phase error under 0.002 px for wavelengths of
+    4 px and more).
+
+    scene: (rows, cols) with a margin of margin_px on each side. The result has no margin.
+    shift_px: rows down, columns right.
+    Raises ValueError where the margin is too small for the displacement.
     """
     needed = margin_for(max(abs(shift_px[0]), abs(shift_px[1])))
     if margin_px < needed:
@@ -73,7 +80,7 @@ def observe(scene: F32, shift_px: tuple[float, float], margin_px: int) -> F32:
 
 
 def margin_for(largest_shift_px: float) -> int:
-    """Pixels of scene that observe needs on each side for shifts up to largest_shift_px."""
+    """The margin in pixels that observe needs on each side for shifts up to largest_shift_px."""
     return math.ceil(largest_shift_px) + PSF_RADIUS_PX + 1
 
 

@@ -1,4 +1,4 @@
-"""The map of the simulated ground: which material lies where, with sharp boundaries."""
+"""The map of the simulated ground: the material of each pixel, with sharp boundaries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUILT_SHARE: Final = 0.45
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """The raster a world is drawn on, margins included."""
+    """The raster that a world is drawn on, margins included."""
 
     rows: int
     cols: int
@@ -35,18 +35,17 @@ class Canvas:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, cols)."""
         return (self.rows, self.cols)
 
     @property
     def size_m(self) -> tuple[float, float]:
-        """Extent down and right."""
+        """Extent down and to the right."""
         return (self.rows * self.gsd_m, self.cols * self.gsd_m)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Frame:
-    """Position of each pixel in metres down and right, bent a little so that straight lines become natural ones."""
+    """Position of each pixel in metres down and right, slightly distorted so that straight lines look natural."""
 
     down_m: F32
     right_m: F32
@@ -56,8 +55,11 @@ class _Frame:
 
 
 def draw_materials(rng: np.random.Generator, canvas: Canvas, height_m: F32) -> I16:
-    """Material number of each pixel, (rows, cols), as Palette numbers them: parcels in districts bounded by roads,
-    woods, shrub and rock on high ground, rivers, lakes in low ground with reeds around them, and towns."""
+    """Material number of each pixel, (rows, cols), numbered as in Palette.
+
+    There are parcels in districts bounded by roads, woods, shrub and rock on high ground, rivers, lakes with reeds in
+    low ground, and towns.
+    """
     frame = _bent_frame(rng, canvas)
     materials, roads = _districts(rng, canvas, frame)
     rough = fractal_field(rng, canvas.shape, slope=2.8, longest_px=3000 / canvas.gsd_m, shortest_px=4)
@@ -80,7 +82,7 @@ def _bent_frame(rng: np.random.Generator, canvas: Canvas) -> _Frame:
 
 
 def _districts(rng: np.random.Generator, canvas: Canvas, frame: _Frame) -> tuple[I16, Bool]:
-    """Materials of the parcels, and the roads between districts (Voronoi cells of a jittered lattice)."""
+    """Materials of the parcels, and the mask of roads between districts (Voronoi cells of a jittered lattice)."""
     nearest = np.full(canvas.shape, np.inf, dtype=np.float32)
     second = np.full(canvas.shape, np.inf, dtype=np.float32)
     district = np.zeros(canvas.shape, dtype=np.int16)
@@ -104,7 +106,7 @@ def _around(centre_m: npt.NDArray[np.float32], reach_m: float, canvas: Canvas) -
 
 
 def _seeds(rng: np.random.Generator, canvas: Canvas) -> F32:
-    """(districts, 2) metres down and right."""
+    """Seeds of the districts, (districts, 2), in metres down and right."""
     counts = [math.ceil(size / DISTRICT_PITCH_M) + 2 for size in canvas.size_m]
     lattice = np.stack(np.meshgrid(*(np.arange(count) - 1.0 for count in counts), indexing="ij"), axis=-1)
     jittered = (lattice + rng.uniform(0.15, 0.85, size=lattice.shape)) * DISTRICT_PITCH_M
@@ -112,7 +114,7 @@ def _seeds(rng: np.random.Generator, canvas: Canvas) -> F32:
 
 
 def _parcels(rng: np.random.Generator, frame: _Frame, district: I16, districts: int) -> I16:
-    """Material of each pixel: in each district rows of rectangular parcels in its own direction, each row offset."""
+    """Material of each pixel. Each district has rows of rectangular parcels in a direction of its own."""
     angle = rng.uniform(0, math.pi, districts)[district].astype(np.float32)
     width_m = rng.uniform(120, 330, districts).astype(np.float32)[district]
     length_m = rng.uniform(260, 700, districts).astype(np.float32)[district]
@@ -177,7 +179,7 @@ def _paint_town(rng: np.random.Generator, frame: _Frame, materials: I16, radius_
 
 
 def _paint_water(rng: np.random.Generator, canvas: Canvas, materials: I16, shore_m: F32) -> None:
-    """Lakes fill the lowest ground; most worlds have few, some are half water. Rivers follow a level line."""
+    """Paints lakes, reeds and rivers. Lakes fill the lowest ground; most worlds have few, some are half water."""
     wet = rng.uniform(0, 0.05) if rng.uniform() < 0.85 else rng.uniform(0.15, 0.75)
     sampled = shore_m[::8, ::8]
     level, reed_level = np.quantile(sampled, [wet, min(1.0, wet * 1.15 + 0.002)])

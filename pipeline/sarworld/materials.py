@@ -1,4 +1,4 @@
-"""What the simulated ground is made of: reflectance, backscatter and class of each material."""
+"""The materials of the simulated ground: their reflectance, backscatter and land-cover class."""
 
 from __future__ import annotations
 
@@ -29,8 +29,14 @@ WATER_CLASS: Final = 80
 
 @dataclass(frozen=True)
 class Material:
-    """reflectance: B02, B03, B04, B08. gamma0_db: VV, VH at 38 degrees. falloff: power of cos(incidence) by which
-    backscatter sinks with local incidence. spread: relative variation from parcel to parcel."""
+    """One material.
+
+    land_cover: class number of WorldCover.
+    reflectance: in B02, B03, B04 and B08.
+    gamma0_db: in VV and VH at an incidence of 38 degrees.
+    falloff: exponent of cos(local incidence) in the backscatter.
+    spread: relative variation from parcel to parcel.
+    """
 
     land_cover: int
     reflectance: tuple[float, float, float, float]
@@ -69,10 +75,11 @@ PARCEL_SPREAD_DB: Final = 7.0  # dB of backscatter for a relative variation of 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Palette:
-    """Materials of one world by number: first the parcels', then FIXED_NAMES.
+    """The M materials of one world by number: first those of parcels, then FIXED_NAMES.
 
-    reflectance: (4, M) of OPTICAL_BANDS. log_gamma0: (2, M) natural logarithm of linear power at 38 degrees, of
-    POLARISATIONS. falloff: (M,). land_cover: (M,) class numbers.
+    reflectance: (4, M) in OPTICAL_BANDS.
+    log_gamma0: (2, M) natural logarithm of linear power at 38 degrees, in POLARISATIONS.
+    falloff: (M,). land_cover: (M,) class numbers.
     """
 
     reflectance: F32
@@ -87,7 +94,7 @@ class Palette:
 
 
 def draw_palette(rng: np.random.Generator, *, variation: float) -> Palette:
-    """The materials of one world. variation scales the differences between parcels of one kind; 0 leaves none."""
+    """Draws the materials of one world. variation: scales the differences between parcels of one kind; 0 for none."""
     shares = np.array([share for share, _ in PARCEL_MATERIALS])
     kinds = rng.choice(len(shares), size=PARCEL_COUNT, p=shares / shares.sum())
     materials = [PARCEL_MATERIALS[kind][1] for kind in kinds] + list(FIXED_MATERIALS.values())

@@ -1,4 +1,4 @@
-"""What a radar sees of the simulated world: mean backscatter by material and local incidence, speckle, noise."""
+"""The simulated world seen by a radar: mean backscatter by material and local incidence, speckle, noise."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ MAX_TAN_INCIDENCE: Final = 25.0
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """incidence_deg against the ellipsoid; look_azimuth_deg: direction of the beam over ground, clockwise from
-    north."""
+    """The geometry of a view.
+
+    incidence_deg: against the ellipsoid.
+    look_azimuth_deg: direction of the beam over ground, clockwise from north.
+    """
 
     incidence_deg: float
     look_azimuth_deg: float
 
 
 def incidence_tangent(slope_down: F32, slope_right: F32, view: View) -> F32:
-    """Tangent of the local incidence angle in the plane of incidence, (rows, cols); negative where ground lies over
-    (slope towards the radar steeper than the incidence angle) and in shadow (back slope steeper than the beam)."""
+    """Tangent of the local incidence angle in the plane of incidence, (rows, cols).
+
+    It is negative in layover (slope towards the radar steeper than the incidence angle) and in shadow (slope away from
+    the radar steeper than the beam).
+
+    slope_down, slope_right: (rows, cols) metres of height for a metre southward and eastward.
+    """
     azimuth = math.radians(view.look_azimuth_deg)
     # height gained per metre along the beam: ground that rises away from the radar faces it
     facing = np.float32(-math.cos(azimuth)) * slope_down + np.float32(math.sin(azimuth)) * slope_right
@@ -37,16 +45,17 @@ def incidence_tangent(slope_down: F32, slope_right: F32, view: View) -> F32:
 
 
 def layover_or_shadow(local_tangent: F32) -> Bool:
-    """Pixels whose backscatter means nothing: layover, active shadow, and their neighbourhood in angle."""
+    """Mask of layover, of shadow, and of local incidence angles close to them, where backscatter is meaningless."""
     masked: Bool = (local_tangent < MIN_TAN_INCIDENCE) | (local_tangent > MAX_TAN_INCIDENCE)
     return masked
 
 
 def log_terrain_gain(local_tangent: F32, view: View) -> tuple[F32, F32]:
-    """Natural logarithms of what local incidence does to gamma nought against the ellipsoid, both (rows, cols).
+    """Natural logarithms of two factors of gamma nought (against the ellipsoid) in terrain, (rows, cols) each.
 
-    First the illuminated area, tan(incidence) / tan(local incidence), alike for every material; then
-    cos(local incidence) / cos(38 deg), to be multiplied by a material's falloff. Source: Small 2011, eq. 6-10.
+    The first is the illuminated area, tan(incidence) / tan(local incidence), which is the same for every material. The
+    second is cos(local incidence) / cos(38 deg), whose logarithm is to be multiplied by a material's falloff.
+    Source: Small 2011, eq. 6-10.
     """
     local = np.clip(local_tangent, MIN_TAN_INCIDENCE, MAX_TAN_INCIDENCE)
     area = np.float32(math.log(math.tan(math.radians(view.incidence_deg)))) - np.log(local)
@@ -56,10 +65,12 @@ def log_terrain_gain(local_tangent: F32, view: View) -> tuple[F32, F32]:
 
 
 def add_speckle_and_noise(rng: np.random.Generator, mean_power: F32, *, looks: float, correlated: bool) -> F32:
-    """An image of mean_power, (rows, cols) linear, after thermal noise, speckle and noise removal.
+    """An image with speckle and thermal noise whose mean has been removed, (rows, cols) linear power.
 
-    Noise power enters before speckle and its mean is subtracted afterwards, as a denoised product does it: the mean is
-    unbiased and dark pixels may be negative.
+    Noise power is added before speckle, and its mean is subtracted afterwards, as in a denoised product. The mean is
+    therefore unbiased, and dark pixels may be negative.
+
+    mean_power: (rows, cols) linear. looks: equivalent number. correlated: as in speckle_field.
     """
     noise = np.float32(10 ** (NOISE_FLOOR_DB / 10))
     image = speckle_field(rng, mean_power.shape, looks=looks, correlated=correlated)

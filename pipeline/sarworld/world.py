@@ -1,4 +1,4 @@
-"""A seeded physical world and the pair of images that a radar and an optical sensor take of it."""
+"""A simulated world drawn from a seed, and the images that a radar and an optical sensor take of it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ TEXTURE_BACKSCATTER: Final = 0.06  # natural logarithm, one standard deviation: 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldSpec:
-    """What a world is made from. name: key of its randomness beside the seed. rows, cols, gsd_m: of the images.
+    """The parameters of a world.
 
-    relief_m: standard deviation of height, None to draw one. variation: scales texture inside parcels and differences
-    between parcels of one kind; 0 leaves the materials' own values.
+    seed, name: key its randomness.
+    rows, cols, gsd_m: of the images.
+    relief_m: standard deviation of height; None draws it.
+    variation: scales texture inside parcels and differences between parcels of one kind; 0 for neither.
     """
 
     seed: int
@@ -40,15 +42,17 @@ class WorldSpec:
     variation: float = 1.0
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """Generator of this world for one purpose, so that none depends on what was drawn for another."""
+        """A generator for one purpose, which does not depend on what was drawn for others."""
         return keyed_rng(self.seed, self.name, purpose)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class World:
-    """Ground truth on the images' raster with margin_px more on each side.
+    """Ground truth on the raster of the images, with a margin of margin_px on each side.
 
-    height_m, texture: (rows, cols) with margins; texture has mean 0 and variance 1. materials: palette numbers.
+    materials: (rows, cols) numbers in the palette, with margins.
+    height_m: (rows, cols) with margins.
+    texture: (rows, cols) with margins, of mean 0 and variance 1.
     """
 
     spec: WorldSpec
@@ -59,13 +63,13 @@ class World:
     texture: F32
 
     def slopes(self) -> tuple[F32, F32]:
-        """Height per metre southward and eastward, (rows, cols) with margins; water lies level."""
+        """Slopes in metres of height for a metre southward and eastward, (rows, cols) with margins; water is level."""
         wet = self.palette.land_cover[self.materials] == WATER_CLASS
         slopes: F32 = np.where(wet, np.float32(0), np.asarray(np.gradient(self.height_m, self.spec.gsd_m)))
         return slopes[0], slopes[1]
 
     def land_cover(self) -> U8:
-        """WorldCover class numbers, (rows, cols) without margins, where the radar image shows them."""
+        """WorldCover class numbers on the radar image, (rows, cols) without margins."""
         return self.palette.land_cover[_inner(self.materials, self.margin_px)]
 
     def water(self) -> Bool:
@@ -75,7 +79,7 @@ class World:
 
 
 def build_world(spec: WorldSpec, *, max_shift_px: float) -> World:
-    """The world of a spec. max_shift_px: largest displacement of an image that will be taken of it."""
+    """Draws the world of a spec. max_shift_px: the largest displacement of an image to be taken of it."""
     margin_px = margin_for(max_shift_px)
     canvas = Canvas(rows=spec.rows + 2 * margin_px, cols=spec.cols + 2 * margin_px, gsd_m=spec.gsd_m)
     rng = spec.rng("relief")
@@ -103,13 +107,14 @@ def _inner(image: npt.NDArray[np.int16], margin_px: int) -> npt.NDArray[np.int16
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RadarScene:
-    """mean_power: (P, rows, cols) linear gamma nought before speckle and noise. layover_shadow: (rows, cols)."""
+    """A radar image of a world. mean_power: (P, rows, cols) linear gamma nought without speckle and noise.
+    layover_shadow: (rows, cols)."""
 
     mean_power: F32
     layover_shadow: Bool
 
     def measured(self, spec: WorldSpec, *, looks: float, correlated: bool) -> F32:
-        """(P, rows, cols) linear gamma nought with speckle and thermal noise removed in the mean; may be negative."""
+        """Linear gamma nought with speckle and denoised thermal noise, (P, rows, cols); may be negative."""
         return np.stack(
             [
                 add_speckle_and_noise(spec.rng(f"speckle {polarisation}"), power, looks=looks, correlated=correlated)
@@ -119,7 +124,7 @@ class RadarScene:
 
 
 def view_radar(world: World, view: View) -> RadarScene:
-    """The world as a radar sees it, without speckle: gamma nought against the ellipsoid, at displacement 0."""
+    """The radar image of a world without speckle: gamma nought against the ellipsoid, not displaced."""
     tangent = incidence_tangent(*world.slopes(), view)
     area, falloff = log_terrain_gain(tangent, view)
     common = area + world.palette.falloff[world.materials] * falloff
@@ -135,7 +140,7 @@ def view_radar(world: World, view: View) -> RadarScene:
 
 
 def _scatterers(world: World) -> tuple[npt.NDArray[np.int64], F32]:
-    """Flat indices of building pixels that hold a corner facing the radar, and the natural logarithm of their gain."""
+    """Flat indices of building pixels with a corner that faces the radar, and the natural logarithm of their gain."""
     rng = world.spec.rng("point scatterers")
     buildings = np.flatnonzero(world.materials == Palette.number("building"))
     corners = buildings[rng.uniform(size=buildings.size) < SCATTERER_SHARE * world.spec.variation]
@@ -144,8 +149,11 @@ def _scatterers(world: World) -> tuple[npt.NDArray[np.int64], F32]:
 
 
 def view_optical(world: World, sun: Sun, shift_px: tuple[float, float], clouds: Clouds) -> F32:
-    """Surface reflectance of OPTICAL_BANDS, (4, rows, cols), the ground displaced by shift_px = (down, right) against
-    the radar image. clouds stand on the optical raster."""
+    """The optical image of a world: surface reflectance in OPTICAL_BANDS, (4, rows, cols).
+
+    shift_px: displacement (down, right) of the ground against the radar image.
+    clouds: on the raster of the optical image, not displaced.
+    """
     light = illumination(*world.slopes(), sun)
     light *= 1 + np.float32(TEXTURE_REFLECTANCE * world.spec.variation) * world.texture
     images = []
@@ -156,7 +164,7 @@ def view_optical(world: World, sun: Sun, shift_px: tuple[float, float], clouds: 
 
 
 def cover_with_clouds(spec: WorldSpec, sun: Sun, *, cloudy: bool) -> Clouds:
-    """The clouds over a spec's world on the images' raster; a clear sky where it is not cloudy."""
+    """Draws the clouds over a world, on the raster of the images; a clear sky unless cloudy."""
     if not cloudy:
         return clear_sky((spec.rows, spec.cols))
     return draw_clouds(spec.rng("clouds"), (spec.rows, spec.cols), spec.gsd_m, sun)

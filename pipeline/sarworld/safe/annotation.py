@@ -1,7 +1,7 @@
 """The annotation of one polarisation, in the structure of real products.
 
 Source: Sentinel-1 product specification, S1-RS-MDA-52-7441, level-1 product annotation data set; order and formats as
-in products of IPF 3.31. Lists that say nothing about where or how bright pixels are stand empty.
+in products of IPF 3.31. Lists that determine neither the position nor the brightness of pixels are empty.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ RANGE_SAMPLING_HZ: Final = 6.434523812571428e07
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stated:
-    """What the XML says beyond the product's record. node_s: from the ascending node to the first
-    line, in s."""
+    """What the XML states in addition to the product's record.
+
+    heading_deg: of the flight over ground, clockwise from north.
+    node_s: time from the ascending node to the first line.
+    terrain_height_m: above the ellipsoid.
+    """
 
     swaths: tuple[SwathPart, ...]
     heading_deg: float
@@ -34,7 +38,7 @@ class Stated:
 
 
 def header(product: GrdProduct, polarisation: str, number: int) -> Element:
-    """adsHeader, which annotation, calibration and noise begin with."""
+    """The adsHeader with which annotation, calibration and noise files begin. number: of the channel, from 1."""
     return node(
         "adsHeader",
         ("missionId", product.platform),
@@ -51,7 +55,7 @@ def header(product: GrdProduct, polarisation: str, number: int) -> Element:
 
 
 def annotation_xml(product: GrdProduct, stated: Stated, number: int) -> bytes:
-    """The annotation of channel number (from 1)."""
+    """The annotation file of a channel. number: from 1."""
     geometry = product.geometry
     return xml_bytes(
         node(

@@ -12,7 +12,7 @@ from sarworld.safe.xml import listing, moment, node, numbers, xml_bytes
 
 
 def calibration_xml(product: GrdProduct, number: int) -> bytes:
-    """The calibration vectors of channel number (from 1)."""
+    """The calibration file of a channel. number: from 1."""
     channel = product.channels[number - 1]
     vectors = (
         node(
@@ -36,7 +36,7 @@ def calibration_xml(product: GrdProduct, number: int) -> bytes:
 
 
 def noise_xml(product: GrdProduct, noise: ThermalNoise, number: int) -> bytes:
-    """The noise vectors of channel number: of range and azimuth, or the one list of processors before IPF 2.9."""
+    """The noise file of a channel: range and azimuth vectors, or the one list of IPF before 2.9. number: from 1."""
     head = header(product, product.channels[number - 1].polarisation, number)
     if not takes_azimuth_noise(product.ipf):
         old = _range_vectors(product, noise.range_power, "noiseVector", "noiseLut")

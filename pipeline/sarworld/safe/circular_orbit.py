@@ -1,7 +1,8 @@
-"""A satellite on a circular orbit of Sentinel-1's height and inclination, and what it sees at zero Doppler.
+"""A satellite on a circular orbit of Sentinel-1's height and inclination, and its zero-Doppler geometry.
 
-Everything here follows from the closed form of the orbit, not from state vectors, so that the pipeline's interpolation
-of those is checked by it. Source: two-body motion on a circle; Torres et al., Remote Sensing of Environment 120 (2012).
+Everything here follows from the closed form of the orbit. No state vectors are used, so that the pipeline's
+interpolation of them can be tested against it.
+Source: two-body motion on a circle; Torres et al., Remote Sensing of Environment 120 (2012).
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ _NEWTON_STEPS: Final = 6
 
 @dataclass(frozen=True, kw_only=True)
 class CircularOrbit:
-    """phase_rad: argument of latitude at time 0; node_rad: Earth-fixed longitude of the ascending node at time 0."""
+    """A circular orbit.
+
+    phase_rad: argument of latitude at time 0. node_rad: Earth-fixed longitude of the ascending node at time 0.
+    """
 
     phase_rad: float
     node_rad: float
 
     def state(self, time_s: npt.ArrayLike) -> tuple[F64, F64, F64]:
-        """Position, velocity and acceleration (..., 3) in the Earth-fixed frame at times (...) in s."""
+        """Position, velocity and acceleration, (..., 3) each, in the Earth-fixed frame at times (...) in seconds."""
         seconds = np.asarray(time_s, dtype=np.float64)
         phase = self.phase_rad + MOTION_RAD_S * seconds
         node = np.exp(1j * (self.node_rad - EARTH_TURN_RAD_S * seconds))
@@ -55,7 +59,7 @@ class CircularOrbit:
         return position, velocity, acceleration
 
     def zero_doppler(self, points_m: F64, guess_s: float) -> tuple[F64, F64]:
-        """Time in s and slant range in m, each (...), at which points (..., 3) are seen broadside; Newton's method."""
+        """Zero-Doppler time in s and slant range in m, each (...), of points (..., 3), by Newton's method."""
         time_s = np.full(points_m.shape[:-1], float(guess_s))
         for _ in range(_NEWTON_STEPS):
             position, velocity, acceleration = self.state(time_s)
@@ -65,10 +69,10 @@ class CircularOrbit:
         return time_s, np.linalg.norm(points_m - self.state(time_s)[0], axis=-1)
 
     def locate(self, time_s: npt.ArrayLike, slant_range_m: npt.ArrayLike, height_m: npt.ArrayLike) -> F64:
-        """Points (..., 3) at ellipsoidal height, right of the track, seen broadside at a time and slant range.
+        """Points (..., 3) right of the track at zero-Doppler times, slant ranges and heights above the ellipsoid.
 
-        Arguments broadcast. Newton's method on height over the look angle; NaN where the range does not reach the
-        ground.
+        Arguments broadcast. Newton's method on the height as a function of the look angle; NaN where the range does not
+        reach the ground.
         """
         seconds, range_m, height = np.broadcast_arrays(
             *(np.asarray(values, dtype=np.float64) for values in (time_s, slant_range_m, height_m))
@@ -95,13 +99,13 @@ class CircularOrbit:
         return angle
 
     def vectors(self, first_s: float) -> Orbit:
-        """The annotation's state vectors, from first_s on."""
+        """The state vectors of the annotation, from first_s on."""
         time_s: F64 = first_s + VECTOR_STEP_S * np.arange(VECTORS, dtype=np.float64)
         position, velocity, _ = self.state(time_s)
         return Orbit(time_s=time_s, position_m=position.round(6), velocity_m_s=velocity.round(6), source="annotation")
 
     def heading_deg(self, time_s: float) -> float:
-        """Direction of flight over ground, clockwise from north, in -180..180."""
+        """Direction of flight over ground in degrees clockwise from north, -180..180."""
         position, velocity, _ = self.state(time_s)
         lon, _, _ = geodetic_from_ecef(position)
         up = position / np.linalg.norm(position)
@@ -110,7 +114,7 @@ class CircularOrbit:
 
 
 def incidence_deg(points_m: F64, sensor_m: F64) -> F64:
-    """Angle in degrees between the ellipsoid's normal at points (..., 3) and the way to the sensor (..., 3)."""
+    """Angle in degrees between the ellipsoid's normal at points (..., 3) and the direction to the sensor (..., 3)."""
     line = sensor_m - points_m
     cosine = _dot(line, normal_from_ecef(points_m)) / np.linalg.norm(line, axis=-1)
     angle: F64 = np.degrees(np.arccos(cosine))

@@ -1,4 +1,4 @@
-"""Echoes of corner reflectors: an impulse response of Sentinel-1's resolution at an exact sub-pixel place.
+"""Echoes of corner reflectors: an impulse response of Sentinel-1's resolution at an exact sub-pixel position.
 
 Amplitude: the transform of a band weighted by a raised cosine (Hamming family) with the annotated coefficient 0.7, over
 half of the sampling frequency: 22 m between half-power points on 10 m pixels, and intensity sampled without aliasing,
@@ -40,7 +40,7 @@ def add_target(power: F32, line: float, sample: float, energy: float) -> None:
 
 
 def _within(centre: float, length: int) -> tuple[npt.NDArray[np.int64], F64]:
-    """Pixels of one axis that a response reaches, and their shares of the energy."""
+    """Pixels along one axis that a response reaches, and their shares of the energy."""
     pixels = round(centre) + np.arange(-REACH_PX, REACH_PX + 1, dtype=np.int64)
     shares = response(np.asarray(pixels - centre, dtype=np.float64)) ** 2
     inside = (pixels >= 0) & (pixels < length)

@@ -1,4 +1,4 @@
-"""A simulated product for whoever has none at hand."""
+"""A simulated product, for trying the pipeline without a real one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ SWATH_SAMPLES: Final = 26_000
 
 
 def write_demonstration(folder: Path, *, lon: float, lat: float, relief_m: float, seed: int, whole_swath: bool) -> Path:
-    """Writes a zipped product with its DEM, and an optical partner but for a whole swath; returns the product's path.
+    """Writes a zipped product, its DEM and, unless it is a whole swath, an optical image; returns the product's path.
 
-    The scene lies around the middle of the block of the Major TOM cell at lon, lat, so that this block is whole.
+    The scene is centred on the block of the Major TOM cell at lon, lat (degrees), and contains all of it.
+
+    relief_m: standard deviation of height. whole_swath: whether the image has the size of a real one.
     """
     (middle_lon,), (middle_lat,) = centres_lonlat(block_grids(make_cells(*cells_at([lon], [lat])), GridConfig()))
     spec = SceneSpec(

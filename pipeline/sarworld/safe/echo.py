@@ -1,4 +1,4 @@
-"""The mean image of a ground, and the truth about each of its cells."""
+"""The mean radar image of a ground, and the true quantities of each of its cells."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _NEAR_PX: Final = 8  # around the image, so that cells across its edge are whole
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Backscatter:
-    """gamma0: (P, rows, cols) linear at the reference incidence. falloff: (rows, cols), see sum_echo."""
+    """Backscatter of the ground's cells.
+
+    gamma0: (P, rows, cols) linear, at the reference incidence. falloff: (rows, cols), as in sum_echo.
+    """
 
     gamma0: F32
     falloff: F32
@@ -49,7 +52,7 @@ class _Slopes:
 def view_ground(
     spec: SceneSpec, frame: Frame, product: GrdProduct, world: World, grid: RasterGrid
 ) -> tuple[MapTruth, ImageTruth]:
-    """Mean image and map of a world on grid (without its margin) as the frame's radar sees it."""
+    """The true map and the mean image of a world as the radar of a frame sees it. grid: without the world's margin."""
     seen = look_at(frame, world_grid(grid, world), world.height_m)
     clearance, layover = walk_profiles(
         _profile_ground(seen, world.height_m), _near(frame, seen), _STEP_CELLS * grid.gsd_m
@@ -77,7 +80,7 @@ def _backscatter(spec: SceneSpec, world: World) -> _Backscatter:
 
 
 def _near(frame: Frame, seen: SeenGround) -> Bool:
-    """Cells that show in the image or beside it."""
+    """Cells that show in the image or close to it."""
     lines = (seen.line > -_NEAR_PX) & (seen.line < frame.lines + _NEAR_PX)
     near: Bool = lines & (seen.sample > -_NEAR_PX) & (seen.sample < frame.samples + _NEAR_PX)
     return near
@@ -90,7 +93,7 @@ def _profile_ground(seen: SeenGround, height_m: F32) -> F64:
 
 
 def _nodes(frame: Frame, seen: SeenGround, clearance: F64) -> tuple[F64, F64]:
-    """Arguments of sum_echo: the ground's nodes, and the satellite's track as a polynomial in lines."""
+    """The arguments `nodes` and `orbit` of sum_echo."""
     origin = seen.points_m.mean(axis=(0, 1))
     nodes = np.concatenate([seen.points_m - origin, np.stack([seen.line, seen.sample, clearance], axis=-1)], axis=-1)
     line = np.linspace(-100, frame.lines + 100, 64)
@@ -116,7 +119,7 @@ def _image_truth(spec: SceneSpec, product: GrdProduct, level: LevelGround, image
 
 
 def _resolved(layer: F64) -> F64:
-    """Blurred by the intensity of Sentinel-1's impulse response."""
+    """A layer blurred by the intensity of Sentinel-1's impulse response."""
     taps = response(np.arange(-REACH_PX, REACH_PX + 1.0)) ** 2
     for axis in (0, 1):
         layer = ndimage.correlate1d(layer, taps / taps.sum(), axis=axis, mode="nearest")

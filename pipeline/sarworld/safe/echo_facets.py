@@ -1,6 +1,7 @@
-"""The echo of a surface, summed over its facets; compiled.
+"""The echo of a surface, summed over its facets, compiled.
 
-Independent of the pipeline's terrain flattening: finer facets, exact satellite places, no look-up of angles.
+It is independent of the pipeline's terrain flattening: facets are finer, the satellite's position is exact, and angles
+are not interpolated.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ _COS_REFERENCE = float(np.cos(np.radians(REFERENCE_INCIDENCE_DEG)))
 
 @compiled
 def sum_echo(nodes: F64, orbit: F64, gamma0: F32, falloff: F32, pieces: int, image: F64) -> None:
-    """Add the echo of every facet to image, (P + 1, lines, samples): powers in m^2, and the illuminated area in m^2.
+    """Adds the echo of every facet to an image.
 
-    nodes: (rows, cols, 6) x, y, z less an origin, line, sample, and clearance of the ray to the radar (negative in
-    shadow), row 0 in the north. orbit: (4, 3) the satellite's place less the same origin as a polynomial in lines.
-    gamma0: (P, rows, cols) at reference incidence. falloff: (rows, cols) exponent of cos(local) / cos(reference).
-    A cell between four nodes is a bilinear patch cut into pieces x pieces; each piece's area, projected along its own
-    line of sight, is shared by the four pixels around its centre.
+    A cell between four nodes is a bilinear patch that is cut into pieces x pieces facets. The area of each, projected
+    along its own line of sight, is shared by the four pixels around its centre.
+
+    nodes: (rows, cols, 6) x, y, z relative to an origin, line, sample, and the clearance of the ray to the radar
+        (negative in shadow); row 0 is in the north.
+    orbit: (4, 3) the satellite's position relative to the same origin, as a polynomial in lines.
+    gamma0: (P, rows, cols) linear, at the reference incidence.
+    falloff: (rows, cols) exponent of cos(local incidence) / cos(reference incidence).
+    image: (P + 1, lines, samples) powers in m^2, and the illuminated area in m^2.
     """
     point = np.empty(6)
     for row in range(nodes.shape[0] - 1):
@@ -65,8 +70,8 @@ def _bilinear(corner: F64, k: int, v: float, u: float) -> float:
 
 @compiled
 def _projected(corner: F64, point: F64, orbit: F64, v: float, u: float) -> tuple[float, float]:
-    """Area of a whole patch as turned at (v, u), projected along the line of sight (negative from behind), and the
-    cosine of the local incidence angle."""
+    """Area of a patch with the normal that it has at (v, u), projected along the line of sight (negative where it faces
+    away), and the cosine of the local incidence angle."""
     t = point[3]
     sight, down, right = np.empty(3), np.empty(3), np.empty(3)
     for k in range(3):
@@ -83,7 +88,7 @@ def _projected(corner: F64, point: F64, orbit: F64, v: float, u: float) -> tuple
 
 @compiled
 def _share(image: F64, line: float, sample: float, area: float, gain: float, gamma0: F32) -> None:
-    """Give the four pixels around (line, sample) their parts of a facet's power in each band and of its area."""
+    """Adds their shares of a facet's power and area to the four pixels around (line, sample)."""
     first_line, first_sample = int(np.floor(line)), int(np.floor(sample))
     for k in range(4):
         y, x = first_line + k // 2, first_sample + k % 2

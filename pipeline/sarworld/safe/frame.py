@@ -1,4 +1,4 @@
-"""An image's frame: which line and sample show a point on the ground, from the closed form of the orbit.
+"""The geometry of a simulated image: the line and sample of points on the ground, from the closed form of the orbit.
 
 Lines and samples count from 0 at the centre of the first pixel; times are seconds after the first line.
 """
@@ -32,8 +32,13 @@ _SWEEP: Final = 1500  # slant ranges over the swath at which ground range is mea
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
-    """reference_height_m: of the scene, where ground is level for the calibration. tau_ref_s: two-way slant range time
-    at which the bistatic term of the geolocation grid vanishes."""
+    """The geometry of an image.
+
+    spacing_m: of pixels, in ground range.
+    reference_height_m: height of the level ground that the calibration refers to.
+    tau_ref_s: two-way slant range time at which the bistatic term of the geolocation grid is 0.
+    convention: the one that the pixels follow.
+    """
 
     orbit: CircularOrbit
     epoch: datetime
@@ -48,11 +53,11 @@ class Frame:
 
     @property
     def centre_s(self) -> float:
-        """Time of the image's middle line."""
+        """Time of the middle line in s."""
         return (self.lines - 1) / 2 * self.line_interval_s
 
     def image_coordinates(self, points_m: F64, convention: Convention | None = None) -> tuple[F64, F64]:
-        """Line and sample, each (...), that show points (..., 3), under the frame's convention or another."""
+        """Line and sample, each (...), of points (..., 3), by the frame's convention or another."""
         time_s, range_m = self.orbit.zero_doppler(points_m, self.centre_s)
         rule = convention or self.convention
         return self.line(time_s, range_m, rule), self.sample(time_s, range_m, rule)
@@ -67,7 +72,10 @@ class Frame:
         return self.ground_m(time_s, range_m, nearest=rule.ground_range == "nearest") / self.spacing_m
 
     def ground_m(self, time_s: F64, range_m: F64, *, nearest: bool) -> F64:
-        """Ground range of slant ranges at times, by the records' polynomials."""
+        """Ground range in m at times and slant ranges, by the polynomials of the records.
+
+        nearest: use the nearest record; otherwise records are interpolated.
+        """
         records = self.ground_range
         times_s, range_m = np.broadcast_arrays(np.asarray(time_s, dtype=np.float64), range_m)
         ground_m = np.zeros(times_s.shape)
@@ -80,8 +88,10 @@ class Frame:
     def locate(
         self, line: npt.ArrayLike, sample: npt.ArrayLike, height_m: npt.ArrayLike, *, nearest: bool | None = None
     ) -> F64:
-        """Points (..., 3) at ellipsoidal height that show at lines and samples, all broadcast, under the frame's own
-        convention or, with nearest=True, under that of the geolocation grid."""
+        """Points (..., 3) that show at lines and samples and have heights above the ellipsoid; arguments broadcast.
+
+        nearest: True uses the convention of the geolocation grid, None that of the frame.
+        """
         lines, samples, height = np.broadcast_arrays(
             *(np.asarray(values, dtype=np.float64) for values in (line, sample, height_m))
         )
@@ -95,7 +105,7 @@ class Frame:
         return self.orbit.locate(time_s, range_m, height)
 
     def _slant_m(self, time_s: F64, sample: F64, nearest: bool) -> F64:
-        """Slant ranges whose ground range is that of samples; secant method."""
+        """Slant ranges of samples, by the secant method."""
         wanted = sample * self.spacing_m
         before = np.full_like(wanted, self.ground_range.slant_reference_m[0])
         after = before + 0.6 * wanted + 1.0
@@ -109,7 +119,7 @@ class Frame:
 
 
 def _record_weight(record_s: F64, time_s: F64, record: int, *, nearest: bool) -> F64:
-    """Weight (...) of one record at times (...): all on the nearest, or shared linearly by the two around."""
+    """Weight (...) of one record at times (...): 1 for the nearest, or shared linearly by the two around."""
     if nearest:
         closest = np.searchsorted((record_s[1:] + record_s[:-1]) / 2, time_s)
         return np.asarray(closest == record, dtype=np.float64)
@@ -119,7 +129,7 @@ def _record_weight(record_s: F64, time_s: F64, record: int, *, nearest: bool) ->
 
 
 def make_frame(spec: SceneSpec, reference_height_m: float) -> Frame:
-    """The frame whose middle shows the scene's centre at reference height under the incidence asked for.
+    """The frame whose middle shows the centre of the scene at the incidence angle of the spec.
 
     Raises ValueError where no such orbit exists or the incidence lies outside the mode's swath.
     """
@@ -152,7 +162,7 @@ def make_frame(spec: SceneSpec, reference_height_m: float) -> Frame:
 
 
 def _line_interval_s(orbit: CircularOrbit, centre_m: F64, spacing_m: float) -> float:
-    """Time in which the beam moves on by one pixel over the ground."""
+    """Time in which the beam advances by one pixel over the ground."""
     time_s, range_m = orbit.zero_doppler(centre_m, 0.0)
     height_m = geodetic_from_ecef(centre_m)[2]
     ends = orbit.locate(time_s + np.array([-0.5, 0.5]), range_m, height_m)
@@ -174,10 +184,10 @@ def _records(
     height_m: float,
     interval_s: float,
 ) -> GroundRange:
-    """Slant-to-ground polynomials, a record a second, over the whole swath.
+    """Slant-to-ground polynomials over the whole swath, one record a second.
 
-    Ground range is measured from the swath's near edge along the ellipsoid raised by a reference height that wanders
-    from record to record; the zero is moved to the image's first sample.
+    Ground range is measured from the near edge of the swath along the ellipsoid raised by a reference height, which
+    varies from record to record. Its zero is then moved to the first sample of the image.
     """
     middle_s = (spec.lines - 1) / 2 * interval_s
     count = int(np.ceil((RECORDS_BEFORE_S * 2 + spec.lines * interval_s) / RECORD_STEP_S)) + 1
@@ -211,13 +221,13 @@ def _records(
 
 
 def _ground_along(orbit: CircularOrbit, time_s: float, ranges_m: F64, height_m: float) -> F64:
-    """Ground range from the first of ranges (n,) along the raised ellipsoid, (n,); chords of 200 m serve as arcs."""
+    """Ground range (n,) along the raised ellipsoid from the first of slant ranges (n,), by chords of 200 m."""
     points = orbit.locate(time_s, ranges_m, height_m)
     return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
 
 
 def _fit(x: F64, y: F64) -> npt.NDArray[np.float64]:
-    """Coefficients, constant first, of the best polynomial in x."""
+    """Coefficients of the fitted polynomial in x, constant first."""
     fitted = np.polynomial.Polynomial.fit(x, y, DEGREE)
     coefficients = np.asarray(fitted.convert().coef, dtype=np.float64).tolist()
     return np.asarray([float(f"{c:.15e}") for c in coefficients])  # as the annotation holds them

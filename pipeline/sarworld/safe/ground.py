@@ -1,4 +1,4 @@
-"""The ground below an image: heights, materials, and where every cell of it shows in radar geometry."""
+"""The ground of a scene: heights, materials, and the radar coordinates of every cell."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ RELIEF_SPAN: Final = 4.5  # standard deviations of height that the ground outsid
 
 
 def reference_height_m(spec: SceneSpec) -> float:
-    """Mean height of the ground that will be built: known beforehand for fractal relief, else of the surface given."""
+    """Mean height of the ground in m: of the given surface, else of the fractal relief to be drawn."""
     surface = spec.ground.surface
     return 300 + 2 * spec.ground.relief_m if surface is None else float(np.mean(surface.height_m))
 
 
 def truth_grid(spec: SceneSpec, frame: Frame) -> RasterGrid:
-    """The UTM grid of the ground: the image's footprint and as much around it as heights displace, on whole cells.
+    """The UTM grid of the ground: the footprint of the image, with room for the displacement by heights.
 
-    A surface given by the caller keeps its own grid. Raises ValueError where that does not cover the image.
+    A surface that is given keeps its own grid. Raises ValueError where that does not cover the image.
     """
     gsd_m = spec.mode.spacing_m
     epsg = int(utm_epsg(spec.lon, spec.lat)) if spec.ground.surface is None else spec.ground.surface.grid.epsg
@@ -77,7 +77,7 @@ def _check_covers(grid: RasterGrid, needed: RasterGrid) -> None:
 
 
 def build_ground(spec: SceneSpec, grid: RasterGrid) -> World:
-    """Heights and materials on grid with a margin, in which the optical image may be displaced."""
+    """Heights and materials on a grid, with a margin wide enough for the displacement of the optical image."""
     ground, shift = spec.ground, spec.partners.optical_shift_px
     world_spec = WorldSpec(
         seed=spec.seed,
@@ -110,9 +110,12 @@ def world_grid(grid: RasterGrid, world: World) -> RasterGrid:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeenGround:
-    """Where every cell centre shows, all (rows, cols): points_m (rows, cols, 3) Earth-fixed, line and sample, slant
-    range in m, incidence against the ellipsoid's normal in degrees, and the cells down and right (2, rows, cols) for a
-    metre of ground away from the radar at constant azimuth."""
+    """Radar coordinates of every cell centre, (rows, cols).
+
+    points_m: (rows, cols, 3) Earth-fixed.
+    incidence_deg: against the ellipsoid's normal.
+    away: (2, rows, cols) cells down and right for a metre of ground away from the radar at constant azimuth.
+    """
 
     points_m: F64
     line: F64
@@ -123,7 +126,7 @@ class SeenGround:
 
 
 def look_at(frame: Frame, grid: RasterGrid, height_m: F32) -> SeenGround:
-    """Radar coordinates of a grid's cells: exact on a lattice of cells and heights, splines between."""
+    """Radar coordinates of a grid's cells: exact on a lattice of cells and heights, by splines between."""
     lattice = _lattice(frame, grid, height_m)
     rows, cols = np.arange(grid.rows, dtype=np.float64), np.arange(grid.cols, dtype=np.float64)
     height = (height_m - lattice.heights_m[0]) / (lattice.heights_m[-1] - lattice.heights_m[0])
@@ -141,7 +144,7 @@ def look_at(frame: Frame, grid: RasterGrid, height_m: F32) -> SeenGround:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Lattice:
-    """levels: for time, slant range and incidence, one spline in (row, col) a height."""
+    """Exact solutions. levels: for time, slant range and incidence, one spline in (row, col) for each height."""
 
     heights_m: F64
     levels: list[list[interpolate.RectBivariateSpline]]
@@ -163,7 +166,7 @@ def _lattice(frame: Frame, grid: RasterGrid, height_m: F32) -> _Lattice:
 
 
 def _through_heights(levels: list[interpolate.RectBivariateSpline], cells: tuple[F64, F64], height: F64) -> F64:
-    """Parabola through three levels at heights 0, 1/2 and 1."""
+    """Values at a height, by the parabola through three levels at heights 0, 1/2 and 1."""
     low, middle, high = (level(*cells) for level in levels)
     bend = 2 * (low - 2 * middle + high)
     value: F64 = low + height * (4 * middle - 3 * low - high + height * bend)
@@ -171,7 +174,7 @@ def _through_heights(levels: list[interpolate.RectBivariateSpline], cells: tuple
 
 
 def _away(lattice: _Lattice, grid: RasterGrid, cells: tuple[F64, F64]) -> F64:
-    """Direction on level ground along which azimuth time stays and slant range grows, (2, rows, cols) cells per m."""
+    """Direction of constant azimuth time and growing slant range on level ground, (2, rows, cols) in cells a metre."""
     times, ranges = lattice.levels[0][1], lattice.levels[1][1]
     down, right = times(*cells, dx=1), times(*cells, dy=1)
     along = np.stack([-right, down]) / np.hypot(down, right)
@@ -187,7 +190,7 @@ def _lonlat(grid: RasterGrid, row: F64, col: F64) -> tuple[F64, F64]:
 
 
 def height_at(grid: RasterGrid, height_m: F32, lon: F64, lat: F64) -> F64:
-    """Height in m at degrees (...): bilinear between cell centres, held at the grid's edge."""
+    """Height in m at positions (...) in degrees: bilinear between cell centres, constant beyond the grid's edge."""
     x_m, y_m = utm_from_lonlat(lon, lat, grid.epsg)
     row, col = (grid.top_m - y_m) / grid.gsd_m - 0.5, (x_m - grid.left_m) / grid.gsd_m - 0.5
     height: F64 = ndimage.map_coordinates(height_m.astype(np.float64), (row, col), order=1, mode="nearest")

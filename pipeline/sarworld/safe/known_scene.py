@@ -1,10 +1,11 @@
 """A whole scene with known truth: SAFE product, DEM and optical image of one simulated ground.
 
-Layout below the folder: <product>.SAFE or .zip, dem/*.tif, optical/<item>.json with its GeoTIFFs, and where asked for
+Files below the folder: <product>.SAFE or .zip, dem/*.tif, optical/<item>.json with its GeoTIFFs, and where asked for
 orbits/*.EOF and geoid/egm08_25.gtx.
-The image: echo of every facet of the ground (facets.py), cast shadow removed, divided by the area a pixel has in the
-plane of slant range and azimuth: mean beta nought. Thermal noise is added before speckle multiplies the sum, so that
-subtracting its mean recovers the mean; reflectors are added last, without speckle of their own.
+
+The image is the sum of the echoes of all facets of the ground that are not in shadow (echo_facets.py), divided by the
+area of a pixel in the plane of slant range and azimuth: mean beta nought. Thermal noise is added before speckle
+multiplies the sum, so that subtracting its mean recovers the mean. Reflectors are added last, without speckle.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from sarworld.safe.truth import KnownReflector, SafeTruth
 
 
 def write_scene(folder: Path, spec: SceneSpec) -> SafeTruth:
-    """Simulate and write a scene below folder. The same spec gives the same bytes.
+    """Simulates a scene and writes it below a folder. The same spec gives the same bytes.
 
-    Raises ValueError where the spec cannot be: no orbit, incidence outside the mode, a surface that is too small.
+    Raises ValueError where the spec is impossible: no such orbit, an incidence outside the mode, a surface too small.
     """
     frame = make_frame(spec, reference_height_m(spec))
     grid = truth_grid(spec, frame)
@@ -63,7 +64,7 @@ def write_scene(folder: Path, spec: SceneSpec) -> SafeTruth:
 
 
 def stated_beside(spec: SceneSpec, frame: Frame) -> Stated:
-    """What the XML states of a frame beyond the product's record."""
+    """What the XML states of a frame in addition to the product's record."""
     return Stated(
         swaths=swath_parts(spec),
         heading_deg=frame.orbit.heading_deg(frame.centre_s),
@@ -74,7 +75,7 @@ def stated_beside(spec: SceneSpec, frame: Frame) -> Stated:
 
 
 def _survey(spec: SceneSpec, frame: Frame, grid: RasterGrid, height_m: F32) -> tuple[KnownReflector, ...]:
-    """The reflectors on the ground, each solved exactly."""
+    """The reflectors on the ground, with exact radar coordinates."""
     asked = spec.ground.reflectors
     centre_x_m, centre_y_m = utm_from_lonlat(spec.lon, spec.lat, grid.epsg)
     x_m = centre_x_m + np.array([reflector.east_m for reflector in asked])

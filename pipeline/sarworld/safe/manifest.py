@@ -28,9 +28,9 @@ _NSSDC: Final = {"S1A": "2014-016A", "S1B": "2016-025A", "S1C": "2024-235A"}
 
 
 def manifest_xml(product: GrdProduct, stated: Stated, files: Mapping[str, bytes]) -> bytes:
-    """The manifest of files, given as paths below the product's root and their MD5 sums and sizes.
+    """The manifest of a product.
 
-    files: path to content of XML files; a measurement's content is its digest record as digest_record makes it.
+    files: content of each XML file, by path below the product's root; for a measurement, its digest_record instead.
     """
     return xml_bytes(
         node(
@@ -44,18 +44,18 @@ def manifest_xml(product: GrdProduct, stated: Stated, files: Mapping[str, bytes]
 
 
 def digest_record(size: int, md5: str) -> bytes:
-    """Stands for the content of a file too large to hold."""
+    """Size and MD5 sum in place of the content of a file that is too large to hold."""
     return f"{size} {md5}".encode()
 
 
 def object_id(name: str) -> str:
-    """The manifest's identifier of a file: kind and name without punctuation."""
+    """The identifier of a file in the manifest: its kind and its name without punctuation."""
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0].replace("-", "")
     return f"product{stem}" if name.startswith("annotation/s1") else stem
 
 
 def _kind(name: str) -> str:
-    """Schema of a file, as the manifest calls it."""
+    """The schema of a file, as named in the manifest."""
     if name.startswith("measurement/"):
         return "Measurement"
     return next((schema for kind, schema in _SCHEMAS.items() if object_id(name).startswith(kind)), "Product")

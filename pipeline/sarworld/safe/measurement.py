@@ -20,9 +20,11 @@ Strip = tuple[int, npt.NDArray[np.uint16]]
 
 
 def write_measurement(path: Path, geometry: GrdGeometry, strips: Iterable[Strip]) -> None:
-    """Write strips, each its first line and (lines, samples) of uint16, which together fill the image.
+    """Writes an image from strips.
 
-    As in real measurements nothing is compressed and each line is a strip of its own.
+    As in real measurements, nothing is compressed and each line is a strip of the TIFF.
+
+    strips: first line and (lines, samples) of each; together they fill the image.
     """
     grid = geometry.grid
     points = [

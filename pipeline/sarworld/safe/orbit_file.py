@@ -21,8 +21,10 @@ _TAI_AHEAD_S: Final = 37.0
 
 
 def write_orbit_file(folder: Path, product: GrdProduct, frame: Frame) -> Path:
-    """Write the pass as a precise orbit (POEORB) in folder and return its path. Real files hold 26 hours, this one the
-    scene and some minutes around it."""
+    """Writes the pass as a precise orbit file (POEORB) in a folder and returns its path.
+
+    Real files hold 26 hours, this one the scene and some minutes around it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     end_s = (frame.lines - 1) * frame.line_interval_s + REACH_S
     first_s = -REACH_S - frame.epoch.microsecond / 1e6  # on whole seconds

@@ -22,9 +22,9 @@ Pixels = Callable[[GrdChannel], Iterable[Strip]]
 
 
 def write_product(folder: Path, product: GrdProduct, stated: Stated, pixels: Pixels, *, zipped: bool) -> Path:
-    """Write product below folder as <product id>.SAFE, or as <product id>.zip, and return its path.
+    """Writes a product below a folder as <product id>.SAFE, or as <product id>.zip, and returns its path.
 
-    pixels gives the strips of a channel's measurement.
+    pixels: returns the strips of a channel's measurement.
     """
     root = folder / f"{product.product_id}.SAFE"
     for part in ("annotation/calibration", "measurement"):
@@ -41,7 +41,7 @@ def write_product(folder: Path, product: GrdProduct, stated: Stated, pixels: Pix
 
 
 def _documents(product: GrdProduct, stated: Stated) -> dict[str, bytes]:
-    """The XML files by path below the product's root, but for the manifest."""
+    """The XML files except the manifest, by path below the product's root."""
     files = {}
     for number, channel in enumerate(product.channels, start=1):
         stem = Path(channel.measurement).stem
@@ -61,7 +61,7 @@ def _md5(path: Path) -> str:
 
 
 def _zip(root: Path) -> Path:
-    """The folder as a zip beside it; the folder goes."""
+    """Packs the folder into a zip beside it and removes the folder."""
     target = root.with_suffix(".zip")
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(root.rglob("*")):

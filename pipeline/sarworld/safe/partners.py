@@ -1,4 +1,4 @@
-"""What lies beside a simulated product: elevation, geoid grid, and a Sentinel-2-like image with its STAC item."""
+"""Files that accompany a simulated product: a DEM, a geoid grid, and an optical image like Sentinel-2's."""
 
 from __future__ import annotations
 
@@ -37,9 +37,13 @@ _GEOID_MARGIN_DEG: Final = 0.5
 
 
 def write_dem(folder: Path, spec: SceneSpec, grid: RasterGrid, height_m: F32) -> None:
-    """The ground's heights, which height_m gives on grid, as a GeoTIFF: ellipsoidal, stated where it is in degrees.
+    """Writes the heights of the ground as a GeoTIFF.
 
-    With an undulation: heights above it, EGM2008 stated, and the undulation as geoid/egm08_25.gtx beside the folder.
+    Heights are ellipsoidal, which the file states only where it is in degrees. Where the spec gives an undulation they
+    count from the geoid instead: the file states EGM2008, and the undulation is written to geoid/egm08_25.gtx beside
+    the folder.
+
+    height_m: (rows, cols) on the grid, above the ellipsoid.
     """
     folder.mkdir(parents=True, exist_ok=True)
     undulation = spec.partners.undulation
@@ -63,7 +67,7 @@ def write_dem(folder: Path, spec: SceneSpec, grid: RasterGrid, height_m: F32) ->
 
 
 def _arc_seconds(grid: RasterGrid) -> tuple[F64, F64, Affine]:
-    """Posts on whole arc seconds over a grid, (rows, cols) degrees, and the transform of pixels around them."""
+    """Longitude and latitude of posts on whole arc seconds over a grid, and the transform of the pixels around them."""
     west, south, east, north = bounds_lonlat([grid])[0]
     first_col, last_col = np.ceil(west / ARC_SECOND_DEG), np.floor(east / ARC_SECOND_DEG)
     first_row, last_row = np.ceil(south / ARC_SECOND_DEG), np.floor(north / ARC_SECOND_DEG)
@@ -75,7 +79,7 @@ def _arc_seconds(grid: RasterGrid) -> tuple[F64, F64, Affine]:
 
 
 def _write_geoid(folder: Path, undulation: Undulation, centre: tuple[float, float]) -> None:
-    """A grid of the undulation around a place in NOAA's .gtx format: header and rows from the south, big-endian."""
+    """Writes the undulation around a place in NOAA's .gtx format: a header, then rows from the south, big-endian."""
     folder.mkdir(parents=True, exist_ok=True)
     west, south = (np.floor(degrees / _GEOID_STEP_DEG) * _GEOID_STEP_DEG - _GEOID_MARGIN_DEG for degrees in centre)
     count = round(2 * _GEOID_MARGIN_DEG / _GEOID_STEP_DEG) + 1
@@ -85,7 +89,7 @@ def _write_geoid(folder: Path, undulation: Undulation, centre: tuple[float, floa
 
 
 def write_optical(folder: Path, spec: SceneSpec, world: World, grid: RasterGrid, acquired: datetime) -> None:
-    """Bands B02 B03 B04 B08 and SCL as uint16 and uint8 GeoTIFFs on grid, and the STAC item that describes them."""
+    """Writes bands B02, B03, B04, B08 (uint16) and SCL (uint8) as GeoTIFFs on a grid, and their STAC item."""
     folder.mkdir(parents=True, exist_ok=True)
     clouds = cover_with_clouds(world.spec, SUN, cloudy=spec.partners.cloudy)
     reflectance = view_optical(world, SUN, spec.partners.optical_shift_px, clouds)

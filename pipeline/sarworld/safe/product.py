@@ -1,4 +1,4 @@
-"""The record of a simulated product, as its reader should return it, from a frame and the heights of the ground."""
+"""The record of a simulated product, as a reader should return it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ HeightAt = Callable[[F64, F64], F64]  # ellipsoidal height in m at lon, lat in d
 
 
 def make_product(spec: SceneSpec, frame: Frame, height_at: HeightAt) -> GrdProduct:
-    """Everything the XML of the product states; its channels in the order of the polarisations asked for."""
+    """The record of a product, with channels in the order of the spec's polarisations.
+
+    height_at: ellipsoidal heights of the ground, for the tie points.
+    """
     taken = spec.acquisition
     stop = frame.epoch + timedelta(microseconds=round((frame.lines - 1) * frame.line_interval_s * 1e6))
     ground = level_ground(frame)
@@ -83,7 +86,7 @@ def product_id(spec: SceneSpec, start: datetime, stop: datetime) -> str:
 
 
 def image_stem(spec: SceneSpec, start: datetime, stop: datetime) -> str:
-    """Name of an image's files without their ending, to be formatted with polarisation and number."""
+    """Name of an image's files without suffix, a format string for polarisation and number."""
     taken = spec.acquisition
     return (
         f"{taken.platform.lower()}-{spec.mode.name.lower()}-grd-{{}}-{start:%Y%m%dt%H%M%S}-{stop:%Y%m%dt%H%M%S}"
@@ -92,7 +95,7 @@ def image_stem(spec: SceneSpec, start: datetime, stop: datetime) -> str:
 
 
 def _geolocation_grid(frame: Frame, height_at: HeightAt) -> GeolocationGrid:
-    """10 x 21 tie points on the ground, by the grid's own convention: nearest record, bistatic term."""
+    """10 x 21 tie points on the ground, by the convention of the geolocation grid (nearest record, bistatic term)."""
     lines, samples = np.meshgrid(
         np.unique(np.rint(np.linspace(0, frame.lines - 1, GRID_LINES)).astype(np.int64)),
         np.unique(np.rint(np.linspace(0, frame.samples - 1, GRID_SAMPLES)).astype(np.int64)),

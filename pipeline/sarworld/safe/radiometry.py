@@ -1,7 +1,7 @@
-"""What turns backscatter into digital numbers: calibration vectors, thermal noise by swath, and a pixel's area.
+"""From backscatter to digital numbers: calibration vectors, thermal noise by swath, and the area of a pixel.
 
-Level ground at the frame's reference height is what the calibration speaks of: sigma nought = beta nought times the
-sine of the incidence angle there, gamma nought = beta nought times its tangent.
+Calibration refers to level ground at the reference height of the frame. There, sigma nought is beta nought times the
+sine of the incidence angle, and gamma nought is beta nought times its tangent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FIRST_NOISE_AZIMUTH: Final = "002.90"  # IPF
 
 @dataclass(frozen=True, kw_only=True)
 class SwathPart:
-    """Samples of the image that one swath fills, ends included."""
+    """Samples of the image that belong to one swath; first and last are included."""
 
     swath: str
     first_sample: int
@@ -41,7 +41,7 @@ class SwathPart:
 
 
 def swath_parts(spec: SceneSpec) -> tuple[SwathPart, ...]:
-    """The image's samples shared by the mode's swaths, evenly."""
+    """The samples of the image, divided evenly among the swaths of the mode."""
     edges = np.rint(np.linspace(0, spec.samples, len(spec.mode.swaths) + 1)).astype(int).tolist()
     return tuple(
         SwathPart(swath=swath, first_sample=first, last_sample=end - 1)
@@ -51,9 +51,10 @@ def swath_parts(spec: SceneSpec) -> tuple[SwathPart, ...]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LevelGround:
-    """Smooth functions of line and sample over level ground at reference height.
+    """Functions of line and sample on level ground at reference height.
 
-    area_beta_m2: of a pixel in the plane of slant range and azimuth. incidence_deg: against the ellipsoid's normal.
+    area_beta_m2: area of a pixel in the plane of slant range and azimuth.
+    incidence_deg: against the ellipsoid's normal.
     """
 
     area_beta_m2: interpolate.RectBivariateSpline
@@ -61,7 +62,7 @@ class LevelGround:
 
 
 def level_ground(frame: Frame) -> LevelGround:
-    """Area and incidence from the frame, exact on a lattice, by cubic splines between (under 1e-6 of the value)."""
+    """Area and incidence in a frame: exact on a lattice, by cubic splines between (relative error under 1e-6)."""
     line = np.linspace(-1.0, frame.lines, _AREA_NODES)
     sample = np.linspace(-1.0, frame.samples, _AREA_NODES)
     lines, samples = np.meshgrid(line, sample, indexing="ij")
@@ -79,7 +80,7 @@ def level_ground(frame: Frame) -> LevelGround:
 
 
 def make_channel(spec: SceneSpec, frame: Frame, ground: LevelGround, polarisation: str, measurement: str) -> GrdChannel:
-    """Calibration and noise of one polarisation. measurement: the TIFF's name below the product's root."""
+    """Calibration and noise of one polarisation. measurement: name of the TIFF below the product's root."""
     line = _vector_lines(frame)
     sample = np.append(np.arange(0, frame.samples - 1, SAMPLE_STEP), frame.samples - 1)
     angle = np.radians(ground.incidence_deg(line, sample))
@@ -129,7 +130,7 @@ def _thermal_noise(spec: SceneSpec, frame: Frame, ground: LevelGround, polarisat
 
 
 def takes_azimuth_noise(ipf: str) -> bool:
-    """Whether products of a processor version annotate noise along azimuth, in lists of their own."""
+    """Whether products of a processor version annotate azimuth noise, in lists of its own."""
     return ipf >= _FIRST_NOISE_AZIMUTH
 
 
@@ -161,8 +162,11 @@ def _azimuth_noise(spec: SceneSpec, parts: tuple[SwathPart, ...]) -> tuple[Azimu
 
 
 def noise_power(channel: GrdChannel, lines: slice, samples: int) -> F32:
-    """Mean noise power in DN^2 on lines of the image, (lines, samples): range vectors interpolated along samples, then
-    along lines, times the factor of the swath that a pixel lies in."""
+    """Mean noise power in DN^2 on some lines of the image, (lines, samples).
+
+    Range vectors are interpolated along samples, then along lines, and multiplied by the factor of the swath that a
+    pixel lies in.
+    """
     if channel.noise is None:
         return np.zeros((lines.stop - lines.start, samples), dtype=np.float32)
     vectors = channel.noise.range_power

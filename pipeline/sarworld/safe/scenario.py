@@ -1,4 +1,4 @@
-"""What a simulated scene is made from: how the radar flies, what the ground is, what the signal carries."""
+"""The parameters of a simulated scene: acquisition, ground, signal, and accompanying files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ _CYCLE_ORBITS: Final = 175
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """An acquisition mode. swaths: merged in one GRD image. incidence_deg: where the whole swath begins and ends;
-    the slant-to-ground polynomials are fitted over all of it, as on real products, although an image shows a part."""
+    """An acquisition mode.
+
+    swaths: merged in one GRD image.
+    incidence_deg: at the near and the far edge of the whole swath. Slant-to-ground polynomials are fitted over all of
+        it, as in real products, although an image shows only a part.
+    """
 
     name: str
     resolution: str
@@ -50,11 +54,13 @@ MODES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class AcquisitionSpec:
-    """How the image is taken. incidence_deg: against the ellipsoid at the image's centre.
+    """How the image is taken.
 
-    rule_gap_px: largest difference between the two readings of the slant-to-ground polynomials, at mid-swath, set by
-    how far the processor's reference height wanders from record to record. convention: the one that the pixels follow.
+    incidence_deg: against the ellipsoid at the centre of the image.
     day: the local solar hour is that of Sentinel-1's dusk-dawn orbit.
+    rule_gap_px: largest difference at mid-swath between the two ways to read the slant-to-ground polynomials
+        (Convention.ground_range). It sets how much the processor's reference height varies from record to record.
+    convention: the one that the pixels follow.
     """
 
     platform: str = "S1A"
@@ -70,20 +76,20 @@ class AcquisitionSpec:
     convention: Convention = field(default_factory=Convention)
 
     def centre_time(self, lon: float) -> datetime:
-        """When the radar passes: 18:00 local solar time northward, 06:00 southward."""
+        """Time of the pass: 18:00 local solar time when ascending, 06:00 when descending."""
         hour = (18 if self.orbit_state == "ascending" else 6) - lon / 15
         seconds = (hour % 24) * 3600
         return datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC) + timedelta(seconds=round(seconds))
 
     @property
     def relative_orbit(self) -> int:
-        """As the manifest states it; platforms without a known first orbit count from absolute orbit 1."""
+        """As the manifest states it. Platforms without a known first orbit count from absolute orbit 1."""
         return (self.absolute_orbit - _FIRST_ORBIT.get(self.platform, 1)) % _CYCLE_ORBITS + 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Surface:
-    """Ground given by the caller: ellipsoidal height at the cell centres of a UTM grid, (rows, cols) in m."""
+    """Heights given by the caller. height_m: (rows, cols) above the ellipsoid at the cell centres of a UTM grid."""
 
     grid: RasterGrid
     height_m: F32
@@ -91,7 +97,7 @@ class Surface:
 
 @dataclass(frozen=True, kw_only=True)
 class Reflector:
-    """A corner reflector: metres east and north of the scene's centre in UTM, radar cross-section in m^2."""
+    """A corner reflector. east_m, north_m: from the centre of the scene, in UTM."""
 
     name: str
     east_m: float
@@ -101,10 +107,12 @@ class Reflector:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ground:
-    """What is looked at. relief_m: standard deviation of height (0 is level ground). surface: heights given instead.
+    """The ground of the scene.
 
-    gamma0_db: one backscatter for all polarisations and angles, in place of materials. variation: as in WorldSpec.
-    facets: pieces a side into which each 10 m cell is cut when its echo is summed.
+    relief_m: standard deviation of height; 0 is level ground. surface: heights to use instead.
+    gamma0_db: one backscatter for all polarisations and angles, instead of that of materials.
+    variation: as in WorldSpec.
+    facets: number along each side into which a 10 m cell is cut to sum its echo.
     """
 
     relief_m: float = 40.0
@@ -117,11 +125,13 @@ class Ground:
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """What the receiver adds. looks: equivalent number, None for an image without speckle. noise_scale: of the thermal
-    noise in power; 0 writes no noise. resolved: blur to Sentinel-1's 20 m resolution, else pixels stay sharp.
+    """Speckle, noise, resolution and borders of the image.
 
-    blank_px: samples without data (DN 0) at near and far range. border_garbage: they and the outermost lines hold the
-    small numbers that early processors left there.
+    looks: equivalent number; None for an image without speckle. correlated: as in speckle_field.
+    noise_scale: factor of the thermal noise in power; 0 for no noise.
+    resolved: whether the image is blurred to Sentinel-1's resolution of 20 m.
+    blank_px: samples without data (DN 0) at near and far range.
+    border_garbage: whether these and the outermost lines hold the small numbers that early processors left there.
     """
 
     looks: float | None = 4.4
@@ -134,11 +144,13 @@ class Signal:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Partners:
-    """What lies beside the product. dem: its grid, the truth's own at 10 m or 1 arc second.
+    """Files that accompany the product.
 
-    undulation: of the geoid in m at lon, lat in degrees. Given, the DEM holds orthometric heights and states EGM2008;
-    else ellipsoidal ones, which a GeoTIFF in UTM has no keys to state.
-    optical_shift_px: displacement (down, right) of the optical image against the ground. orbit_file: a precise orbit.
+    dem: `utm` for the 10 m grid of the truth, `lonlat` for 1 arc second.
+    undulation: of the geoid in m at lon, lat in degrees. With it, the DEM holds heights above the geoid and states
+        EGM2008. Without it, heights are ellipsoidal, which a GeoTIFF in UTM cannot state.
+    optical_shift_px: displacement (down, right) of the optical image against the ground.
+    orbit_file: whether a precise orbit file is written.
     """
 
     dem: DemForm = "utm"
@@ -151,7 +163,7 @@ class Partners:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SceneSpec:
-    """A scene around lon, lat of lines x samples. The ground is larger than the image on every side."""
+    """A scene of lines x samples, centred at lon, lat in degrees. The ground is larger than the image on every side."""
 
     seed: int = 0
     name: str = "scene"

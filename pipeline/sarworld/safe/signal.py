@@ -1,4 +1,4 @@
-"""From the mean image to digital numbers: noise, speckle, reflectors, borders."""
+"""From the mean image to digital numbers: thermal noise, speckle, reflectors, borders."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ _STAGGER_PX: Final = 5  # real edges are staggered from swath part to swath part
 
 
 def valid_pixels(spec: SceneSpec) -> Bool:
-    """Pixels that hold signal, (lines, samples): all but a staggered band at near and far range; with border garbage
-    also all but as many lines at both ends."""
+    """Mask of pixels that hold signal, (lines, samples).
+
+    A staggered band at near and far range holds none, and with border_garbage neither do the first and last lines.
+    """
     blank = spec.signal.blank_px
     valid = np.ones((spec.lines, spec.samples), dtype=np.bool_)
     if blank == 0:
@@ -39,7 +41,7 @@ def valid_pixels(spec: SceneSpec) -> Bool:
 
 
 def digital_numbers(truth: SafeTruth, channel: GrdChannel) -> npt.NDArray[np.uint16]:
-    """The image of one of the truth's channels, (lines, samples): DN as the measurement holds them."""
+    """Digital numbers of one channel, (lines, samples), as in the measurement."""
     spec, at = truth.spec, truth.product.channels.index(channel)
     power: F32 = truth.image.beta0[at] * np.float32(BETA_GAIN**2)
     power += noise_power(channel, slice(0, spec.lines), spec.samples)
@@ -53,7 +55,7 @@ def digital_numbers(truth: SafeTruth, channel: GrdChannel) -> npt.NDArray[np.uin
 
 
 def _border(spec: SceneSpec, channel: GrdChannel) -> F32:
-    """Numbers of pixels without signal: 0, or the garbage of early processors."""
+    """Digital numbers of pixels without signal, (lines, samples): 0, or the garbage of early processors."""
     shape = (spec.lines, spec.samples)
     if not spec.signal.border_garbage:
         return np.zeros(shape, dtype=np.float32)

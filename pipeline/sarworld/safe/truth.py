@@ -1,4 +1,4 @@
-"""What is known of a simulated scene."""
+"""The truth of a simulated scene."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from sarworld.safe.scenario import SceneSpec
 
 @dataclass(frozen=True, kw_only=True)
 class KnownReflector:
-    """A corner reflector as surveyed: UTM metres on the truth's grid, degrees, ellipsoidal height; where it shows.
-    energy: its beta nought summed over the pixels, the cross-section over a pixel's area in slant range and azimuth."""
+    """A corner reflector with its true position.
+
+    x_m, y_m: UTM, in the zone of the truth's grid. lon, lat: degrees. height_m: above the ellipsoid.
+    line, sample: where it shows in the image.
+    energy: its beta nought summed over pixels: cross-section divided by the area of a pixel in the slant plane.
+    """
 
     name: str
     x_m: float
@@ -30,13 +34,15 @@ class KnownReflector:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MapTruth:
-    """On the grid of the ground, (rows, cols) or (P, rows, cols), P in the order of the product's channels.
+    """True quantities on the grid of the ground, (rows, cols) or (P, rows, cols) in the order of the channels.
 
-    height_m: ellipsoidal. line, sample: where a cell centre shows, under the spec's convention; some lie outside the
-    image. incidence_deg: against the ellipsoid. local_incidence_deg: against the ground. gamma0: linear, of the ground
-    itself, what terrain flattening should recover. beta0: of each cell's slope by the area that it fills in the image,
-    NaN in layover and shadow. layover, shadow: by walking along profiles (visibility.py), False off the image; shadow
-    includes ground that faces away.
+    height_m: above the ellipsoid.
+    line, sample: where a cell centre shows, by the spec's convention; some are outside the image.
+    incidence_deg: against the ellipsoid. local_incidence_deg: against the ground.
+    gamma0: linear, of the ground itself: what terrain flattening should recover.
+    beta0: linear, from the slope of each cell and the area that it fills in the image; NaN in layover and shadow.
+    layover, shadow: found by walking along profiles (visibility.py); False outside the image. Shadow includes ground
+        that faces away from the radar.
     """
 
     grid: RasterGrid
@@ -53,11 +59,13 @@ class MapTruth:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageTruth:
-    """In radar geometry, (lines, samples) or (P, lines, samples).
+    """True quantities in radar geometry, (lines, samples) or (P, lines, samples).
 
-    beta0, sigma0: means, free of noise, speckle and reflectors; sigma nought by the incidence on level ground.
-    area_m2: illuminated, projected along the line of sight. area_beta_m2: of a pixel in the plane of slant range and
-    azimuth. nesz: noise as sigma nought. valid: pixels that hold signal.
+    beta0, sigma0: means without noise, speckle and reflectors; sigma nought with the incidence on level ground.
+    area_m2: illuminated area, projected along the line of sight.
+    area_beta_m2: area of a pixel in the plane of slant range and azimuth.
+    nesz: thermal noise as sigma nought.
+    valid: pixels that hold signal.
     """
 
     beta0: F32
@@ -70,7 +78,7 @@ class ImageTruth:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SafeTruth:
-    """A scene as it was written. path: of the product, folder or zip."""
+    """A scene as it was written. path: of the product, a folder or a zip."""
 
     spec: SceneSpec
     frame: Frame

@@ -1,4 +1,4 @@
-"""What a radar cannot see or sees twice, by walking along profiles of the ground; compiled."""
+"""Shadow and layover by walking along profiles of the ground, compiled."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _FAR = 1e9
 
 @compiled
 def walk_profiles(ground: F64, wanted: Bool, step_m: float) -> tuple[F64, Bool]:
-    """Clearance of the ray to the radar over the ground between, in m (negative in shadow), and layover, (rows, cols).
+    """Clearance of the ray to the radar above the ground in m (negative in shadow), and layover, (rows, cols) each.
+
+    From every wanted cell the profile is walked in both directions, until nothing farther away can matter or the raster
+    ends. A cell is in layover where another place of the profile has the same slant range: ground nearer to the radar
+    is farther in range, or the reverse. Cells that are not wanted count as lit and free of layover.
 
     ground: (rows, cols, 5) height in m, slant range in m, cells down and cells right for a metre of ground away from
-    the radar at constant azimuth, and incidence against the level in radians. From every wanted cell (the others count
-    as lit and clear) the profile is walked both ways in steps of step_m until nothing farther on can matter or the
-    raster ends. Layover: another place of the profile has the same slant range, as ground nearer to the radar lies
-    farther in range, or the reverse.
+        the radar at constant azimuth, and incidence against level ground in radians.
+    wanted: (rows, cols). step_m: of the walk.
     """
     rows, cols = ground.shape[0], ground.shape[1]
     clearance, layover = np.full((rows, cols), _FAR), np.zeros((rows, cols), dtype=np.bool_)

@@ -1,8 +1,8 @@
-"""Products of full size for measurements of memory and speed: a whole swath written by strips, over repeated ground.
+"""Products of full size, for measuring memory and speed. A whole swath is written in strips.
 
-The image shows level ground of one backscatter with noise and repeated speckle; the DEM holds repeated hills, so that
-geocoding and flattening have their usual work. Image and relief do not belong together: nothing can be checked against
-truth here (scene.py does that).
+The image shows level ground of one backscatter, with noise and repeated speckle. The DEM holds repeated hills, so that
+geocoding and flattening have their usual work. Image and relief do not belong together; a scene that can be compared
+with its truth is written by known_scene.py.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ DEM_MARGIN_DEG: Final = 0.1
 
 
 def write_whole_swath(folder: Path, spec: SceneSpec) -> Path:
-    """Write a product of any size, of level ground, and a DEM of 1 arc second around it; returns its path.
+    """Writes a product of level ground and a DEM of 1 arc second around it; returns the product's path.
 
-    Of the spec, acquisition, signal, lines, samples and ground.relief_m count. Memory does not grow with the lines.
+    Memory does not grow with the number of lines.
+
+    spec: its acquisition, signal, lines, samples and ground.relief_m are used.
     """
     frame = make_frame(spec, reference_height_m(spec))
     product = make_product(spec, frame, lambda lon, lat: np.full_like(lon + lat, frame.reference_height_m))
@@ -73,7 +75,7 @@ def _strips(spec: SceneSpec, frame: Frame, channel: GrdChannel) -> Iterator[Stri
 
 
 def _write_hills(folder: Path, spec: SceneSpec, product: GrdProduct) -> None:
-    """Ellipsoidal heights over the product's footprint, by strips of rows."""
+    """Writes ellipsoidal heights over the product's footprint, in strips of rows."""
     folder.mkdir(parents=True, exist_ok=True)
     hills = fractal_field(
         keyed_rng(spec.seed, spec.name, "relief"), (HILLS_PX, HILLS_PX), slope=4.4, longest_px=300, shortest_px=4

@@ -1,4 +1,4 @@
-"""Small XML trees, and numbers as Sentinel-1 annotations write them."""
+"""XML trees, and numbers in the formats of Sentinel-1 annotations."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def node(name: str, /, *content: Element | Leaf, **attributes: str) -> Element:
 
 
 def listing(name: str, items: Iterable[Element]) -> Element:
-    """A list with its count."""
+    """A list element with its count."""
     children = list(items)
     return node(name, *children, count=str(len(children)))
 
 
 def numbers(name: str, values: npt.ArrayLike, form: str) -> Element:
-    """A vector with its count, each number in the format form; whole numbers with form d."""
+    """A vector with its count. form: format of each number; d for whole numbers."""
     flat = np.asarray(values).ravel().tolist()
     element = Element(name, {"count": str(len(flat))})
     element.text = " ".join(f"{value:{form}}" for value in flat)
@@ -38,12 +38,12 @@ def numbers(name: str, values: npt.ArrayLike, form: str) -> Element:
 
 
 def exact(value: float) -> str:
-    """A number with all its digits."""
+    """A number with 16 digits."""
     return f"{value:.15e}"
 
 
 def moment(epoch: datetime, seconds: float = 0.0) -> str:
-    """Time of day to the microsecond."""
+    """UTC time to the microsecond. seconds: after the epoch."""
     return f"{(epoch + timedelta(microseconds=round(seconds * 1e6))).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"
 
 

@@ -1,4 +1,4 @@
-"""Shares that hold over the whole dataset: unpaired samples, water, any one land-cover class or ecoregion."""
+"""Limits on shares of the whole dataset: unpaired samples, water, any land-cover class, any ecoregion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDING = 1e-9  # a share of 0.05 of 100 samples allows 5, whatever binary frac
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quota:
-    """A group of rows and how many of them may stay. share: what the configuration allows, for the record."""
+    """A group of rows and how many of them may stay. share: the limit in the configuration, for the record."""
 
     reason: str
     members: Bool
@@ -26,13 +26,14 @@ class Quota:
 
 
 def balance_rejections(table: pd.DataFrame, paired: Bool, draw: U64, config: BalanceConfig) -> Rejections:
-    """Rows left out so that the shares hold in what remains.
+    """Rows to leave out so that every share is within its limit among the rows that remain.
 
-    draw: a random number a row; of the rows in excess those with the highest go. Rules: class_share (dominant
-    land-cover class; rows without land cover belong to none), ecoregion_share (rows without one likewise),
-    water_patch_share, unpaired_share, in turn until all hold at once. measured: the share when the row went. A share
-    that must hold in what remains can leave nothing: where no sample is paired and not all may be unpaired, none is
-    left.
+    The rules are class_share (dominant land-cover class), ecoregion_share, water_patch_share and unpaired_share. They
+    are applied in turn until all hold at once. Rows without land cover, or without ecoregion, belong to no group of
+    that rule. `measured` of a rejection is the share at the time when the row was removed. Nothing may remain: where no
+    sample is paired and unpaired samples are limited, all are left out.
+
+    paired: (n,). draw: (n,) random numbers; of too many rows, those with the highest numbers are removed.
     """
     alive = np.ones(len(table), dtype=np.bool_)
     groups = _Groups(
@@ -53,7 +54,7 @@ def balance_rejections(table: pd.DataFrame, paired: Bool, draw: U64, config: Bal
 
 
 def dominant_class(table: pd.DataFrame) -> Strings:
-    """Name of the class with the largest fraction of each row, the first by name where two agree; "" where unknown."""
+    """Name of the class with the largest fraction in each row, (n,): of equal ones the first by name; "" if unknown."""
     names = [
         min(fractions.items(), key=lambda item: (-item[1], item[0]))[0] if fractions else ""
         for fractions in table["land_cover"]
@@ -62,9 +63,9 @@ def dominant_class(table: pd.DataFrame) -> Strings:
 
 
 def class_cap(counts: Sequence[int], without_class: int, share: float) -> int:
-    """The most samples a class may keep so that none exceeds its share of what all keep together.
+    """The largest number of samples that a class may keep so that no class exceeds its share of all samples kept.
 
-    counts: by class; without_class: samples that belong to none. The share must be at least 1 / len(counts).
+    counts: samples of each class. without_class: samples of no class. share: at least 1 / len(counts).
     """
     low, high = 0, max(counts, default=0)
     while low < high:  # the surplus of the share over the cap is concave in the cap and not negative at 0
@@ -82,7 +83,7 @@ class _Groups:
     unpaired: Bool
 
     def quotas(self, alive: Bool, config: BalanceConfig) -> Iterator[Quota]:
-        """What each group may keep; alive is read anew for every group."""
+        """The quota of each group. The caller changes `alive` between groups; it is read again for every group."""
         if config.max_class_share < 1:
             yield from _by_name("class_share", self.dominant, alive, config.max_class_share)
         if config.max_ecoregion_share < 1:
@@ -95,7 +96,7 @@ class _Groups:
 
 
 def _by_name(reason: str, names: Strings, alive: Bool, wanted: float) -> Iterator[Quota]:
-    """What each name may keep; "" is none and keeps all."""
+    """The quota of each name. Rows with the name "" belong to no group."""
     counts = Counter(names[alive].tolist())
     unnamed = counts.pop("", 0)
     if counts:

@@ -1,10 +1,11 @@
-"""Correlation of double-angle gradient orientation: what edges two sensors share, whatever their contrast.
+"""Correlation of gradient orientation in double-angle form: edges that two sensors share, whatever their contrast.
 
-A gradient g = gx + i gy turned to its double angle, g^2/|g|, is the same for an edge seen dark-to-bright and
-bright-to-dark (Granlund 1978, "In search of a general picture processing operator"). Correlating such fields finds
-the shift between a radar and an optical picture (Fitch, Kadyrov, Christmas and Kittler 2002, "Orientation
-correlation"). Each channel becomes three real fields: |g| and the two parts of its double angle. Channels are added
-before one transform a side, fields are added in the spectrum before one transform back.
+A gradient g = gx + i gy in its double-angle form, g^2/|g|, is the same for an edge from dark to bright and for one from
+bright to dark (Granlund 1978, "In search of a general picture processing operator"). Correlating such fields gives the
+shift between a radar and an optical picture (Fitch, Kadyrov, Christmas and Kittler 2002, "Orientation correlation").
+
+Each channel becomes three real fields: |g| and the real and imaginary part of its double-angle form. Fields are added
+in the spectrum, so that each channel takes one transform back.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ MIN_OVERLAP = 0.2  # share of a window that the two images must have in common a
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """A correlation peak: sub-pixel lag, peak-to-sidelobe ratio, and whether it lies inside the search window rather
-    than on its rim. All NaN and False where the surface is flat or stands on too few pixels."""
+    """A correlation peak. NaN and False where the surface is flat or is based on too few pixels.
+
+    row_px, col_px: lag, to a fraction of a pixel. psr: peak-to-sidelobe ratio.
+    inside: whether the peak lies inside the search window, and not on its edge.
+    """
 
     row_px: float
     col_px: float
@@ -52,7 +56,7 @@ NO_PEAK = Peak(row_px=float("nan"), col_px=float("nan"), psr=float("nan"), insid
 
 
 def out_of_reach(valid: Bool, *, smoothing_passes: int) -> Bool:
-    """Where orientation_fields are free of pixels without data (valid False), (H, W): valid less a margin."""
+    """Where orientation_fields do not depend on pixels without data: valid (H, W) less a margin."""
     if valid.all():
         return valid
     reach = 2 * smoothing_passes + 3
@@ -61,10 +65,15 @@ def out_of_reach(valid: Bool, *, smoothing_passes: int) -> Bool:
 
 
 def orientation_fields(brightness: F32, free: Bool, *, smoothing_passes: int) -> F32:
-    """Double-angle fields (C, 3, H, W) of the channels (C, H, W): |g|, Re and Im of g^2/|g|, over the root mean square
-    of |g| around, which has a floor (ENERGY_FLOOR). brightness: logarithm or root of a physical value, finite
-    everywhere. smoothing_passes of the kernel (1 2 1)/4 go before, each adding a variance of half a square pixel.
-    Fields are zero on flat ground, on the image's border and where free (H, W), as out_of_reach gives it, is False.
+    """Double-angle fields of channels, (C, 3, H, W): |g|, and the real and imaginary part of g^2/|g|.
+
+    They are divided by the root mean square of |g| around, which has a floor (ENERGY_FLOOR). They are 0 on flat ground,
+    on the border of the image and where free is False.
+
+    brightness: (C, H, W) logarithm or root of a physical value, finite everywhere.
+    free: (H, W), from out_of_reach.
+    smoothing_passes: number of times that the kernel (1 2 1)/4 is applied along both axes before; each adds a variance
+        of half a square pixel.
     """
     channels, rows, cols = brightness.shape
     fields = np.empty((channels, 3, rows, cols), np.float32)
@@ -102,7 +111,7 @@ def _fill_fields(fields: F32, brightness: F32, free: Bool, smoothing_passes: int
 
 
 def _equalising_gain(energy: F32, free: Bool | None) -> F32:
-    """One over the root of the mean energy (C, H, W) around, with a floor. free: None where all of it is."""
+    """1 / root of the mean energy around, with a floor, (C, H, W). free: None where all pixels are free."""
     around = _block_energy(energy)
     floor = np.float32(ENERGY_FLOOR) * around.mean(axis=(1, 2), keepdims=True)
     if free is not None:
@@ -117,14 +126,18 @@ def _equalising_gain(energy: F32, free: Bool | None) -> F32:
 
 
 def correlate(fixed: F32, moving: F32, fixed_valid: Bool, moving_valid: Bool, search_px: int) -> tuple[F32, F32]:
-    """Correlation surfaces (C, 2 search + 1, 2 search + 1) of each channel of fixed (C, 3, h, w) with moving
-    (3, h, w), and the overlap (2 search + 1, 2 search + 1): the share of the window common to both at each lag.
+    """Correlation surfaces of each channel of fixed with moving, and the overlap of the two at each lag.
 
-    fixed_valid, moving_valid: (h, w), where the fields are free of gaps: a rim of zeros counted as valid would
-    correlate with itself at lag zero. A surface high at (search + r, search + c) says that moving's content lies
-    r rows below and c columns right of fixed's. Both are sums over pixels over the same constant, so that surfaces
-    and overlaps of several windows may be added. Surfaces are periodic: what wraps around adds a little noise, in
-    return for noise that is alike at every lag and for smaller transforms.
+    A high value at (search_px + r, search_px + c) means that the content of moving lies r rows below and c columns
+    right of that of fixed. Surfaces and overlap are sums over pixels, divided by the same constant, so that those of
+    several windows may be added. Surfaces are periodic. What wraps around adds a little noise; in return noise is the
+    same at every lag, and transforms are smaller.
+
+    fixed: (C, 3, h, w). moving: (3, h, w).
+    fixed_valid, moving_valid: (h, w) where the fields do not depend on missing pixels. Zeros along a gap that counted
+        as valid would correlate with each other at lag 0.
+    Returns surfaces (C, 2 search_px + 1, 2 search_px + 1), and the overlap (2 search_px + 1, 2 search_px + 1): the
+    share of the window that is valid in both.
     """
     window = fixed.shape[-2:]
     whole = bool(fixed_valid.all() and moving_valid.all())
@@ -141,11 +154,13 @@ def correlate(fixed: F32, moving: F32, fixed_valid: Bool, moving_valid: Bool, se
 
 
 def locate_peaks(surfaces: F32, overlap: F32) -> tuple[Peak, ...]:
-    """The highest peak of each surface, (K, L, L) with the overlap (K, L, L) they stand on.
+    """The highest peak of each surface.
 
-    The search looks at sums, whose noise is alike at every lag as they are periodic; the sub-pixel fit at means, which
-    lean to no side. NO_PEAK where nothing varies or a lag has under MIN_OVERLAP. L must leave lags beyond GUARD_PX on
-    each side.
+    The search uses the sums, whose noise is the same at every lag since they are periodic. The sub-pixel fit uses means
+    (sums divided by overlap), which are not biased towards lag 0. The result is NO_PEAK where a surface is constant, or
+    a lag has an overlap under MIN_OVERLAP.
+
+    surfaces: (K, L, L), where L leaves lags beyond GUARD_PX on each side. overlap: (K, L, L).
     """
     means = surfaces / np.maximum(overlap, np.float32(MIN_OVERLAP))
     enough = overlap.min(axis=(1, 2)) >= MIN_OVERLAP
@@ -158,7 +173,7 @@ def locate_peaks(surfaces: F32, overlap: F32) -> tuple[Peak, ...]:
 
 @lru_cache(maxsize=32)
 def taper(rows: int, cols: int) -> F32:
-    """Separable window: 1 inside, falling as a half cosine over the outer TAPER_PX pixels."""
+    """A separable window, (rows, cols): 1 inside, falling to 0 as a half cosine over the outer TAPER_PX pixels."""
     return np.outer(_taper(rows), _taper(cols)).astype(np.float32)
 
 
@@ -171,13 +186,13 @@ def _taper(size: int) -> F64:
 
 
 def _transform_shape(window: tuple[int, ...], margin_px: int) -> tuple[int, int]:
-    """A fast shape in which lags up to margin_px do not wrap around."""
+    """A shape of fast transforms in which lags up to margin_px do not wrap around."""
     rows, cols = (scipy.fft.next_fast_len(size + margin_px, real=True) for size in window)
     return rows, cols
 
 
 def _weighted(fields: F32, weight: F32) -> F32:
-    """Fields (..., h, w) less their weighted mean, times the weight."""
+    """Fields (..., h, w) minus their weighted mean, times the weight (h, w)."""
     mean = np.einsum("...hw,hw->...", fields, weight) / max(weight.sum(), np.float32(1))
     centred: F32 = fields - mean[..., None, None]
     centred *= weight
@@ -197,8 +212,10 @@ def _full_overlap(rows: int, cols: int, search_px: int) -> F32:
 
 
 def _central_lags(spectrum: npt.NDArray[np.complex64], cols: int, search_px: int) -> F32:
-    """Lags -search..search of both axes of the periodic correlation with the half spectrum (..., H, cols // 2 + 1);
-    rows that nobody asks for are not transformed."""
+    """Lags -search_px..search_px along both axes of the periodic correlation with a half spectrum.
+
+    spectrum: (..., H, cols // 2 + 1). Other rows are not transformed.
+    """
     lags = np.arange(-search_px, search_px + 1)
     rows = scipy.fft.ifft(spectrum, axis=-2).take(lags, axis=-2, mode="wrap")
     surfaces: F32 = scipy.fft.irfft(rows, n=cols).take(lags, axis=-1, mode="wrap")
@@ -206,8 +223,10 @@ def _central_lags(spectrum: npt.NDArray[np.complex64], cols: int, search_px: int
 
 
 def _smooth_in_place(images: F32) -> None:
-    """(1 2 1)/4 along both axes of (C, H, W) as two running means of two, so that nothing moves; the outermost pixels
-    stay as they are."""
+    """Applies the kernel (1 2 1)/4 along both axes of (C, H, W), as two running means of two, which cause no shift.
+
+    The outermost pixels stay as they are.
+    """
     pairs = images[:, :-1] + images[:, 1:]
     np.add(pairs[:, :-1], pairs[:, 1:], out=images[:, 1:-1])
     images[:, 1:-1] *= np.float32(0.25)
@@ -217,7 +236,7 @@ def _smooth_in_place(images: F32) -> None:
 
 
 def _block_energy(energy: F32) -> F32:
-    """Means of (C, H, W) over blocks of ENERGY_BLOCK_PX (the last filled up by the border), smoothed over three."""
+    """Means of (C, H, W) over blocks of ENERGY_BLOCK_PX (the last extended by its border), smoothed over three."""
     margin = [(0, -size % ENERGY_BLOCK_PX) for size in energy.shape[1:]]
     filled = np.pad(energy, [(0, 0), *margin], mode="edge") if any(after for _, after in margin) else energy
     blocks = block_mean(filled, ENERGY_BLOCK_PX)
@@ -239,9 +258,11 @@ def _peak(height: F32, mean: F32) -> Peak:
 
 
 def _summit(mean: F32, row: int, col: int) -> tuple[float, float]:
-    """Offset of the peak from the lag (row, col), at most 1.5 lags: the summit of a least-squares paraboloid through
-    5 x 5 interpolated points half a lag apart, which are centred anew on the summit found. Without that, estimates
-    lean towards whole lags."""
+    """Offset of the peak from the lag (row, col), at most 1.5 lags.
+
+    It is the summit of a least-squares paraboloid through 5 x 5 interpolated points half a lag apart. The points are
+    then centred on the summit found, and the fit is repeated; otherwise estimates would be biased towards whole lags.
+    """
     reach = np.arange(-SINC_RADIUS, SINC_RADIUS + 1)
     rows, cols = (reach + at for at in (row, col))
     around = mean.take(rows, axis=0, mode="clip").take(cols, axis=1, mode="clip").astype(np.float64)
@@ -260,7 +281,7 @@ def _summit(mean: F32, row: int, col: int) -> tuple[float, float]:
 
 
 def _paraboloid_summit(points: F64) -> tuple[float, float]:
-    """Summit in lags from the middle of 5 x 5 points half a lag apart, at most one lag; (0, 0) where it has none."""
+    """Summit, in lags from the middle of 5 x 5 points half a lag apart, at most one; (0, 0) where there is none."""
     right, down, right2, cross, down2 = (_paraboloid_solver() @ points.ravel()).tolist()
     determinant = 4 * right2 * down2 - cross**2
     if right2 >= 0 or determinant <= 0:
@@ -277,8 +298,10 @@ def _within(value: float, limit: float) -> float:
 
 @cache
 def _sinc_weights(steps: int) -> F64:
-    """Interpolation (5, 2 SINC_RADIUS + 1) from whole lags to five points half a lag apart around the offset
-    steps / SINC_STEPS: sinc under a Hann window, rows summing to 1."""
+    """Weights (5, 2 SINC_RADIUS + 1) that interpolate five points half a lag apart from whole lags.
+
+    The points are centred at the offset steps / SINC_STEPS. The kernel is a sinc with a Hann window; rows sum to 1.
+    """
     distance = FIT_LAGS[:, None] + steps / SINC_STEPS - np.arange(-SINC_RADIUS, SINC_RADIUS + 1)
     weights: F64 = np.sinc(distance) * np.cos(np.pi / 2 * np.clip(distance / (SINC_RADIUS + 1), -1, 1)) ** 2
     weights /= weights.sum(axis=1, keepdims=True)

@@ -1,8 +1,9 @@
-"""Near-duplicates: the same acquisition twice, the same place and track soon again, or nearly the same picture."""
+"""Near-duplicates: the same acquisition twice, the same place and track within days, or nearly the same picture."""
 
 from __future__ import annotations
 
 from itertools import combinations, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,21 @@ from sar1m.config import BalanceConfig
 from sar1m.core.screening import OpticalVerdict
 from sar1m.core.table import I64, U64, Bool, Rejections, codes, days, floats, pair_codes
 
-NO_HASH = 0  # what perceptual_hash gives a patch without structure: such patches are no copies of each other
+NO_HASH = 0  # perceptual_hash of a patch without structure: such patches are not copies of each other
 DAYS_DECIMALS = 2  # a repeat cycle of 12 d comes back within seconds, not to the second
 
 
+class _Twin(NamedTuple):
+    """The kept row that another row repeats; reason, measured and limit as in Rejections."""
+
+    kept_row: int
+    reason: str
+    measured: float
+    limit: float
+
+
 class _Kept:
-    """What has been kept so far, by everything that makes a later row its near-duplicate."""
+    """The rows kept so far, by each property that makes a later row their near-duplicate."""
 
     def __init__(self, relations: _Relations, config: BalanceConfig) -> None:
         self._relations = relations
@@ -33,41 +43,44 @@ class _Kept:
         self._by_orbit.setdefault(of.orbit[row], []).append(row)
         self._by_hash.setdefault(of.hash_number[row], row)
 
-    def twin(self, row: int) -> tuple[int, str, float, float] | None:
-        """The kept row it repeats, with reason, measured and limit; None where it is new."""
+    def twin(self, row: int) -> _Twin | None:
+        """The kept row that a row repeats; None where it repeats none."""
         return self._same_acquisition(row) or self._same_orbit(row) or self._same_picture(row)
 
-    def _same_acquisition(self, row: int) -> tuple[int, str, float, float] | None:
+    def _same_acquisition(self, row: int) -> _Twin | None:
         of = self._relations
         for number, kept in ((of.sample[row], self._by_sample), (of.product[row], self._by_product)):
             if number >= 0 and number in kept:
-                return kept[number], "duplicate_product", np.nan, np.nan
+                return _Twin(kept[number], "duplicate_product", np.nan, np.nan)
         return None
 
-    def _same_orbit(self, row: int) -> tuple[int, str, float, float] | None:
+    def _same_orbit(self, row: int) -> _Twin | None:
         of, limit = self._relations, self._config.duplicate_days
         if of.orbit[row] < 0:
             return None
         apart = [(abs(of.day[row] - of.day[kept]), kept) for kept in self._by_orbit.get(of.orbit[row], ())]
         for days_apart, kept in sorted(apart)[:1]:
             if round(days_apart, DAYS_DECIMALS) <= limit:
-                return kept, "duplicate_orbit", float(days_apart), limit
+                return _Twin(kept, "duplicate_orbit", float(days_apart), limit)
         return None
 
-    def _same_picture(self, row: int) -> tuple[int, str, float, float] | None:
+    def _same_picture(self, row: int) -> _Twin | None:
         of = self._relations
         number = of.hash_number[row]
         for other, distance in ((number, 0), *of.neighbours.get(number, ())):
             if other >= 0 and other in self._by_hash:
-                return self._by_hash[other], "duplicate_hash", float(distance), float(self._config.duplicate_hamming)
+                limit = float(self._config.duplicate_hamming)
+                return _Twin(self._by_hash[other], "duplicate_hash", float(distance), limit)
         return None
 
 
 class _Relations:
-    """What each row could share with others, as numbers; -1 where it shares nothing by that rule.
+    """Numbers that agree where rows share a property; -1 where a row shares nothing by that property.
 
-    Plain lists, since they are read one number at a time. neighbours: by number of a hash, the numbers of the hashes
-    within the limit with their distance, nearest first.
+    They are plain lists, since they are read one number at a time.
+
+    neighbours: for the number of a hash, the numbers and distances of the hashes within the limit, nearest first.
+    suspects: (n,) rows that may have a near-duplicate.
     """
 
     def __init__(self, table: pd.DataFrame, config: BalanceConfig) -> None:
@@ -88,13 +101,17 @@ class _Relations:
 
 
 def duplicate_rejections(table: pd.DataFrame, optical: OpticalVerdict, config: BalanceConfig) -> Rejections:
-    """Rows that repeat a better one. The better is kept: with a partner that passes before without, then less cloud,
-    then less time between the sensors, then the earlier row; unknown counts as worst.
+    """Rows that repeat a better row.
 
-    duplicate_product: same sample_id, or same patch and SAR product. duplicate_orbit: same patch and relative orbit
-    within duplicate_days (to 0.01 d). duplicate_hash: perceptual hashes within duplicate_hamming bits, anywhere in the
-    world: a copy far away is still a copy, and hashes of unlike pictures practically never come this close.
-    A row is compared with kept rows only, so a chain of small steps keeps every second link.
+    The better row has an optical partner that passes; of equal ones less cloud, then less time between the sensors,
+    then the earlier position in the table. Unknown values count as worst. A row is compared with kept rows only, so of
+    a chain of small steps every second row is kept.
+
+    The reasons are
+    - duplicate_product: the same sample_id, or the same patch and SAR product;
+    - duplicate_orbit: the same patch and relative orbit within duplicate_days (to 0.01 d);
+    - duplicate_hash: perceptual hashes within duplicate_hamming bits, anywhere in the world. A copy far away is still a
+      copy, and hashes of different pictures practically never come this close.
     """
     relations = _Relations(table, config)
     kept = _Kept(relations, config)
@@ -117,11 +134,13 @@ def duplicate_rejections(table: pd.DataFrame, optical: OpticalVerdict, config: B
 
 
 def hamming_pairs(hashes: U64, radius: int) -> tuple[I64, I64]:
-    """All pairs i < j of the distinct hashes (n,) that differ in at most radius of 64 bits.
+    """All pairs i < j of hashes that differ in at most radius of 64 bits, as two arrays of indices.
 
-    Cut into radius + 2 bands, such a pair agrees in at least two of them (pigeonhole; multi-index hashing, Norouzi et
-    al. 2012), so only hashes that share two bands are compared. For a radius over 10 the bands get so narrow that the
-    work approaches n^2.
+    If the bits are divided into radius + 2 bands, such a pair agrees in at least two of them (multi-index hashing,
+    Norouzi et al. 2012). Only hashes that share two bands are therefore compared. For a radius over 10 the bands are so
+    narrow that the work approaches n^2.
+
+    hashes: (n,), distinct.
     """
     edges = np.linspace(0, 64, radius + 3).astype(np.int64)
     bands = [_bits(int(start), int(stop)) for start, stop in pairwise(edges)]
@@ -135,7 +154,7 @@ def _bits(start: int, stop: int) -> int:
 
 
 def _pairs_sharing(hashes: U64, mask: int, radius: int) -> I64:
-    """(m, 2) pairs that agree in all bits of the mask and lie within the radius."""
+    """Pairs (m, 2) that agree in all bits of the mask and differ in at most radius bits."""
     shared = hashes & np.uint64(mask)
     order = np.argsort(shared, kind="stable")
     ordered, ordered_shared = hashes[order], shared[order]
@@ -161,7 +180,7 @@ def _neighbours(hashes: U64, first: I64, second: I64) -> dict[int, list[tuple[in
 
 
 def _shared(numbers: I64) -> Bool:
-    """Rows whose number another row has too."""
+    """Rows (n,) whose number another row has too."""
     _, inverse, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     return (numbers >= 0) & (counts[inverse] > 1)
 

@@ -12,7 +12,7 @@ from sar1m.records import Candidate, SarProduct
 def sample_id(patch: str, sar: SarProduct) -> str:
     """Stable name of a sample: the patch, then platform and acquisition time of the SAR product.
 
-    Where the time is unknown the product's name stands in by eight hexadecimal digits of its blake2b.
+    Where the time is unknown, eight hexadecimal digits of the blake2b of the product's name are used instead.
     """
     if sar.acquired is None:
         return f"{patch}_{hashlib.blake2b(sar.product_id.encode(), digest_size=4).hexdigest()}"
@@ -21,16 +21,18 @@ def sample_id(patch: str, sar: SarProduct) -> str:
 
 
 def sample_key(name: str) -> int:
-    """First 63 bits of blake2b of a sample_id: a key that fits a signed 64-bit tensor."""
+    """63 bits of the blake2b of a sample_id: a key that fits into a signed 64-bit integer."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def content_key(candidate: Candidate, pixel_digest: str) -> str:
-    """blake2b-128 of everything that shapes a staged block: products' bytes, grid, patches, parameters, and all that
-    its rows repeat (times, labels, rights). Only the handle, which tells where the inputs stand, is left out.
+    """blake2b-128, hexadecimal, of everything that determines a staged block.
+
+    It covers the bytes of the products, grid, patches, parameters, and what the block's rows repeat (times, labels,
+    rights). Only the handle is left out, which states where the inputs are.
 
     pixel_digest: config.BuildConfig.pixel_digest together with the version of the preparation.
     """
-    told = {name: value for name, value in asdict(candidate).items() if name != "handle"}
-    text = json.dumps([pixel_digest, told], sort_keys=True, separators=(",", ":"), default=str)
+    described = {name: value for name, value in asdict(candidate).items() if name != "handle"}
+    text = json.dumps([pixel_digest, described], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""What is measured on one patch. Arrays in, numbers out; NaN is missing data and is never counted as a value."""
+"""Quality measures of one patch. NaN is missing data and never counts as a value."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ MIN_SNOW_GREEN = 0.1  # the same
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BrightMasks:
-    """What the brightness test sees, (H, W). snow is None where no short-wave infrared band was given; cloud then
-    holds cloud and snow alike."""
+    """Results of the brightness test.
+
+    cloud: (H, W); contains snow too where snow is None.
+    snow: (H, W); None where no short-wave infrared band was given.
+    """
 
     cloud: Bool
     snow: Bool | None
@@ -48,16 +51,15 @@ def optical_nodata_frac(optical: F32) -> float:
 
 
 def mask_frac(mask: Bool | None) -> float | None:
-    """Share of true pixels of a cloud, snow, water or layover-and-shadow mask (H, W), over all pixels of the patch;
-    None where the mask is unknown."""
+    """Share of True pixels of a mask (H, W) in all pixels of the patch; None where the mask is unknown."""
     return None if mask is None else _share(mask)
 
 
 def dynamic_range_db(sar: F32, *, floor_linear: float = DB_FLOOR) -> float:
-    """98th minus 2nd percentile of the first polarisation of sar (P, H, W) linear power, in dB.
+    """98th minus 2nd percentile of the first polarisation in dB; NaN where it has no valid pixel.
 
-    Values under floor_linear, negative ones included, count as floor_linear. NaN where the first polarisation has no
-    valid pixel; 0.0 for a constant one.
+    sar: (P, H, W) linear power.
+    floor_linear: lower and negative values count as this.
     """
     valid = sar[0][np.isfinite(sar[0])].astype(np.float64)
     if valid.size == 0:
@@ -67,10 +69,12 @@ def dynamic_range_db(sar: F32, *, floor_linear: float = DB_FLOOR) -> float:
 
 
 def noise_floor_frac(sar: F32, noise_floor_linear: Sequence[float]) -> float:
-    """Share of valid pixels at or under the noise floor, negative power included, of the worst polarisation.
+    """Share of valid pixels at or below the noise floor (negative power included), of the worst polarisation.
 
-    sar: (P, H, W) linear power; noise_floor_linear: at least P values. A polarisation without valid pixels is left
-    out; NaN where none has any. Raises ValueError where a polarisation has no floor.
+    Polarisations without valid pixels are left out; NaN where none has any.
+
+    sar: (P, H, W) linear power. noise_floor_linear: for each polarisation.
+    Raises ValueError where a polarisation has no noise floor.
     """
     if len(noise_floor_linear) < len(sar):
         raise ValueError(f"{len(sar)} polarisations, but {len(noise_floor_linear)} noise floors; give one for each")
@@ -83,10 +87,12 @@ def noise_floor_frac(sar: F32, noise_floor_linear: Sequence[float]) -> float:
 
 
 def mean_db(sar: F32) -> tuple[float, ...]:
-    """10 log10 of the mean linear power of the valid pixels, by polarisation of sar (P, H, W).
+    """Mean power in dB of the valid pixels of each polarisation: 10 log10 of the linear mean.
 
-    NaN where there is no valid pixel or the mean is not positive (noise removal can leave more negative than
-    positive power): no decibel stands for it.
+    NaN where there is no valid pixel, and where the mean is not positive and has no value in dB. Noise removal can
+    leave more negative than positive power.
+
+    sar: (P, H, W) linear power.
     """
     means = [power[np.isfinite(power)].astype(np.float64) for power in sar]
     linear = [float(valid.mean()) if valid.size else float("nan") for valid in means]
@@ -94,12 +100,14 @@ def mean_db(sar: F32) -> tuple[float, ...]:
 
 
 def perceptual_hash(sar: F32, *, floor_linear: float = DB_FLOOR) -> int:
-    """64 bits that stay (nearly) the same for the same ground under small noise, as a signed integer.
+    """64 bits, as a signed integer, that stay (nearly) the same for the same ground under small noise.
 
-    The polarisations of sar (P, H, W), H and W at least 32, are averaged in linear power over 32 x 32 blocks, brought
-    to dB and averaged; bit k says whether the k-th of the 8 x 8 lowest cosine coefficients, without those constant
-    along an axis, exceeds their median (Zauner 2010, "pHash"). Blocks without data take the mean of the others, for
-    this purpose alone. 0 where there is nothing to tell apart: no data, or a constant patch.
+    Each polarisation is averaged in linear power over 32 x 32 blocks and converted to dB; then polarisations are
+    averaged. Of the 8 x 8 lowest coefficients of the cosine transform, without those constant along an axis, bit k is
+    set where the k-th exceeds their median (Zauner 2010, "pHash"). Blocks without data take the mean of the others, for
+    this purpose only. 0 for a patch without data or without contrast.
+
+    sar: (P, H, W) linear power, H and W at least 32.
     Raises ValueError for a smaller patch.
     """
     if min(sar.shape[1:]) < HASH_BLOCKS:
@@ -113,8 +121,10 @@ def perceptual_hash(sar: F32, *, floor_linear: float = DB_FLOOR) -> int:
 
 
 def land_cover_fractions(classes: U8, names: Sequence[tuple[int, str]]) -> dict[str, float]:
-    """Share of the pixels of classes (H, W) by class name; absent classes are left out, a number without a name is
-    called class_<number>."""
+    """Share of pixels by class name. Absent classes are left out; a number without a name is called class_<number>.
+
+    classes: (H, W) numbers. names: number and name of each class.
+    """
     name_of = dict(names)
     counts = np.bincount(classes.ravel()).tolist()  # numpy's unique would sort all pixels: four times the time
     fractions: dict[str, float] = {}
@@ -125,15 +135,17 @@ def land_cover_fractions(classes: U8, names: Sequence[tuple[int, str]]) -> dict[
 
 
 def brightness_masks(visible: F32, nir: F32, swir: F32 | None = None) -> BrightMasks:
-    """Cloud and snow without a scene classification: bright, white, hazy and not vegetation.
+    """Masks of cloud and snow without a scene classification.
 
-    visible: (3, H, W) red, green, blue; nir: (H, W); swir: (H, W) at 1.6 um, all as reflectance 0..1 with the
-    radiometric offset removed. Cloud: blue > 0.18, whiteness < 0.7, blue - 0.5 red > 0.08, NDVI < 0.8 (the spectral
-    tests of Fmask, Zhu & Woodcock 2012, with a floor on brightness). Snow, with swir: NDSI > 0.4, green > 0.1,
-    NIR > 0.11 (Hall et al. 1995); it is then no cloud. A pixel without data in any band is neither.
+    Cloud: blue > 0.18, whiteness < 0.7, blue - 0.5 red > 0.08, NDVI < 0.8 (the spectral tests of Fmask, Zhu & Woodcock
+    2012, with a floor on brightness). Snow, where swir is given: NDSI > 0.4, green > 0.1, NIR > 0.11 (Hall et al.
+    1995); it is then not cloud. A pixel without data in any band is neither.
 
-    Limits: thin cirrus, haze under 0.18 and cloud shadow go unseen; bright roofs, salt and dry sand can count as
-    cloud; ice cloud can count as snow.
+    Limits: thin cirrus, haze with blue under 0.18 and cloud shadow are not detected. Bright roofs, salt and dry sand
+    can count as cloud, and ice cloud as snow.
+
+    All arguments are reflectance 0..1 with the radiometric offset removed.
+    visible: (3, H, W) red, green, blue. nir: (H, W). swir: (H, W) at 1.6 um.
     """
     red, green, blue = visible.astype(np.float64)
     mean_visible = np.maximum((red + green + blue) / 3, np.finfo(np.float32).tiny)
@@ -159,7 +171,7 @@ def _normalised_difference(one: F64, two: F64) -> F64:
 
 
 def _block_levels_db(power: F32, floor_linear: float) -> F64:
-    """(32, 32) block means in dB; blocks without data take the mean of the others, 0 where there are none."""
+    """Block means in dB, (32, 32). Blocks without data take the mean of the others; 0 where none has data."""
     valid = np.isfinite(power)
     sums = _block_sums(np.where(valid, power, 0).astype(np.float64))
     counts = _block_sizes(power.shape) if valid.all() else _block_sums(valid.astype(np.float64))

@@ -1,7 +1,8 @@
-"""The shift between a SAR and an optical picture of one place, patch by patch and for the scene pair as a whole.
+"""The shift between a SAR and an optical picture of one place, for each patch and for the scene pair as a whole.
 
-Many small patches that say little each say much together: the correlation surfaces of a block's patches are added
-before the peak is looked for. The median of per-patch shifts is far worse than the peak of the sum.
+For the scene pair, the correlation surfaces of all patches of a block are added before the peak is searched for: one
+patch may contain little information, but their sum contains much. The median of the patches' shifts is far worse than
+the peak of the sum.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ OPTICAL_SMOOTHING_PX = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class BlockRegistration:
-    """Shifts of a block: one a patch in the order of the windows, and the scene pair's from the summed surfaces."""
+    """Shifts of a block. patches: in the order of the windows. scene: of the scene pair, from the summed surfaces."""
 
     patches: tuple[Shift, ...]
     scene: Shift
@@ -38,9 +39,14 @@ class BlockRegistration:
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """How well injected shifts come back, in pixels: what was injected; recovered less (own baseline + injected); and
-    the same with another shift injected for each of two polarisations, as half the difference of their errors (NaN
-    with one polarisation). psr of the baseline. All NaN where nothing can be measured."""
+    """Errors with which injected shifts are recovered, in pixels. NaN where nothing can be measured.
+
+    injected: the shift that was injected.
+    error: recovered shift minus (baseline + injected), where the baseline is the shift of the patch as it is.
+    polarisation: half the difference of the errors of two polarisations, each with a shift of its own injected; NaN
+        with one polarisation.
+    psr: of the baseline.
+    """
 
     injected_row_px: float
     injected_col_px: float
@@ -53,8 +59,11 @@ class Recovery:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Surfaces:
-    """Correlation of one window: all polarisations together, then the first and the second where there are two,
-    (K, L, L), and the overlap they stand on, (L, L). Those of several windows add up."""
+    """Correlation of one window. Those of several windows may be added.
+
+    surfaces: (K, L, L) all polarisations together, then the first and the second where there are two.
+    overlap: (L, L).
+    """
 
     surfaces: F32
     overlap: F32
@@ -71,13 +80,17 @@ def register_block(
     windows: Sequence[Window],
     settings: RegistrationConfig,
 ) -> BlockRegistration:
-    """Shifts of the optical against the SAR content: rows down, columns right.
+    """Shifts of the optical content against the SAR content: rows down, columns right.
 
-    sar: (P, H, W) linear power; optical: (B, H, W) reflectance or display brightness, bands in the order of their
-    wavelength (B02, B03, B04, B08). NaN without data; a pixel counts where every channel has a value and masked
-    (H, W; clouds) is False. windows: the patches with their halo, wider than twice the search range. A patch under
-    the gate takes the scene pair's shift (status scene) where that passes, and is unmeasurable with NaN shifts
-    otherwise; its own psr and spread are kept. psr is NaN where there is nothing to correlate.
+    A patch whose measurement does not pass the thresholds takes the shift of the scene pair (status scene). Where that
+    does not pass either, it is unmeasurable and its shift is NaN. Its own psr and spread are kept. psr is NaN where
+    there is nothing to correlate.
+
+    sar: (P, H, W) linear power; NaN without data.
+    optical: (B, H, W) reflectance or display brightness, bands in the order of their wavelength (B02, B03, B04, B08);
+        NaN without data. A pixel counts where every channel of both has a value.
+    masked: (H, W) pixels to leave out, such as clouds.
+    windows: the patches with their halo, wider than twice the search range.
     """
     measured = _surfaces(sar, optical, masked, windows, settings.search_px)
     gated = [_gated(_shift(one), settings) for one in measured]
@@ -87,12 +100,13 @@ def register_block(
 
 
 def recover_shifts(sar: F32, optical: F32, *, rng: np.random.Generator, settings: RegistrationConfig) -> Recovery:
-    """Injects a known sub-pixel shift into the optical patch and measures it again; the self-test of a build.
+    """Injects a known sub-pixel shift into the optical patch and measures it: the self-test of a build.
 
-    sar (P, H, W) and optical (B, H, W) as in register_block, one patch with its halo, clouds NaN. Shifts are drawn
-    evenly within a third of the search range. The gate is left out, so that gross errors count. On featureless land
-    errors are small for the wrong reason (the same noise is measured twice): the polarisations' disagreement, each
-    with its own speckle, tells.
+    Shifts are drawn evenly within a third of the search range. Thresholds are not applied, so that gross errors count.
+    On featureless land errors are small for the wrong reason: the same noise is measured twice. The difference between
+    polarisations, each with its own speckle, shows this.
+
+    sar, optical: (P, H, W) and (B, H, W) as in register_block, one patch with its halo, clouds NaN.
     """
     limit_px = settings.search_px / 3
     injected = [rng.uniform(-limit_px, limit_px, size=2) for _ in range(2)]
@@ -126,7 +140,7 @@ def _position(shift: Shift) -> npt.NDArray[np.float64]:
 def _surfaces(
     sar: F32, optical: F32, masked: Bool | None, windows: Sequence[Window], search_px: int
 ) -> list[_Surfaces]:
-    """Correlation surfaces of each window; the fields are computed once for all of them."""
+    """Correlation surfaces of each window. Orientation fields are computed once for all of them."""
     fields_sar, valid_sar = _fields(_sar_channels(sar), masked, SAR_SMOOTHING_PX)
     each_optical, valid_optical = _fields(_optical_channels(optical), masked, OPTICAL_SMOOTHING_PX)
     fields_optical = each_optical.sum(axis=0)
@@ -144,16 +158,16 @@ def _surfaces(
 
 
 def _sar_channels(sar: F32) -> F32:
-    """Logarithm of multilooked power, (P, h, w)."""
+    """Logarithm of the binned power, (P, h, w)."""
     return np.log(np.maximum(block_mean(sar, BINNING), np.float32(SAR_FLOOR_LINEAR)))
 
 
 def _optical_channels(optical: F32) -> F32:
-    """Root of brightness, (C, h, w): the mean of all bands but the last, the last (near infrared), and the last less
-    the one before (near infrared less red), which shows plant cover. A single band stays alone.
+    """Roots of brightness as three channels, (C, h, w); a single band stays one channel.
 
-    Three channels cost less than the four bands and are level with them over nine real chips: better on six at 64 px,
-    worse on the one under snow.
+    They are the mean of all bands but the last, the last (near infrared), and the last minus the one before (near
+    infrared minus red), which shows vegetation. Three channels cost less than four bands. Over nine real chips they are
+    as good: better on six at 64 px, worse on the one under snow.
     """
     root = np.sqrt(np.maximum(block_mean(optical, BINNING), np.float32(0)))
     if len(root) == 1:
@@ -162,8 +176,10 @@ def _optical_channels(optical: F32) -> F32:
 
 
 def _fields(channels: F32, masked: Bool | None, smoothing_px: float) -> tuple[F32, Bool]:
-    """Orientation fields (C, 3, h, w) of the channels (C, h, w), and where they hold (h, w). smoothing_px: standard
-    deviation, in pixels before binning."""
+    """Orientation fields (C, 3, h, w) of channels (C, h, w), and where they are valid (h, w).
+
+    masked: (H, W) before binning. smoothing_px: standard deviation, in pixels before binning.
+    """
     valid: Bool = np.asarray(np.isfinite(channels).all(axis=0))
     if masked is not None:
         valid &= block_mean(masked.astype(np.float32), BINNING) == 0
@@ -175,7 +191,7 @@ def _fields(channels: F32, masked: Bool | None, smoothing_px: float) -> tuple[F3
 
 
 def _shift(measured: _Surfaces) -> Shift:
-    """Ungated shift in pixels before binning."""
+    """The shift in pixels before binning, without thresholds."""
     overlap = np.broadcast_to(measured.overlap, measured.surfaces.shape)
     joint, *single = locate_peaks(measured.surfaces, overlap)
     spread = float("nan")

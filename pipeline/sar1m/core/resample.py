@@ -1,4 +1,4 @@
-"""Moving and averaging rasters. SAR goes in and out as linear power: a mean taken in decibels is biased."""
+"""Shifting and averaging rasters. SAR is linear power throughout: a mean of decibels is biased."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ MIRROR_PX = 32  # margin mirrored around an image so that the periodic transform
 
 
 def shift_subpixel(image: F32, row_px: float, col_px: float) -> F32:
-    """The image (..., H, W) with its content moved row_px down and col_px to the right, same shape and units.
+    """The image with its content moved row_px down and col_px to the right, in the same shape and units.
 
-    Ideal (Fourier) interpolation: exact for content below the Nyquist frequency, so that a shift and its opposite
-    give the image back. NaN where a source pixel beside the wanted point is NaN or lies outside the image; other NaN
-    reach no pixel (they are bridged by the mean while transforming). Whole-pixel shifts copy pixels. May overshoot
-    beside steps, below zero too. The phase ramp is the shift theorem of the discrete Fourier transform.
+    The interpolation is ideal (shift theorem of the Fourier transform). It is exact for content below the Nyquist
+    frequency, so that a shift and its opposite give the image back, and a shift by whole pixels copies them. It may
+    overshoot beside steps, also below 0. A result is NaN where a source pixel next to the wanted point is NaN or
+    outside the image. Other results do not depend on NaN pixels, which are replaced by the mean for the transform.
+
+    image: (..., H, W).
     """
     valid = np.isfinite(image)
     outside = ~_source_is_valid(valid, row_px, col_px)
@@ -34,8 +36,11 @@ def shift_subpixel(image: F32, row_px: float, col_px: float) -> F32:
 
 
 def block_mean(image: F32, factor: int) -> F32:
-    """Means over factor x factor pixels of (..., H, W), giving (..., H // factor, W // factor); rows and columns left
-    over at the lower and right border are dropped. A block with a NaN is NaN. For SAR: multilooking, in linear power.
+    """Means over blocks of factor x factor pixels, (..., H // factor, W // factor); multilooking for SAR.
+
+    A block with a NaN is NaN. Rows and columns left over at the lower and right edge are dropped.
+
+    image: (..., H, W), for SAR in linear power.
     """
     if factor == 1:
         return image
@@ -58,7 +63,7 @@ def _phase_ramp(shape: tuple[int, ...], row_px: float, col_px: float) -> np.ndar
 
 
 def _source_is_valid(valid: Bool, row_px: float, col_px: float) -> Bool:
-    """Whether every pixel around the point that comes to lie on a pixel is there."""
+    """Whether all source pixels around the point that moves onto a pixel are valid."""
     for axis, shift_px in ((-2, row_px), (-1, col_px)):
         low, high = int(np.floor(shift_px)), int(np.ceil(shift_px))
         valid = _moved_whole(valid, low, axis) & _moved_whole(valid, high, axis)

@@ -1,4 +1,4 @@
-"""Limits on what was measured on one patch: what turns a sample away, and what costs it its optical partner."""
+"""Limits on the measures of one patch: which samples are rejected, and which lose their optical partner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMBERS_WHERE_DATA = ("dynamic_range_db", "noise_floor_frac")  # without a valid
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rule:
-    """One rule over all rows: which break it, what was measured on each, and what is allowed."""
+    """One rule applied to all n rows. broken: (n,). measured: (n,). limit: the value allowed."""
 
     name: str
     broken: Bool
@@ -29,7 +29,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpticalVerdict:
-    """Why each row goes without its optical partner: reason is "" where it keeps it."""
+    """The reason for which each row loses its optical partner; "" where it keeps it. All fields are (n,)."""
 
     reason: Strings
     measured: F64
@@ -46,17 +46,17 @@ class OpticalVerdict:
         return OpticalVerdict(reason=self.reason[rows], measured=self.measured[rows], limit=self.limit[rows])
 
     def as_rejections(self) -> Rejections:
-        """Every row without a partner turned away."""
+        """Rejections of all rows without a partner."""
         rows = np.flatnonzero(~self.paired)
         return Rejections.of(rows, self.reason[rows], self.measured[rows], self.limit[rows])
 
 
 def sar_rejections(table: pd.DataFrame, config: ScreeningConfig, excluded: Sequence[Rule] = ()) -> Rejections:
-    """Rows that break a rule on the SAR side, each with the first rule it breaks.
+    """Rows that break a rule for the SAR side, each with the first rule that it breaks.
 
-    Order: numbers that must be there (non_finite), excluded footprints, sar_nodata, the numbers a patch with data
-    must have (non_finite), dynamic_range, noise_floor, layover_shadow, water. A missing layover or water share is
-    unknown and breaks nothing.
+    The order is: numbers that every patch has (non_finite), the rules `excluded`, sar_nodata, numbers that every patch
+    with data has (non_finite), dynamic_range, noise_floor, layover_shadow, water. A missing share of layover or water
+    is unknown and breaks no rule.
     """
     rules = [
         _unreadable(table, ALWAYS_NUMBERS, ("bounds_lonlat", "transform")),
@@ -76,9 +76,9 @@ def sar_rejections(table: pd.DataFrame, config: ScreeningConfig, excluded: Seque
 def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdict:
     """Whether each row keeps its optical partner.
 
-    Order: no_optical, dt, optical_nodata (also where it was not measured), cloud, residual. Unknown dates and unknown
-    cloud break nothing. The residual counts only where the shift was measured, on the patch or on the scene pair; a
-    low peak-to-sidelobe ratio never decides anything, since it is what desert, forest and sea look like.
+    The order of rules is: no_optical, dt, optical_nodata (also where it was not measured), cloud, residual. Unknown
+    dates and unknown cloud break no rule. The residual counts only where the shift was measured, on the patch or on the
+    scene pair. A low peak-to-sidelobe ratio breaks no rule, since desert, forest and sea always have one.
     """
     dt_hours, nodata_frac = np.abs(floats(table, "dt_hours")), floats(table, "optical_nodata_frac")
     residual_px = floats(table, "residual_px")
@@ -108,12 +108,14 @@ def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdic
 
 
 def footprint_rule(table: pd.DataFrame, boxes_lonlat: F64, buffer_km: float) -> Rule:
-    """Patches that touch a box or come within buffer_km of one: the places evaluation sets stand on.
+    """The rule that patches touch no box and come no nearer to one than buffer_km. Boxes are places of test sets.
 
-    boxes_lonlat: (n, 4) west, south, east, north in degrees; west > east crosses the antimeridian. measured: the gap
-    between patch and nearest box in km, 0 where they overlap; degrees become km on the sphere, east-west ones by the
-    cosine of the higher latitude where the two face each other, which errs towards leaving out.
-    Raises ConfigError naming the box that is not one.
+    `measured` is the gap between patch and nearest box in km, 0 where they overlap. Degrees are converted to km on the
+    sphere. East-west gaps use the cosine of the higher latitude at which the two face each other, so that errors lead
+    to leaving out.
+
+    boxes_lonlat: (n, 4) west, south, east, north in degrees; west > east crosses the antimeridian.
+    Raises ConfigError naming a box that is invalid.
     """
     boxes = np.asarray(boxes_lonlat, dtype=np.float64).reshape(-1, 4)
     _check_boxes(boxes)
@@ -148,7 +150,7 @@ def _unreadable(table: pd.DataFrame, numbers: Sequence[str], lists: Sequence[str
 
 
 def _first_broken(rules: Sequence[Rule], count: int) -> tuple[Strings, F64, F64]:
-    """Name, measured and limit of the first rule each row breaks; "" and NaN where it breaks none."""
+    """Name, measured value and limit of the first rule that each row breaks, (n,) each; "" and NaN where none."""
     reason = np.full(count, "", dtype=object)
     measured, limit = np.full(count, np.nan), np.full(count, np.nan)
     for rule in reversed(rules):
@@ -170,7 +172,10 @@ def _check_boxes(boxes: F64) -> None:
 
 
 def _least_gap_km(patches: F64, boxes: F64, buffer_km: float) -> F64:
-    """(k,) gap to the nearest box; inf where every box is far. Sorted by latitude, so that a box meets few patches."""
+    """Gap from each patch to the nearest box in km, (k,); inf where all boxes are far.
+
+    Patches are sorted by latitude, so that each box is compared with few of them.
+    """
     order = np.argsort(patches[:, 1], kind="stable")
     lon, half_lon = _centre_and_half_width(patches[order])
     south, north = patches[order, 1], patches[order, 3]

@@ -1,4 +1,4 @@
-"""Which candidates become samples: a pure function of the metrics table and the thresholds."""
+"""Selects the samples among candidates: a pure function of the table of measures and the thresholds."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ ORDER_COLUMNS = ("key", "patch", "sample_id", "sar_product", "optical_product")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
-    """samples: schema.SAMPLE_COLUMNS without shard and index, in the order they are to be packed: train, val, test,
-    each shuffled once. rejected: schema.REJECTED_COLUMNS in the order of key and patch. Together they hold every
-    candidate once."""
+    """The result of a selection. Every candidate is in one of the two tables, once.
+
+    samples: schema.SAMPLE_COLUMNS without shard and index, in the order of packing: train, val, test, each shuffled.
+    rejected: schema.REJECTED_COLUMNS, in the order of key and patch.
+    """
 
     samples: pd.DataFrame
     rejected: pd.DataFrame
@@ -32,7 +34,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Chosen:
-    """rows: positions left, ascending; sides: their splits as positions in SPLITS; blocks: of all rows, by position."""
+    """rows: positions that remain, ascending. sides: their splits, as positions in SPLITS. blocks: of all rows."""
 
     rows: I64
     sides: I64
@@ -49,13 +51,15 @@ def select(
     seed: int,
     excluded: F64 | None = None,
 ) -> Selection:
-    """Verdict and reason for every candidate: screening, de-duplication, shares and splits; then the packing order.
+    """Selects the samples, gives a reason for every other candidate, and orders the samples for packing.
 
-    candidates: schema.CANDIDATE_COLUMNS, the order of rows changes nothing; missing values are None, NaN or NaT.
-    excluded: (n, 4) west, south, east, north in degrees of places to leave out. The first rule that a row breaks gives
-    its reason, in this order: screening.sar_rejections, dedupe, optical rules (where on_optical_failure is reject),
-    balance, split_buffer, and balance once more, so that the shares hold in what is left at the end.
-    Raises StoreError where columns are missing, ConfigError where an excluded place is no box.
+    The first rule that a row breaks gives its reason. The order is: screening.sar_rejections, near-duplicates, rules
+    for the optical side (where on_optical_failure is reject), balance, split_buffer, and balance once more, so that
+    shares hold among the rows that remain in the end.
+
+    candidates: schema.CANDIDATE_COLUMNS, in any order of rows; missing values are None, NaN or NaT.
+    excluded: (n, 4) west, south, east, north in degrees of places to leave out.
+    Raises StoreError where columns are missing, ConfigError where an excluded place is not a box.
     """
     missing = sorted({column.name for column in CANDIDATE_COLUMNS} - set(candidates.columns))
     if missing:

@@ -1,4 +1,4 @@
-"""Speckle: fields of it for simulation, and the equivalent number of looks measured on an image.
+"""Speckle: simulated fields, and the equivalent number of looks (ENL) of an image.
 
 Fully developed multi-look speckle multiplies the mean power by a Gamma variate of mean 1 and squared coefficient of
 variation 1/L (Goodman, Speckle Phenomena in Optics, 2007, ch. 3-4; Oliver and Quegan, Understanding SAR Images, 2004).
@@ -28,13 +28,14 @@ LOG_GRID_STEP: Final = 0.01  # of ln(variance / mean^2): 1 % of ENL
 
 
 def speckle_field(rng: np.random.Generator, shape: tuple[int, int], *, looks: float, correlated: bool) -> F32:
-    """Multiplicative speckle of mean 1: (rows, cols), marginally Gamma(looks, 1/looks).
+    """A field of multiplicative speckle of mean 1, (rows, cols); each pixel is distributed as Gamma(looks, 1/looks).
 
-    correlated: False draws every pixel on its own. True gives intensities with a correlation of 0.6 at lag 1 and about
-    0.12 at lag 2 along rows and along columns (the product of both off the axes), by a Gaussian copula: a normal field
-    filtered by three taps a side, mapped through the Gamma quantile function. The marginal law is the same.
-    Under 0.25 looks lag 1 falls short of 0.6, as far as three taps reach. Raises ValueError where looks is not
-    positive. Source: Gaussian copula (NORTA), Cario and Nelson 1997.
+    correlated: False draws every pixel independently. True gives intensities with a correlation of 0.6 at lag 1 and of
+        about 0.12 at lag 2, along rows and along columns (off the axes, the product of both). It uses a Gaussian
+        copula: a normal field filtered by three taps along each axis, mapped through the quantile function of the Gamma
+        distribution. Under 0.25 looks, three taps cannot reach the 0.6.
+    Raises ValueError where looks is not positive.
+    Source: Gaussian copula (NORTA), Cario and Nelson 1997.
     """
     if not looks > 0:
         raise ValueError(f"looks is {looks!r}; speckle needs a positive number of looks")
@@ -81,8 +82,11 @@ def _filter_taps(looks: float) -> tuple[float, float, float]:
 
 
 def _normal_correlation(looks: float, wanted: float) -> float:
-    """Correlation that a pair of normal variates needs for their Gamma images to be correlated by wanted: through
-    Mehler's expansion, corr = sum_k c_k^2 rho^k / sum_k c_k^2 with c_k the Hermite coefficients of the quantile map."""
+    """The correlation of two normal variates for which the Gamma variates made of them have the wanted correlation.
+
+    By Mehler's expansion it is corr = sum_k c_k^2 rho^k / sum_k c_k^2, with c_k the Hermite coefficients of the
+    quantile function.
+    """
     nodes, weights = special.roots_hermitenorm(80)
     weighted = weights / weights.sum() * _gamma_of_normal(nodes, looks)
     orders = np.arange(1, 31)
@@ -94,8 +98,12 @@ def _normal_correlation(looks: float, wanted: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class EnlEstimate:
-    """Equivalent number of looks. value: NaN where it cannot be measured. spread: relative standard deviation of one
-    window's estimate among the homogeneous windows (0.2 says 20 %). windows: how many homogeneous windows were used."""
+    """An estimate of the equivalent number of looks.
+
+    value: NaN where it cannot be measured.
+    spread: relative standard deviation among the estimates of single homogeneous windows (0.2 is 20 %).
+    windows: number of homogeneous windows that were used.
+    """
 
     value: float
     spread: float
@@ -106,17 +114,19 @@ UNMEASURED_ENL: Final = EnlEstimate(value=float("nan"), spread=float("nan"), win
 
 
 def estimate_enl(power: F32, *, window: int = 7, step_px: int = 2) -> EnlEstimate:
-    """Equivalent number of looks of an intensity image from its homogeneous areas.
+    """Equivalent number of looks of an intensity image, from its homogeneous areas.
 
-    power: (rows, cols) linear, NaN without data. Windows of window x window samples, step_px pixels apart, tile each of
-    the step_px^2 phases of the image; one that holds a NaN, has a mean that is not positive or no variance is left out.
-    Structure inside a window can only raise variance / mean^2, so the homogeneous windows form the lowest bulk of its
-    logarithm: the estimate is the mean around that mode. Fewer than 16 windows give NaN.
+    The image is tiled by windows of window x window samples that are step_px pixels apart, in each of the step_px^2
+    phases. Windows that contain a NaN, or whose mean or variance is not positive, are left out. Structure inside a
+    window can only raise variance / mean^2. Homogeneous windows therefore form the lowest mode of its logarithm, and
+    the estimate is the mean around that mode. Fewer than 16 windows give NaN.
 
     Correlation between the samples of a window lowers its variance and raises the estimate: for correlated GRD speckle
-    (0.6, 0.12 at lags 1, 2) by 9 to 14 % at step_px=1, by 1 to 2 % at the default of 2. Where few areas are as large
-    as a window (14 px by default), the bulk is mixed and the estimate 5 to 20 % too low. Where additive noise was
-    subtracted, powers near the noise floor give too few looks: add the noise back first.
+    (0.6 and 0.12 at lags 1 and 2) by 9 to 14 % with step_px=1, by 1 to 2 % with 2. Where few homogeneous areas are as
+    large as a window (14 px by default), the estimate is 5 to 20 % too low. Where additive noise was subtracted, powers
+    near the noise floor give too few looks: add the noise back first.
+
+    power: (rows, cols) linear; NaN without data.
     Source: mode of local statistics, Foucher et al. 2000; E[var/mean^2] = 1/(L + 1/n) for Gamma variates (Lukacs 1955).
     """
     samples = window * window
@@ -131,7 +141,7 @@ def estimate_enl(power: F32, *, window: int = 7, step_px: int = 2) -> EnlEstimat
 
 
 def _window_moments(power: F32, window: int, step_px: int) -> tuple[F64, F64]:
-    """Mean and unbiased variance of the windows of all phases."""
+    """Mean and unbiased variance, (n,) each, of the windows of all phases."""
     moments = []
     for phase in np.ndindex(step_px, step_px):
         sampled = power[phase[0] :: step_px, phase[1] :: step_px]
@@ -144,8 +154,10 @@ def _window_moments(power: F32, window: int, step_px: int) -> tuple[F64, F64]:
 
 
 def _lowest_bulk(values: F64) -> tuple[float, float, int]:
-    """Centre, standard deviation and count of the values around their main mode, judged by its lower flank, which
-    heterogeneous windows do not reach."""
+    """Centre, standard deviation and number of the values around their main mode.
+
+    The width comes from the lower side of the mode, which heterogeneous windows do not affect.
+    """
     mode = _mode(values)
     below = values[values <= mode]
     scale = float(np.sqrt(np.mean((below - mode) ** 2)))

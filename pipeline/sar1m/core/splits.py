@@ -1,4 +1,4 @@
-"""Splits by geographic block with a gap between them, and the audit that shows whether the gap holds."""
+"""Splits by geographic block with a gap between splits, and the audit that checks the gap."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ SHARED_COLUMNS = ("sar_product", "datatake", "optical_product")
 
 @dataclass(frozen=True, kw_only=True)
 class SplitAudit:
-    """What a reader needs to judge whether an evaluation split is independent of the training split.
+    """Facts by which to judge whether the splits are independent of each other.
 
-    samples, blocks: by split. least_km: by pair of splits, great-circle distance between the nearest two patch
-    centres, None where one is empty. shared: by column, by pair of splits, how many products or data takes stand in
-    both; a scene is wider than a block, so shared scenes are expected and counted, not forbidden.
+    samples, blocks: number in each split.
+    least_km: for each pair of splits, great-circle distance of the two nearest patch centres; None where one is empty.
+    shared: for each column and pair of splits, number of products or data takes that occur in both. A scene is wider
+        than a block, so shared scenes are expected; they are counted and not forbidden.
     """
 
     block_km: float
@@ -36,7 +37,7 @@ class SplitAudit:
     shared: tuple[tuple[str, tuple[int, ...]], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The audit as plain JSON values; distances to the metre."""
+        """The audit as JSON values, distances rounded to the metre."""
         names = ["/".join(pair) for pair in PAIRS]
         least_km = [None if km is None else round(km, 3) for km in self.least_km]
         return {
@@ -51,12 +52,13 @@ class SplitAudit:
 
 
 def block_names(lon_deg: F64, lat_deg: F64, block_km: float) -> Strings:
-    """Name of the block each point lies in, such as 50km_2781_3120: block size, row from the south pole, column from
-    180 W.
+    """Names of the blocks that points lie in, (n,), such as 50km_2781_3120.
 
-    Rows are block_km high; each is cut into whole columns as near to block_km wide at its middle latitude as fits,
-    so that blocks have nearly the same area and no seam but the antimeridian. A name depends on the point and
-    block_km alone.
+    A name consists of block size, row from the south pole and column from 180 W. It depends on the point and block_km
+    alone. Rows are block_km high. Each row is divided into a whole number of columns, as near to block_km wide at its
+    middle latitude as possible. Blocks thus have nearly the same area, and only the antimeridian is a seam.
+
+    lon_deg, lat_deg: (n,).
     """
     rows = int(np.ceil(180 * KM_PER_DEGREE / block_km))
     row = np.clip(np.floor((lat_deg + 90) * KM_PER_DEGREE / block_km).astype(np.int64), 0, rows - 1)
@@ -70,12 +72,14 @@ def block_names(lon_deg: F64, lat_deg: F64, block_km: float) -> Strings:
 
 
 def assign_splits(blocks: Strings, *, val_share: float, test_share: float, seed: int) -> I64:
-    """Split of every row (0 train, 1 val, 2 test) such that a block never falls into two.
+    """Split of every row (0 train, 1 val, 2 test). All rows of a block are in the same split.
 
-    Blocks stand in the order of a keyed hash of their name. Test takes from the low end and val from the high end
-    what brings its number of samples nearer to its share; hence a block seldom changes sides when others join. Where
-    a split that is wished for would stay empty, it gets the smallest block left to train, as long as train keeps one:
-    two blocks give train and val, three give all. One block is all train.
+    Blocks are ordered by a keyed hash of their name. Test takes blocks from the low end and val from the high end, each
+    block that brings its number of samples nearer to its share. A block therefore seldom changes its split when others
+    are added. A wanted split that would stay empty gets the smallest block of train, as long as train keeps one: two
+    blocks give train and val, three give all splits, one is all train.
+
+    blocks: (n,) names.
     """
     names, inverse, sizes = np.unique(blocks.astype(str), return_inverse=True, return_counts=True)
     order = np.argsort(keyed_hash(names.tolist(), seed=seed, purpose="split"), kind="stable")
@@ -96,10 +100,10 @@ def assign_splits(blocks: Strings, *, val_share: float, test_share: float, seed:
 
 
 def split_with_buffer(table: pd.DataFrame, blocks: Strings, config: SplitConfig, seed: int) -> tuple[I64, Rejections]:
-    """Split of every row, and the rows that stand within buffer_km of a sample of another split (split_buffer).
+    """Split of every row, and rejections (split_buffer) of rows within buffer_km of a sample of another split.
 
-    Of two samples too near, the one in val goes before the one in test, and the one in train before either. Where
-    that would leave train empty, test is given up, then val: a small place is all train rather than all evaluation.
+    Of two samples that are too near, train loses its sample before val and test, and val before test. Where that
+    would leave train empty, there is no test split, and if needed no val split either: a small place is all train.
     """
     points = unit_vectors(floats(table, "lon"), floats(table, "lat"))
     for val_share, test_share in ((config.val_share, config.test_share), (config.val_share, 0.0), (0.0, 0.0)):
@@ -113,7 +117,7 @@ def split_with_buffer(table: pd.DataFrame, blocks: Strings, config: SplitConfig,
 
 
 def audit_splits(samples: pd.DataFrame, config: SplitConfig) -> SplitAudit:
-    """The audit of chosen samples, measured on the table alone: columns split, block, lon, lat, paired and products."""
+    """The audit of selected samples, from the columns split, block, lon, lat, paired and products of their table."""
     points = unit_vectors(floats(samples, "lon"), floats(samples, "lat"))
     split = samples["split"].to_numpy(dtype=object)
     members = {name: split == name for name in SPLITS}
@@ -133,7 +137,7 @@ def audit_splits(samples: pd.DataFrame, config: SplitConfig) -> SplitAudit:
 
 
 def _gap_to_stronger_km(points: F64, sides: I64, buffer_km: float) -> F64:
-    """Distance to the nearest sample that stays, in a split that outranks the row's own; inf for test."""
+    """Distance in km to the nearest remaining sample of a split that outranks the row's own, (n,); inf for test."""
     gap_km = np.full(len(points), np.inf)
     is_test, is_val, is_train = (sides == side for side in (TEST, VAL, TRAIN))
     gap_km[is_val] = nearest_km(points[is_val], points[is_test])

@@ -1,4 +1,4 @@
-"""Columns of the candidate table as arrays, ids as random numbers, and the record of what a rule turned away."""
+"""Columns of the candidate table as arrays, names as random numbers, and rejected rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ Strings = npt.NDArray[np.object_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rejections:
-    """Rows a rule turned away, arrays of one length.
+    """Rejected rows. All fields are arrays of the same length.
 
-    rows: positions in the table; measured, limit: in the unit of the rule, NaN where there is nothing to measure;
-    kept_rows: position of the near-duplicate that was kept, -1 for every other rule.
+    rows: positions in the table.
+    measured, limit: in the unit of the rule; NaN where nothing is measured.
+    kept_rows: position of the near-duplicate that was kept; -1 for other rules.
     """
 
     rows: I64
@@ -34,7 +35,7 @@ class Rejections:
 
     @staticmethod
     def of(rows: I64, reason: Strings | str, measured: F64 | float, limit: F64 | float) -> Rejections:
-        """Rows turned away for no near-duplicate's sake. reason, measured, limit: one for all, or one a row."""
+        """Rejections of rows that are no near-duplicates. reason, measured, limit: one for all, or one for each row."""
         count = len(rows)
         return Rejections(
             rows=rows,
@@ -45,7 +46,7 @@ class Rejections:
         )
 
     def take(self, order: I64) -> Rejections:
-        """The chosen entries in the order given."""
+        """The entries at some positions, in that order."""
         return Rejections(
             rows=self.rows[order],
             reason=self.reason[order],
@@ -55,13 +56,13 @@ class Rejections:
         )
 
     def of_rows(self, rows: I64) -> Rejections:
-        """The same, found in table.iloc[rows], as positions in the table."""
+        """The same rejections, whose positions refer to table.iloc[rows], with positions in the table."""
         kept_rows = np.where(self.kept_rows < 0, -1, rows[self.kept_rows]) if len(rows) else self.kept_rows
         return replace(self, rows=rows[self.rows], kept_rows=kept_rows)
 
     @staticmethod
     def join(parts: Sequence[Rejections]) -> Rejections:
-        """One after the other; at least one part."""
+        """All parts, one after the other; at least one."""
         return Rejections(
             rows=np.concatenate([part.rows for part in parts]),
             reason=np.concatenate([part.reason for part in parts]),

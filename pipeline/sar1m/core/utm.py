@@ -1,4 +1,4 @@
-"""Universal Transverse Mercator on WGS 84 for whole arrays of points, each with its own zone.
+"""Universal Transverse Mercator (UTM) on WGS 84 for arrays of points, each in a zone of its own.
 
 Source: the Krueger series to fourth order in the third flattening, as given by Karney, "Transverse Mercator with an
 accuracy of a few nanometers", J. Geodesy 85 (2011), eqs. 7-12, 35 and 36. Inside a zone and its neighbour the
@@ -46,10 +46,12 @@ _BETA: Final = (
 
 
 def utm_epsg(lon: npt.ArrayLike, lat: npt.ArrayLike) -> IntArray:
-    """EPSG codes 326zz (north, equator included) or 327zz of the zones points lie in, degrees, any shape.
+    """EPSG codes of the UTM zones that points lie in: 326zz (north, equator included) or 327zz (south).
 
-    Zones are 6 degrees wide, with the usual exceptions: 32 is widened over south-west Norway, 31 to 37 are uneven
-    over Svalbard. Latitudes are not limited here: beyond -80..84 a code comes back although UTM ends there.
+    Zones are 6 degrees wide, with the usual exceptions: zone 32 is wider over south-west Norway, and zones 31 to 37
+    are uneven over Svalbard. Latitudes outside -80..84 also give a code, although UTM ends there.
+
+    lon, lat: degrees, any shapes that broadcast.
     """
     lon_deg = wrapped(lon)
     lat_deg = np.asarray(lat, dtype=np.float64)
@@ -63,7 +65,7 @@ def utm_epsg(lon: npt.ArrayLike, lat: npt.ArrayLike) -> IntArray:
 
 
 def _zones(epsg: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Central meridian in degrees and false northing in metres. Raises SourceError for a code that is not UTM."""
+    """Central meridians in degrees and false northings in metres. Raises SourceError for a code that is not UTM."""
     code = np.asarray(epsg, dtype=np.int64)
     zone = code % 100
     wrong = ~np.isin(code - zone, (_NORTH_EPSG, _SOUTH_EPSG)) | (zone < 1) | (zone > 60)
@@ -79,7 +81,7 @@ def _zones(epsg: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
 def utm_from_lonlat(lon: npt.ArrayLike, lat: npt.ArrayLike, epsg: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Easting and northing in metres of points in degrees, in the zone given for each; arguments broadcast.
 
-    Points outside their zone keep their micrometre within some 10 degrees of its central meridian.
+    Exact to a micrometre within about 10 degrees of the central meridian, also outside the zone.
     Raises SourceError where a code is not a UTM zone.
     """
     meridian, false_northing_m = _zones(epsg)
@@ -99,8 +101,10 @@ def utm_from_lonlat(lon: npt.ArrayLike, lat: npt.ArrayLike, epsg: npt.ArrayLike)
 
 
 def _geodetic_tangent(tan_conformal: FloatArray) -> FloatArray:
-    """Tangent of the latitude from the tangent of the conformal latitude: Newton's method, Karney eqs. 19-21.
-    Converges quadratically; two steps reach rounding for any latitude (same source), the third is a margin."""
+    """Tangent of the latitude from that of the conformal latitude, by Newton's method (Karney eqs. 19-21).
+
+    Two steps reach rounding for any latitude (same source); the third is a margin.
+    """
     e2 = _ECCENTRICITY**2
     tan_lat = tan_conformal / (1 - e2)
     for _ in range(3):
@@ -113,7 +117,7 @@ def _geodetic_tangent(tan_conformal: FloatArray) -> FloatArray:
 
 
 def lonlat_from_utm(x_m: npt.ArrayLike, y_m: npt.ArrayLike, epsg: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Longitude in -180..180 and latitude in degrees of eastings and northings in metres; arguments broadcast.
+    """Longitude (-180..180) and latitude in degrees of eastings and northings in metres; arguments broadcast.
 
     Raises SourceError where a code is not a UTM zone.
     """

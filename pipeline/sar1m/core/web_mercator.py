@@ -1,7 +1,8 @@
-"""Web Mercator pictures, as tile services cut them, on a UTM grid: where pixels lie and how they are resampled, once.
+"""Web Mercator pictures of tile services on a UTM grid: positions of pixels, and resampling in one step.
 
-Source: EPSG Guidance Note 7-2, method 1024 (Popular Visualisation Pseudo Mercator): a sphere of 6378137 m, with
-geodetic latitudes put in as they are. At zoom z the world is 2^z x 2^z square tiles, tile (0, 0) in the north-west.
+Source: EPSG Guidance Note 7-2, method 1024 (Popular Visualisation Pseudo Mercator): a sphere of 6378137 m, on
+which geodetic latitudes are used unchanged. At zoom z the world is 2^z x 2^z square tiles, tile (0, 0) in the
+north-west.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ REACH_PX: Final = 4  # picture pixels beyond the outermost point that resampling
 
 
 def ground_resolution_m(lat_deg: float, zoom: int, tile_px: int) -> float:
-    """Metres on the ground between the centres of pixels at a latitude, to the 0.7 % by which sphere and ellipsoid
-    differ."""
+    """Distance on the ground between pixel centres in metres, to 0.7 % (the difference of sphere and ellipsoid)."""
     return CIRCLE_M * math.cos(math.radians(lat_deg)) / math.ldexp(tile_px, zoom)
 
 
 def zoom_for(gsd_m: float, lat_deg: float, tile_px: int, max_zoom: int) -> int:
-    """The coarsest zoom whose pixels are not coarser than gsd_m at a latitude, 0..max_zoom; max_zoom where none is."""
+    """The lowest zoom, 0..max_zoom, whose pixels are not coarser than gsd_m at a latitude; max_zoom where none is."""
     wanted = math.log2(ground_resolution_m(lat_deg, 0, tile_px) / gsd_m)
     return min(max(math.ceil(wanted - 1e-9), 0), max_zoom)
 
@@ -37,8 +37,8 @@ def zoom_for(gsd_m: float, lat_deg: float, tile_px: int, max_zoom: int) -> int:
 def picture_positions(grid: RasterGrid, zoom: int, tile_px: int) -> tuple[FloatArray, FloatArray]:
     """Rows and columns, (rows, cols) each, of a UTM grid's pixel centres in the picture of the whole world.
 
-    0 is the centre of the north-westernmost pixel. Columns run on across the antimeridian: they may be negative or
-    beyond the world's last. Raises SourceError where the grid is not UTM.
+    0 is the centre of the north-westernmost pixel. Columns continue across the antimeridian: they may be negative or
+    exceed the last column of the world. Raises SourceError where the grid is not UTM.
     """
     x_m = grid.left_m + (np.arange(grid.cols) + 0.5) * grid.gsd_m
     y_m = grid.top_m - (np.arange(grid.rows) + 0.5) * grid.gsd_m
@@ -53,11 +53,15 @@ def _positions(lon: FloatArray, lat: FloatArray, middle_lon: float, world_px: in
 
 
 def resample_picture(picture: U8, valid: Bool, rows: FloatArray, cols: FloatArray, width_px: float) -> F32:
-    """Values 0..255, (bands, *shape of rows), of a picture (H, W, bands) at points; 0, 0 is its first pixel's centre.
+    """Values 0..255 of a picture at points, (bands, *shape of rows).
 
-    width_px: of a grid pixel, in picture pixels. From AVERAGE_FROM_PX on, the mean over a box of that width, pixels
-    cut by its edge counting by their part; below, cubic convolution over 4 x 4 pixels (Keys 1981, a = -1/2), whose
-    overshoot beside steps is cut to 0..255. NaN where a pixel that counts is not valid (H, W) or outside the picture.
+    Where a grid pixel is at least AVERAGE_FROM_PX wide, the value is the mean over a box of its width; pixels on the
+    edge of the box count by the part inside. Otherwise it is cubic convolution over 4 x 4 pixels (Keys 1981, a = -1/2),
+    clipped to 0..255. NaN where a pixel that counts is not valid or outside the picture.
+
+    picture: (H, W, bands). valid: (H, W).
+    rows, cols: of the points; (0, 0) is the centre of the first pixel.
+    width_px: of a grid pixel, in pixels of the picture.
     """
     found = np.full((picture.shape[2], *rows.shape), np.nan, dtype=np.float32)
     if width_px >= AVERAGE_FROM_PX:
@@ -123,6 +127,6 @@ def _average(picture: U8, valid: Bool, rows: FloatArray, cols: FloatArray, half:
 
 
 def extent_px(positions: npt.ArrayLike) -> tuple[int, int]:
-    """First and last picture row (or column) that resampling at positions may touch."""
+    """First and last row (or column) of the picture that resampling at positions may use."""
     known = np.asarray(positions)
     return math.floor(known.min()) - REACH_PX, math.ceil(known.max()) + REACH_PX

@@ -12,7 +12,11 @@ import numpy.typing as npt
 from sar1m.store.schema import OpticalQuantity
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
+U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
 Bool = npt.NDArray[np.bool_]
 Row = dict[str, Any]  # of schema.CANDIDATE_COLUMNS, with values as JSON keeps them
 

@@ -25,10 +25,11 @@ from scipy.interpolate import CubicSpline
 
 from sar1m.core.radar.geodesy import ecef_from_geodetic
 from sar1m.core.radar.orbit import positions_at
-from sar1m.core.radar.product import F64, GEOLOCATION_GRID, SPEED_OF_LIGHT_M_S, Convention, GrdGeometry, GrdProduct
+from sar1m.core.radar.product import GEOLOCATION_GRID, SPEED_OF_LIGHT_M_S, Convention, GrdGeometry, GrdProduct
 from sar1m.core.radar.range_doppler import image_coordinates, tau_ref_s
 from sar1m.core.radar.tie_points import TiePoints, annotated_tie_points, fit_tie_points, tie_point_coordinates
 from sar1m.io.safe.product import read_product
+from sar1m.records import F64
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 PRODUCTS = SHARED / "data/s1_safe_annotations"

@@ -20,9 +20,7 @@ import scipy.fft
 from scipy import ndimage
 
 from sar1m.core.resample import block_mean
-from sar1m.records import F32, Bool
-
-F64 = npt.NDArray[np.float64]
+from sar1m.records import F32, F64, Bool
 
 ENERGY_BLOCK_PX = 4  # gradient energy is equalised over blocks of this side, smoothed over three of them
 ENERGY_FLOOR = 0.3  # of the image's mean energy, added: ground as flat as noise is not raised to the weight of edges

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import scipy.fft
 
-from sar1m.records import F32, U8, Bool
-
-F64 = npt.NDArray[np.float64]
+from sar1m.records import F32, F64, U8, Bool
 
 DB_FLOOR = 10**-6.0  # linear power, -60 dB: the floor of the stored encoding, far under any Sentinel-1 noise
 HASH_BLOCKS = 32  # block means a side before the transform

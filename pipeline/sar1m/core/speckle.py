@@ -11,12 +11,9 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage, special
 
-from sar1m.records import F32
-
-F64 = npt.NDArray[np.float64]
+from sar1m.records import F32, F64
 
 LAG1_CORRELATION: Final = 0.6  # of intensities, neighbouring pixels of a GRD image on its 10 m grid; lag 2 comes to 0.1
 MAX_TAP_CORRELATION: Final = 0.5**0.5  # the largest lag-1 correlation that three symmetric taps can give

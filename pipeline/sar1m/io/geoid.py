@@ -25,10 +25,10 @@ from pyproj.datadir import get_data_dir, get_user_data_dir  # type: ignore[attr-
 
 from sar1m.core.sphere import east_of
 from sar1m.io.raster import RasterHeader, file_digest, read_header, read_pixels
+from sar1m.records import F64
 from sar1m.store.errors import ConfigError, SourceError
 
 GeoidModel = Literal["egm96", "egm2008"]
-F64 = npt.NDArray[np.float64]
 
 GRID_NAMES: Final[dict[GeoidModel, tuple[str, ...]]] = {
     "egm2008": ("us_nga_egm08_25.tif", "egm08_25.gtx"),

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy import optimize
 
 from sar1m.core.radar.geodesy import ecef_from_geodetic, geodetic_from_ecef, normal_from_ecef
-from sar1m.core.radar.product import F64, Orbit
+from sar1m.core.radar.product import Orbit
+from sar1m.records import F64
 from sarworld.safe.scenario import OrbitState
 
 RADIUS_M: Final = 7_071_000.0

@@ -12,8 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.core.radar.product import F64
-from sar1m.records import F32
+from sar1m.records import F32, F64
 
 WINDOW: Final = 0.7
 BAND: Final = 0.5  # cycles per pixel

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from scipy import ndimage
 
-from sar1m.core.radar.product import F64, GrdProduct
-from sar1m.records import F32, Bool, RasterGrid
+from sar1m.core.radar.product import GrdProduct
+from sar1m.records import F32, F64, Bool, RasterGrid
 from sarworld.radar import REFERENCE_INCIDENCE_DEG
 from sarworld.safe.corner_reflectors import REACH_PX, response
 from sarworld.safe.echo_facets import sum_echo

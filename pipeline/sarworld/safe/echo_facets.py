@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sar1m.core.radar.compiled import compiled
-from sar1m.core.radar.product import F64
-from sar1m.records import F32
+from sar1m.records import F32, F64
 from sarworld.radar import REFERENCE_INCIDENCE_DEG
 
 _COS_REFERENCE = float(np.cos(np.radians(REFERENCE_INCIDENCE_DEG)))

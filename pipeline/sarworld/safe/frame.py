@@ -13,12 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sar1m.core.radar.geodesy import ecef_from_geodetic, geodetic_from_ecef
-from sar1m.core.radar.product import (
-    F64,
-    SPEED_OF_LIGHT_M_S,
-    Convention,
-    GroundRange,
-)
+from sar1m.core.radar.product import SPEED_OF_LIGHT_M_S, Convention, GroundRange
+from sar1m.records import F64
 from sarworld.safe.circular_orbit import CircularOrbit, incidence_deg, orbit_over
 from sarworld.safe.scenario import SceneSpec
 

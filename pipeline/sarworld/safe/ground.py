@@ -11,13 +11,13 @@ from scipy import interpolate, ndimage
 
 from sar1m.core.radar.geodesy import ecef_from_geodetic, geodetic_from_ecef
 from sar1m.core.utm import lonlat_from_utm, utm_epsg, utm_from_lonlat
-from sar1m.records import F32, RasterGrid
+from sar1m.records import F32, F64, RasterGrid
 from sarworld.fields import margin_for
 from sarworld.landcover import Canvas, draw_materials
 from sarworld.materials import draw_palette
 from sarworld.safe.circular_orbit import incidence_deg
 from sarworld.safe.frame import Frame
-from sarworld.safe.scenario import F64, SceneSpec
+from sarworld.safe.scenario import SceneSpec
 from sarworld.world import World, WorldSpec, build_world
 
 LATTICE_STEP: Final = 32  # cells between exactly solved points; cubic splines between leave under 1e-4 px

@@ -11,8 +11,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from sar1m.core.radar.product import GrdProduct
+from sar1m.records import F64
 from sarworld.safe.frame import Frame
-from sarworld.safe.scenario import F64
 from sarworld.safe.xml import listing, moment, node, xml_bytes
 
 STEP_S: Final = 10.0

@@ -16,11 +16,11 @@ from rasterio.transform import Affine
 
 from sar1m.core.grid import bounds_lonlat
 from sar1m.core.utm import lonlat_from_utm
-from sar1m.records import F32, RasterGrid
+from sar1m.records import F32, F64, RasterGrid
 from sarworld.materials import OPTICAL_BANDS, WATER_CLASS
 from sarworld.optics import Sun
 from sarworld.safe.ground import height_at
-from sarworld.safe.scenario import F64, SceneSpec, Undulation
+from sarworld.safe.scenario import SceneSpec, Undulation
 from sarworld.world import World, cover_with_clouds, view_optical
 
 ARC_SECOND_DEG: Final = 1 / 3600

@@ -10,13 +10,8 @@ from typing import Final
 import numpy as np
 
 from sar1m.core.radar.geodesy import geodetic_from_ecef
-from sar1m.core.radar.product import (
-    F64,
-    SPEED_OF_LIGHT_M_S,
-    GeolocationGrid,
-    GrdGeometry,
-    GrdProduct,
-)
+from sar1m.core.radar.product import SPEED_OF_LIGHT_M_S, GeolocationGrid, GrdGeometry, GrdProduct
+from sar1m.records import F64
 from sarworld.safe.circular_orbit import VECTOR_STEP_S, VECTORS
 from sarworld.safe.frame import Frame
 from sarworld.safe.radiometry import level_ground, make_channel

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from scipy import interpolate
 
-from sar1m.core.radar.product import F64, AzimuthNoise, GrdChannel, LutVectors, ThermalNoise
-from sar1m.records import F32
+from sar1m.core.radar.product import AzimuthNoise, GrdChannel, LutVectors, ThermalNoise
+from sar1m.records import F32, F64
 from sarworld.safe.circular_orbit import incidence_deg
 from sarworld.safe.frame import Frame
 from sarworld.safe.scenario import SceneSpec

@@ -7,13 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from sar1m.core.radar.product import Convention
-from sar1m.records import F32, RasterGrid
+from sar1m.records import F32, F64, RasterGrid
 
-F64 = npt.NDArray[np.float64]
 OrbitState = Literal["ascending", "descending"]
 DemForm = Literal["utm", "lonlat"]
 Undulation = Callable[[F64, F64], F64]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sar1m.core.radar.product import F64, GrdProduct
-from sar1m.records import F32, Bool, RasterGrid
+from sar1m.core.radar.product import GrdProduct
+from sar1m.records import F32, F64, Bool, RasterGrid
 from sarworld.safe.frame import Frame
 from sarworld.safe.scenario import SceneSpec
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sar1m.core.radar.compiled import compiled
-from sar1m.core.radar.product import F64
-from sar1m.records import Bool
+from sar1m.records import F64, Bool
 
 EARTH_RADIUS_M = 6.371e6
 _FAR = 1e9

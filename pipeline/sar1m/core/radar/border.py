@@ -28,10 +28,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 
-from sar1m.core.radar.calibration import U16
 from sar1m.core.radar.compiled import compiled
 from sar1m.core.radar.lut import LutRows, lut_rows
-from sar1m.core.radar.product import I64, GrdChannel, ImageWindow
+from sar1m.core.radar.product import GrdChannel, ImageWindow
+from sar1m.records import I64, U16
 
 Edge = Literal["near", "far", "first", "last"]
 

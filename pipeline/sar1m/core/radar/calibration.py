@@ -12,21 +12,12 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sar1m.core.radar.compiled import compiled
-from sar1m.core.radar.lut import F32, LutRows, lut_rows
-from sar1m.core.radar.product import (
-    F64,
-    I64,
-    AzimuthNoise,
-    GrdChannel,
-    ImageWindow,
-    LutVectors,
-    ThermalNoise,
-)
+from sar1m.core.radar.lut import LutRows, lut_rows
+from sar1m.core.radar.product import AzimuthNoise, GrdChannel, ImageWindow, LutVectors, ThermalNoise
+from sar1m.records import F32, F64, I64, U16
 
-U16 = npt.NDArray[np.uint16]
 Quantity = Literal["sigma0", "beta0", "gamma0"]
 
 NO_BLOCK_FACTOR: Final = 1.0

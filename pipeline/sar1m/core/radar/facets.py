@@ -11,15 +11,12 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from sar1m.core.radar.compiled import compiled
 from sar1m.core.radar.lattice import Lattice
 from sar1m.core.radar.product import ImageWindow
 from sar1m.core.radar.sight import Sight, row_factors
-from sar1m.records import F32, Bool
-
-U32 = npt.NDArray[np.uint32]
+from sar1m.records import F32, U32, Bool
 
 _FACETS: Final = 2  # a cell, from row to row
 _STRIP_ROWS: Final = 32

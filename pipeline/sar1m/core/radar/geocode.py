@@ -11,10 +11,9 @@ import numpy.typing as npt
 from sar1m.core.radar.compiled import compiled
 from sar1m.core.radar.lattice import Lattice
 from sar1m.core.radar.product import ImageWindow
-from sar1m.records import F32
+from sar1m.records import F32, U32
 
 Method = Literal["bilinear", "nearest", "cubic"]
-U32 = npt.NDArray[np.uint32]
 
 _STRIP_ROWS: Final = 64  # rows whose coordinates stay in the cache between finding and using them
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.core.radar.product import F64
+from sar1m.records import F64
 
 SEMI_MAJOR_AXIS_M: Final = 6378137.0  # WGS 84
 FLATTENING: Final = 1 / 298.257223563  # WGS 84

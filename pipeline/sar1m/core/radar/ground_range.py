@@ -18,7 +18,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.core.radar.product import F64, GroundRange, GroundRangeRule
+from sar1m.core.radar.product import GroundRange, GroundRangeRule
+from sar1m.records import F64
 
 _CHUNK: Final = 65536  # points worked on at once: the handful of arrays needed stays in the cache
 _NEWTON_STEPS: Final = 3

@@ -18,10 +18,10 @@ import numpy as np
 from sar1m.core.radar.compiled import compiled
 from sar1m.core.radar.geodesy import ecef_from_geodetic
 from sar1m.core.radar.ground_range import ground_range_m
-from sar1m.core.radar.product import F64, I64, Convention, GrdGeometry, ImageWindow
+from sar1m.core.radar.product import Convention, GrdGeometry, ImageWindow
 from sar1m.core.radar.range_doppler import ImagePoints, image_coordinates
 from sar1m.core.utm import lonlat_from_utm
-from sar1m.records import F32, RasterGrid
+from sar1m.records import F32, F64, I64, RasterGrid
 from sar1m.store.errors import SourceError
 
 WORST_PX: Final = 0.05

@@ -12,11 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from sar1m.core.radar.product import F64, I64, ImageWindow, LutVectors
-
-F32 = npt.NDArray[np.float32]
+from sar1m.core.radar.product import ImageWindow, LutVectors
+from sar1m.records import F64, I64
 
 
 class LutRows(NamedTuple):

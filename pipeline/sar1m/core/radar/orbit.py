@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from sar1m.core.radar.product import F64, Orbit
+from sar1m.core.radar.product import Orbit
+from sar1m.records import F64
 from sar1m.store.errors import SourceError
 
 VECTORS: Final = 4  # state vectors one polynomial passes through

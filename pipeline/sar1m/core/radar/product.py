@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from sar1m.records import F64, I64
 
 SPEED_OF_LIGHT_M_S: Final = 299_792_458.0
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from sar1m.core.radar.geodesy import normal_from_ecef
 from sar1m.core.radar.ground_range import ground_range_m
 from sar1m.core.radar.orbit import OrbitPolynomials, OrbitState, fit_orbit, reach_s, state_at
-from sar1m.core.radar.product import F64, SPEED_OF_LIGHT_M_S, Convention, GrdGeometry, Orbit
+from sar1m.core.radar.product import SPEED_OF_LIGHT_M_S, Convention, GrdGeometry, Orbit
+from sar1m.records import F64
 
 _CHUNK: Final = 65536  # points worked on at once: the handful of arrays needed stays in the cache
 _STEPS: Final = 10  # three or four are needed from 13 s away

@@ -17,9 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sar1m.core.radar.compiled import compiled
-from sar1m.core.radar.product import F64
 from sar1m.core.radar.sight import Sight
-from sar1m.records import F32, U8, Bool
+from sar1m.records import F32, F64, U8, Bool
 
 
 class _RayRow(NamedTuple):

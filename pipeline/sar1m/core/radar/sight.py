@@ -17,9 +17,8 @@ from sar1m.core.radar.geodesy import normal_from_ecef
 from sar1m.core.radar.ground_range import slant_per_ground
 from sar1m.core.radar.lattice import Lattice, node_points
 from sar1m.core.radar.orbit import positions_at
-from sar1m.core.radar.product import F64
 from sar1m.core.radar.range_doppler import zero_doppler
-from sar1m.records import F32
+from sar1m.records import F32, F64
 
 _STEP_PX = 0.5  # half the distance over which e_x and e_y are measured
 

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sar1m.core.radar.geodesy import ecef_from_geodetic
-from sar1m.core.radar.product import F64, GrdGeometry
+from sar1m.core.radar.product import GrdGeometry
+from sar1m.records import F64
 from sar1m.store.errors import SourceError
 
 _DEGREE: Final = 3  # of the polynomial in both ground coordinates together; higher ones swing between the tie points

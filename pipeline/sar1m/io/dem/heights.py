@@ -20,7 +20,7 @@ import numpy as np
 
 from sar1m.core.sphere import near_to, wrapped
 from sar1m.core.utm import lonlat_from_utm
-from sar1m.io.dem.kernel import F64, fill_missing
+from sar1m.io.dem.kernel import fill_missing
 from sar1m.io.dem.mosaic import MARGIN_PX, Mosaic, continue_beyond, moved, post_lattices, read_mosaic
 from sar1m.io.dem.sheets import (
     LONLAT_WKT,
@@ -35,7 +35,7 @@ from sar1m.io.dem.sheets import (
     sheets_of,
 )
 from sar1m.io.geoid import Geoid, find_geoid, known_digest, no_geoid
-from sar1m.records import RasterGrid
+from sar1m.records import F64, RasterGrid
 from sar1m.store.errors import SourceError
 
 NODE_PX: Final = 32  # at most, from node to node; at 10 m a straight line errs by under 1 cm up to 75 degrees north

@@ -12,14 +12,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from sar1m.core.radar.compiled import compiled
-
-F64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
-U32 = npt.NDArray[np.uint32]
-Whole = npt.NDArray[np.int64]
+from sar1m.records import F64, I64, U32, Bool
 
 REACH: Final = 2  # posts that the kernel touches on either side
 
@@ -73,7 +68,7 @@ def heights_at(values: F64, rows: F64, cols: F64) -> F64:
 
 
 @compiled
-def _node_steps(pixels: int, nodes: int) -> tuple[Whole, F64]:
+def _node_steps(pixels: int, nodes: int) -> tuple[I64, F64]:
     """For each pixel of a line, the node before it and the fraction of the way to the next node.
 
     The first and last nodes coincide with the first and last pixels; the others are spread evenly between.
@@ -84,7 +79,7 @@ def _node_steps(pixels: int, nodes: int) -> tuple[Whole, F64]:
 
 
 @compiled
-def _locate(line: F64, before: Whole, beyond: F64, shape: tuple[int, int], corner: U32, down: F64, right: F64) -> None:
+def _locate(line: F64, before: I64, beyond: F64, shape: tuple[int, int], corner: U32, down: F64, right: F64) -> None:
     """Writes to corner the flat index of the first of the 16 posts around each pixel of a line, and to down and right
     how far the pixel lies from the inner ones, outside 0..1 where it lies beyond the outer posts but one."""
     last_row, last_col, stride = np.int32(shape[0] - 3), np.int32(shape[1] - 3), np.int32(shape[1])

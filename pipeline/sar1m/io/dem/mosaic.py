@@ -19,12 +19,12 @@ from pyproj import CRS, Transformer
 from scipy import ndimage
 
 from sar1m.core.sphere import near_to
-from sar1m.io.dem.kernel import F64, REACH, heights_at
+from sar1m.io.dem.kernel import REACH, heights_at
 from sar1m.io.dem.sheets import LONLAT_WKT, Datum, Sheet, checked_header, header_edges, stated_datum
 from sar1m.io.raster import MAX_READ_PX, read_pixels
+from sar1m.records import F64, Bool
 from sar1m.store.errors import ConfigError, SourceError
 
-Bool = npt.NDArray[np.bool_]
 SeaLevel = Callable[[F64, F64], F64]  # height of the sea's surface in metres at longitudes and latitudes in degrees
 
 LOWEST_M: Final = -500.0  # the Dead Sea's shore lies at -430 m

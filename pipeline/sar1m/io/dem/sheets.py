@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pyproj import CRS
 
 from sar1m.core.sphere import TURNS_DEG
 from sar1m.io.raster import RasterHeader, read_header
+from sar1m.records import F64
 from sar1m.store.errors import ConfigError, SourceError
 
 Datum = Literal["egm2008", "egm96", "ellipsoid"]
 DatumSetting = Literal["auto", "egm2008", "egm96", "ellipsoid"]
-F64 = npt.NDArray[np.float64]
 
 LONLAT_WKT: Final = CRS.from_epsg(4326).to_wkt()
 

@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from sar1m.core.radar.product import F64, GeolocationGrid, GrdGeometry, GroundRange, Orbit
+from sar1m.core.radar.product import GeolocationGrid, GrdGeometry, GroundRange, Orbit
 from sar1m.io.safe.xml import XmlNode, seconds_between
+from sar1m.records import F64
 from sar1m.store.errors import SourceError
 
 MAX_SIDE_PX: Final = 65_000

@@ -9,9 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from sar1m.core.radar.product import F64, I64, LutVectors
+from sar1m.core.radar.product import LutVectors
 from sar1m.io.safe.annotation import MAX_SIDE_PX
 from sar1m.io.safe.xml import XmlNode
+from sar1m.records import F64, I64
 
 MAX_VECTORS: Final = 2_000  # a slice has 27
 MAX_CALIBRATION: Final = 1e8  # real values run from 100 to 1,000

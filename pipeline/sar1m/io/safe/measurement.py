@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
@@ -27,10 +25,9 @@ from rasterio.windows import Window
 from sar1m.core.radar.product import GrdChannel, GrdGeometry, GrdProduct, ImageWindow
 from sar1m.io.raster_open import check_size, opened
 from sar1m.io.safe.archive import MAX_MEASUREMENT_BYTES, FolderArchive, SafeArchive, open_archive
+from sar1m.records import U16
 from sar1m.store.durable import PARTIAL_SUFFIX, writing_to
 from sar1m.store.errors import OutputError, SourceError
-
-U16 = npt.NDArray[np.uint16]
 
 SCRATCH_LIMIT_BYTES: Final = 40 * 10**9  # of copies in one scratch folder; some twenty images
 LOCK_WAIT_S: Final = 600.0  # a copy of 1.7 GB takes 5 to 20 s

@@ -12,10 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from sar1m.core.radar.product import F64, GrdProduct, Orbit
+from sar1m.core.radar.product import GrdProduct, Orbit
 from sar1m.io.safe.annotation import MIN_STATE_VECTORS, ORBIT_RADIUS_M, ORBIT_SPEED_M_S, checked_orbit
 from sar1m.io.safe.archive import read_only_member
 from sar1m.io.safe.xml import XmlNode, parse_xml, seconds_between
+from sar1m.records import F64
 from sar1m.store.errors import SourceError
 
 MARGIN: Final = timedelta(seconds=60)  # six vectors of 10 s on either side of the scene

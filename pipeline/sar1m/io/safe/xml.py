@@ -12,7 +12,7 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
-from sar1m.core.radar.product import F64, I64
+from sar1m.records import F64, I64
 from sar1m.store.errors import SourceError
 
 MAX_DEPTH: Final = 64  # real annotations reach 9, manifests 15

@@ -12,14 +12,14 @@ import numpy as np
 
 from sar1m.config import SafeConfig
 from sar1m.core.radar.border import edge_depth, edge_strips, valid_samples
-from sar1m.core.radar.calibration import U16, Quantity, calibrate, nesz
+from sar1m.core.radar.calibration import Quantity, calibrate, nesz
 from sar1m.core.radar.geocode import resample
 from sar1m.core.radar.lattice import Lattice, fit_lattice, node_points
-from sar1m.core.radar.product import F64, Convention, GrdChannel, GrdGeometry, GrdProduct, ImageWindow
+from sar1m.core.radar.product import Convention, GrdChannel, GrdGeometry, GrdProduct, ImageWindow
 from sar1m.core.radar.range_doppler import image_coordinates
 from sar1m.core.radar.terrain import flatten, margin_px
 from sar1m.io.safe.measurement import read_dn
-from sar1m.records import F32, Bool, RasterGrid
+from sar1m.records import F32, F64, U16, Bool, RasterGrid
 from sar1m.sources.safe.block_heights import LOOK_M, Terrain, coarse_look, tie_point_heights
 from sar1m.sources.safe.checked_product import open_product
 from sar1m.sources.safe.choose_products import scene_digest

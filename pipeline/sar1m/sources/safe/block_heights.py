@@ -13,13 +13,13 @@ from scipy.interpolate import RegularGridInterpolator
 
 from sar1m.config import SafeConfig
 from sar1m.core.grid import bounds_lonlat
-from sar1m.core.radar.product import F64, GrdGeometry
+from sar1m.core.radar.product import GrdGeometry
 from sar1m.core.radar.tie_points import annotated_tie_points, fit_tie_points, relief_error_px, tie_point_coordinates
 from sar1m.core.sphere import KM_PER_DEGREE, east_of, turns_to
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.io.dem.heights import Dem, open_dem
 from sar1m.io.dem.sheets import parse_copernicus_name
-from sar1m.records import RasterGrid
+from sar1m.records import F64, RasterGrid
 from sar1m.sources.regions.countries import touches_land
 from sar1m.store.errors import ConfigError, SourceError
 

@@ -9,7 +9,6 @@ read stays readable (POSIX); a reader that finds it gone unpacks it again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import time
@@ -28,6 +27,7 @@ from sar1m.io.safe.archive import MAX_MEASUREMENT_BYTES, FolderArchive, SafeArch
 from sar1m.records import U16
 from sar1m.store.durable import PARTIAL_SUFFIX, writing_to
 from sar1m.store.errors import OutputError, SourceError
+from sar1m.store.file_lock import try_lock
 
 SCRATCH_LIMIT_BYTES: Final = 40 * 10**9  # of copies in one scratch folder; some twenty images
 LOCK_WAIT_S: Final = 600.0  # a copy of 1.7 GB takes 5 to 20 s
@@ -176,15 +176,11 @@ def _lock(path: Path) -> Iterator[None]:
     with writing_to(path):
         stream = path.open("ab")
     with stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise OutputError(
-                        f"{path}: another process has held this lock for {LOCK_WAIT_S:.0f} s. See whether it hangs; "
-                        "give another scratch folder, or remove the file."
-                    ) from None
-                time.sleep(0.05)
+        while not try_lock(stream.fileno()):
+            if time.monotonic() > deadline:
+                raise OutputError(
+                    f"{path}: another process has held this lock for {LOCK_WAIT_S:.0f} s. See whether it hangs; "
+                    "give another scratch folder, or remove the file."
+                )
+            time.sleep(0.05)
         yield

@@ -1,4 +1,4 @@
-"""Shares over the dataset: they hold exactly, no more goes than must, and who goes does not depend on the others."""
+"""Shares of the dataset: limits hold exactly, no more rows go than necessary, and which go depends on no other row."""
 
 from __future__ import annotations
 

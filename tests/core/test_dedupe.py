@@ -16,7 +16,7 @@ PAIR = [f"p{i}_S1A" for i in range(2)]
 
 
 def flipped(value: int, bits: list[int]) -> int:
-    """The signed 64-bit number with some of its bits turned over."""
+    """The signed 64-bit number with some of its bits inverted."""
     mask = sum(1 << bit for bit in bits)
     return int(np.array([(value % 2**64) ^ mask], dtype=np.uint64).view(np.int64)[0])
 
@@ -63,7 +63,7 @@ def test_patches_without_structure_are_no_copies_of_each_other():
     [(6.0, 12.0, True), (12.0, 12.0, True), (12.00002, 12.0, True), (12.1, 12.0, False), (0.5, 0.0, False)],
 )
 def test_same_patch_and_track_soon_again(days_apart, limit_days, gone):
-    """12.00002 d is a repeat cycle and two seconds: orbits do not come back to the second."""
+    """12.00002 d is a repeat cycle and two seconds: orbits do not repeat to the second."""
     table = candidate_table(2, patch="p", relative_orbit=15, sar_datetime=at_days(0, days_apart))
     table["dt_hours"] = [-30.0, 20.0]
     found = reasons(choose(table, balance=BalanceConfig(duplicate_days=limit_days)))
@@ -126,6 +126,6 @@ def test_the_better_of_two_of_one_acquisition_stays(same, worse, better, turned)
 
 
 def test_what_no_longer_stands_suppresses_nothing():
-    """The better twin fails a SAR rule, so the other is no repetition of anything."""
+    """The better of the two fails a rule for SAR, so the other repeats nothing."""
     table = candidate_table(2, patch="p", relative_orbit=15, cloud_frac=[0.0, 0.04], dynamic_range_db=[1.0, 9.0])
     assert {name: found[0] for name, found in reasons(choose(table)).items()} == {"p0_S1A": "dynamic_range"}

@@ -1,4 +1,4 @@
-"""Content keys: all that a staged block repeats is in them, where its inputs stand is not."""
+"""Content keys: they cover everything that a staged block repeats, but not where its inputs are."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What is measured on one patch, on numbers one can check by hand and on real chips."""
+"""Quality measures of one patch, on numbers that can be checked by hand and on real chips."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_mean_is_linear_and_keeps_negative_values():
 
 
 def test_hash_of_a_known_patch_never_changes():
-    """Golden: candidates staged before must still be recognised."""
+    """Golden value: near-duplicates of candidates staged earlier must still be recognised."""
     y, x = np.mgrid[0:96, 0:120]
     pattern = 10 ** (-1.2 + 0.4 * np.sin(0.09 * x + 0.001 * x * y) + 0.3 * np.cos(0.13 * y + 0.02 * x))
     assert perceptual_hash(np.stack([pattern, 0.2 * pattern]).astype(np.float32)) == -2043251276903719590
@@ -214,7 +214,7 @@ def test_real_sentinel2_chips_five_clear_one_under_snow():
         assert cloud_frac < 0.01
         if SNOWY_CHIP in name:
             assert snow_frac > 0.9
-            assert blind_frac > 0.7  # without short-wave infrared, snow cannot be told from cloud
+            assert blind_frac > 0.7  # without short-wave infrared, snow cannot be distinguished from cloud
         else:
             assert snow_frac == 0.0
             assert blind_frac < 0.001  # a few bright roofs

@@ -1,5 +1,5 @@
-"""Shifts between two sensors against shifts that are known: analytic scenes, scipy's plain correlation as an oracle
-where both sensors see the same, real Sentinel-1/-2 chips, and input on which nothing can be measured."""
+"""Shifts between two sensors against known shifts: analytic scenes, scipy's plain correlation as an oracle where both
+sensors see the same, real Sentinel-1/-2 chips, and input in which nothing can be measured."""
 
 import importlib.util
 
@@ -32,7 +32,7 @@ def _parcels(key, side_px, count=60):
 def _pair(key=0, side_px=128, shift_px=(0.0, 0.0), looks=16.0):
     """sar (2, side, side) and optical (4, side, side) of one land cover, the optical content moved by shift_px.
 
-    What is bright in one sensor is bright or dark in the other by chance.
+    A parcel that is bright in one sensor is bright or dark in the other by chance.
     """
     rng = np.random.default_rng([key, 1])
     parcels = _parcels(key, side_px + 2 * MARGIN_PX)
@@ -140,7 +140,7 @@ def test_a_sky_full_of_clouds_is_unmeasurable():
 
 
 def test_mask_edges_both_sensors_share_do_not_draw_the_shift_towards_zero():
-    """Many small clouds: their rims lie at the same pixels of both images, where a careless mask correlates."""
+    """The edges of many small clouds are at the same pixels of both images. A careless mask would correlate there."""
     shift_px = (3.0, -2.5)
     along = []
     for key in range(4):
@@ -270,7 +270,7 @@ def test_fields_of_a_channel_do_not_depend_on_the_channels_beside_it(gaps):
 
 @pytest.mark.parametrize("shape", [(64, 64), (61, 67)])
 def test_surfaces_are_the_correlation_at_each_lag(shape):
-    """Oracle: scipy's direct correlation, but for what wraps around, which the sizes keep small."""
+    """Oracle: scipy's direct correlation. It differs by what wraps around, which is small for these sizes."""
     rng = np.random.default_rng(2)
     inner = np.zeros((3, *shape), np.float32)
     inner[:, 12:-12, 12:-12] = rng.normal(size=(3, shape[0] - 24, shape[1] - 24))  # lags up to 10 reach no border

@@ -1,4 +1,4 @@
-"""Sub-pixel shifts against waves whose shifted form is known, and block means against scipy."""
+"""Sub-pixel shifts against waves whose shifted form is known; block means against scipy."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def _band_limited(key=0, shape=(2, 96, 80)):
 
 
 def _wave(row_px, col_px, shape=(96, 80)):
-    """A plane wave of 9.3 x 13.1 px whose crests stand row_px lower and col_px further right."""
+    """A plane wave of 9.3 x 13.1 px, moved by row_px down and col_px to the right."""
     row, col = np.mgrid[: shape[0], : shape[1]]
     return np.cos(2 * np.pi * ((row - row_px) / 9.3 + (col - col_px) / 13.1)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Selection as a whole: nothing is lost, the order of rows is nothing, every rule fires alone and says why."""
+"""Selection as a whole: no row is lost, the order of rows does not matter, and every rule gives its reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MESSY = examples(0.2)
 
 
 def messy_table(seed: int, count: int) -> pd.DataFrame:
-    """Candidates of every kind: near each other, repeated, cloudy, wet, unpaired, with holes."""
+    """Candidates of every kind: near each other, repeated, cloudy, wet, unpaired, with missing values."""
     rng = np.random.default_rng(seed)
     place = rng.integers(0, max(count // 3, 1), count)
     no_optical = rng.random(count) < 0.2
@@ -99,7 +99,7 @@ LIMITS = {
 @MESSY
 @given(seed=st.integers(0, 1000), name=st.sampled_from(sorted(LIMITS)), data=st.data())
 def test_a_stricter_limit_never_adds_a_sample(seed, name, data):
-    """Without near-duplicates, of which the second best may step in, and before the shares."""
+    """Tested without near-duplicates, of which the second best may replace the best, and before the shares."""
     number = np.arange(60)
     table = messy_table(seed, 60).assign(
         patch=[f"p{i}" for i in number],

@@ -1,4 +1,4 @@
-"""Speckle fields against the Gamma law, and the number of looks measured on fields whose looks are known."""
+"""Speckle fields against the Gamma distribution, and the number of looks measured on fields of known looks."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def test_enl_of_homogeneous_patches_is_within_ten_percent(looks, correlated):
 
 
 def _parcels(parcel_px):
-    """256 x 256 means over 20 dB, constant in parcels of parcel_px."""
+    """Mean power, (256, 256), over 20 dB, constant in parcels of parcel_px."""
     count = -(-256 // parcel_px)
     means_db = _rng(3).uniform(-22, -2, size=(count, count))
     return np.kron(10 ** (means_db / 10), np.ones((parcel_px, parcel_px)))[:256, :256].astype(np.float32)

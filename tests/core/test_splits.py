@@ -1,4 +1,4 @@
-"""Splits: whole blocks, shares near the wish, a gap that holds, and an audit that sees what does not."""
+"""Splits: whole blocks, shares near the wanted ones, a gap between splits, and an audit that finds violations."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_many_blocks_meet_the_shares_and_seldom_change_sides_when_others_join():
 
 
 def test_two_near_places_are_all_train_rather_than_no_train():
-    """Each patch is in a block of its own, but 3 km apart the buffer would take all of train."""
+    """Each patch is in a block of its own, but they are 3 km apart, so that the buffer would remove all of train."""
     table = candidate_table(2, lon=[4.0, 4.043], lat=[50.0, 50.0])
     config = SplitConfig(block_km=1.0, buffer_km=5.0, val_share=0.4, test_share=0.4)
     samples = choose(table, split=config).samples
@@ -174,7 +174,7 @@ def test_two_near_places_are_all_train_rather_than_no_train():
 
 
 def test_where_the_shares_take_the_last_of_train_the_rest_is_train():
-    """Train may draw the unpaired patch and one that the buffer takes: then too few are paired to bear the former."""
+    """Train may get the unpaired patch and one that the buffer removes: then too few are paired."""
     table = candidate_table(4, optical_product=["a", "b", "c", None], lon=[50.0, 50.1, 100.0, 0.0], lat=0.0)
     split = SplitConfig(block_km=5, buffer_km=30)
     emptied = 0

@@ -1,4 +1,4 @@
-"""Where Web Mercator pixels lie on a UTM grid, and what comes out of them."""
+"""Positions of Web Mercator pixels on a UTM grid, and their resampling."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_known_zooms():
 
 
 def ramp(side=40):
-    """A plane, which every symmetric kernel must give back."""
+    """A plane, which every symmetric kernel reproduces."""
     rows, cols = np.mgrid[0:side, 0:side]
     return np.stack([rows * 2 + 10, cols * 2 + 20, rows + cols], axis=-1).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Heights on a grid: seams, datums, holes and the sea, against surfaces that are known and rasters that are real."""
+"""Heights on a grid: seams, datums, holes and the sea, against known surfaces and real rasters."""
 
 from __future__ import annotations
 
@@ -402,7 +402,7 @@ def test_contradictions_are_refused(tmp_path, geoid):
 
 
 def test_a_copernicus_tile_turned_ellipsoidal_says_so_or_is_said_to_be(tmp_path, geoid):
-    """gdalwarp into another folder keeps the name: the file's statement stands over it, and so does the user's."""
+    """gdalwarp to another folder keeps the name. What the file or the user states takes precedence."""
     write_tile(tmp_path / "a", 44, 11, plane)
     grid = grid_at(11.5, 44.5, 20, 20, epsg=32632)
     heights = open_dem([tmp_path / "a"], datum="ellipsoid", geoid=geoid).heights(grid)

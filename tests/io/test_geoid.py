@@ -1,4 +1,4 @@
-"""Geoid grids: PROJ's own answers, both formats, turns of longitude, poles, and files that are no grids."""
+"""Geoid grids: against PROJ, both formats, turns of longitude, poles, and files that are not grids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to GDAL: exact copies, one warp, and everything that must stay outside."""
+"""Reading rasters: exact copies, resampling in one step, and everything that is refused."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_warp_agrees_with_rasterio_on_the_whole_file(tmp_path, rng, resampling
 
 
 def test_warped_pixels_come_from_where_the_projection_says(tmp_path):
-    """A raster that holds its own pixel coordinates tells where each target pixel was taken from."""
+    """A raster that holds its own pixel coordinates shows where each target pixel was taken from."""
     down, across = np.mgrid[0:1300, 0:1300].astype(np.float32)
     path = write_tiff(
         tmp_path / "xy.tif",

@@ -1,4 +1,4 @@
-"""The simulated world against geometry, its own materials, and shifts measured by independent means."""
+"""The simulated world against geometry, its own materials, and independently measured shifts."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,10 @@ def _clear(spec):
 
 
 def _phase_shift_px(moved, still):
-    """Shift of one image against another from the phase ramp of their cross spectrum, at wavelengths of 5 px and more:
-    a weighted least-squares plane, repeated after undoing what was found so that the phase does not wrap."""
+    """Shift of one image against another, from the phase of their cross spectrum at wavelengths of 5 px and more.
+
+    A plane is fitted by weighted least squares. The shift found is undone and the fit repeated, so that the phase does
+    not wrap."""
     window = np.hanning(moved.shape[0])[:, None] * np.hanning(moved.shape[1])[None, :]
     cross = np.fft.fft2((moved - moved.mean()) * window) * np.conj(np.fft.fft2((still - still.mean()) * window))
     rows, cols = np.meshgrid(*(np.fft.fftfreq(length) for length in moved.shape), indexing="ij")
@@ -150,7 +152,7 @@ def test_terrain_gain_is_the_ratio_of_illuminated_areas():
 
 
 def _interiors(world):
-    """(gamma0 in dB of VV and VH, mask) of ground so far from its boundaries that the sensor sees nothing else."""
+    """Gamma nought in dB of VV and VH, and the mask of ground so far from boundaries that blur does not reach it."""
     inner = world.materials[world.margin_px : -world.margin_px, world.margin_px : -world.margin_px]
     gamma0_db = 10 / np.log(10) * world.palette.log_gamma0
     kinds = np.unique(gamma0_db.round(3), axis=1, return_inverse=True)[1].reshape(-1)[inner]
@@ -219,7 +221,7 @@ def test_optical_content_is_displaced_by_the_known_shift(shift):
 
 
 def _edge_offset_px(name):
-    """How far the optical image's edges stand from the radar's in a flat, uniform world; 0.04 px of scatter a world."""
+    """Offset of edges in the optical image from those in the radar image of a flat, uniform world; scatter 0.04 px."""
     spec = _spec(name, 512, variation=0.0, relief_m=0.0)
     world = build_world(spec, max_shift_px=3.0)
     optical = view_optical(world, SUN, (0.0, 0.0), _clear(spec))[3]

@@ -69,7 +69,7 @@ def ground_range(records=5):
 
 
 def geometry(tau_ref_s=5.6e-3):
-    """16,000 lines of 25,000 samples; the grid holds only what tells its bistatic reference."""
+    """16,000 lines of 25,000 samples. The grid holds only what determines its bistatic reference."""
     line = np.array([0, 0, 15000, 15000])
     tau_s = 2 / SPEED_OF_LIGHT_M_S * np.array([8.1e5, 9.1e5, 8.1e5, 9.1e5])
     zero = np.zeros(4)

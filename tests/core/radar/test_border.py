@@ -1,4 +1,4 @@
-"""Border noise: padding of known depth is found, dark water stays, every window gets the whole image's mask."""
+"""Border noise: padding of known depth is found, dark water stays, and the mask is the same in every window."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def mask(dn, radar_channel, at=None, depth_px=200):
 @pytest.mark.parametrize("peak_dn", [0.0, 6.0, 14.0])
 @pytest.mark.parametrize("sigma0_db", [-99.0, -24.0, -15.0, -5.0])
 def test_padding_is_masked_to_the_pixel(sigma0_db, peak_dn):
-    """-99 dB: water that sends back nothing, so that the data are thermal noise alone."""
+    """-99 dB is water without any echo: the data are thermal noise alone."""
     found, true = mask(scene(sigma0_db, peak_dn), CHANNEL), truth()
     assert (found & ~true).sum() <= 0.01 * (~true).sum()
     assert (~found & true).sum() <= 1e-4 * true.sum()
@@ -84,7 +84,7 @@ def test_one_bright_spot_in_the_padding_does_not_open_its_line():
 
 
 def test_bright_pixels_strewn_over_the_padding_do_not_end_it():
-    """Sidelobes of strong targets: one in thirty pixels of the padding, in every line."""
+    """Sidelobes of strong targets fill one in thirty pixels of the padding, in every line."""
     dn, true = scene(-10.0, 5.0), truth()
     dn[~true & (np.random.default_rng(7).random(dn.shape) < 1 / 30)] = 400
     found = mask(dn, CHANNEL)

@@ -1,4 +1,4 @@
-"""Calibration and thermal noise against the formula written out pixel by pixel, and against values done by hand."""
+"""Calibration and thermal noise against the formula evaluated pixel by pixel, and against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def digital_numbers():
 
 
 def factor_by_hand(line, sample):
-    """Two-point azimuth vectors, pixel by pixel."""
+    """The azimuth factor of one pixel, from azimuth vectors of two points."""
     found = 1.0
     for b in BLOCKS:
         if b.first_line <= line <= b.last_line and b.first_sample <= sample <= b.last_sample:
@@ -81,7 +81,7 @@ def test_no_data_is_nan_and_negative_power_stays():
 
 
 def test_denoising_leaves_the_mean_unbiased_where_clipping_would_not():
-    """Nothing but noise: power averages to 0."""
+    """Where the image is nothing but noise, denoised power averages to 0."""
     noisy = flat_channel(200, 200)
     rng = np.random.default_rng(5)
     dn = np.rint(np.sqrt(900.0 * rng.gamma(4.4, 1 / 4.4, (200, 200)))).astype(np.uint16)

@@ -26,8 +26,10 @@ def mapped(convention=None):
 
 
 def plain(line_of, sample_of, size=64):
-    """A lattice whose pixel (row, col) shows at line line_of * row + c and sample sample_of * col + c, c given as the
-    second of each pair, whatever the height."""
+    """A lattice whose pixel (row, col) shows at line a * row + b and sample c * col + d, at any height.
+
+    line_of: (a, b). sample_of: (c, d).
+    """
     lattice = fit_lattice(
         orbit_scene.scene(),
         orbit_scene.block_grid(orbit_scene.scene(), 8000, 12000, size, size),
@@ -96,7 +98,7 @@ def test_nan_goes_where_a_pixel_of_weight_is_nan_and_nowhere_else(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_point_on_a_pixel_needs_no_neighbour(method):
-    """Weight 0 is no use: a NaN neighbour, or the edge of the image, does no harm."""
+    """A neighbour of weight 0 may be NaN or beyond the edge of the image."""
     lattice = plain((1.0, 0.0), (1.0, 0.0), size=9)
     image = np.full((1, 9, 9), np.nan, dtype=np.float32)
     image[0, ::2, ::2] = np.arange(25).reshape(5, 5)

@@ -1,4 +1,4 @@
-"""Real products against independent numbers; the tests on made-up orbits beside this file need none of them."""
+"""Real products against independent numbers. The other tests of this folder use synthetic orbits."""
 
 import zipfile
 from dataclasses import replace
@@ -111,7 +111,7 @@ def test_tie_points_alone_give_lines_and_rough_samples(tail):
     [("iw-vv.tiff", 210, (30.0, 46.0), 26000 / 1280, 0.8), ("s1-vh.tiff", 294, (20.0, 26.0), 8160 / 408, 0.001)],
 )
 def test_control_points_inside_a_measurement(name, count, incidence_deg, averaged, worst_px):
-    """Every second one, along and across, predicts the others: in averaged pixels of some 200 m."""
+    """Every second control point, along and across, predicts the others, in averaged pixels of about 200 m."""
     with rasterio.open(next(GCPS.rglob(name))) as image:
         table = np.array([(point.row, point.col, point.x, point.y, point.z) for point in image.gcps[0]])
     line, sample, lon, lat, height_m = table.T
@@ -132,7 +132,7 @@ def test_control_points_inside_a_measurement(name, count, incidence_deg, average
 
 @needs_products
 def test_vectors_annotated_to_the_millisecond_explain_the_oldest_product():
-    """FEC3's vectors begin 2 s before its first line, to the microsecond; annotated they are 440 us later."""
+    """FEC3's vectors begin exactly 2 s before its first line; their annotated times are 440 us later."""
     geometry = geometry_of("FEC3")
     late_s = geometry.orbit.time_s[0] + 2.0
     assert late_s == pytest.approx(440e-6, abs=1e-9)

@@ -31,7 +31,7 @@ def block(size=1056, line=8000, sample=12000):
 
 
 def errors_px(lattice, points=3000):
-    """Distance of the map's coordinates to the exact solution at random pixels and heights, the stretches' ends too."""
+    """Difference in line and in sample from the exact solution, at random pixels and heights."""
     grid = lattice.grid
     height_m = np.random.default_rng(1).uniform(*RELIEF_M, (grid.rows, grid.cols)).astype(np.float32)
     line, sample = orbit_scene.map_coordinates(lattice, height_m)
@@ -58,7 +58,7 @@ def test_within_a_hundredth_of_a_pixel_over_2000_m_of_relief(convention, descend
 
 @both_conventions
 def test_records_of_the_polynomials_matter_here(convention):
-    """The bends that the stretches carry are larger than the error allowed: without them the test above fails."""
+    """The kinks at the ends of stretches are larger than the error allowed: without stretches the test above fails."""
     lattice = fit_lattice(scene(), block(), RELIEF_M, convention)
     one = replace(lattice, break_s=lattice.break_s[:0], sample=lattice.sample[:1])
     assert errors_px(one)[1].max() > WORST_PX

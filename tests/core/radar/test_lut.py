@@ -1,4 +1,4 @@
-"""Look-up tables on windows: exact on what is bilinear, defined outside, the same in every window."""
+"""Look-up tables on windows: exact for bilinear tables, defined outside, the same in every window."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ def test_uneven_vectors_are_passed_through():
 
 
 def test_only_the_four_nearest_vectors_count():
-    """Vector 8 (20 s) displaced: felt between vectors 6 and 10, where it is one of the four nearest; nowhere else."""
+    """Displacing vector 8 (20 s) changes the orbit between vectors 6 and 10, where it is one of the four nearest."""
     sound = circular.orbit()
     away_m = np.where(np.arange(16)[:, None] == 8, 1000.0, 0.0)
     displaced = replace(sound, position_m=sound.position_m + away_m)
@@ -86,7 +86,7 @@ def test_wrong_orbits_are_refused(words):
 
 
 def test_inertial_velocities_are_refused():
-    """An orbit file in an inertial frame differs by the Earth's turning, up to 490 m/s."""
+    """An orbit file in an inertial frame differs by the Earth's rotation, up to 490 m/s."""
     inertial = SOUND.velocity_m_s + np.cross(circular.EARTH_TURN, SOUND.position_m)
     with pytest.raises(SourceError, match="velocity"):
         check_orbit(broken(velocity_m_s=inertial), 0.0, 25.0, "S1A_TEST")

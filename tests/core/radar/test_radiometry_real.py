@@ -1,7 +1,7 @@
-"""Radiometry on real products' tables, read by others too: a second reader (radiometry_real) and xarray-sentinel.
+"""Radiometry with the tables of real products, against a second reader (radiometry_real) and xarray-sentinel.
 Border masking and geolocation on real pixels.
 
-Each test has a sibling on tables made by hand in test_lut, test_calibration and test_border.
+Each test has a counterpart with tables made by hand in test_lut, test_calibration or test_border.
 """
 
 from itertools import pairwise
@@ -73,7 +73,7 @@ def test_noise_agrees_with_the_second_reader(pattern, tmp_path):
 
 @pytest.mark.parametrize("pattern", WITH_RANGE_VECTORS)
 def test_range_noise_agrees_with_xarray_sentinel(pattern, tmp_path):
-    """Which reads the tables as float32; it fails on products before IPF 2.9 (IndexError: no noiseRangeVector)."""
+    """It reads the tables as float32, and fails on products before IPF 2.9 (IndexError: no noiseRangeVector)."""
     product = read_product(product_path(pattern))
     at, samples = some_lines(product.geometry.lines), product.geometry.samples
     found = product.channels[0]
@@ -85,7 +85,7 @@ def test_range_noise_agrees_with_xarray_sentinel(pattern, tmp_path):
 
 @pytest.mark.parametrize("pattern", THREE_SWATHS)
 def test_every_swath_has_its_own_azimuth_factor_which_xarray_sentinel_has_not(pattern, tmp_path):
-    """It takes the first swath's for all: right in IW1, up to 13 % off in IW2 and 12 % in IW3."""
+    """It uses the first swath's factor for all: right in IW1, up to 13 % off in IW2 and 12 % in IW3."""
     product = read_product(product_path(pattern))
     at, samples = np.arange(0, product.geometry.lines, 97), product.geometry.samples
     found = product.channels[0]
@@ -127,8 +127,11 @@ def test_noise_equivalent_sigma_nought_is_that_of_the_sensor(pattern):
     [("iw-vv.tiff", IW_2021, "VV"), ("iw-vh.tiff", IW_2021, "VH"), ("s1-vh.tiff", STRIPMAP, "HV")],
 )
 def test_the_border_of_real_pixels_is_masked_and_nothing_else(image, tables, polarisation):
-    """Dark sea reaches the edge in both scenes, the stripmap one is almost nothing else. At the seam pixels averaged
-    from border and image remain, and a column or two of DN 1 at the stripmap's near edge (IPF 3.61)."""
+    """Dark sea reaches the edge in both scenes; the stripmap scene is almost nothing else.
+
+    What remains is pixels averaged from border and image along the seam, and a column or two of DN 1 at the near edge
+    of the stripmap image (IPF 3.61).
+    """
     dn, _ = real_pixels(image)
     valid = real_mask(dn, averaged_channel(tables, polarisation, *dn.shape))
     assert (dn[valid] > 0).all()

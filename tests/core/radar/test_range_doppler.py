@@ -37,7 +37,7 @@ def test_whole_arrays_over_chunks():
 
 
 def test_points_without_an_answer():
-    """Left of the track; seen 40 s after the last state vector; not finite; and one good one among them."""
+    """Left of the track, seen 40 s after the last state vector, not finite; and one good point among them."""
     points_m = np.stack(
         (
             circular.seen_at(5.0, 8.5e5, 0.6, side=-1.0),

@@ -44,7 +44,7 @@ def on_map(height_m, factor, inner, window):
 
 
 def plane(to_east, to_north):
-    """Heights of a plane that rises by so many metres a metre, 400 m in the middle."""
+    """Heights of a plane with given slopes (metres a metre), 400 m in the middle."""
     grid = wide_grid()
     row, col = np.mgrid[0 : grid.rows, 0 : grid.cols]
     return 400.0 + grid.gsd_m * (to_east * (col - grid.cols / 2) - to_north * (row - grid.rows / 2))
@@ -73,8 +73,10 @@ def test_level_ground_gives_the_tangent_of_the_incidence(convention, descending)
 
 
 def closed_form(slope, at_row, at_col):
-    """cos(normal, slant plane's normal) / cos(normal, line of sight) of a plane, by its points in space and the orbit
-    (Ulander 1996: area of a pixel on a tilted surface), and the local incidence in degrees."""
+    """Area factor of a plane from its points in space and the orbit, and the local incidence in degrees.
+
+    The factor is cos(normal, normal of the slant plane) / cos(normal, line of sight) (Ulander 1996).
+    """
     grid = wide_grid()
     height_m = plane(*slope)
     steps = [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)]
@@ -212,7 +214,7 @@ def test_shadow_and_layover_of_a_slanting_ridge(away):
 
 
 def test_shadow_ground_gives_no_area_and_no_backscatter():
-    """Behind a ridge the image holds noise only: nothing lit it."""
+    """Behind a ridge the image holds noise only, since nothing is lit."""
     grid = wide_grid()
     down, right = fit_sight(fitted(plane(0, 0))[0]).away
     row, col = np.mgrid[0 : grid.rows, 0 : grid.cols]
@@ -235,7 +237,7 @@ def test_shadow_ground_gives_no_area_and_no_backscatter():
 
 
 def test_grazing_slopes_are_masked():
-    """50.5 degrees away from a radar at 38.4: lit at 89 degrees, under 5 % of level ground."""
+    """A slope of 50.5 degrees away from a radar at 38.4 degrees is lit at 89 degrees: under 5 % of level ground."""
     down, right = fit_sight(fitted(plane(0, 0))[0]).away
     height_m = plane(*(-np.tan(np.radians(50.5)) * part for part in (right, -down)))
     wide, inner, window = fitted(height_m)

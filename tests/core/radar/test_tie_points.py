@@ -17,7 +17,7 @@ from support import circular
 
 
 def made_up(shift_deg=0.0, hills_m=0.0):
-    """A grid of 10 x 21 tie points over smooth, curved ground; heights wave by hills_m along the track."""
+    """A grid of 10 x 21 tie points over smooth, curved ground. Heights vary by hills_m along the track."""
     line, sample = np.meshgrid(np.linspace(0, 16000, 10), np.linspace(0, 25000, 21), indexing="ij")
     height_m = hills_m * np.sin(line / 3000)
     incidence_deg = 30 + 16 * sample / 25000
@@ -43,7 +43,7 @@ def place(line, ground_px, shift_deg=0.0):
 
 @pytest.mark.parametrize("shift_deg", [0.0, 166.5])
 def test_between_the_points_of_smooth_ground(shift_deg):
-    """Also across 180 degrees of longitude."""
+    """Also across the antimeridian."""
     line, sample = np.meshgrid(np.linspace(0, 16000, 57), np.linspace(0, 25000, 43), indexing="ij")
     seen = tie_point_coordinates(fit_tie_points(made_up(shift_deg)), *place(line, sample, shift_deg))
     np.testing.assert_allclose(seen.line, line, rtol=0, atol=0.02)
@@ -80,7 +80,7 @@ def test_far_outside_there_is_no_answer():
 
 
 def test_relief_error_is_what_a_wrong_height_does():
-    """Against the exact geometry: raise a point by 100 m and see how far it moves."""
+    """Compared with how far a point moves in the exact geometry when it is raised by 100 m."""
     scene = circular.geometry()
     point_m = circular.seen_at(10.0, 8.6e5, 0.6)
     up = point_m / np.linalg.norm(point_m)

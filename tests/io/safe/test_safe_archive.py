@@ -1,4 +1,4 @@
-"""Folders and zips: what is let in, and what an XML text may cost."""
+"""Folders and zips: which members are read, and the limits on XML."""
 
 import os
 import stat
@@ -100,7 +100,7 @@ def test_a_bomb_is_refused_by_its_ratio_before_it_is_inflated(tmp_path):
 
 
 def test_a_bomb_that_lies_about_its_size_is_stopped_while_it_flows(tmp_path, monkeypatch):
-    """The directory says 30 bytes; what inflates is bounded by that claim and the checksum fails."""
+    """The directory states 30 bytes. Unpacking stops there, and the checksum fails."""
     members = safe_members(RECIPE)
     name = f"annotation/{RECIPE.stem('VV')}.xml"
     members[name] = b" " * 20 * 2**20

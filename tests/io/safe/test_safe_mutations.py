@@ -23,7 +23,7 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real products in 
 
 @pytest.fixture
 def scratch(tmp_path):
-    """In memory where that can be: thousands of folders made and removed are slow on a journalling disk."""
+    """A folder in memory where possible: making and removing thousands of folders is slow on a journalling disk."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
         yield Path(folder)
@@ -73,8 +73,8 @@ def test_2000_mutants_of_real_products(scratch):
 
 
 def test_the_campaign_sees_faults(tmp_path):
-    """The guards themselves: a reader that computes without end, waits without end, takes memory without end, or raises
-    what is not ours. One process imports the libraries, each fault has a fork of its own."""
+    """Tests the guards: readers that compute for ever, wait for ever, take memory without limit, or raise an exception
+    that is not ours. One process imports the libraries, each fault has a fork of its own."""
     program = """
 import functools, os, sys, time
 from support import safe_mutations as campaign

@@ -1,4 +1,4 @@
-"""A product in, records out: against what the factory wrote, against figures read off real products, and refusals."""
+"""Products read into records: compared with what the factory wrote and with figures of real products; refusals."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

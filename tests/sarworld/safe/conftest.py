@@ -1,4 +1,4 @@
-"""Scenes that several tests look at."""
+"""Scenes that several tests use."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from sarworld.safe.scenario import Ground, SceneSpec, Signal
 
 @pytest.fixture(scope="session")
 def small_scene(tmp_path_factory):
-    """The default product on a small image, with all that stands beside it."""
+    """The default product with a small image, and all accompanying files."""
     return write_scene(tmp_path_factory.mktemp("small"), SceneSpec(lines=240, samples=300))
 
 

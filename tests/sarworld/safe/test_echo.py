@@ -1,4 +1,4 @@
-"""The simulated echo against what geometry says of simple ground."""
+"""The simulated echo against closed forms for simple ground."""
 
 from dataclasses import replace
 

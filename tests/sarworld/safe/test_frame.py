@@ -1,4 +1,4 @@
-"""The simulator's own geometry against the pipeline's, which knows nothing but the annotation."""
+"""The simulator's geometry against that of the pipeline, which knows only the annotation."""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"""The pipeline's chain from a SAFE product to a map, against the truth of the scene: what must never get worse.
+"""The pipeline's chain from a SAFE product to a map, against the truth of the scene, with limits that must never get
+worse.
 
 The whole campaign, with its figures, is benchmarks/bench_truth.py.
 """
@@ -54,7 +55,7 @@ def alpine(tmp_path_factory):
 
 
 def reflector_errors_px(truth, geocoded):
-    """(reflectors, 2) right and down."""
+    """Errors in pixels to the right and down, (reflectors, 2)."""
     inside = [k for k in truth.reflectors if _within(geocoded.grid, k)]
     assert len(inside) >= 9
     return np.array([position_error_px(geocoded.power[0], geocoded.grid, known) for known in inside])
@@ -142,7 +143,7 @@ def level_block(folder, gamma0_db, signal):
 
 
 def test_noise_is_removed_swath_by_swath_to_the_last_hundredths(tmp_path):
-    """At the noise floor itself, where half of the power is noise."""
+    """Tested at the noise floor, where half of the power is noise."""
     truth, block, heights_m = level_block(tmp_path, -23.0, Signal(looks=None))
     found = geocode_sigma0(truth, heights_m, block, tmp_path)
     true = 10**-2.3 * np.cos(np.radians(truth.map.incidence_deg[block]))

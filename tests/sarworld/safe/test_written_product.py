@@ -1,4 +1,4 @@
-"""The files of a simulated product, read by the pipeline, by xarray-sentinel, and beside real ones."""
+"""The files of a simulated product, read by the pipeline and by xarray-sentinel, and compared with real ones."""
 
 import hashlib
 import json

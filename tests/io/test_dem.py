@@ -380,7 +380,7 @@ def test_auto_takes_what_the_raster_states(tmp_path, geoid, crs, datum):
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633"])
 def test_a_raster_that_states_nothing_is_refused_until_the_datum_is_stated(tmp_path, geoid, crs):
     path = flat_raster(tmp_path, crs)
-    with pytest.raises(ConfigError, match=r"d\.tif: does not say from what its heights count\. State it"):
+    with pytest.raises(ConfigError, match=r"d\.tif: does not state its vertical datum\. Set safe\.dem_datum"):
         open_dem([path], geoid=geoid)
     assert open_dem([path], datum="ellipsoid", geoid=geoid).datum == "ellipsoid"
 
@@ -388,7 +388,7 @@ def test_a_raster_that_states_nothing_is_refused_until_the_datum_is_stated(tmp_p
 @pytest.mark.parametrize("crs", ["EPSG:4326+5703", "EPSG:4326+6360"])
 def test_other_vertical_systems_and_feet_are_refused(tmp_path, geoid, crs):
     for datum in ("auto", "egm96"):
-        with pytest.raises(ConfigError, match=r"d\.tif: its heights count from"):
+        with pytest.raises(ConfigError, match=r"d\.tif: its vertical datum is"):
             open_dem([flat_raster(tmp_path, crs)], datum=datum, geoid=geoid)
 
 
@@ -397,7 +397,7 @@ def test_contradictions_are_refused(tmp_path, geoid):
     with pytest.raises(ConfigError, match=r"d\.tif: states heights above egm96, the setting says ellipsoid"):
         open_dem([egm96], datum="ellipsoid", geoid=geoid)
     flat_raster(tmp_path, "EPSG:4326+3855", name="e.tif")
-    with pytest.raises(ConfigError, match=r"d\.tif counts heights from egm96, .*e\.tif from egm2008"):
+    with pytest.raises(ConfigError, match=r"d\.tif has heights above egm96, .*e\.tif above egm2008"):
         open_dem([tmp_path / "d.tif", tmp_path / "e.tif"], geoid=geoid)
 
 
@@ -409,7 +409,7 @@ def test_a_copernicus_tile_turned_ellipsoidal_says_so_or_is_said_to_be(tmp_path,
     np.testing.assert_allclose(heights, plane(*centres(grid)), atol=5e-4)
     with rasterio.open(tmp_path / "a" / copernicus_file(44, 11), "r+") as dataset:
         dataset.crs = "EPSG:4979"
-    with pytest.raises(ConfigError, match="states heights above ellipsoid, used as above egm2008"):
+    with pytest.raises(ConfigError, match="states heights above ellipsoid, but is used as above egm2008"):
         open_dem([tmp_path / "a"], geoid=geoid).heights(grid)
 
 

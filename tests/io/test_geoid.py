@@ -211,7 +211,7 @@ def test_projs_own_folders_are_searched(bare_machine, tmp_path, folder):
 
 
 def test_the_error_without_a_grid_names_three_remedies():
-    text = str(no_geoid("egm2008", "dem.tif: heights count from EGM2008"))
+    text = str(no_geoid("egm2008", "dem.tif: heights are above EGM2008"))
     assert "apt-get install proj-data" in text
     assert "pyproj sync --file us_nga_egm08_25.tif" in text
     assert "give the path" in text

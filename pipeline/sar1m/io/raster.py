@@ -243,8 +243,8 @@ def _read_values(
     """Values of a window by a rule, (bands, rows, cols), NaN where there is no data; and the number of infinities."""
     if window.width * window.height > MAX_READ_PX:
         raise SourceError(
-            f"{header.name}: {window.height} x {window.width} px lie on one work item; at most {MAX_READ_PX} px are "
-            "held at once. Resample the raster to about the target spacing first."
+            f"{header.name}: one block needs {window.height} x {window.width} px; at most {MAX_READ_PX} px are read at "
+            "once. Resample the raster to about the target spacing first."
         )
     if not window.width or not window.height:
         return np.full((len(bands), window.height, window.width), np.nan), 0

@@ -175,7 +175,7 @@ DAMAGE = {
     "a state vector in space": ("annotation/s1a", "<position><x>", "<position><x>9", "orbit.*position/x: found '9"),
     "an inertial frame": ("annotation/s1a", "Earth Fixed", "GM2000", "frame: found 'GM2000'; expected Earth Fixed"),
     "no lines": ("annotation/s1a", "<numberOfLines>48", "<numberOfLines>0", "numberOfLines: found '0'"),
-    "more lines than time": ("annotation/s1a", "<numberOfLines>48", "<numberOfLines>4800", "lines that fill the time"),
+    "more lines than time": ("annotation/s1a", "<numberOfLines>48", "<numberOfLines>4800", "lines as fill the time"),
     "an absurd width": ("annotation/s1a", "<numberOfSamples>64", "<numberOfSamples>400000", "numberOfSamples: found"),
     "a negative spacing": ("annotation/s1a", "Spacing>1.0", "Spacing>-1.0", "PixelSpacing: found '-1.0.*from 1 to 200"),
     "tie points late": ("annotation/s1a", "<line>47<", "<line>17<", "PointList: found azimuth times 0.045 s"),

@@ -172,7 +172,7 @@ def open_dem(places: Sequence[Path], *, datum: DatumSetting = "auto", geoid: Pat
     model = "egm2008" if common == "ellipsoid" else common
     grid = find_geoid(model, explicit=geoid, folders=folders)
     if grid is None and common != "ellipsoid":
-        raise no_geoid(model, f"{places[0]}: heights count from {_DATUM_TITLES[common]}")
+        raise no_geoid(model, f"{places[0]}: heights are above {_DATUM_TITLES[common]}")
     return Dem(sheets=sheets, datum=common, geoid=grid)
 
 

@@ -137,7 +137,9 @@ def _lattice_of(sheet: Sheet, path: Path, turn: float, datum: Datum, middle_y: f
     header = checked_header(path)
     stated = stated_datum(header)
     if stated not in (None, datum):
-        raise ConfigError(f"{path}: states heights above {stated}, used as above {datum}. Set datum to {stated}.")
+        raise ConfigError(
+            f"{path}: states heights above {stated}, but is used as above {datum}. Set datum to {stated}."
+        )
     left, _, _, top = header_edges(header)
     width, height = header.transform[0], -header.transform[4]
     row, col = -int(np.floor(top / height)), int(np.floor((left + turn) / width))
@@ -195,8 +197,8 @@ def read_mosaic(lattice: PostLattice, x: F64, y: F64, *, gsd_m: float, datum: Da
     shape = (height * thinning[0], width * thinning[1])
     if shape[0] * shape[1] > MAX_READ_PX:
         raise SourceError(
-            f"{lattice.tiles[0].path}: {shape[0]} x {shape[1]} posts lie on one work item; at most {MAX_READ_PX} are "
-            "held at once. Resample the elevation model to about the target spacing first."
+            f"{lattice.tiles[0].path}: one block needs {shape[0]} x {shape[1]} posts; at most {MAX_READ_PX} are read "
+            "at once. Resample the elevation model to about the target spacing first."
         )
     values: F64 = np.full(shape, np.nan)
     covered: Bool = np.zeros(shape, dtype=np.bool_)
@@ -240,8 +242,8 @@ def _check_plausible(piece: F64, path: Path, datum: Datum) -> None:
     wrong = (piece < LOWEST_M - room_m) | (piece > HIGHEST_M + room_m)
     if wrong.any():
         raise SourceError(
-            f"{path}: holds {piece[wrong].flat[0]:g}, no height of land in metres ({LOWEST_M:g} to {HIGHEST_M:g}): in "
-            "another unit, or a mark for missing values that is not declared (gdal_edit.py -a_nodata)."
+            f"{path}: holds {piece[wrong].flat[0]:g}, no height of land in metres ({LOWEST_M:g} to {HIGHEST_M:g}). "
+            "Heights are in another unit, or a value for missing data is not declared (gdal_edit.py -a_nodata)."
         )
 
 

@@ -219,8 +219,8 @@ def stated_datum(header: RasterHeader) -> Datum | None:
     if datum is None or datum in ("egm2008", "egm96", "ellipsoid"):
         return datum  # type: ignore[return-value]
     raise ConfigError(
-        f"{header.name}: its heights count from {datum}. Understood are EGM2008 (EPSG:3855), EGM96 (EPSG:5773) and "
-        "heights above the ellipsoid, in metres. Convert it with gdalwarp -t_srs EPSG:4979, then use that."
+        f"{header.name}: its vertical datum is {datum}. Expected EGM2008 (EPSG:3855), EGM96 (EPSG:5773) or heights "
+        "above the ellipsoid, in metres. Convert it with gdalwarp -t_srs EPSG:4979 and use the result."
     )
 
 
@@ -249,8 +249,8 @@ def common_datum(datums: dict[Path, Datum | None], setting: DatumSetting) -> Dat
     for path, stated in datums.items():
         if setting == "auto" and stated is None:
             raise ConfigError(
-                f"{path}: does not say from what its heights count. State it (safe.dem_datum): egm96 (SRTM, most older "
-                "models), egm2008 (Copernicus, recent ones) or ellipsoid."
+                f"{path}: does not state its vertical datum. Set safe.dem_datum: egm96 (SRTM, most older models), "
+                "egm2008 (Copernicus, recent ones) or ellipsoid."
             )
         if setting != "auto" and stated not in (None, setting) and path not in named:
             raise ConfigError(
@@ -263,6 +263,6 @@ def common_datum(datums: dict[Path, Datum | None], setting: DatumSetting) -> Dat
     other = next((item for item in others if item[1] != first[1]), None)
     if other is not None:
         raise ConfigError(
-            f"{first[0]} counts heights from {first[1]}, {other[0]} from {other[1]}. Use rasters of one datum together."
+            f"{first[0]} has heights above {first[1]}, {other[0]} above {other[1]}. Use rasters of one vertical datum."
         )
     return first[1] or "ellipsoid"

@@ -125,7 +125,9 @@ def _geometry(root: XmlNode, image: XmlNode, product_id: str) -> GrdGeometry:
     duration_s = seconds_between(epoch, last)
     if abs(duration_s - (lines - 1) * interval_s) > interval_s:
         raise image.wrong(
-            f"{lines} lines of {interval_s:g} s from {epoch} to {last}", "lines that fill the time", "numberOfLines"
+            f"{lines} lines of {interval_s:g} s from {epoch} to {last}",
+            "as many lines as fill the time",
+            "numberOfLines",
         )
     return GrdGeometry(
         name=product_id,

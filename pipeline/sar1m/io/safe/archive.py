@@ -151,7 +151,7 @@ class ZipArchive(SafeArchive):
         if entry.file_size > min(limit, most):
             raise SourceError(
                 f"{label}: announces {entry.file_size} bytes from {entry.compress_size}; expected at most "
-                f"{min(limit, most)}. A product is never packed like this. {_FETCH}"
+                f"{min(limit, most)}. No real product is compressed this much. {_FETCH}"
             )
         with ExitStack() as stack:
             with _reading(label):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core/radar"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sar1m.core.radar.facets import lit_area
 from sar1m.core.radar.geocode import resample

@@ -14,7 +14,7 @@ from measure import Section
 from scipy.ndimage import gaussian_filter, label
 from xarray_sentinel import sentinel1
 
-sys.path.append(str(Path(__file__).parents[1] / "core/radar"))
+sys.path.append(str(Path(__file__).parents[1]))
 from sar1m.core.radar.border import edge_depth, edge_strips
 from sar1m.core.radar.calibration import nesz
 from sar1m.core.radar.geodesy import ecef_from_geodetic

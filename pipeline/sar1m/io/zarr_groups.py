@@ -1,4 +1,4 @@
-"""The Zarr groups of a store: metadata, coordinates and small arrays of one value for each sample; paths of shards."""
+"""The Zarr groups of a store: metadata, coordinates, and small arrays of one value for each sample."""
 
 from __future__ import annotations
 

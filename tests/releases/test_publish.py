@@ -151,7 +151,7 @@ def test_only_a_release_that_verifies_is_published(release, tmp_path):
 @pytest.mark.parametrize(
     ("holds", "message"),
     [
-        ({"thesis.pdf": b"x"}, r"holds thesis\.pdf, which is no release of sar1m"),
+        ({"thesis.pdf": b"x"}, r"holds thesis\.pdf, which is no release made by sar1m"),
         ({CLAIM_FILE: b"{}", "README.md": b"x"}, "another release is being published there"),
         ({RELEASE_MARKER_FILE: b"{}"}, "damaged"),
     ],

@@ -125,7 +125,7 @@ def test_a_version_never_changes(tmp_path, hub):
 def test_somebody_elses_repository_is_left_alone(release, hub):
     hub._create({"organization": "someone", "name": "tiny"})
     hub.repositories["someone/tiny"].commit({"thesis.pdf": b"x"})
-    with pytest.raises(OutputError, match=r"holds thesis\.pdf, which is no release of sar1m"):
+    with pytest.raises(OutputError, match=r"holds thesis\.pdf, which is no release made by sar1m"):
         sent(release)
 
 

@@ -9,6 +9,9 @@ from hypothesis import HealthCheck
 from hypothesis import settings as properties
 
 from sar1m import cli
+from servers.delivered import deliver
+from support.crash_runner import run_build
+from support.once import once
 from support.paths import ROOT
 
 # how many examples a property is tried with; support/examples.py gives shares of it. None has a limit in time: a busy
@@ -19,6 +22,23 @@ properties.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # programs that tests start find support/ and servers/ too
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@pytest.fixture(scope="session")
+def small_build(tmp_path_factory):
+    """A finished store of SMALL_BUILD, four cells of the simulated world, made once a run. Not to be written to."""
+
+    def make(folder):
+        run_build(folder)
+        return folder
+
+    return once(tmp_path_factory, "small-build", make)
+
+
+@pytest.fixture(scope="session")
+def delivered(tmp_path_factory):
+    """A small product as services deliver it, made once a run. Not to be written to."""
+    return once(tmp_path_factory, "delivered", deliver)
 
 
 @pytest.fixture

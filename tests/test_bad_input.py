@@ -22,6 +22,7 @@ from sar1m.store.schema import CANDIDATE_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUM
 from sar1m.store.seal import verify
 from support.crash_runner import SMALL_BUILD, in_child, run_build, tree_digest
 from support.geotiffs import speckled_db, utm_grid, write_tiff
+from support.hang_guard import STUCK_S
 from support.paths import SHARED
 
 SIDE = 96  # of a chip: one patch of 64 px with a halo of 16
@@ -530,7 +531,7 @@ def test_of_two_builds_on_one_output_the_second_leaves_at_once_and_a_dead_one_ho
 
 
 def wait_for(condition, child):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + STUCK_S
     while not condition():
         assert child.poll() is None, "ended too early"
         assert time.monotonic() < deadline

@@ -20,6 +20,8 @@ from servers.cdse import CdseStandIn, product_uuid
 from servers.delivered import deliver
 from servers.stac import Place, StacServer
 from support.area_builds import box_inside, settings
+from support.campaigns import campaign
+from support.hang_guard import STUCK_S
 from support.safe_scenes import CONFIG
 
 PIECE = 2**14
@@ -49,11 +51,11 @@ def start(out, workers, wanted):
 
 def kill_where(build, reached):
     """SIGKILL to the whole group as soon as reached; it must still have been at work."""
-    wait_until(lambda: reached() or build.poll() is not None, 60.0)
+    wait_until(lambda: reached() or build.poll() is not None)
     alive = build.poll() is None
     if alive:
         os.killpg(build.pid, signal.SIGKILL)
-    said, _ = build.communicate(timeout=30)
+    said, _ = build.communicate(timeout=STUCK_S)
     assert alive, said.decode()
 
 
@@ -62,10 +64,10 @@ def manifest(out):
 
 
 @pytest.fixture(scope="module")
-def products(tmp_path_factory):
+def products(tmp_path_factory, delivered):
     """Two passes over the same ground."""
     later = AcquisitionSpec(day=date(2021, 8, 21), absolute_orbit=39331, datatake=0x04A466)
-    return [deliver(tmp_path_factory.mktemp("first")), deliver(tmp_path_factory.mktemp("second"), acquisition=later)]
+    return [delivered, deliver(tmp_path_factory.mktemp("second"), acquisition=later)]
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def cdse(products, monkeypatch, tmp_path):
         yield served
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, *campaign(2)])
 def test_products_are_resumed(workers, cdse, products, sar1m, tmp_path):
     keys = {"area.sar": "cdse", "area.optical": "none", "safe.dem": products[0].folder / "dem"}
     keys |= {"area.first": "2021-08-01", "area.last": "2021-09-01", "area.scenes_per_cell": 2}

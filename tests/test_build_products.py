@@ -22,7 +22,7 @@ from sar1m.stages.plan import make_plan
 from sar1m.store.errors import SourceError
 from servers.asf import TOKEN, AsfStandIn
 from servers.cdse import CdseStandIn
-from servers.delivered import Delivered, deliver, everything_below
+from servers.delivered import Delivered, everything_below
 from servers.dhus import DhusStandIn
 from servers.earthengine import EarthEngine, Ground, optical_scene, sar_scene
 from servers.earthengine_account import secrets, set_account
@@ -70,11 +70,6 @@ def pictured(product: Delivered) -> Pictured:
             cols=opened.width // 2 * 2,
         )
     return Pictured(grid=grid, acquired=product.start, folder=product.folder / "optical")
-
-
-@pytest.fixture(scope="module")
-def delivered(tmp_path_factory):
-    return deliver(tmp_path_factory.mktemp("delivered"))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Several choices, runs and folders on one output: nothing stale, nothing lost, nothing done twice."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -41,13 +42,6 @@ def with_cloud(max_cloud_frac):
     return CONFIG.model_copy(update={"screening": screening})
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    out = tmp_path_factory.mktemp("choices") / "simulated"
-    run_build(out)
-    return out
-
-
 def seal_only(out, config, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(building, "install", kill)
@@ -56,9 +50,9 @@ def seal_only(out, config, monkeypatch):
 
 
 @pytest.mark.parametrize("removals", [1, 2])
-def test_pack_of_another_choice_that_is_half_removed_is_not_believed(tmp_path, monkeypatch, removals):
+def test_pack_of_another_choice_that_is_half_removed_is_not_believed(tmp_path, monkeypatch, small_build, removals):
     """Sealed under one choice, killed while a second choice cleared it away, then the first choice again."""
-    run_build(tmp_path)
+    shutil.copytree(small_build, tmp_path, dirs_exist_ok=True)
     seal_only(tmp_path, with_cloud(0.0), monkeypatch)
     left = removals
 
@@ -88,7 +82,7 @@ def tree_digest_of_store(out):
     return tree_digest(out)
 
 
-def test_store_is_not_called_complete_where_packed_files_went_missing(tmp_path, monkeypatch, built):
+def test_store_is_not_called_complete_where_packed_files_went_missing(tmp_path, monkeypatch, small_build):
     with monkeypatch.context() as patch:
         patch.setattr(building, "install", kill)
         with pytest.raises(Killed):
@@ -98,7 +92,7 @@ def test_store_is_not_called_complete_where_packed_files_went_missing(tmp_path, 
         run_build(tmp_path)
     assert not (tmp_path / "BUILD_COMPLETE.json").exists()
     run_build(tmp_path)
-    assert tree_digest(tmp_path) == tree_digest(built)
+    assert tree_digest(tmp_path) == tree_digest(small_build)
 
 
 def test_items_that_fail_again_pack_nothing_anew(tmp_path, monkeypatch):
@@ -122,16 +116,16 @@ def test_items_that_fail_again_pack_nothing_anew(tmp_path, monkeypatch):
     assert pd.read_parquet(tmp_path / "failed.parquet")["cause"].tolist() == ["no file"]
 
 
-def test_refilter_names_a_missing_block_and_the_remedy_and_keeps_the_store(tmp_path):
-    run_build(tmp_path)
+def test_refilter_names_a_missing_block_and_the_remedy_and_keeps_the_store(tmp_path, small_build):
+    shutil.copytree(small_build, tmp_path, dirs_exist_ok=True)
     next(iter(sorted((tmp_path / "staging").glob("??/*.zip")))).unlink()
     with pytest.raises(StoreError, match=r"this staged block is missing\. Run the build again"):
         refilter(tmp_path, with_cloud(0.0), HERE, Silence())
     assert verify(tmp_path) == []
 
 
-def test_footprints_left_out_stay_so_where_their_file_is_gone(built, tmp_path, monkeypatch):
-    lon, lat = pd.read_parquet(built / "samples.parquet").loc[0, ["lon", "lat"]]
+def test_footprints_left_out_stay_so_where_their_file_is_gone(small_build, tmp_path, monkeypatch):
+    lon, lat = pd.read_parquet(small_build / "samples.parquet").loc[0, ["lon", "lat"]]
     ring = [[lon, lat], [lon + 0.1, lat], [lon + 0.1, lat + 0.1], [lon, lat + 0.1], [lon, lat]]
     (tmp_path / "config.toml").write_text(SMALL_BUILD.replace("[split]", '[split]\nexclude_footprints = "sites.json"'))
     (tmp_path / "sites.json").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
@@ -176,12 +170,12 @@ def test_folders_with_blanks_leave_no_trace_in_causes():
     assert without_folders(cause, [home]) == "S1/a b.tif: unreadable; x.so; https://a.org/b/c; 3/4 of it"
 
 
-def test_workers_that_run_in_another_folder_write_to_the_same_output(tmp_path, monkeypatch, built):
+def test_workers_that_run_in_another_folder_write_to_the_same_output(tmp_path, monkeypatch, small_build):
     with Workers(WorkersSettings(workers=1)) as cluster:  # its worker runs where it was started
         monkeypatch.chdir(tmp_path)
         elsewhere = WorkersSettings(scheduler=cluster._client.scheduler.address)
         build(request(Path("out"), workers=elsewhere), Silence())
-    assert tree_digest(tmp_path / "out") == tree_digest(built)
+    assert tree_digest(tmp_path / "out") == tree_digest(small_build)
 
 
 class Counting:
@@ -198,10 +192,10 @@ class Counting:
         pass
 
 
-def test_progress_ends_where_it_was_announced_and_batches_change_no_byte(tmp_path, monkeypatch, built):
+def test_progress_ends_where_it_was_announced_and_batches_change_no_byte(tmp_path, monkeypatch, small_build):
     monkeypatch.setattr(choose, "BLOCKS_A_BATCH", 3)
     watch = Counting()
     build(request(tmp_path), watch)
     assert watch.announced["pack shards"] > 2
     assert watch.done == watch.announced
-    assert tree_digest(tmp_path) == tree_digest(built)
+    assert tree_digest(tmp_path) == tree_digest(small_build)

@@ -1,8 +1,6 @@
 """The command line as its user meets it: what it prints where, what it returns, what it does not say."""
 
-import contextlib
 import importlib.util
-import io
 import json
 import os
 import pty
@@ -23,13 +21,14 @@ import pytest
 import rasterio
 import xarray
 
-from sar1m import __version__, cli
+from sar1m import __version__
 from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, SPLITS
+from support.campaigns import campaign
 from support.crash_runner import SMALL_BUILD, tree_digest
+from support.hang_guard import STUCK_S
 
 COMMANDS = ("build", "plan", "status", "refilter", "verify", "report", "info")
-HANDLED = (signal.SIGINT, signal.SIGTERM)
 CARRIER = "bigearthnet_common"  # the package that carries the sample
 CELLS_TO_INTERRUPT = 30  # some seconds of work
 SAR_STEP_DB, OPTICAL_STEP = 0.05, 0.3 / 254
@@ -60,21 +59,12 @@ def small_config(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory, small_config):
+def built(tmp_path_factory, small_build):
     """A finished store of the simulated world."""
-    out = tmp_path_factory.mktemp("cli") / "store"
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        patch.setattr(sys, "argv", ["sar1m", *small_build(out, small_config)])
-        former = {number: signal.getsignal(number) for number in HANDLED}
-        with pytest.raises(SystemExit) as leaving:
-            cli.main()
-        assert not leaving.value.code
-        for number, handler in former.items():
-            signal.signal(number, handler)
-    return out
+    return shutil.copytree(small_build, tmp_path_factory.mktemp("cli") / "store")
 
 
-def small_build(out, config, cells=4):
+def build_words(out, config, cells=4):
     return ["build", "--region", f"simulated:{cells}", "--out", str(out), "--config", str(config), "--workers", "0"]
 
 
@@ -176,7 +166,7 @@ def test_plan_tells_what_it_did_to_a_file(sar1m, tmp_path, cut_off):
 
 def test_a_second_run_says_there_is_nothing_to_do(sar1m, built, small_config):
     before = tree_digest(built)
-    code, out, err = sar1m(*small_build(built, small_config))
+    code, out, err = sar1m(*build_words(built, small_config))
     assert (code, err) == (0, "")
     assert f"Nothing to do: {built} is complete" in " ".join(out.split())
     assert re.search(r"^candidates +16$", out, re.MULTILINE)
@@ -185,7 +175,7 @@ def test_a_second_run_says_there_is_nothing_to_do(sar1m, built, small_config):
 
 
 def test_without_a_terminal_the_output_is_plain_lines(sar1m, tmp_path, small_config):
-    code, out, err = sar1m(*small_build(tmp_path / "out", small_config))
+    code, out, err = sar1m(*build_words(tmp_path / "out", small_config))
     assert (code, err) == (0, "")
     assert "\x1b" not in out
     assert "\r" not in out
@@ -204,7 +194,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path, small_config):
     master, slave = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm-256color"}
     running = subprocess.Popen(
-        command(*small_build(tmp_path / "out", small_config)), stdout=slave, stderr=subprocess.PIPE, env=environment
+        command(*build_words(tmp_path / "out", small_config)), stdout=slave, stderr=subprocess.PIPE, env=environment
     )
     os.close(slave)
     shown = read_all(master)
@@ -231,10 +221,10 @@ def read_all(master):
     return shown
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), *campaign((signal.SIGTERM, 1))])
 def test_an_interrupted_build_exits_130_says_so_and_goes_on(sar1m, tmp_path, small_config, number, workers):
     out, log = tmp_path / "out", tmp_path / "err.txt"
-    arguments = small_build(out, small_config, cells=CELLS_TO_INTERRUPT)[:-1]
+    arguments = build_words(out, small_config, cells=CELLS_TO_INTERRUPT)[:-1]
     with (
         log.open("wb") as errors,
         subprocess.Popen(command(*arguments, workers), stdout=errors, stderr=errors) as child,
@@ -242,8 +232,8 @@ def test_an_interrupted_build_exits_130_says_so_and_goes_on(sar1m, tmp_path, sma
         wait_for(lambda: list(out.glob("staging/??/*.zip")), child)
         family = psutil.Process(child.pid).children(recursive=True)
         child.send_signal(number)
-        assert child.wait(timeout=60) == 130, log.read_text()
-    assert psutil.wait_procs(family, timeout=20)[1] == []
+        assert child.wait(timeout=STUCK_S) == 130, log.read_text()
+    assert psutil.wait_procs(family, timeout=STUCK_S)[1] == []
     told = " ".join(log.read_text().split())
     assert "sar1m: interrupted. What is staged is kept: the same command goes on from there." in told
     assert "Traceback" not in told
@@ -260,7 +250,7 @@ def test_an_interrupted_build_exits_130_says_so_and_goes_on(sar1m, tmp_path, sma
 
 
 def wait_for(condition, child):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + STUCK_S
     while not condition():
         assert child.poll() is None, "ended before it was interrupted"
         assert time.monotonic() < deadline
@@ -269,7 +259,7 @@ def wait_for(condition, child):
 
 def test_another_build_on_the_same_output_exits_75(sar1m, built, small_config):
     with output_lock(built):
-        code, out, err = sar1m(*small_build(built, small_config))
+        code, out, err = sar1m(*build_words(built, small_config))
     assert (code, out) == (75, "")
     assert err.startswith(f"sar1m: {built}: another build works here (process {os.getpid()}). Wait for it")
 
@@ -349,7 +339,7 @@ def test_verify_names_what_changed_and_building_again_mends_it(sar1m, copy, smal
     assert f"3 faults in {copy}. Delete the named files and run the same build again" in err
     shard.unlink()
     (copy / "notes.txt").unlink()
-    assert sar1m(*small_build(copy, small_config))[0] == 0
+    assert sar1m(*build_words(copy, small_config))[0] == 0
     assert sar1m("verify", copy)[0] == 0
     assert tree_digest(copy) == digest
 
@@ -363,7 +353,7 @@ def test_a_lost_or_changed_manifest_is_told_and_made_anew(sar1m, copy, small_con
     code, out, err = sar1m("verify", copy)
     assert (code, out) == (1, "")
     assert MANIFEST_FILE in err
-    assert sar1m(*small_build(copy, small_config))[0] == 0
+    assert sar1m(*build_words(copy, small_config))[0] == 0
     assert tree_digest(copy) == digest
 
 
@@ -374,7 +364,7 @@ def test_a_damaged_marker_is_told_and_made_anew(sar1m, copy, small_config):
         code, _, err = sar1m(name, copy)
         assert code == 1
         assert f"{MARKER_FILE}: damaged completion marker" in err
-    assert sar1m(*small_build(copy, small_config))[0] == 0
+    assert sar1m(*build_words(copy, small_config))[0] == 0
     assert tree_digest(copy) == digest
 
 
@@ -429,7 +419,7 @@ def test_a_wrong_override_exits_2_before_anything_is_written(sar1m, tmp_path, ov
 
 
 def test_a_scheduler_that_is_none_is_named(sar1m, tmp_path, small_config):
-    arguments = small_build(tmp_path / "out", small_config)[:-2]
+    arguments = build_words(tmp_path / "out", small_config)[:-2]
     code, _, err = sar1m(*arguments, "--scheduler", "127.0.0.1")
     assert code == 1
     assert "sar1m: --scheduler 127.0.0.1: no Dask scheduler answers there" in err

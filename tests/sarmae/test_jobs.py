@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from sarmae.train.preemption import REQUEUE_EXIT
+from support.hang_guard import STUCK_S
 from support.paths import ROOT
 
 JOBS, KUBERNETES = ROOT / "docker/jobs", ROOT / "docker/kubernetes"
 LAUNCH, SBATCH = JOBS / "launch.sh", JOBS / "pretrain.sbatch"
 DOCKERFILE = ROOT / "docker/Dockerfile.training"
-PATIENCE_S = 120
 
 # A rank that, like sarmae, listens to signals, saves, and leaves its exit code for launch.sh.
 RANK = f"""
@@ -58,7 +58,7 @@ def script(path, text, shebang=sys.executable):
 
 
 def wait_for(*paths):
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + STUCK_S
     while not all(path.exists() for path in paths):
         assert time.monotonic() < until, [path.name for path in paths if not path.exists()]
         time.sleep(0.05)
@@ -93,7 +93,7 @@ def launched(folder, code=-1, options=()):
 
 
 def ended(process):
-    _, problems = process.communicate(timeout=PATIENCE_S)
+    _, problems = process.communicate(timeout=STUCK_S)
     return process.returncode, problems
 
 
@@ -185,7 +185,7 @@ def submitted(commands, monkeypatch, code):
 
 
 def test_slurm_starts_one_launcher_a_node_and_they_meet_on_the_first(commands, monkeypatch):
-    assert submitted(commands, monkeypatch, 0).wait(PATIENCE_S) == 0
+    assert submitted(commands, monkeypatch, 0).wait(STUCK_S) == 0
     started = (commands / "srun.args").read_text().splitlines()
     assert str(LAUNCH) in started
     assert started[started.index("--rdzv-endpoint") + 1] == "node7:23456"
@@ -199,12 +199,12 @@ def test_slurm_queues_again_at_the_time_limit_and_never_a_cancelled_job(commands
     job = submitted(commands, monkeypatch, "wait")
     wait_for(commands / "srun.up")
     job.send_signal(number)
-    assert job.wait(PATIENCE_S) == (0 if requeued else REQUEUE_EXIT)
+    assert job.wait(STUCK_S) == (0 if requeued else REQUEUE_EXIT)
     assert (commands / "requeued").exists() is requeued
 
 
 def test_slurm_does_not_queue_a_failure_again(commands, monkeypatch):
-    assert submitted(commands, monkeypatch, 1).wait(PATIENCE_S) == 1
+    assert submitted(commands, monkeypatch, 1).wait(STUCK_S) == 1
     assert not (commands / "requeued").exists()
 
 

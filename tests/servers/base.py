@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from support.hang_guard import STUCK_S
+
 MAX_BODY_BYTES = 2**24
 
 
@@ -235,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = STUCK_S) -> None:
     """Waits for something that other threads or processes do; fails where it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -9,14 +9,9 @@ from sar1m.sources.services.cdse.routes import CdseRoute
 from sar1m.sources.services.cdse.service import Cdse
 from servers.cdse import PASSWORD, USER, CdseStandIn
 from servers.cdse_store import S3_ACCESS, S3_SECRET
-from servers.delivered import QUERY, deliver, make_fetcher
+from servers.delivered import QUERY, make_fetcher
 
 ROUTES = [CdseRoute(search=search, access=access) for search in ("odata", "stac") for access in ("zipper", "s3")]
-
-
-@pytest.fixture(scope="module")
-def delivered(tmp_path_factory):
-    return deliver(tmp_path_factory.mktemp("cdse"))
 
 
 @pytest.fixture

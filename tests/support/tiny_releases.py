@@ -23,6 +23,7 @@ from sar1m.store.durable import FileDigest
 from sar1m.store.schema import MANIFEST_FILE, RELEASE_MARKER_FILE, ArrayLayout, optical_encoding, sar_encoding
 from sar1m.store.seal_text import manifest_bytes, marker_bytes
 from sar1m.store.shard_index import shard_name, shard_pieces
+from support.hang_guard import STUCK_S
 
 CARD = b"---\nlicense: cc-by-4.0\npretty_name: tiny\n---\n# tiny\n"
 SLOTS = 4
@@ -170,7 +171,7 @@ class Killer:
 
         def kill(number, done):
             if number - before == point and done == after:
-                started.wait(30)
+                started.wait(STUCK_S)
                 os.kill(pid[0], signal.SIGKILL)
 
         self._server.on_request = kill
@@ -178,7 +179,7 @@ class Killer:
         child.start()
         pid.append(child.pid)
         started.set()
-        child.join(120)
+        child.join(STUCK_S)
         self._server.on_request = None
         return child.exitcode
 

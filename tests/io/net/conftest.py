@@ -9,6 +9,7 @@ import pytest
 
 from sar1m.config import DownloadConfig
 from sar1m.io.net.fetch import Fetcher, FetchSettings
+from support.hang_guard import STUCK_S
 from support.paths import SUPPORT
 
 QUICK = {"connections": 32, "requests_per_s": 1e6, "read_timeout_s": 0.4, "connect_timeout_s": 2.0}
@@ -39,5 +40,5 @@ def process(tmp_path):
     yield start
     for worker in started:
         worker.kill()
-        worker.wait(10)
+        worker.wait(STUCK_S)
         worker.stdout.close()

@@ -20,6 +20,7 @@ from sar1m.store.errors import SourceError
 from servers.base import Reply, Server, file_reply, wait_until
 from servers.faults import KINDS, Faulty, once
 from support.campaigns import campaign
+from support.hang_guard import STUCK_S
 
 MIB = 2**20
 
@@ -46,7 +47,7 @@ def files(asked):
 
 def outcome_of(worker):
     """What a process printed, after it ended."""
-    out, _ = worker.communicate(timeout=60)
+    out, _ = worker.communicate(timeout=STUCK_S)
     assert worker.returncode == 0
     return json.loads(out)
 
@@ -232,9 +233,9 @@ def test_a_killed_download_goes_on_in_another_process(fetcher, process):
         job = {"what": "download", "url": f"{server.url}/big", "size": len(content), "checksum": summed(content)}
         for round_ in (4, 9):
             worker = process(**job)
-            wait_until(lambda least=round_: partials(ours) and partials(ours)[0].stat().st_size > least * MIB, 30)
+            wait_until(lambda least=round_: partials(ours) and partials(ours)[0].stat().st_size > least * MIB)
             os.kill(worker.pid, signal.SIGKILL)
-            worker.wait(10)
+            worker.wait(STUCK_S)
         have = partials(ours)[0].stat().st_size
         path = ours.download(job["url"], name="item.bin", size=job["size"], checksum=job["checksum"])
         assert path.read_bytes() == content

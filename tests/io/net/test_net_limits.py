@@ -13,10 +13,11 @@ from sar1m.io.net.fetch import Usage
 from sar1m.io.net.limits import Limiter
 from sar1m.store.errors import BudgetError, StoreError
 from servers.base import Server, file_reply, reply_json
+from support.hang_guard import STUCK_S
 
 
 def outcome_of(worker):
-    out, _ = worker.communicate(timeout=60)
+    out, _ = worker.communicate(timeout=STUCK_S)
     assert worker.returncode == 0
     return json.loads(out)
 
@@ -116,9 +117,9 @@ def test_a_killed_process_frees_its_slot(process, fetcher):
 
     with Server({"/": route}) as server:
         worker = process(what="request", url=server.url, limits={"connections": 1, "read_timeout_s": 30.0})
-        assert entered.wait(20)
+        assert entered.wait(STUCK_S)
         os.kill(worker.pid, signal.SIGKILL)
-        worker.wait(10)
+        worker.wait(STUCK_S)
         assert fetcher(connections=1).request("GET", server.url).json() == "free"
 
 
@@ -135,7 +136,7 @@ def test_hosts_do_not_wait_for_each_other(fetcher):
         ours = fetcher(connections=1, read_timeout_s=5.0)
         slow = threading.Thread(target=ours.request, args=("GET", server.url))
         slow.start()
-        assert entered.wait(5)
+        assert entered.wait(STUCK_S)
         ours.request("GET", f"http://localhost:{server.port}/")
         assert slow.is_alive()
         slow.join()

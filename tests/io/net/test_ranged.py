@@ -19,6 +19,7 @@ from sar1m.io.raster_open import RangedTiff, opened
 from sar1m.store.errors import SourceError
 from servers.base import Reply, Server, file_reply
 from servers.faults import KINDS, Faulty, once
+from support.hang_guard import STUCK_S
 
 CONTENT = random.Random(1).randbytes(5 * BLOCK_BYTES + 777)
 
@@ -28,7 +29,7 @@ def served(asked):
 
 
 def outcome_of(worker):
-    out, _ = worker.communicate(timeout=60)
+    out, _ = worker.communicate(timeout=STUCK_S)
     assert worker.returncode == 0
     return json.loads(out)
 

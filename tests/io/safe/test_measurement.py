@@ -18,6 +18,7 @@ from sar1m.io.safe import measurement
 from sar1m.io.safe.measurement import read_dn
 from sar1m.io.safe.product import read_product
 from sar1m.store.errors import OutputError, SourceError
+from support.hang_guard import STUCK_S
 from support.paths import SHARED
 from support.safe_factory import SafeRecipe, draw_dn, tiff_bytes, write_safe, write_safe_zip
 
@@ -232,9 +233,9 @@ def test_processes_that_want_one_member_at_once_all_get_it(tmp_path):
     for worker in workers:
         worker.start()
     start.set()
-    sums = {answers.get(timeout=60) for _ in workers}
+    sums = {answers.get(timeout=STUCK_S) for _ in workers}
     for worker in workers:
-        worker.join(60)
+        worker.join(STUCK_S)
     assert sums == {int(draw_dn(recipe, "VV")[3:10, 5:14].sum())}
     assert len(copies(scratch)) == 1
     assert list(scratch.glob("*.partial")) == []

@@ -28,6 +28,7 @@ from sarmae.stream.reader import SplitReader
 from sarmae.stream.settings import LoaderSettings
 from servers.base import Reply, wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
+from support.hang_guard import STUCK_S
 from support.small_stores import small_store
 
 SAMPLES, SLOTS, BATCH = 1024, 64, 16
@@ -209,7 +210,7 @@ def test_a_killed_epoch_goes_on_and_asks_for_nothing_it_had(store, served, cache
     served.fault = hold
     lines = []
     with runner(served, cache) as process:
-        assert held_back.wait(60)
+        assert held_back.wait(STUCK_S)
         lines.append(process.stdout.readline())
         quiet = [0, -1]
         while quiet[0] != quiet[1]:  # what was on its way has come to the disk
@@ -239,7 +240,7 @@ def test_two_ranks_and_then_one_process_share_a_cache_and_fetch_nothing_twice(st
     def wait_for_both(asked, right):
         if asked.path.endswith("BUILD_COMPLETE.json") and asked.nth == 1:
             both.set()
-        both.wait(60)
+        both.wait(STUCK_S)
 
     served.fault = wait_for_both
     with runner(served, cache, 1, 2) as other:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from support.campaigns import campaign
+from support.hang_guard import STUCK_S
 from support.small_runs import losses, small_config, train, training_store
 
 
@@ -36,7 +37,7 @@ def by_torchrun(config, folder, processes):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += ["-m", "sarmae", "pretrain", "--config", str(path), "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=STUCK_S, check=False)
 
 
 @pytest.mark.parametrize("parallel", ["ddp", *campaign("fsdp")])

@@ -18,13 +18,8 @@ from sar1m.sources.services.products.asf import Asf
 from sar1m.store.errors import SourceError
 from servers.asf import PASSWORD, TOKEN, USER, AsfStandIn, feature_of
 from servers.base import reply_json
-from servers.delivered import QUERY, corrupted, deliver, everything_below, make_fetcher, read_from_disk, same_pixels
+from servers.delivered import QUERY, corrupted, everything_below, make_fetcher, read_from_disk, same_pixels
 from servers.faults import once
-
-
-@pytest.fixture(scope="module")
-def delivered(tmp_path_factory):
-    return deliver(tmp_path_factory.mktemp("asf"))
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ from servers.delivered import (
     without_member,
 )
 from servers.faults import once
-from support.cdse_world import account, delivered, only, service_of, stand_in  # noqa: F401  fixtures
+from support.cdse_world import account, only, service_of, stand_in  # noqa: F401  fixtures
+from support.hang_guard import STUCK_S
 from support.paths import SHARED
 
 RECORDED = SHARED / "data/api_responses/cdse_odata/cop_dataspace_search.json"
@@ -94,7 +95,7 @@ def test_a_block_is_the_one_from_disk_and_the_product_comes_once(stand_in, deliv
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(STUCK_S)
     assert [same_pixels(each, from_disk) for each in read] == [True] * 3
     assert len(stand_in.zipper.asked) == 1
     assert stand_in.sessions == 1
@@ -131,7 +132,7 @@ def test_no_more_downloads_at_once_than_the_account_allows(stand_in, delivered, 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(STUCK_S)
     assert len(stand_in.zipper.asked) == 8
     assert stand_in.zipper.most_at_once <= 4
 

@@ -29,7 +29,8 @@ from servers.cdse_cog import FOLDER, manifest_of, members_of
 from servers.cdse_store import S3_ACCESS, S3_SECRET
 from servers.delivered import everything_below, read_from_disk, same_pixels
 from servers.faults import Faulty, once
-from support.cdse_world import account, delivered, only, service_of, stand_in  # noqa: F401  fixtures
+from support.cdse_world import account, only, service_of, stand_in  # noqa: F401  fixtures
+from support.hang_guard import STUCK_S
 
 BY_S3 = CdseRoute(search="stac", access="s3")
 
@@ -71,7 +72,7 @@ def test_a_block_is_the_one_from_disk_and_each_file_comes_once(stored, opened, d
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(STUCK_S)
     assert [same_pixels(each, from_disk) for each in read] == [True] * 3
     assert sorted(keys_asked(stand_in)) == sorted(["", *members_of(made)])
     assert stand_in.store.refused == []

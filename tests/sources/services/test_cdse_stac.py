@@ -19,7 +19,7 @@ from servers.base import reply_json
 from servers.cdse import product_uuid
 from servers.cdse_cog import item_of, members_of, pixels_of
 from servers.delivered import QUERY
-from support.cdse_world import account, delivered, only, service_of, stand_in  # noqa: F401  fixtures
+from support.cdse_world import account, only, service_of, stand_in  # noqa: F401  fixtures
 
 
 @pytest.fixture

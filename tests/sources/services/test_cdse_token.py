@@ -18,7 +18,7 @@ from sar1m.store.errors import SourceError
 from servers.base import reply_json
 from servers.cdse import ACCESS
 from servers.delivered import make_fetcher
-from support.cdse_world import account, delivered, only, service_of, stand_in  # noqa: F401  fixtures
+from support.cdse_world import account, only, service_of, stand_in  # noqa: F401  fixtures
 
 
 def test_an_old_token_is_refreshed_not_logged_in_again(stand_in, delivered, account, tmp_path):

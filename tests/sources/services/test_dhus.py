@@ -21,17 +21,12 @@ from sar1m.sources.services.products import dhus
 from sar1m.sources.services.products.dhus import Dhus
 from sar1m.store.errors import ConfigError, SourceError
 from servers.base import Reply, reply_json
-from servers.delivered import QUERY, corrupted, deliver, everything_below, make_fetcher, read_from_disk, same_pixels
+from servers.delivered import QUERY, corrupted, everything_below, make_fetcher, read_from_disk, same_pixels
 from servers.dhus import PASSWORD, USER, DhusStandIn, entry_of
 from servers.faults import once
 from support.paths import SHARED
 
 RECORDED = SHARED / "data/api_responses/dhus/test_sentinel1_flag.yaml"
-
-
-@pytest.fixture(scope="module")
-def delivered(tmp_path_factory):
-    return deliver(tmp_path_factory.mktemp("dhus"))
 
 
 @pytest.fixture

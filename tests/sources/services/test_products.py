@@ -22,14 +22,9 @@ from sar1m.sources.services.products.names import (
 )
 from sar1m.sources.services.products.service import check_product
 from sar1m.store.errors import ConfigError, SourceError
-from servers.delivered import QUERY, corrupted, deliver, make_fetcher, without_member
+from servers.delivered import QUERY, corrupted, make_fetcher, without_member
 
 NAME = "S1A_IW_GRDH_1SDV_20210809T173953_20210809T174018_039156_049F13_6FF8"
-
-
-@pytest.fixture(scope="module")
-def delivered(tmp_path_factory):
-    return deliver(tmp_path_factory.mktemp("products"))
 
 
 def test_a_whole_product_passes_and_nothing_less(delivered, tmp_path):

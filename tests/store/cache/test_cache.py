@@ -19,6 +19,7 @@ from sar1m.store.places.place import ByteRange
 from sar1m.store.schema import MARKER_FILE
 from servers.base import wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
+from support.hang_guard import STUCK_S
 from support.remote_stores import (
     BIG,
     SIZES,
@@ -95,7 +96,7 @@ def test_a_killed_run_keeps_what_it_had(store, served, config):
 
     served.fault = hold_second
     with runner(served, config, f"0-{PAGE_BYTES * 10}", f"{PAGE_BYTES * 10}-{PAGE_BYTES * 20}") as process:
-        assert arrived.wait(60)
+        assert arrived.wait(STUCK_S)
         process.send_signal(signal.SIGKILL)
         assert process.communicate()[0].split() == [f"0-{PAGE_BYTES * 10}"]
     served.fault = None

@@ -20,12 +20,11 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from sar1m.io.raster_open import GDAL_OPTIONS, RasterInput, check_size, input_name, opened
-from sar1m.records import F32, RasterGrid
+from sar1m.records import F32, F64, RasterGrid
 from sar1m.store.errors import SourceError
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
 Unit = Literal["as_is", "db"]
-FloatArray = npt.NDArray[np.float64]
 
 MAX_READ_PX: Final = 2**27  # pixels of one band held at once while resampling
 ALIGNED_PX: Final = 1e-3  # grids that agree this well are one grid: their pixels are copied
@@ -69,7 +68,7 @@ class RasterHeader:
             return None
         return RasterGrid(epsg=self.epsg, left_m=c, top_m=f, gsd_m=a, rows=self.rows, cols=self.cols)
 
-    def lonlat(self, rows: npt.ArrayLike, cols: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    def lonlat(self, rows: npt.ArrayLike, cols: npt.ArrayLike) -> tuple[F64, F64]:
         """Longitudes and latitudes in degrees, (n,) each, of pixel coordinates; (0, 0) is the outer corner."""
         a, b, c, d, e, f = self.transform
         down, across = np.asarray(rows, dtype=np.float64), np.asarray(cols, dtype=np.float64)
@@ -155,7 +154,7 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
     return WindowPixels(pixels=pixels.astype(np.float32), resampled=offset is None, infinities=infinities)
 
 
-def read_pixels(source: RasterInput, *, top: int, left: int, rows: int, cols: int) -> FloatArray:
+def read_pixels(source: RasterInput, *, top: int, left: int, rows: int, cols: int) -> F64:
     """Band 1 in a window of the raster's own pixels, (rows, cols), NaN where there is no data.
 
     top, left: first row and column of the window.
@@ -239,7 +238,7 @@ def _source_window(header: RasterHeader, grid: RasterGrid) -> Window:
 
 def _read_values(
     dataset: rasterio.DatasetReader, header: RasterHeader, window: Window, bands: tuple[int, ...], rule: ReadRule
-) -> tuple[FloatArray, int]:
+) -> tuple[F64, int]:
     """Values of a window by a rule, (bands, rows, cols), NaN where there is no data; and the number of infinities."""
     if window.width * window.height > MAX_READ_PX:
         raise SourceError(
@@ -260,7 +259,7 @@ def _read_values(
     return (10 ** (values / 10) if rule.unit == "db" else values), int(infinite.sum())
 
 
-def _place(values: FloatArray, window: Window, grid: RasterGrid, offset: tuple[int, int]) -> FloatArray:
+def _place(values: F64, window: Window, grid: RasterGrid, offset: tuple[int, int]) -> F64:
     pixels = np.full((len(values), grid.rows, grid.cols), np.nan)
     row, col = window.row_off - offset[0], window.col_off - offset[1]
     if values.size:
@@ -278,9 +277,7 @@ def _scales(header: RasterHeader, grid: RasterGrid) -> tuple[float, float]:
     return down, across
 
 
-def _warp(
-    values: FloatArray, header: RasterHeader, window: Window, grid: RasterGrid, resampling: Resampling
-) -> FloatArray:
+def _warp(values: F64, header: RasterHeader, window: Window, grid: RasterGrid, resampling: Resampling) -> F64:
     """Values resampled onto the grid, band by band: a pixel missing in one band must not remove it from the others."""
     pixels = np.full((len(values), grid.rows, grid.cols), np.nan)
     if not values.size:

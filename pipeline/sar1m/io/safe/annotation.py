@@ -44,7 +44,7 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Annotation:
+class ProductAnnotation:
     """The annotation of one polarisation.
 
     orbit_state: ascending or descending. noise_removed: whether the processor has removed the thermal noise.
@@ -74,7 +74,7 @@ def read_ads_header(root: XmlNode) -> Header:
     )
 
 
-def read_annotation(root: XmlNode, product_id: str) -> Annotation:
+def read_annotation(root: XmlNode, product_id: str) -> ProductAnnotation:
     """The annotation, validated. Raises SourceError naming the element that is missing or impossible."""
     if root.element.tag != "product":
         raise root.wrong(f"<{root.element.tag[:80]}>", "<product>, an annotation")
@@ -84,7 +84,7 @@ def read_annotation(root: XmlNode, product_id: str) -> Annotation:
     image.choice("outputPixels", ("16 bit Unsigned Integer",))
     root.choice("generalAnnotation/productInformation/projection", ("Ground Range",))
     passing = root.choice("generalAnnotation/productInformation/pass", ("Ascending", "Descending"))
-    return Annotation(
+    return ProductAnnotation(
         header=header,
         geometry=_geometry(root, image, product_id),
         orbit_state=passing.lower(),

@@ -10,7 +10,7 @@ from typing import Final
 
 from sar1m.core.radar.product import GrdChannel, GrdProduct, ThermalNoise
 from sar1m.io.raster import file_digest
-from sar1m.io.safe.annotation import Annotation, Header, check_same_geometry, read_ads_header, read_annotation
+from sar1m.io.safe.annotation import Header, ProductAnnotation, check_same_geometry, read_ads_header, read_annotation
 from sar1m.io.safe.archive import MANIFEST, FolderArchive, SafeArchive, open_archive
 from sar1m.io.safe.calibration import read_calibration
 from sar1m.io.safe.manifest import read_safe_manifest
@@ -150,7 +150,7 @@ def _parsed(archive: SafeArchive, name: str) -> XmlNode:
     return parse_xml(archive.read(name), archive.label(name))
 
 
-def _check_agreement(archive: SafeArchive, product_id: str, annotations: dict[str, Annotation]) -> None:
+def _check_agreement(archive: SafeArchive, product_id: str, annotations: dict[str, ProductAnnotation]) -> None:
     """Raises SourceError where names, headers or geometry of the annotations belong to different products."""
     names = list(annotations)
     matched = _PRODUCT.fullmatch(product_id)
@@ -169,7 +169,7 @@ def _check_agreement(archive: SafeArchive, product_id: str, annotations: dict[st
         )
 
 
-def _channel(archive: SafeArchive, name: str, annotation: Annotation) -> GrdChannel:
+def _channel(archive: SafeArchive, name: str, annotation: ProductAnnotation) -> GrdChannel:
     stem = name.removeprefix("annotation/").removesuffix(".xml")
     calibration_name = f"annotation/calibration/calibration-{stem}.xml"
     calibration = _parsed(archive, calibration_name)
@@ -185,7 +185,7 @@ def _channel(archive: SafeArchive, name: str, annotation: Annotation) -> GrdChan
     )
 
 
-def _noise(archive: SafeArchive, stem: str, annotation: Annotation) -> ThermalNoise:
+def _noise(archive: SafeArchive, stem: str, annotation: ProductAnnotation) -> ThermalNoise:
     root = _parsed(archive, f"annotation/calibration/noise-{stem}.xml")
     _check_header(root, annotation.header)
     return read_noise(root, (annotation.geometry.lines, annotation.geometry.samples))

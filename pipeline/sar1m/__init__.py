@@ -6,6 +6,8 @@ build, plan, open, verify and release are what a person calls from Python; they 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sar1m.store.version import __version__
+
 if TYPE_CHECKING:
     from sar1m.api import build as build
     from sar1m.api import open as open  # noqa: A004 - `sar1m.open`
@@ -13,8 +15,7 @@ if TYPE_CHECKING:
     from sar1m.api import release as release
     from sar1m.api import verify as verify
 
-__version__ = "0.1.0"
-__all__ = ["build", "open", "plan", "release", "verify"]
+__all__ = ["__version__", "build", "open", "plan", "release", "verify"]
 
 
 def __getattr__(name: str) -> object:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sar1m import __version__
 from sar1m.releases import commands as release_commands
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
+from sar1m.store.version import __version__
 
 if TYPE_CHECKING:
     from sar1m.building import BuildSummary

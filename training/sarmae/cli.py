@@ -15,8 +15,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from sar1m import __version__
 from sar1m.store.errors import Sar1mError
+from sar1m.store.version import __version__
 
 # A command imports what it needs when it runs: PyTorch takes seconds, help and version nothing.
 # ruff: noqa: PLC0415

@@ -9,7 +9,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sar1m import __version__
 from sar1m.io.tables import parquet_bytes
 from sar1m.releases import licences, stats_files
 from sar1m.releases.audit import blocks_parquet, split_parquet
@@ -49,6 +48,7 @@ from sar1m.store.schema import (
     STATS_DIR,
 )
 from sar1m.store.seal import payload_files, write_seal
+from sar1m.store.version import __version__
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch

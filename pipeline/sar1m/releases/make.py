@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from sar1m import __version__
 from sar1m.releases import versions
 from sar1m.releases.builds import Build, open_builds, require_sound
 from sar1m.releases.files import write_contents
@@ -36,6 +35,7 @@ from sar1m.store.file_lock import output_lock
 from sar1m.store.schema import DATA_DIR, RELEASE_MARKER_FILE
 from sar1m.store.seal import require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS
+from sar1m.store.version import __version__
 
 if TYPE_CHECKING:
     from sar1m.store.progress import Watch

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from sar1m import __version__
 from sar1m.core.table import F64, Bool, floats
 from sar1m.io.tables import ARROW_TYPES
 from sar1m.releases.catalogue import (
@@ -37,6 +36,7 @@ from sar1m.releases.catalogue import (
 from sar1m.releases.contents import COLLECTION_FILE, CROISSANT_FILE, ITEMS_FILE, LICENCE_FILE, ReleaseFacts
 from sar1m.store.durable import json_bytes
 from sar1m.store.schema import SAMPLE_COLUMNS, SAMPLES_FILE, group_name
+from sar1m.store.version import __version__
 
 Node = dict[str, Any]
 

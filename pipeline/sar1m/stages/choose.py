@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import shapely
 
-from sar1m import __version__
 from sar1m.config import BuildConfig
 from sar1m.core.select import select
 from sar1m.core.splits import SplitAudit
@@ -28,6 +27,7 @@ from sar1m.stages.staged import read_record
 from sar1m.stages.statistics import count_summary, self_test_summary, site_summary
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import SCHEMA_VERSION
+from sar1m.store.version import __version__
 
 BLOCKS_A_BATCH = 128
 

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sar1m import __version__
 from sar1m.config import BuildConfig
 from sar1m.io.tables import parquet_bytes
 from sar1m.io.zarr_groups import ImageArray, group_files
@@ -48,6 +47,7 @@ from sar1m.store.schema import (
     sar_encoding,
 )
 from sar1m.store.shard_index import shard_name, shard_pieces
+from sar1m.store.version import __version__
 
 BYTE_DECIDING = (
     *("numpy", "scipy", "numba", "zarr", "numcodecs", "rasterio", "pyproj", "pyarrow", "pandas", "shapely"),

@@ -11,7 +11,6 @@ from typing import Final
 
 import httpcore
 
-from sar1m import __version__
 from sar1m.io.net.faults import PassingError, StatusError, is_passing
 from sar1m.io.net.limits import Limiter
 from sar1m.io.net.meter import Meter, Usage
@@ -20,6 +19,7 @@ from sar1m.io.net.retry import retry_after_s
 from sar1m.io.net.transport import connection_pool
 from sar1m.store.addresses import Address, check_url, join_url
 from sar1m.store.errors import SourceError
+from sar1m.store.version import __version__
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sar1m import __version__
 from sar1m.config import BuildConfig
 from sar1m.core.grid import cell_names, in_order, parse_cell_name
 from sar1m.core.utm import IntArray
@@ -31,6 +30,7 @@ from sar1m.sources.area.source import AreaSource
 from sar1m.sources.scene import Scene, scene_from_text, scene_to_text
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import ConfigError, RegionError, SourceError
+from sar1m.store.version import __version__
 
 METADATA_KEY: Final = b"sar1m_plan"
 ROWS_A_GROUP: Final = 65_536

@@ -102,7 +102,7 @@ def publish(
 
     console = Console()
     summary = send(folder, target, PublishOptions(dry_run=dry_run, private=private), TerminalWatch(console))
-    did = "would go" if dry_run else "sent"
+    did = "would be sent" if dry_run else "sent"
     if dry_run:
         for name in summary.sent:
             console.print(name, highlight=False, markup=False, soft_wrap=True)

@@ -25,7 +25,7 @@ class Outgoing:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishOptions:
-    """dry_run: only says what would go. private: of a repository on the hub that is made for it."""
+    """dry_run: only lists what would be sent. private: whether a repository that is made on the hub is private."""
 
     dry_run: bool = False
     private: bool = False
@@ -33,8 +33,8 @@ class PublishOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishSummary:
-    """sent: names in the order they went (would go, in a dry run); kept: files that were there already, with the right
-    content. already_complete: there was nothing left to do."""
+    """sent: names in the order in which they were sent (would be sent, in a dry run). kept: how many files were there
+    already, with the right content. already_complete: there was nothing left to do."""
 
     location: str
     title: str
@@ -47,8 +47,8 @@ class PublishSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Closing:
-    """What makes a release complete at its target. tag: v1.0.0, where the target knows tags. files: all that is there
-    whole."""
+    """What makes a release complete at its target. tag: such as v1.0.0, where the target knows tags. files: all files
+    of the release, which are there by now."""
 
     marker: Outgoing
     tag: str

@@ -18,7 +18,15 @@ from sar1m.store.durable import FileDigest, digest_pieces, write_durably
 from sar1m.store.errors import MissingError, StoreError, UnreachableError
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.place import NOT_A_FILE, Place
-from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, SCRATCH_DIRS, SPLITS, group_name
+from sar1m.store.schema import (
+    MANIFEST_FILE,
+    MARKER_FILE,
+    PARTIAL_FILE,
+    RELEASE_MARKER_FILE,
+    SCRATCH_DIRS,
+    SPLITS,
+    group_name,
+)
 from sar1m.store.seal_text import MAX_SEAL_BYTES, manifest_bytes, marker_bytes, parse_manifest, parse_marker
 
 REMEDY: Final = "Verify the store (sar1m verify) and copy or build it again."
@@ -175,8 +183,9 @@ def read_first(place: Place, markers: Sequence[str]) -> tuple[str, bytes]:
             return name, place.read(name, max_bytes=MAX_SEAL_BYTES)
         except MissingError:
             continue
+    kind = "not a release, or not a finished one" if markers[0] == RELEASE_MARKER_FILE else "not a finished store"
     raise StoreError(
-        f"{place.location}: no {markers[0]} here: not a finished store. Give the place where `sar1m build` or "
+        f"{place.location}: no {markers[0]} here: {kind}. Give the place where `sar1m build` or "
         "`sar1m release` ended; one that was interrupted is finished by running it again."
     )
 

@@ -335,12 +335,10 @@ def simulate(
     ] = False,
 ) -> None:
     """Writes a Sentinel-1 product of a made-up place with DEM and optical partner, to try `safe:FOLDER` on."""
+    from sar1m.sources.simulated import write_product
     from sar1m.terminal import program
-    from sarworld.safe.demonstration import write_demonstration
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: is not empty. Give a new or empty folder.")
-    path = write_demonstration(folder, lon=lon, lat=lat, relief_m=relief_m, seed=seed, whole_swath=whole_swath)
+    path = write_product(folder, lon=lon, lat=lat, relief_m=relief_m, seed=seed, whole_swath=whole_swath)
     console.print(f"Product: {path}", highlight=False, soft_wrap=True)
     console.print(f"Build:   {program()} build --region safe:{folder}", highlight=False, soft_wrap=True)
 

@@ -1,15 +1,12 @@
-"""Cover against shapely, and choices against a search through all pairs."""
+"""Choices of scenes and partners against a search through all pairs."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar1m.config import GridConfig
-from sar1m.core.grid import block_grids, cells_at, make_cells
 from sar1m.core.pairing import (
     CLOUD_DAYS,
     DAY_S,
@@ -17,89 +14,13 @@ from sar1m.core.pairing import (
     OpticalPasses,
     PairingRules,
     SarPasses,
-    block_shapes,
-    choose,
-    cover_fractions,
+    cheapest,
+    choose_scenes,
+    nearest_partner,
 )
-from sar1m.core.utm import lonlat_from_utm
 from support.examples import examples
 
 RULES = PairingRules(scenes_per_cell=1, seasons=1, pair_days=15.0, max_cloud_frac=0.2, min_cover=0.99, orbit="any")
-
-
-def grids_at(lon, lat):
-    return block_grids(make_cells(*cells_at(lon, lat)), GridConfig())
-
-
-def outline(grid, near_lon):
-    left, bottom, right, top = grid.bounds_m
-    lon, lat = lonlat_from_utm([left, right, right, left], [bottom, bottom, top, top], grid.epsg)
-    return shapely.Polygon(np.column_stack([near_lon + np.mod(lon - near_lon + 180, 360) - 180, lat]))
-
-
-def closed(points):
-    return (*points, points[0])
-
-
-# ---- cover ----
-
-offsets = st.tuples(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
-
-
-@given(
-    lon=st.floats(-179.9, 179.9),
-    lat=st.floats(-70, 75),
-    points=st.lists(offsets, min_size=3, max_size=7),
-    turns=st.integers(-1, 1),
-    clockwise=st.booleans(),
-)
-def test_cover_is_the_area_that_shapely_finds(lon, lat, points, turns, clockwise):
-    """Any simple ring (sorted around its middle: not always convex), either way round, a whole turn away."""
-    grid = grids_at([lon], [lat])[0]
-    block = outline(grid, lon)
-    middle = np.mean(points, axis=0)
-    points = sorted(points, key=lambda p: np.arctan2(p[1] - middle[1], p[0] - middle[0]), reverse=clockwise)
-    x, y = block.centroid.x, block.centroid.y
-    ring = [(x + dx / np.cos(np.radians(lat)), y + dy) for dx, dy in points]
-    polygon = shapely.Polygon(ring)
-    if not polygon.is_valid:
-        return
-    expected = block.intersection(polygon).area / block.area
-    moved = closed([(a + 360.0 * turns, b) for a, b in ring])
-    found = cover_fractions(block_shapes([grid], lon), [moved])
-    assert found.shape == (1, 1)
-    assert found[0, 0] == pytest.approx(expected, abs=0.004)  # the block is a trapezium to shapely
-
-
-def test_cover_of_rings_of_several_lengths_keeps_their_order():
-    grid = grids_at([10.0], [0.5])[0]
-    block = outline(grid, 10.0)
-    west, south, east, north = block.bounds
-    middle = (west + east) / 2
-    whole = closed([(west - 1, south - 1), (east + 1, south - 1), (east + 1, north + 1), (west - 1, north + 1)])
-    half = closed(
-        [(middle, south - 1), (east + 1, south - 1), (east + 2, 0.5), (east + 1, north + 1), (middle, north + 1)]
-    )
-    away = closed([(50, 0), (51, 0), (51, 1)])
-    found = cover_fractions(block_shapes([grid], 10.0), [away, whole, half, whole])
-    assert found[0] == pytest.approx([0, 1, 0.5, 1], abs=2e-3)
-    assert found[0, 1] == pytest.approx(1, abs=1e-6)
-
-
-def test_cover_across_the_antimeridian():
-    """Blocks on both sides of 180 degrees under one footprint that runs on."""
-    grids = grids_at([179.9, -179.8], [-17.0, -17.0])
-    ring = closed([(179, -18), (181, -18), (181, -16), (179, -16)])
-    other = closed([(-181, -18), (-179, -18), (-179, -16), (-181, -16)])
-    assert cover_fractions(block_shapes(grids, 179.9), [ring, other]) == pytest.approx(np.ones((2, 2)), abs=1e-6)
-
-
-def test_no_blocks_or_no_rings():
-    shapes = block_shapes(grids_at([10.0], [0.5]), 10.0)
-    assert cover_fractions(shapes, []).shape == (1, 0)
-
-
-# ---- choice ----
 
 
 @st.composite
@@ -152,7 +73,7 @@ def named(choices, sar, optical):
 @given(worlds(), rules_drawn())
 def test_rules_hold(world, rules):
     sar, optical, covers = world
-    choices = choose(sar, optical, covers, rules)
+    choices = choose_scenes(sar, optical, covers, rules)
     directions = {}
     for cell, s, o in zip(choices.cell, choices.sar, choices.optical, strict=True):
         assert covers.sar[cell, s] >= rules.min_cover
@@ -186,7 +107,7 @@ def test_the_order_of_the_scenes_plays_no_part(world, rules, random):
         cloud_frac=optical.cloud_frac[by_optical],
     )
     turned = CoverTable(sar=covers.sar[:, by_sar], optical=covers.optical[:, by_optical])
-    first, second = choose(sar, optical, covers, rules), choose(turned_sar, turned_optical, turned, rules)
+    first, second = choose_scenes(sar, optical, covers, rules), choose_scenes(turned_sar, turned_optical, turned, rules)
     assert named(first, sar, optical) == named(second, turned_sar, turned_optical)
     assert first.cell_reason == second.cell_reason
 
@@ -196,7 +117,7 @@ def test_the_order_of_the_scenes_plays_no_part(world, rules, random):
 def test_one_scene_a_cell_is_the_cheapest_pair_of_all(world):
     """Against a search through all pairs of each cell, written from the rules."""
     sar, optical, covers = world
-    choices = choose(sar, optical, covers, RULES)
+    choices = choose_scenes(sar, optical, covers, RULES)
     found = {cell: (s, o) for cell, s, o in zip(choices.cell, choices.sar, choices.optical, strict=True)}
     for cell in range(len(covers.sar)):
         pairs = []
@@ -237,7 +158,7 @@ def full(sar, optical, cells=1):
 
 
 def days_taken(sar, optical, **asked):
-    choices = choose(sar, optical, full(sar, optical), replace(RULES, **asked))
+    choices = choose_scenes(sar, optical, full(sar, optical), replace(RULES, **asked))
     return sorted(float(sar.time_s[s] / DAY_S) for s in choices.sar)
 
 
@@ -264,9 +185,9 @@ def test_the_direction_with_more_pairs_is_taken():
         quarter=np.zeros(3, dtype=np.int64),
     )
     optical = clear(16.0, 12.0)
-    choices = choose(sar, optical, full(sar, optical), replace(RULES, scenes_per_cell=2))
+    choices = choose_scenes(sar, optical, full(sar, optical), replace(RULES, scenes_per_cell=2))
     assert [sar.name[s] for s in choices.sar] == ["a1", "a2"]
-    assert [sar.name[s] for s in choose(sar, optical, full(sar, optical), RULES).sar] == ["d1"]
+    assert [sar.name[s] for s in choose_scenes(sar, optical, full(sar, optical), RULES).sar] == ["d1"]
 
 
 def test_one_pair_goes_before_two_scenes_alone():
@@ -277,14 +198,14 @@ def test_one_pair_goes_before_two_scenes_alone():
         quarter=np.zeros(3, dtype=np.int64),
     )
     optical = clear(61.0)
-    choices = choose(sar, optical, full(sar, optical), replace(RULES, scenes_per_cell=2))
+    choices = choose_scenes(sar, optical, full(sar, optical), replace(RULES, scenes_per_cell=2))
     assert named(choices, sar, optical) == [(0, "d1", "o061.000", "paired")]
 
 
 @pytest.mark.parametrize("names", [["x", "y"], ["y", "x"]])
 def test_of_two_scenes_alike_the_first_name_is_taken(names):
     sar, optical = replace(year(3.0, 3.0), name=names), replace(clear(4.0, 4.0), name=names)
-    assert named(choose(sar, optical, full(sar, optical), RULES), sar, optical) == [(0, "x", "x", "paired")]
+    assert named(choose_scenes(sar, optical, full(sar, optical), RULES), sar, optical) == [(0, "x", "x", "paired")]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +222,7 @@ def test_every_partner_has_its_reason(cover, cloud, day, reason):
     sar = year(0.0)
     optical = OpticalPasses(name=["o"], time_s=np.asarray([day * DAY_S]), cloud_frac=np.asarray([cloud]))
     covers = CoverTable(sar=np.ones((1, 1), np.float32), optical=np.full((1, 1), cover, np.float32))
-    assert choose(sar, optical, covers, RULES).reason == [reason]
+    assert choose_scenes(sar, optical, covers, RULES).reason == [reason]
 
 
 def test_every_cell_has_its_reason():
@@ -310,7 +231,7 @@ def test_every_cell_has_its_reason():
     )
     covers = np.asarray([[1, 0], [0.5, 0.5], [0, 1], [0, 0]], dtype=np.float32)
     table = CoverTable(sar=covers, optical=np.zeros((4, 0), np.float32))
-    choices = choose(sar, clear(), table, replace(RULES, orbit="ascending"))
+    choices = choose_scenes(sar, clear(), table, replace(RULES, orbit="ascending"))
     assert choices.cell_reason == [
         "taken",
         "sar_covers_part_of_the_block",
@@ -340,8 +261,8 @@ def test_a_dated_partner_goes_before_an_undated_one(world, rules, first):
     both = with_undated(optical, first=first)
     column = np.ones((len(covers.optical), 1), np.float32)
     parts = (column, covers.optical) if first else (covers.optical, column)
-    before = named(choose(sar, optical, covers, rules), sar, optical)
-    after = named(choose(sar, both, CoverTable(sar=covers.sar, optical=np.hstack(parts)), rules), sar, both)
+    before = named(choose_scenes(sar, optical, covers, rules), sar, optical)
+    after = named(choose_scenes(sar, both, CoverTable(sar=covers.sar, optical=np.hstack(parts)), rules), sar, both)
     dated = {cell: (s, o) for cell, s, o, _ in before if o is not None}
     assert {cell: (s, o) for cell, s, o, _ in after if o != "u0"} == dated
     assert [(cell, reason) for cell, _, _, reason in after] == [(cell, "paired") for cell, *_ in before]
@@ -355,18 +276,61 @@ def test_an_undated_partner_costs_as_much_as_the_worst_that_is_allowed(day, clou
     sar = year(0.0)
     optical = OpticalPasses(name=["o"], time_s=np.asarray([day * DAY_S]), cloud_frac=np.asarray([cloud]))
     both = with_undated(optical)
-    assert named(choose(sar, both, full(sar, both), RULES), sar, both) == [(0, sar.name[0], partner, "paired")]
+    assert named(choose_scenes(sar, both, full(sar, both), RULES), sar, both) == [(0, sar.name[0], partner, "paired")]
 
 
 def test_of_equal_costs_the_pair_with_a_date_is_taken():
     """The earlier SAR scene has an undated partner alone, the later one a dated one that costs as much."""
     sar = year(0.0, 20.0)
     both = with_undated(OpticalPasses(name=["o"], time_s=np.asarray([35.0 * DAY_S]), cloud_frac=np.asarray([np.nan])))
-    assert named(choose(sar, both, full(sar, both), RULES), sar, both) == [(0, sar.name[1], "o", "paired")]
+    assert named(choose_scenes(sar, both, full(sar, both), RULES), sar, both) == [(0, sar.name[1], "o", "paired")]
 
 
 def test_an_undated_partner_is_held_to_cloud_and_cover():
     sar, cloudy = year(0.0), with_undated(clear(), cloud_frac=(0.3,))
-    assert choose(sar, cloudy, full(sar, cloudy), RULES).reason == ["optical_cloudy"]
+    assert choose_scenes(sar, cloudy, full(sar, cloudy), RULES).reason == ["optical_cloudy"]
     part = CoverTable(sar=np.ones((1, 1), np.float32), optical=np.full((1, 1), 0.5, np.float32))
-    assert choose(sar, with_undated(clear()), part, RULES).reason == ["optical_covers_part_of_the_block"]
+    assert choose_scenes(sar, with_undated(clear()), part, RULES).reason == ["optical_covers_part_of_the_block"]
+
+
+# ---- one scene's partner ----
+
+partners = st.lists(
+    st.tuples(
+        st.one_of(st.none(), st.integers(0, 4).map(float)),
+        st.sampled_from([0.0, 0.4, 0.5, 0.7, 1.0]),
+        st.integers(0, 9),
+    ),
+    max_size=6,
+    unique_by=lambda one: one[2],
+)
+
+
+@given(partners)
+def test_the_nearest_partner_is_what_a_search_through_all_finds(described):
+    apart_s, cover = [one[0] for one in described], [one[1] for one in described]
+    names = [f"o{one[2]}" for one in described]
+    enough = [number for number in range(len(names)) if cover[number] >= 0.5]
+    best = min(
+        enough,
+        key=lambda n: (apart_s[n] is None, apart_s[n] if apart_s[n] is not None else 0.0, -cover[n], names[n]),
+        default=None,
+    )
+    assert nearest_partner(apart_s, cover, names) == best
+
+
+def test_of_partners_at_one_time_the_one_that_covers_more_is_taken_then_the_first_name():
+    assert nearest_partner([60.0, 60.0, 60.0], [0.6, 0.9, 0.9], ["a", "c", "b"]) == 2
+
+
+def test_a_partner_of_unknown_time_is_taken_only_where_no_dated_one_covers_enough():
+    assert nearest_partner([None, 1e9], [1.0, 0.5], ["a", "b"]) == 1
+    assert nearest_partner([None, 1e9], [1.0, 0.4], ["a", "b"]) == 0
+    assert nearest_partner([None, 1e9], [0.4, 0.4], ["a", "b"]) is None
+
+
+def test_of_equal_costs_the_first_column_is_taken_and_no_pair_is_minus_one():
+    partner, cost = cheapest(np.array([[3.0, 1.0, 1.0], [np.inf, np.inf, np.inf]]))
+    assert partner.tolist() == [1, -1]
+    assert cost.tolist() == [1.0, np.inf]
+    assert cheapest(np.empty((2, 0)))[0].tolist() == [-1, -1]

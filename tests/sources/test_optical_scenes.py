@@ -10,9 +10,9 @@ from pyproj import Transformer
 
 from sar1m.records import RasterGrid
 from sar1m.sources.folder.item_files import stac_optical
-from sar1m.sources.folder.layers import OpticalScene, from_text, to_text
 from sar1m.sources.folder.scenes_csv import table_optical
 from sar1m.sources.known_bad import bad_spans, known_fault
+from sar1m.sources.layers import OpticalScene, from_text, to_text
 from sar1m.store.errors import SourceError
 from support.folders import OPTICAL_ROW, SAR_ROW, write_table
 from support.geotiffs import write_tiff

@@ -15,12 +15,12 @@ from rasterio.transform import Affine
 from sar1m.core.grid import centres_lonlat
 from sar1m.core.registration import register_block
 from sar1m.records import RasterGrid
-from sar1m.sources.placement import grid_with_halo
+from sar1m.sources.placement import block_outline, grid_with_halo
 from sar1m.sources.safe.backscatter import load_product
 from sar1m.sources.safe.block_heights import LOOK_M, open_terrain
 from sar1m.sources.safe.checked_product import open_product
 from sar1m.sources.safe.choose_products import survey
-from sar1m.sources.safe.source import SafeSource, _block_outline, _cover
+from sar1m.sources.safe.source import SafeSource, _cover
 from sar1m.store.errors import ConfigError, SourceError
 from support.elevations import write_gtx
 from support.safe_factory import SafeRecipe, write_orbit_file, write_safe, write_safe_zip
@@ -71,6 +71,27 @@ def test_a_candidate_says_what_it_is_and_what_will_be_done(scene):
         assert step in sar.processing
     assert candidate.optical.bands == ("B04", "B03", "B02")
     assert (sar.provider, sar.licence, candidate.attribution) == ("SAR-1M simulator", "CC0-1.0", "")
+
+
+def test_terms_come_from_the_file_beside_the_product_and_are_those_of_copernicus_without_one(copied):
+    folder, truth = copied
+    beside = folder / f"{truth.product.product_id}.terms.toml"
+    beside.write_text('licence = "CC-BY-4.0"\nattribution = "(c) Somebody"\n')
+    stated = only(SafeSource(folder))
+    assert (stated.sar.licence, stated.attribution) == ("CC-BY-4.0", "(c) Somebody")
+    beside.unlink()
+    usual = only(SafeSource(folder))
+    assert usual.sar.licence == "Copernicus Sentinel data legal notice"
+    assert usual.attribution == "Contains modified Copernicus Sentinel data 2021"
+    assert usual.sar.digest == stated.sar.digest
+
+
+@pytest.mark.parametrize("text", ['license = "CC0-1.0"', "licence = 3", "attribution = ", 'licence = ""'])
+def test_terms_that_cannot_be_used_are_named(text, copied):
+    folder, truth = copied
+    (folder / f"{truth.product.product_id}.terms.toml").write_text(text)
+    with pytest.raises(SourceError, match=r"terms\.toml: does not state the terms"):
+        only(SafeSource(folder))
 
 
 def test_pixels_are_gamma_nought_of_the_ground_with_masks(scene, tmp_path):
@@ -308,7 +329,7 @@ def test_a_hole_in_the_dem_stays_a_hole(copied, tmp_path):
 def test_a_block_at_the_antimeridian_finds_its_partner():
     grid = RasterGrid(epsg=32701, left_m=176_000.0, top_m=8_000_000.0, gsd_m=10.0, rows=1024, cols=1024)
     lon, _ = centres_lonlat([grid])
-    outline = _block_outline(grid, float(lon[0]))
+    outline = block_outline(grid, float(lon[0]))
     assert outline.bounds[2] - outline.bounds[0] < 1
     west, south, east, north = outline.bounds
     for turn in (-360.0, 0.0, 360.0):

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from sar1m.config import SafeConfig
-from sar1m.core.pairing import block_shapes, cover_fractions
+from sar1m.core.cover import block_shapes, cover_fractions
 from sar1m.io.net.answer import Answer
 from sar1m.records import RasterGrid
 from sar1m.sources.scene import Query, scene_from_text, scene_to_text

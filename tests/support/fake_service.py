@@ -13,8 +13,7 @@ import numpy as np
 
 from sar1m.config import BuildConfig
 from sar1m.records import RasterGrid
-from sar1m.sources.folder.read_pixels import OpticalPixels
-from sar1m.sources.safe.backscatter import SarSide
+from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.scene import Asset, Kind, Price, Query, Ring, Scene
 
 SLICE_DEG, SWATH_KM, TRACK_STEP_KM, TILT_DEG = 1.53, 250.0, 225.0, 0.35  # 170 km of track, neighbours overlap
@@ -54,11 +53,11 @@ class FakeService:
             return Price(requests=2, bytes=4.0 * pixels * len(config.area.polarisations), units=0.5)
         return Price(requests=4, bytes=2.0 * pixels * 4, shared_bytes=1e6)
 
-    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarSide:
+    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
         """Noise around -12 dB that depends on the scene and the place."""
         rng = np.random.default_rng(int(unit_hash(scene.scene_id, grid.left_m, grid.top_m) * 2**53))
         shape = (len(config.area.polarisations), grid.rows, grid.cols)
-        return SarSide(
+        return SarPixels(
             sar=rng.gamma(4.4, 0.06 / 4.4, shape).astype(np.float32),
             layover_shadow=None,
             local_incidence_deg=None,

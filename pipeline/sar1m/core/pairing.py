@@ -19,32 +19,20 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sar1m.core.sphere import near_to, turns_to
-from sar1m.core.utm import FloatArray, IntArray, lonlat_from_utm
-from sar1m.records import Bool, RasterGrid
+from sar1m.core.utm import FloatArray, IntArray
+from sar1m.records import Bool
 
 CLOUD_DAYS: Final = 20.0  # cost of full cloud in days of |dt|: 5 % less cloud over the scene is worth waiting a day
 SAME_PASS_S: Final = 1800.0  # slices of one pass are seconds apart, an orbit takes 98 minutes
 ROUNDING: Final = 1e-6  # of a block's area, well under a pixel
+MIN_PARTNER_COVER: Final = 0.5  # least share of the SAR's ground that the partner of a described scene must cover
 DAY_S: Final = 86_400.0
-_PAIRS_AT_ONCE: Final = 16_384  # keeps intermediate arrays in the processor's cache
 
 CellReason = Literal["taken", "no_sar_scene", "sar_covers_part_of_the_block", "sar_only_of_other_orbit_direction"]
 PartnerReason = Literal[
     "paired", "no_optical_scene", "optical_covers_part_of_the_block", "optical_cloudy", "optical_too_far_in_time"
 ]
 Direction = Literal["any", "ascending", "descending"]
-_Ring = Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BlockShapes:
-    """Blocks (N,) as parallelograms in degrees: centre, and to_unit (N, 2, 2), which takes an offset in lon, lat from
-    the centre to parts of the block's width and height. half_span: half of the box around each, (N, 2)."""
-
-    centre: FloatArray
-    to_unit: FloatArray
-    half_span: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,92 +89,38 @@ class Choices:
     cell_reason: list[CellReason]
 
 
-def block_shapes(grids: Sequence[RasterGrid], near_lon: float) -> BlockShapes:
-    """Shapes of blocks in UTM, longitudes within 180 degrees of near_lon.
+def cheapest(cost: FloatArray) -> tuple[IntArray, FloatArray]:
+    """The partner of least cost for each of several scenes, and that cost.
 
-    A block is taken as the parallelogram through the middles of its sides: meridians that draw together make it a
-    trapezium, whose sides differ by 0.3 % at 60 degrees and 0.9 % at 80, by half of which a cover can be off.
+    cost: (S, O) for S scenes and O possible partners, inf where the two make no pair.
+    Returns numbers of partners (S,), -1 where no pair is possible, and costs (S,), inf there. Of equal costs the first
+    partner is taken: the order of the columns decides.
     """
-    left, bottom, right, top = np.asarray([g.bounds_m for g in grids], dtype=np.float64).reshape(-1, 4).T
-    x_m, y_m = np.stack([left, right, left, right], axis=1), np.stack([bottom, bottom, top, top], axis=1)
-    lon, lat = lonlat_from_utm(x_m, y_m, np.asarray([g.epsg for g in grids], dtype=np.int64)[:, None])
-    corner = np.stack([near_to(lon, near_lon), lat], axis=2)
-    across = (corner[:, 1] - corner[:, 0] + corner[:, 3] - corner[:, 2]) / 2
-    up = (corner[:, 2] - corner[:, 0] + corner[:, 3] - corner[:, 1]) / 2
-    determinant = across[:, 0] * up[:, 1] - across[:, 1] * up[:, 0]
-    rows = [up[:, 1], -up[:, 0], -across[:, 1], across[:, 0]]
-    return BlockShapes(
-        centre=corner.mean(axis=1),
-        to_unit=(np.stack(rows, axis=1) / determinant[:, None]).reshape(-1, 2, 2),
-        half_span=(np.abs(across) + np.abs(up)) / 2,
-    )
+    if not cost.size:
+        return np.full(len(cost), -1), np.full(len(cost), np.inf)
+    first = cost.argmin(axis=1)
+    least = cost[np.arange(len(cost)), first]
+    return np.where(np.isfinite(least), first, -1), least
 
 
-def cover_fractions(blocks: BlockShapes, rings: Sequence[_Ring]) -> npt.NDArray[np.float32]:
-    """Fraction of each block inside each footprint, (N, R) in 0..1; straight edges in lon/lat, as GeoJSON has them.
+def nearest_partner(
+    apart_s: Sequence[float | None], cover: Sequence[float], names: Sequence[str], min_cover: float = MIN_PARTNER_COVER
+) -> int | None:
+    """Number of the optical scene nearest in time to one SAR scene, of those that cover enough; None where none does.
 
-    rings: closed, simple, either way round, longitudes running on; moved by whole turns to where the blocks are. Equal
-    rings are worked out once. Exact for the parallelograms of block_shapes (see _inside for the formula).
+    apart_s: seconds between the two, at least 0; None where unknown, which is further than any known time.
+    cover: share of the SAR's ground that each covers, 0..1. Of equally near ones the one that covers more is taken,
+    then the first name.
     """
-    found = np.zeros((len(rings), len(blocks.centre)), dtype=np.float32)  # by ring: columns are copied whole
-    if not found.size:
-        return found.T
-    distinct = {tuple(ring): number for number, ring in reversed(list(enumerate(rings)))}
-    middle_lon = float((blocks.centre[:, 0].min() + blocks.centre[:, 0].max()) / 2)
-    by_length: dict[int, list[int]] = {}
-    for ring, number in distinct.items():
-        by_length.setdefault(len(ring), []).append(number)
-    for numbers in by_length.values():
-        outlines = np.asarray([rings[number] for number in numbers], dtype=np.float64)
-        outlines[..., 0] += turns_to(outlines[..., 0].mean(axis=1, keepdims=True), middle_lon)
-        found[numbers] = _cover(blocks, outlines)
-    return found[[distinct[tuple(ring)] for ring in rings]].T
+    enough = (number for number in range(len(names)) if cover[number] >= min_cover)
+    order = sorted(enough, key=lambda number: (-cover[number], names[number]))
+    furthest = float(np.finfo(np.float64).max)
+    cost = [furthest if (apart := apart_s[number]) is None else apart for number in order]
+    best = int(cheapest(np.asarray([cost], dtype=np.float64))[0][0])
+    return None if best < 0 else order[best]
 
 
-def _cover(blocks: BlockShapes, outlines: FloatArray) -> npt.NDArray[np.float32]:
-    """(R, N) for rings of one length, (R, V, 2)."""
-    low, high = outlines.min(axis=1)[:, None], outlines.max(axis=1)[:, None]
-    first, last = blocks.centre - blocks.half_span, blocks.centre + blocks.half_span
-    ring, block = np.nonzero(
-        (low[..., 0] < last[:, 0])
-        & (high[..., 0] > first[:, 0])
-        & (low[..., 1] < last[:, 1])
-        & (high[..., 1] > first[:, 1])
-    )
-    found = np.zeros((len(outlines), len(blocks.centre)), dtype=np.float32)
-    for start in range(0, block.size, _PAIRS_AT_ONCE):
-        some = slice(start, start + _PAIRS_AT_ONCE)
-        found[ring[some], block[some]] = _inside(blocks, outlines, block[some], ring[some])
-    return found
-
-
-def _inside(blocks: BlockShapes, outlines: FloatArray, block: IntArray, ring: IntArray) -> FloatArray:
-    """Area of a ring inside a unit square, by Green's theorem: the sum over the ring's edges of the integral of
-    min(max(u, 0), 1) dv over the edge's part with 0 <= v <= 1. With H' = min(max(u, 0), 1) an edge from a to b gives
-    (H(u_b) - H(u_a)) / (u_b - u_a) times its height."""
-    matrix, centre = blocks.to_unit[block], blocks.centre[block]
-    lon, lat = (outlines[ring, :, axis].T - centre[:, axis] for axis in (0, 1))  # (V, pairs)
-    u = matrix[:, 0, 0] * lon + matrix[:, 0, 1] * lat + 0.5
-    v = matrix[:, 1, 0] * lon + matrix[:, 1, 1] * lat + 0.5
-    height = v[1:] - v[:-1]
-    slope = np.divide(u[1:] - u[:-1], height, out=np.zeros_like(height), where=height != 0)
-    held = np.clip(v, 0.0, 1.0)
-    first, last = u[:-1] + (held[:-1] - v[:-1]) * slope, u[:-1] + (held[1:] - v[:-1]) * slope
-    width = last - first
-    upright = np.abs(width) < ROUNDING
-    mean = np.clip((first + last) / 2, 0.0, 1.0)
-    np.divide(_ramp_integral(last) - _ramp_integral(first), width, out=mean, where=~upright)
-    area: FloatArray = np.abs(((held[1:] - held[:-1]) * mean).sum(axis=0))
-    return np.minimum(area, 1.0)
-
-
-def _ramp_integral(u: FloatArray) -> FloatArray:
-    """Integral of min(max(u, 0), 1) from 0."""
-    held = np.clip(u, 0.0, 1.0)
-    return held * held / 2 + np.maximum(u - 1.0, 0.0)
-
-
-def choose(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, rules: PairingRules) -> Choices:
+def choose_scenes(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, rules: PairingRules) -> Choices:
     """SAR scenes of every cell, each with the optical scene of least cost: |dt| in days and CLOUD_DAYS times the cloud.
 
     Paired scenes go before unpaired ones; scenes of one pass count as one. Of several directions the one with more
@@ -304,12 +238,8 @@ class _CostTable:
         """SAR scenes and partners (-1 for none) of a cell that the given scenes serve."""
         if not sar.size:
             return []
-        partner, cost = np.full(sar.size, -1), np.full(sar.size, np.inf)
-        if optical.size:
-            costs = self.cost[sar[:, None], optical]
-            nearest = costs.argmin(axis=1)
-            cost = costs[np.arange(sar.size), nearest]
-            partner = np.where(np.isfinite(cost), optical[nearest], -1)
+        column, cost = cheapest(self.cost[sar[:, None], optical])
+        partner = np.append(optical, -1)[column]
         ranked = np.argsort(cost, kind="stable")
         by_direction: dict[str, list[tuple[float, int, int]]] = {}
         for one in zip(cost[ranked].tolist(), sar[ranked].tolist(), partner[ranked].tolist(), strict=True):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+import shapely
 
 from sar1m.config import GridConfig
-from sar1m.core.sphere import near_to
+from sar1m.core.grid import block_grids, cells_in_box, make_cells
+from sar1m.core.sphere import near_to, wrapped
+from sar1m.core.utm import lonlat_from_utm
 from sar1m.io.raster import RasterHeader
-from sar1m.records import Candidate, PatchPlace, RasterGrid
+from sar1m.records import Candidate, Cell, PatchPlace, RasterGrid
 from sar1m.store.errors import ConfigError
 
 _EDGE: Final = np.linspace(0.0, 1.0, 9)
@@ -43,6 +47,26 @@ def chip_block(chip: RasterGrid, stem: str, config: GridConfig) -> tuple[RasterG
         for column in range(across)
     )
     return block, places
+
+
+def blocks_meeting(footprint: shapely.Polygon, config: GridConfig) -> Iterator[tuple[Cell, RasterGrid]]:
+    """The cells whose block meets a footprint, each with the block's grid, from south to north and west to east.
+
+    footprint: in degrees, longitudes running on.
+    """
+    west, south, east, north = footprint.bounds
+    cells = make_cells(*cells_in_box(float(wrapped(west)), south, float(wrapped(east)), north))
+    shapely.prepare(footprint)
+    for cell, grid in zip(cells, block_grids(cells, config), strict=True):
+        if footprint.intersects(block_outline(grid, west)):
+            yield cell, grid
+
+
+def block_outline(grid: RasterGrid, near_lon: float) -> shapely.Polygon:
+    """The corners of a UTM grid in degrees, longitudes within 180 of near_lon."""
+    left, bottom, right, top = grid.bounds_m
+    lon, lat = lonlat_from_utm([left, right, right, left], [top, top, bottom, bottom], grid.epsg)
+    return shapely.Polygon(np.column_stack([near_to(lon, near_lon), lat]))
 
 
 def grid_with_halo(candidate: Candidate) -> RasterGrid:

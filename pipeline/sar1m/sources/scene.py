@@ -14,8 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sar1m.config import BuildConfig
 from sar1m.records import RasterGrid, SarQuantity
-from sar1m.sources.folder.read_pixels import OpticalPixels
-from sar1m.sources.safe.backscatter import SarSide
+from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.store.errors import SourceError
 from sar1m.store.schema import OpticalQuantity
 
@@ -26,19 +25,6 @@ LAND_COVER_ATTRIBUTION: Final = (
     "(c) ESA WorldCover project 2021 / contains modified Copernicus Sentinel data (2021) processed by ESA WorldCover "
     "consortium (CC-BY-4.0)"
 )
-NO_PICTURE: Final = OpticalPixels(
-    optical=None,
-    registration_optical=None,
-    swir=None,
-    cloud=None,
-    cloud_source=None,
-    snow=None,
-    water=None,
-    land_cover=None,
-    land_cover_names=(),
-    flags=frozenset(),
-)
-
 Kind = Literal["sar", "optical"]
 Ring = tuple[tuple[float, float], ...]
 
@@ -197,7 +183,7 @@ class Service(Protocol):
         """Of reading one block of a scene, grid with its halo; no request is made."""
         ...
 
-    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarSide:
+    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
         """SAR pixels of a block in linear power. Raises SourceError."""
         ...
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from sar1m.config import BuildConfig
 from sar1m.core.grid import block_grids, block_patches, cells_at, make_cells
 from sar1m.records import F32, BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import OutputError, SourceError
 from sarworld.fields import keyed_rng
 from sarworld.materials import LAND_COVER_NAMES, OPTICAL_BANDS, POLARISATIONS
 from sarworld.optics import Clouds, Sun
@@ -120,6 +121,19 @@ class SimulatedSource:
             noise_floor=(10 ** (NOISE_FLOOR_DB / 10),) * len(POLARISATIONS),
             truth_shift_px=None if reflectance is None else taken.shift_px,
         )
+
+
+def write_product(folder: Path, *, lon: float, lat: float, relief_m: float, seed: int, whole_swath: bool) -> Path:
+    """Writes a simulated Sentinel-1 product with a DEM, and with an optical partner unless it is a whole swath.
+
+    folder: new or empty. lon, lat: degrees; the scene lies over the nearest cell. relief_m: standard deviation of
+    height. Returns the product's path. Raises OutputError where the folder holds anything.
+    """
+    from sarworld.safe.demonstration import write_demonstration  # noqa: PLC0415  a compiler others need not load
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder}: is not empty. Give a new or empty folder.")
+    return write_demonstration(folder, lon=lon, lat=lat, relief_m=relief_m, seed=seed, whole_swath=whole_swath)
 
 
 def _band_numbers(config: BuildConfig) -> list[int]:

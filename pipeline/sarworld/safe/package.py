@@ -14,6 +14,7 @@ from sarworld.safe.annotation import Stated, annotation_xml
 from sarworld.safe.calibration import calibration_xml, noise_xml
 from sarworld.safe.manifest import digest_record, manifest_xml
 from sarworld.safe.measurement import Strip, write_measurement
+from sarworld.safe.scenario import LICENCE
 
 _ZIP_TIME: Final = (2021, 1, 1, 0, 0, 0)
 _PIECE_BYTES: Final = 2**20
@@ -22,7 +23,7 @@ Pixels = Callable[[GrdChannel], Iterable[Strip]]
 
 
 def write_product(folder: Path, product: GrdProduct, stated: Stated, pixels: Pixels, *, zipped: bool) -> Path:
-    """Writes a product below a folder as <product id>.SAFE, or as <product id>.zip, and returns its path.
+    """Writes a product below a folder as <product id>.SAFE, or as <product id>.zip, and its terms; returns its path.
 
     pixels: returns the strips of a channel's measurement.
     """
@@ -37,6 +38,8 @@ def write_product(folder: Path, product: GrdProduct, stated: Stated, pixels: Pix
         write_measurement(path, product.geometry, pixels(channel))
         files[channel.measurement] = digest_record(path.stat().st_size, _md5(path))
     (root / "manifest.safe").write_bytes(manifest_xml(product, stated, files))
+    terms = folder / f"{product.product_id}.terms.toml"  # beside the product, where no digest sees it
+    terms.write_text(f'licence = "{LICENCE}"\n', encoding="utf-8")
     return _zip(root) if zipped else root
 
 

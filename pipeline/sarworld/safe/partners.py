@@ -20,7 +20,7 @@ from sar1m.records import F32, F64, RasterGrid
 from sarworld.materials import OPTICAL_BANDS, WATER_CLASS
 from sarworld.optics import Sun
 from sarworld.safe.ground import height_at
-from sarworld.safe.scenario import SceneSpec, Undulation
+from sarworld.safe.scenario import LICENCE, SceneSpec, Undulation
 from sarworld.world import World, cover_with_clouds, view_optical
 
 ARC_SECOND_DEG: Final = 1 / 3600
@@ -122,7 +122,7 @@ def _stac_item(name: str, when: datetime, grid: RasterGrid, bands: tuple[str, ..
             "datetime": f"{when:%Y-%m-%dT%H:%M:%SZ}",
             "platform": "sentinel-2a",
             "s2:processing_baseline": BASELINE,
-            "license": "CC0-1.0",
+            "license": LICENCE,
         },
         "links": [],
         "assets": {band: {"href": f"./{name}_{band}.tif", "type": "image/tiff; application=geotiff"} for band in bands},

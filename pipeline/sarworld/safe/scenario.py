@@ -15,6 +15,7 @@ DemForm = Literal["utm", "lonlat"]
 Undulation = Callable[[F64, F64], F64]
 
 SIMULATOR: Final = "SAR-1M simulator"  # the organisation that simulated manifests name
+LICENCE: Final = "CC0-1.0"  # of all that is simulated
 _FIRST_ORBIT: Final = {"S1A": 73, "S1B": 27}  # absolute orbit of relative orbit 1; not one number for S1C
 _CYCLE_ORBITS: Final = 175
 

@@ -11,12 +11,12 @@ from sar1m.config import BuildConfig, DownloadConfig
 from sar1m.io.net.fetch import Fetcher, FetchSettings
 from sar1m.sources.services import doctor, registry
 from sar1m.sources.services.doctor import DoctorRow, render, report, without_secrets
-from sar1m.sources.services.registry import SERVICES
+from sar1m.sources.services.registry import SERVICES, PublicPage
 from servers.base import Reply, Server, reply_json
 
-NAMES = [facts.name for facts in SERVICES]
-SECRETS = [variable for facts in SERVICES for variable in facts.secrets]
-SETTINGS = [variable for facts in SERVICES for variable in facts.settings if variable.isupper()]
+NAMES = [record.name for record in SERVICES]
+SECRETS = [variable for record in SERVICES for variable in record.secrets]
+SETTINGS = [variable for record in SERVICES for variable in record.settings if variable.isupper()]
 MACHINE = ["disk", "geoid", "dem", "gdal", "rasterio", "numba", "zarr", "pillow"]
 
 # planetary-computer 1.0 configures pydantic models in the old way.
@@ -93,7 +93,9 @@ def test_no_slot_shows_its_secret(online, fetcher, tmp_path, monkeypatch, caplog
     key.write_text(json.dumps({"type": "service_account", "project_id": "project-one", **fields}))
     monkeypatch.setenv("EARTHENGINE_SERVICE_ACCOUNT_KEY", str(key))
     with Server({"/*": lambda asked: reply_json({})}) as server:
-        monkeypatch.setattr(doctor, "SERVICES", [replace(facts, public_page=server.url) for facts in SERVICES])
+        monkeypatch.setattr(
+            doctor, "SERVICES", [replace(record, page=PublicPage(address=server.url)) for record in SERVICES]
+        )
         config = BuildConfig.model_validate(
             {
                 "area": {
@@ -145,8 +147,8 @@ def test_encoded_values_are_hidden_too(monkeypatch):
 def asked_of(monkeypatch, fetcher, tmp_path, route, *, online=True):
     """The first service's row, its public page being route, and what was asked."""
     with Server({"/*": route}, max_requests=20) as server:
-        facts = replace(SERVICES[1], public_page=f"{server.url}/page")
-        monkeypatch.setattr(doctor, "SERVICES", [facts])
+        record = replace(SERVICES[1], page=PublicPage(address=f"{server.url}/page"))
+        monkeypatch.setattr(doctor, "SERVICES", [record])
         return report(BuildConfig(), fetcher, tmp_path, online=online)[0], server.asked
 
 
@@ -177,14 +179,15 @@ def test_a_silent_service_is_given_up(monkeypatch, fetcher, tmp_path):
     assert "stopped sending" in row.line
 
 
-MIRRORS = [(facts.name, facts.mirror[0]) for facts in SERVICES if facts.mirror[0]]
+MIRRORS = [(record.name, record.page.variable) for record in SERVICES if record.page is not None]
 
 
 @pytest.mark.parametrize(("name", "variable"), [*MIRRORS, ("cdse", "SAR1M_CDSE_STAC_URL")])
 def test_a_mirror_is_asked_in_the_place_of_the_service(name, variable, monkeypatch, fetcher, tmp_path):
     """Services that are named by the environment are those that a build asks."""
-    (facts,) = (facts for facts in SERVICES if facts.name == name)
-    monkeypatch.setattr(doctor, "SERVICES", [replace(facts, public_page="https://official.invalid/")])
+    (record,) = (record for record in SERVICES if record.name == name)
+    page = replace(record.page, address="https://official.invalid/")
+    monkeypatch.setattr(doctor, "SERVICES", [replace(record, page=page)])
     for slot in ("CDSE_USERNAME", "CDSE_PASSWORD", "EARTHDATA_TOKEN"):
         monkeypatch.setenv(slot, "somebody")
     if name == "earthengine":
@@ -207,10 +210,12 @@ def test_every_variable_that_names_a_place_is_listed():
 
 
 def test_every_public_page_is_https_and_holds_no_place():
-    pages = [facts.page(BuildConfig()) for facts in registry.SERVICES]
+    pages = [record.page_address(BuildConfig()) for record in registry.SERVICES]
     assert all(page is None or page.startswith("https://") for page in pages)
     config = BuildConfig.model_validate({"area": {"stac_url": "https://stac.example.org/"}})
-    assert [f.page(config) for f in SERVICES if f.name == "stac"] == ["https://stac.example.org/"]
+    assert [record.page_address(config) for record in SERVICES if record.name == "stac"] == [
+        "https://stac.example.org/"
+    ]
 
 
 # ---- the machine ----

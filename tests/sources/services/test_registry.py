@@ -11,6 +11,7 @@ from sar1m.config import BuildConfig, DownloadConfig
 from sar1m.io.net.fetch import Fetcher, FetchSettings
 from sar1m.sources.services.registry import SERVICES, open_service
 from sar1m.store.errors import ConfigError
+from support.paths import ROOT
 
 OWN_ADDRESSES = {
     "area": {
@@ -19,7 +20,7 @@ OWN_ADDRESSES = {
         "dhus_url": "https://hub.example.org/dhus",
     }
 }
-NAMES = [facts.name for facts in SERVICES]
+NAMES = [record.name for record in SERVICES]
 
 
 @pytest.fixture
@@ -27,11 +28,18 @@ def fetcher(tmp_path):
     return Fetcher(FetchSettings(root=tmp_path / "net", limits=DownloadConfig()))
 
 
-@pytest.mark.parametrize("facts", SERVICES, ids=NAMES)
-def test_every_service_opens_and_is_what_the_table_says(facts, fetcher):
-    service = open_service(facts.name, BuildConfig.model_validate(OWN_ADDRESSES), fetcher)
-    assert service.name == facts.name
-    assert service.kinds == set(facts.kinds)
+@pytest.mark.parametrize("record", SERVICES, ids=NAMES)
+def test_every_service_opens_and_is_what_the_table_says(record, fetcher):
+    service = open_service(record.name, BuildConfig.model_validate(OWN_ADDRESSES), fetcher)
+    assert service.name == record.name
+    assert service.kinds == set(record.kinds)
+
+
+def test_the_readme_lists_the_services_of_the_table():
+    rows = re.findall(
+        r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*)(?: \(default\))? \|", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)} >= set(NAMES)
 
 
 @pytest.mark.parametrize(("name", "key"), [("stac", "stac_url"), ("dhus", "dhus_url"), ("tiles", "tiles_url")])
@@ -70,11 +78,11 @@ def test_another_address_of_the_catalogue_comes_from_the_environment(fetcher, mo
 def test_variables_in_the_table_are_those_that_modules_read():
     """What a module reads from the environment stands in the table, so that doctor names and hides it."""
     folder = Path(sys.modules[open_service.__module__].__file__).parent
-    told = {variable for facts in SERVICES for variable in (*facts.secrets, *facts.settings)}
-    text = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py") if path.stem != "registry")
+    listed = {variable for record in SERVICES for variable in (*record.secrets, *record.settings)}
+    text = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py") if path.stem != "registry")
     read = set(re.findall(r'"((?:SAR1M|CDSE|DHUS|EARTHDATA|EARTHENGINE|GOOGLE|PC_SDK)_[A-Z0-9_]+)"', text))
-    assert read <= told | {"SAR1M_ALLOW_LOOPBACK", "SAR1M_EARTHENGINE_URL"}
-    assert {variable for variable in told if variable.isupper()} - read <= {
+    assert read <= listed | {"SAR1M_ALLOW_LOOPBACK", "SAR1M_EARTHENGINE_URL"}
+    assert {variable for variable in listed if variable.isupper()} - read <= {
         "PC_SDK_SUBSCRIPTION_KEY",  # planetary-computer reads these two itself
         "PC_SDK_SAS_URL",
         "SAR1M_PLANETARY_COMPUTER_URL",

@@ -14,6 +14,7 @@ from sar1m.core.utm import FloatArray, IntArray
 from sar1m.records import RasterGrid
 from sar1m.sources.area.scene_plan import AreaPlan
 from sar1m.sources.scene import LandCoverReader, Price, Service, land_cover_of
+from sar1m.sources.services.registry import SERVICES
 from sar1m.store.errors import ConfigError
 
 PRICE_COLUMNS: Final = ("requests", "bytes", "shared_bytes", "units")
@@ -34,13 +35,6 @@ PREPARE_CPU_S: Final = 10.6 + 0.7  # registration, metrics, encoding, staging
 PACK_CPU_S: Final = 1.0  # reading records, tables, packing, sealing
 SEARCH_S: Final = 0.004  # a scene found, over pages of 250 at a second each: assumed
 ANSWER_S: Final = 0.3  # from asking to the first byte: assumed
-
-TOKEN_LIFETIMES: Final[Mapping[str, str]] = {
-    "planetary-computer": "signed addresses hold for some 45 minutes and are signed again as they run out",
-    "cdse": "a token is refreshed for 60 minutes, then asked for anew; keys of S3 last for months; 4 downloads at once",
-    "earthengine": "a token holds for 60 minutes and is renewed by the client",
-    "asf": "an Earthdata token holds for 60 days; a password asks for none",
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,7 +153,7 @@ def total(plan: AreaPlan, prices: RowPrices, config: BuildConfig, pace: Pace) ->
     disk = patches * sar_bytes + paired * optical_bytes
     price = prices.total
     by_kind = [sum(scene.kind == kind for scene in plan.scenes) for kind in ("sar", "optical")]
-    services = tuple(dict.fromkeys(name for name in plan.services if name is not None))
+    lives = {record.name: record.access_life for record in SERVICES}
     return Totals(
         cells=plan.row.size,
         cells_left_out=int((plan.cell_reason != "taken").sum()),
@@ -174,7 +168,7 @@ def total(plan: AreaPlan, prices: RowPrices, config: BuildConfig, pace: Pace) ->
         disk_bytes=disk,
         staged_bytes=disk + patches * RECORD_BYTES,
         stages=stages(price, patches, plan.found, prices.whole_products, config, pace),
-        tokens=tuple(f"{name}: {TOKEN_LIFETIMES[name]}" for name in services if name in TOKEN_LIFETIMES),
+        tokens=tuple(f"{name}: {lives[name]}" for name in dict.fromkeys(plan.services) if name and lives.get(name)),
     )
 
 

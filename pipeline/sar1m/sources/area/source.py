@@ -14,26 +14,18 @@ from typing import Final
 import numpy as np
 
 from sar1m.config import AreaConfig, BuildConfig
+from sar1m.core.cover import BlockShapes, block_shapes, cover_fractions
 from sar1m.core.grid import block_grids, corners_lonlat, make_cells
-from sar1m.core.pairing import (
-    BlockShapes,
-    CoverTable,
-    OpticalPasses,
-    PairingRules,
-    SarPasses,
-    block_shapes,
-    choose,
-    cover_fractions,
-)
+from sar1m.core.pairing import CoverTable, OpticalPasses, PairingRules, SarPasses, choose_scenes
 from sar1m.core.sphere import east_of, turns_home, widest_gap
 from sar1m.core.utm import FloatArray, IntArray
 from sar1m.records import BlockPixels, Candidate, RasterGrid
 from sar1m.sources.area.pricing import Pace, price_rows, require_within, total
 from sar1m.sources.area.scene_plan import AreaPlan, PlanDraft, time_s
-from sar1m.sources.folder.read_pixels import OpticalPixels, block_pixels
+from sar1m.sources.pixels import OpticalPixels, block_pixels
 from sar1m.sources.placement import grid_with_halo
 from sar1m.sources.regions.region import Region, cell_indices
-from sar1m.sources.scene import NO_PICTURE, Query, Scene, Service, land_cover_of, scene_from_text
+from sar1m.sources.scene import Query, Scene, Service, land_cover_of, scene_from_text
 from sar1m.store.errors import ConfigError, RegionError, SourceError
 
 BOX_DEG: Final = 5.0  # side of a box that is searched at once
@@ -99,7 +91,7 @@ class AreaSource:
             sar=cover_fractions(blocks, [scene.footprint for scene in sar]),
             optical=cover_fractions(blocks, [scene.footprint for scene in optical]),
         )
-        chosen = choose(_sar_passes(sar), _optical_passes(optical), covers, rules(area))
+        chosen = choose_scenes(_sar_passes(sar), _optical_passes(optical), covers, rules(area))
         draft.add(numbers, (sar, optical), covers, chosen)
 
     def _search(self, box: tuple[float, float, float, float], area: AreaConfig) -> tuple[list[Scene], list[Scene]]:
@@ -118,16 +110,16 @@ class AreaSource:
         with other services."""
         grid, handle = grid_with_halo(candidate), dict(candidate.handle)
         sar_scene = self._scene(handle["sar"], candidate.item_id, self.sar)
-        partner = NO_PICTURE
+        partner = OpticalPixels()
         if handle["optical"]:
             if self.optical is None:
                 raise SourceError(f"{candidate.item_id}: planned with an optical partner, but area.optical is none.")
             scene = self._scene(handle["optical"], candidate.item_id, self.optical)
             partner = self.optical.read_optical(scene, grid, config)
-        sar_side = self.sar.read_sar(sar_scene, grid, config)
+        sar = self.sar.read_sar(sar_scene, grid, config)
         if config.area.land_cover:
             partner = self._with_land_cover(partner, grid)
-        return block_pixels(partner, **vars(sar_side))
+        return block_pixels(sar, partner)
 
     def _with_land_cover(self, partner: OpticalPixels, grid: RasterGrid) -> OpticalPixels:
         reader = land_cover_of((self.sar, self.optical))

@@ -21,10 +21,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from sar1m.core.pairing import nearest_partner
 from sar1m.core.sphere import turns_to
 from sar1m.io.raster import RasterHeader, read_header
 from sar1m.records import SarQuantity
-from sar1m.sources.folder.layers import (
+from sar1m.sources.layers import (
     NOT_STATED,
     REFLECTANCE_PER_DN,
     RGB_BANDS,
@@ -46,7 +47,6 @@ from sar1m.sources.placement import lonlat_box
 from sar1m.sources.sentinel_names import parse_s1_name, radiometric_offset_dn
 from sar1m.store.errors import SourceError
 
-MIN_OVERLAP: Final = 0.5  # share of the SAR footprint that an optical partner must cover
 _MAX_ITEM_BYTES: Final = 2**24
 _SAR_KEYS: Final = {key: name for name in SAR_BANDS for key in (name.lower(), f"{name.lower()}-rtc")}
 _CLASS_KEYS: Final[Mapping[str, ClassKind]] = {
@@ -199,14 +199,13 @@ def _overlap(sar: _Item, other: _Item) -> float:
 
 
 def _partner(sar: _Item, optical: list[_Item]) -> _Item | None:
-    """The optical item with the least difference in time among those that cover enough; None where none does."""
-
-    def distance(item: _Item) -> tuple[float, float, str]:
-        known = sar.acquired is not None and item.acquired is not None
-        apart_s = abs((item.acquired - sar.acquired).total_seconds()) if known else float("inf")  # type: ignore[operator]
-        return apart_s, -_overlap(sar, item), item.name
-
-    return min((item for item in optical if _overlap(sar, item) >= MIN_OVERLAP), key=distance, default=None)
+    """The optical item nearest in time among those that cover enough of the SAR item; None where none does."""
+    apart_s = [
+        None if sar.acquired is None or item.acquired is None else abs((item.acquired - sar.acquired).total_seconds())
+        for item in optical
+    ]
+    best = nearest_partner(apart_s, [_overlap(sar, item) for item in optical], [item.name for item in optical])
+    return None if best is None else optical[best]
 
 
 def _pair(sar: _Item, optical: _Item | None) -> FolderPair:

@@ -30,7 +30,7 @@ from typing import Final, TypeVar
 
 from sar1m.io.raster import read_header
 from sar1m.records import SarQuantity
-from sar1m.sources.folder.layers import (
+from sar1m.sources.layers import (
     NOT_STATED,
     OPTICAL_BANDS,
     REFLECTANCE_PER_DN,

@@ -1,7 +1,7 @@
 """One's own GeoTIFFs and COGs: `folder:<path>`, described by STAC items, by a table, or by the names of folders.
 
-The three descriptions are tried in this order; their modules say what they expect: folder_stac, folder_table,
-folder_modality. Rasters smaller than a block of patches are taken as chips, larger ones are cut by Major TOM cells.
+The three descriptions are tried in this order. Their modules say what they expect: item_files, scenes_csv, modality.
+Rasters smaller than a block of patches are taken as chips, larger ones are cut by Major TOM cells.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import numpy as np
 import shapely
 
 from sar1m.config import BuildConfig, GridConfig
-from sar1m.core.grid import block_grids, block_patches, cell_names, cells_at, cells_in_box, centres_lonlat, make_cells
-from sar1m.core.sphere import near_to, wrapped
-from sar1m.core.utm import lonlat_from_utm, utm_epsg, utm_from_lonlat
+from sar1m.core.grid import block_patches, cell_names, cells_at, centres_lonlat
+from sar1m.core.sphere import near_to
+from sar1m.core.utm import utm_epsg, utm_from_lonlat
 from sar1m.io.raster import RasterHeader, read_header
 from sar1m.records import BlockPixels, Candidate, OpticalProduct, PatchPlace, RasterGrid, SarProduct
 from sar1m.sources.folder.item_files import stac_features, stac_pairs
-from sar1m.sources.folder.layers import (
+from sar1m.sources.folder.modality import SAR_FOLDERS, modality_folders, modality_pairs
+from sar1m.sources.folder.scenes_csv import COLUMNS, TABLE_NAME, table_pairs
+from sar1m.sources.layers import (
     FileDigests,
     FolderPair,
     OpticalLayer,
@@ -30,10 +32,8 @@ from sar1m.sources.folder.layers import (
     resolve_inside,
     to_text,
 )
-from sar1m.sources.folder.modality import SAR_FOLDERS, modality_folders, modality_pairs
-from sar1m.sources.folder.read_pixels import read_pair
-from sar1m.sources.folder.scenes_csv import COLUMNS, TABLE_NAME, table_pairs
-from sar1m.sources.placement import chip_block, grid_with_halo
+from sar1m.sources.placement import blocks_meeting, chip_block, grid_with_halo
+from sar1m.sources.read_layers import read_pair
 from sar1m.sources.regions.countries import country_of
 from sar1m.sources.sentinel_names import orbit_state
 from sar1m.store.errors import ConfigError, SourceError
@@ -205,18 +205,9 @@ def _cell_places(header: RasterHeader, config: GridConfig) -> Iterator[_Place]:
     down = np.concatenate([_EDGE * 0, _EDGE, _EDGE * 0 + 1, _EDGE[::-1]])
     across = np.concatenate([_EDGE, _EDGE * 0 + 1, _EDGE[::-1], _EDGE * 0])
     lon, lat = header.lonlat(down * header.rows, across * header.cols)
-    middle = lon[0]
-    unrolled = near_to(lon, middle)
-    footprint = shapely.Polygon(np.column_stack([unrolled, lat]))
-    west, east = wrapped([unrolled.min(), unrolled.max()]).tolist()
-    cells = make_cells(*cells_in_box(west, float(lat.min()), east, float(lat.max())))
-    for cell, grid in zip(cells, block_grids(cells, config), strict=True):
-        left, bottom, right, top = grid.bounds_m
-        x_m, y_m = np.asarray([left, right, right, left]), np.asarray([top, top, bottom, bottom])
-        block_lon, block_lat = lonlat_from_utm(x_m, y_m, grid.epsg)
-        block = shapely.Polygon(np.column_stack([near_to(block_lon, middle), block_lat]))
-        if block.intersects(footprint):
-            yield _Place(grid=grid, patches=block_patches(cell.name, config), cell=cell.name, suffix=f"_{cell.name}")
+    footprint = shapely.Polygon(np.column_stack([near_to(lon, lon[0]), lat]))
+    for cell, grid in blocks_meeting(footprint, config):
+        yield _Place(grid=grid, patches=block_patches(cell.name, config), cell=cell.name, suffix=f"_{cell.name}")
 
 
 def _sar_product(pair: FolderPair, digest: str, lon: float) -> SarProduct:

@@ -20,6 +20,7 @@ from sar1m.core.radar.range_doppler import image_coordinates
 from sar1m.core.radar.terrain import flatten, margin_px
 from sar1m.io.safe.measurement import read_dn
 from sar1m.records import F32, F64, U16, Bool, RasterGrid
+from sar1m.sources.pixels import USUAL_NESZ, SarPixels
 from sar1m.sources.safe.block_heights import LOOK_M, Terrain, coarse_look, tie_point_heights
 from sar1m.sources.safe.checked_product import open_product
 from sar1m.sources.safe.choose_products import scene_digest
@@ -29,7 +30,6 @@ TIE_POINT_HEIGHTS: Final = "tie_point_heights"  # flag: relief is not accounted 
 NOT_FLATTENED: Final = "gamma0_of_ellipsoid"  # flag
 DEM_HOLES: Final = "dem_holes"  # flag
 TERRAIN_CUT_OFF: Final = "terrain_cut_off"  # flag: what may fold or throw shadow into the block is not all known
-USUAL_NESZ: Final = 10**-2.5  # -25 dB, where a product tells no noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +42,6 @@ class SafeBlock:
     digest: str
     polarisations: tuple[str, ...]
     grid: RasterGrid
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SarSide:
-    """What a SAFE product gives to BlockPixels; see there."""
-
-    sar: F32
-    layover_shadow: Bool | None
-    local_incidence_deg: F32 | None
-    incidence_deg: float | None
-    noise_floor: tuple[float, ...]
-    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,7 +78,7 @@ class _Measurement:
         return read_dn(self.path, self.product, channel, window, self.scratch)
 
 
-def read_block(block: SafeBlock, terrain: Terrain | None, config: SafeConfig, scratch: Path) -> SarSide:
+def read_block(block: SafeBlock, terrain: Terrain | None, config: SafeConfig, scratch: Path) -> SarPixels:
     """Backscatter in linear power on block.grid with masks, NaN without data; all NaN where the image is missed.
 
     Raises SourceError where a file is missing, damaged or not as described, a DEM does not cover the block or is
@@ -121,7 +109,7 @@ def read_block(block: SafeBlock, terrain: Terrain | None, config: SafeConfig, sc
         DEM_HOLES: bool(np.isnan(heights_m).any()),
         TERRAIN_CUT_OFF: terrain is not None and (not complete or bool(np.isnan(surface.wide_heights_m).any())),
     }
-    return SarSide(
+    return SarPixels(
         sar=resample(image, window, surface.lattice, heights_m, config.resampling),
         layover_shadow=layover_shadow,
         local_incidence_deg=local_incidence_deg,

@@ -20,6 +20,7 @@ from sar1m.io.safe.orbit_file import find_orbit
 from sar1m.io.safe.product import product_digest, read_product
 from sar1m.sources.known_bad import known_fault
 from sar1m.sources.safe.checked_product import open_product, require_measurements
+from sar1m.sources.safe.product_terms import ProductTerms, product_terms
 from sar1m.store.errors import SourceError
 
 SAME_ACQUISITION: Final = timedelta(seconds=3)  # processings start fractions of a second apart, slices 25 s
@@ -36,6 +37,7 @@ class SafeScene:
     orbit_file: Path | None
     polarisations: tuple[str, ...]
     footprint: shapely.Polygon
+    terms: ProductTerms
 
     @property
     def platform(self) -> str:
@@ -153,6 +155,7 @@ def _scene(path: Path, product: GrdProduct, config: SafeConfig, orbits: Path | N
         orbit_file=orbit_file,
         polarisations=config.polarisations or there,
         footprint=footprint(product.geometry.grid),
+        terms=product_terms(path, product),
     )
 
 

@@ -14,32 +14,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
-import numpy as np
 import shapely
 
-from sar1m.config import BuildConfig, GridConfig, SafeConfig
-from sar1m.core.grid import block_grids, block_patches, cells_in_box, centres_lonlat, make_cells
-from sar1m.core.sphere import near_to, turns_to, wrapped
-from sar1m.core.utm import lonlat_from_utm
+from sar1m.config import BuildConfig, SafeConfig
+from sar1m.core.grid import block_patches, centres_lonlat
+from sar1m.core.pairing import nearest_partner
+from sar1m.core.sphere import turns_to
 from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.folder.item_files import stac_features, stac_optical
-from sar1m.sources.folder.layers import FileDigests, OpticalScene, from_text, to_text
-from sar1m.sources.folder.read_pixels import OpticalPixels, block_pixels, folder_bands, read_optical
 from sar1m.sources.folder.scenes_csv import TABLE_NAME, table_optical
-from sar1m.sources.placement import grid_with_halo
+from sar1m.sources.layers import FileDigests, OpticalScene, from_text, to_text
+from sar1m.sources.pixels import OpticalPixels, block_pixels
+from sar1m.sources.placement import block_outline, blocks_meeting, grid_with_halo
+from sar1m.sources.read_layers import folder_bands, read_optical
 from sar1m.sources.regions.countries import country_of
 from sar1m.sources.safe.backscatter import SafeBlock, read_block
 from sar1m.sources.safe.block_heights import Terrain, named_place, open_terrain, open_terrain_once
 from sar1m.sources.safe.choose_products import SafeScene, survey
 from sar1m.store.errors import ConfigError, SourceError
-from sarworld.safe.scenario import SIMULATOR
-
-LICENCE: Final = "Copernicus Sentinel data legal notice"
-SIMULATED_LICENCE: Final = "CC0-1.0"
-MIN_PARTNER_COVER: Final = 0.5  # share of a block that an optical partner must cover
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ class SafeSource:
             )
         terrain = open_terrain(self.place("dem", config.safe), self.place("geoid", config.safe), config.safe)
         for scene in scenes:
-            for cell, grid in _blocks(scene, config.grid):
+            for cell, grid in blocks_meeting(scene.footprint, config.grid):
                 yield self._candidate(scene, cell, grid, _partner(scene, grid, partners), terrain, config)
 
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
@@ -101,9 +95,8 @@ class SafeSource:
             grid=grid_with_halo(candidate),
         )
         terrain = self._planned_terrain(handle["terrain"], candidate, config.safe)
-        sar_side = read_block(block, terrain, config.safe, self.scratch)
-        partner = self._read_partner(handle["optical"], candidate, block.grid, config)
-        return block_pixels(partner, **vars(sar_side))
+        sar = read_block(block, terrain, config.safe, self.scratch)
+        return block_pixels(sar, self._read_partner(handle["optical"], candidate, block.grid, config))
 
     def _planned_terrain(self, digest: str, candidate: Candidate, config: SafeConfig) -> Terrain | None:
         """The terrain that was planned with. Raises SourceError where its files here are others."""
@@ -211,37 +204,16 @@ def _optical_product(scene: OpticalScene, digests: FileDigests, config: BuildCon
     )
 
 
-def _blocks(scene: SafeScene, config: GridConfig) -> Iterator[tuple[Cell, RasterGrid]]:
-    """Cells whose block meets the footprint, with the block's grid."""
-    west, south, east, north = scene.footprint.bounds
-    cells = make_cells(*cells_in_box(float(wrapped(west)), south, float(wrapped(east)), north))
-    shapely.prepare(scene.footprint)
-    for cell, grid in zip(cells, block_grids(cells, config), strict=True):
-        if scene.footprint.intersects(_block_outline(grid, west)):
-            yield cell, grid
-
-
-def _block_outline(grid: RasterGrid, near_lon: float) -> shapely.Polygon:
-    """A block's corners in degrees, longitudes within 180 of near_lon."""
-    left, bottom, right, top = grid.bounds_m
-    lon, lat = lonlat_from_utm([left, right, right, left], [top, top, bottom, bottom], grid.epsg)
-    return shapely.Polygon(np.column_stack([near_to(lon, near_lon), lat]))
-
-
 def _partner(scene: SafeScene, grid: RasterGrid, partners: list[_Partner]) -> _Partner | None:
-    """The optical scene nearest in time among those that cover enough of the block; equal ones by cover, then name."""
+    """The optical scene nearest in time among those that cover enough of the block; None where none does."""
     middle, _ = centres_lonlat([grid])
-    block = _block_outline(grid, float(middle[0]))
-
-    def preference(partner: _Partner) -> tuple[float, float, str]:
-        return (
-            _apart_s(partner.product.acquired, scene.product.start),
-            -_cover(block, partner.scene.box),
-            partner.scene.name,
-        )
-
-    enough = (partner for partner in partners if _cover(block, partner.scene.box) >= MIN_PARTNER_COVER)
-    return min(enough, key=preference, default=None)
+    block = block_outline(grid, float(middle[0]))
+    best = nearest_partner(
+        [_apart_s(partner.product.acquired, scene.product.start) for partner in partners],
+        [_cover(block, partner.scene.box) for partner in partners],
+        [partner.scene.name for partner in partners],
+    )
+    return None if best is None else partners[best]
 
 
 def _cover(block: shapely.Polygon, box: tuple[float, float, float, float]) -> float:
@@ -251,8 +223,8 @@ def _cover(block: shapely.Polygon, box: tuple[float, float, float, float]) -> fl
     return float(block.intersection(shapely.box(west + turn, south, east + turn, north)).area / block.area)
 
 
-def _apart_s(acquired: datetime | None, start: datetime) -> float:
-    return float("inf") if acquired is None else abs((acquired - start).total_seconds())
+def _apart_s(acquired: datetime | None, start: datetime) -> float | None:
+    return None if acquired is None else abs((acquired - start).total_seconds())
 
 
 def _sar_product(scene: SafeScene, grid: RasterGrid, terrain: Terrain | None, config: SafeConfig) -> SarProduct:
@@ -265,7 +237,7 @@ def _sar_product(scene: SafeScene, grid: RasterGrid, terrain: Terrain | None, co
         polarisations=scene.polarisations,
         processing=_processing(scene, terrain, config),
         provider=product.processed_by,
-        licence=SIMULATED_LICENCE if _simulated(scene) else LICENCE,
+        licence=scene.terms.licence,
         acquired=product.start,
         platform=scene.platform,
         orbit_state=product.orbit_state,
@@ -295,14 +267,9 @@ def processing_steps(made: str, orbit: str, terrain: Terrain | None, config: Saf
     return "; ".join(steps)
 
 
-def _simulated(scene: SafeScene) -> bool:
-    return scene.product.processed_by == SIMULATOR
-
-
 def _attribution(scene: SafeScene, terrain: Terrain | None, optical: OpticalScene | None) -> str:
-    years = f"Contains modified Copernicus Sentinel data {scene.product.start.year}"
     parts = (
-        "" if _simulated(scene) else years,
+        scene.terms.attribution,
         "" if terrain is None else terrain.attribution,
         "" if optical is None else optical.attribution,
     )

@@ -24,7 +24,7 @@ from sar1m.config import BuildConfig
 from sar1m.io.geoid import find_geoid, no_geoid
 from sar1m.io.net.fetch import Fetcher
 from sar1m.sources.safe.block_heights import named_place, open_terrain
-from sar1m.sources.services.registry import SERVICES, ServiceFacts, open_service
+from sar1m.sources.services.registry import SERVICES, ServiceRecord, open_service
 from sar1m.store.errors import Sar1mError
 
 Verdict = Literal["yes", "no", "-"]
@@ -65,7 +65,7 @@ def report(config: BuildConfig, fetcher: Fetcher, out: Path, *, online: bool = F
     out: the folder a build would write to; it need not exist. online: also asks each usable service for a public page,
     once and briefly; that it answers says nothing of the credentials. Raises nothing: what fails is a row that says so.
     """
-    rows = [_service_row(facts, config, fetcher, online=online) for facts in SERVICES]
+    rows = [_service_row(record, config, fetcher, online=online) for record in SERVICES]
     rows += list(_machine_rows(config, out))
     return [replace(row, line=without_secrets(" ".join(row.line.split()))) for row in rows]
 
@@ -92,7 +92,7 @@ def without_secrets(text: str) -> str:
 
     A second line of defence: services have no secret in what they say of themselves.
     """
-    names = {variable for facts in SERVICES for variable in facts.secrets}
+    names = {variable for record in SERVICES for variable in record.secrets}
     values = {os.environ.get(name, "") for name in names}
     values |= {quote(value, safe="") for value in values}
     for value in sorted(values, key=len, reverse=True):
@@ -102,19 +102,19 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(https?://)[^\s/@]+@", rf"\1{HIDDEN}@", text)
 
 
-def _service_row(facts: ServiceFacts, config: BuildConfig, fetcher: Fetcher, *, online: bool) -> DoctorRow:
-    gives = ", ".join("SAR" if kind == "sar" else kind for kind in facts.kinds)
-    row = partial(DoctorRow, topic="service", name=facts.name, gives=gives)
+def _service_row(record: ServiceRecord, config: BuildConfig, fetcher: Fetcher, *, online: bool) -> DoctorRow:
+    gives = ", ".join("SAR" if kind == "sar" else kind for kind in record.kinds)
+    row = partial(DoctorRow, topic="service", name=record.name, gives=gives)
     try:
-        usable, line = open_service(facts.name, config, fetcher).usable()
+        usable, line = open_service(record.name, config, fetcher).usable()
     except Sar1mError as error:  # not set up, or its client is not installed
-        return row(usable="no", line=str(error).removeprefix(f"{facts.name}: "))
+        return row(usable="no", line=str(error).removeprefix(f"{record.name}: "))
     except ImportError as error:
         return row(usable="no", line=f"its client cannot be imported: {error}")
-    line = line.removeprefix(f"{facts.name}: ")
+    line = line.removeprefix(f"{record.name}: ")
     if not usable:
         return row(usable="no", line=line)
-    address = facts.page(config)
+    address = record.page_address(config)
     if online and address is not None:
         reached, remark = _probe(address, fetcher)
         return row(usable="yes" if reached else "no", line=f"{line}; {remark}")

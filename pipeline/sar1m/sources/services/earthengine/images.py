@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from sar1m.config import BuildConfig
 from sar1m.records import F32, RasterGrid
-from sar1m.sources.folder.read_pixels import REGISTRATION_BANDS, SCL_CLOUD, SCL_SNOW, OpticalPixels
-from sar1m.sources.safe.backscatter import USUAL_NESZ, SarSide
+from sar1m.sources.pixels import REGISTRATION_BANDS, SCL_CLOUD, SCL_SNOW, USUAL_NESZ, OpticalPixels, SarPixels
 from sar1m.sources.scene import Scene
 from sar1m.store.errors import SourceError
 
@@ -179,19 +178,16 @@ def _unreadable(scene_id: str, found: str, layout: np.dtype[Any], shape: tuple[i
     )
 
 
-def sar_side(pixels: npt.NDArray[Any], polarisations: tuple[str, ...]) -> SarSide:
+def sar_side(pixels: npt.NDArray[Any], polarisations: tuple[str, ...]) -> SarPixels:
     """Linear power, NaN without data, and the mean incidence angle, from an array of sar_layout."""
     power: F32 = np.stack([pixels[name] for name in polarisations]).astype(np.float32)
     power[(power <= SAR_MASKED) | ~np.isfinite(power)] = np.nan
     hundredths = pixels["angle"]
     known = hundredths[hundredths > 0]
-    return SarSide(
+    return SarPixels(
         sar=power,
-        layover_shadow=None,
-        local_incidence_deg=None,
         incidence_deg=float(known.mean(dtype=np.float64) * ANGLE_STEP_DEG) if known.size else None,
         noise_floor=(USUAL_NESZ,) * len(polarisations),
-        flags=(),
     )
 
 
@@ -204,13 +200,10 @@ def optical_side(pixels: npt.NDArray[Any], config: BuildConfig) -> OpticalPixels
     return OpticalPixels(
         optical=_reflectance(pixels, config.pixels.optical_bands),
         registration_optical=_reflectance(pixels, REGISTRATION_BANDS),
-        swir=None,
         cloud=cloud,
         cloud_source="cloud_score_plus" if scored else "scl",
         snow=classes == SCL_SNOW,
         water=classes == SCL_WATER,
-        land_cover=None,
-        land_cover_names=(),
         flags=frozenset(f"upsampled_{band.lower()}" for band in config.pixels.optical_bands if band in _COARSER),
     )
 

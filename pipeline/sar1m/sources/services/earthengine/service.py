@@ -19,8 +19,7 @@ import numpy.typing as npt
 from sar1m.config import BuildConfig
 from sar1m.io.net.fetch import Fetcher
 from sar1m.records import RasterGrid
-from sar1m.sources.folder.read_pixels import OpticalPixels
-from sar1m.sources.safe.backscatter import SarSide
+from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.scene import Kind, Price, Query, Scene
 from sar1m.sources.services.earthengine import collections as catalogue
 from sar1m.sources.services.earthengine import images
@@ -69,7 +68,7 @@ class EarthEngineService:
             units=EECU_S_PER_LAYER_MPX * len(layout.names or ()) * mpx,
         )
 
-    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarSide:
+    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
         """See Service. Sigma nought, never flattened. Raises SourceError."""
         polarisations = images.sar_polarisations(scene, config)
 

@@ -32,11 +32,12 @@ from sar1m.io.safe.measurement import MAX_INFLATION
 from sar1m.io.safe.orbit_file import find_orbit
 from sar1m.io.safe.product import read_product
 from sar1m.records import RasterGrid
-from sar1m.sources.folder.read_pixels import OpticalPixels
-from sar1m.sources.safe.backscatter import SafeBlock, SarSide, read_block
+from sar1m.sources.pixels import OpticalPixels, SarPixels
+from sar1m.sources.safe.backscatter import SafeBlock, read_block
 from sar1m.sources.safe.block_heights import Terrain, named_place, open_terrain_once
 from sar1m.sources.safe.choose_products import choose, scene_digest
-from sar1m.sources.safe.source import LICENCE, processing_steps
+from sar1m.sources.safe.product_terms import COPERNICUS_LICENCE
+from sar1m.sources.safe.source import processing_steps
 from sar1m.sources.scene import Asset, Kind, Price, Query, Ring, Scene
 from sar1m.sources.services.products.names import Listed, Page, channels_of
 from sar1m.store.errors import ConfigError, SourceError
@@ -114,7 +115,7 @@ class ProductService(ABC):
         """See Service. All requests are the scene's, none the block's: one download serves all blocks."""
         return Price(requests=0.0, bytes=0.0, shared_bytes=float(scene.asset(PRODUCT).size_bytes or USUAL_BYTES))
 
-    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarSide:
+    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
         """See Service: config.area.polarisations in their order. The first block of a scene waits for its download.
 
         Raises SourceError where the product cannot be had, is damaged or not the one that was planned, ConfigError
@@ -189,7 +190,7 @@ class ProductService(ABC):
             acquired=one.start,
             footprint=one.footprint,
             assets=(Asset(name=PRODUCT, href=one.href, size_bytes=one.size_bytes, checksum=one.checksum),),
-            licence=LICENCE,
+            licence=COPERNICUS_LICENCE,
             provider=f"ESA, by {self.name}",
             attribution="; ".join([copernicus, *([terrain.attribution] if terrain and terrain.attribution else [])]),
             platform=f"sentinel-{one.platform[1:].lower()}",

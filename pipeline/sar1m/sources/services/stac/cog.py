@@ -16,23 +16,9 @@ from sar1m.io.net.fetch import Fetcher, StatusError
 from sar1m.io.net.ranged import BLOCK_BYTES
 from sar1m.io.raster_open import RangedTiff
 from sar1m.records import RasterGrid
-from sar1m.sources.folder.layers import (
-    REFLECTANCE_PER_DN,
-    BandFile,
-    ClassLayer,
-    OpticalLayer,
-    SarLayer,
-)
-from sar1m.sources.folder.read_pixels import (
-    NOISE_POWER,
-    REGISTRATION_BANDS,
-    SWIR_BAND,
-    BandReader,
-    OpticalPixels,
-    read_optical,
-    read_sar,
-)
-from sar1m.sources.safe.backscatter import SarSide
+from sar1m.sources.layers import REFLECTANCE_PER_DN, BandFile, ClassLayer, OpticalLayer, SarLayer
+from sar1m.sources.pixels import REGISTRATION_BANDS, SWIR_BAND, OpticalPixels, SarPixels
+from sar1m.sources.read_layers import BandReader, read_optical, read_sar
 from sar1m.sources.scene import Price, Scene
 from sar1m.sources.services.stac.signing import SasAuth, forget_tokens
 from sar1m.store.errors import SourceError
@@ -49,7 +35,7 @@ class CogReader:
     scene: Scene
     sign: SasAuth | None = None
 
-    def sar(self, grid: RasterGrid, config: BuildConfig) -> SarSide:
+    def sar(self, grid: RasterGrid, config: BuildConfig) -> SarPixels:
         """Linear power of config.area.polarisations, in their order, NaN where the file holds 0 or nothing. The noise
         floor is the usual one: a terrain-corrected product tells neither noise nor angle.
 
@@ -61,15 +47,7 @@ class CogReader:
         bands = tuple(self._band(name) for name in config.area.polarisations)
         layer = SarLayer(product_id=scene.scene_id, bands=bands, unit="linear", quantity=scene.sar_quantity)
         reader = BandReader(grid, self._raster)
-        pixels = with_fresh_token(self.sign, lambda: read_sar(reader, layer))
-        return SarSide(
-            sar=pixels,
-            layover_shadow=None,
-            local_incidence_deg=None,
-            incidence_deg=None,
-            noise_floor=(NOISE_POWER,) * len(bands),
-            flags=tuple(sorted(reader.flags)),
-        )
+        return with_fresh_token(self.sign, lambda: read_sar(reader, layer))
 
     def optical(self, grid: RasterGrid, config: BuildConfig) -> OpticalPixels:
         """Reflectance of config.pixels.optical_bands and of those to register with; clouds and snow of the scene

@@ -18,7 +18,7 @@ import shapely
 
 from sar1m.core.sphere import running_on, turns_home, turns_to
 from sar1m.records import SarQuantity
-from sar1m.sources.folder.layers import NOT_STATED, SAR_BANDS, STAC_OPTICAL_KEYS, parse_datetime
+from sar1m.sources.layers import NOT_STATED, SAR_BANDS, STAC_OPTICAL_KEYS, parse_datetime
 from sar1m.sources.scene import Asset, Kind, Ring, Scene
 from sar1m.sources.sentinel_names import S1Name, parse_s1_name, parse_s2_name, radiometric_offset_dn
 from sar1m.store.errors import SourceError

@@ -23,8 +23,7 @@ from sar1m.config import BuildConfig
 from sar1m.core.sphere import TURNS_DEG, boxes_within_world
 from sar1m.io.net.fetch import Fetcher
 from sar1m.records import RasterGrid, SarQuantity
-from sar1m.sources.folder.read_pixels import OpticalPixels
-from sar1m.sources.safe.backscatter import SarSide
+from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.scene import Kind, Price, Query, Scene
 from sar1m.sources.services.stac.api import ItemQuestion, StacApi
 from sar1m.sources.services.stac.cog import CogReader, price_windows
@@ -229,7 +228,7 @@ class StacService:
         """Of one block; see cog.py for what is assumed."""
         return price_windows(scene, grid, config)
 
-    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarSide:
+    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
         """Gamma nought of config.area.polarisations. Raises SourceError."""
         return self._reader(scene).sar(grid, config)
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from sar1m.io.net.fetch import Fetcher
-from sar1m.sources.folder.layers import parse_datetime
+from sar1m.sources.layers import parse_datetime
 from sar1m.sources.services.stac.items import LOOPBACK
 from sar1m.store.errors import SourceError
 

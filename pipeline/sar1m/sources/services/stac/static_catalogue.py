@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from sar1m.io.net.answer import parse_json
 from sar1m.io.net.fetch import Fetcher
-from sar1m.sources.folder.layers import resolve_inside
+from sar1m.sources.layers import resolve_inside
 from sar1m.store.errors import SourceError
 
 MAX_DOCUMENTS: Final = 20_000

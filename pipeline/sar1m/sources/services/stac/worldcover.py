@@ -7,7 +7,7 @@ corner, 1/12000 degree a pixel, EPSG:4326.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import product
@@ -19,9 +19,10 @@ from sar1m.core.grid import bounds_lonlat
 from sar1m.io.net.fetch import Fetcher
 from sar1m.io.raster_open import RangedTiff
 from sar1m.records import RasterGrid
-from sar1m.sources.folder.layers import BandFile, ClassLayer
-from sar1m.sources.folder.read_pixels import BandReader, OpticalPixels, read_optical
-from sar1m.sources.scene import NO_PICTURE, Price
+from sar1m.sources.layers import BandFile, ClassLayer
+from sar1m.sources.pixels import OpticalPixels
+from sar1m.sources.read_layers import BandReader, read_optical
+from sar1m.sources.scene import Price
 from sar1m.sources.services.stac.api import ItemQuestion, StacApi
 from sar1m.sources.services.stac.cog import CogShape, price_raster, with_fresh_token
 from sar1m.sources.services.stac.items import ItemRule, checked_href
@@ -67,7 +68,7 @@ class WorldCover:
         """
         hrefs = [href for tile in tiles_under(grid) if (href := _href(self, *tile)) is not None]
         if not hrefs:
-            return replace(NO_PICTURE, flags=frozenset({NO_LAND_COVER}))
+            return OpticalPixels(flags=frozenset({NO_LAND_COVER}))
         sign = SasAuth(fetcher=self.fetcher)
         reader = BandReader(grid, lambda band: self._raster(band, sign))
         classes = np.zeros((grid.rows, grid.cols), np.uint8)
@@ -77,8 +78,7 @@ class WorldCover:
             part = with_fresh_token(sign, partial(read_optical, reader, None, (layer,), ()))
             if part.land_cover is not None:
                 np.copyto(classes, part.land_cover, where=classes == 0)
-        return replace(
-            NO_PICTURE,
+        return OpticalPixels(
             land_cover=classes,
             land_cover_names=NAMES,
             water=classes == WATER_NUMBER,

@@ -24,8 +24,7 @@ from sar1m.core.web_mercator import extent_px, ground_resolution_m, picture_posi
 from sar1m.io.net.faults import StatusError
 from sar1m.io.net.fetch import Fetcher
 from sar1m.records import F32, U8, Bool, RasterGrid
-from sar1m.sources.folder.read_pixels import OpticalPixels
-from sar1m.sources.safe.backscatter import SarSide
+from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.scene import UNDATED, Asset, Kind, Price, Query, Scene
 from sar1m.sources.services.tiles.template import (
     EXAMPLE,
@@ -117,7 +116,7 @@ class TilesService:
         tiles = _cover(self.template, grid).count
         return Price(requests=tiles, bytes=tiles * _TYPICAL_BYTES * (self.template.tile_px / 256) ** 2)
 
-    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarSide:  # noqa: ARG002
+    def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:  # noqa: ARG002
         """Raises SourceError: there is no radar here."""
         raise SourceError(f"{scene.scene_id}: tiles are optical pictures. Set area.sar to a service of Sentinel-1.")
 
@@ -138,13 +137,6 @@ class TilesService:
         return OpticalPixels(
             optical=colours[[BANDS.index(band) for band in bands]],
             registration_optical=np.tensordot(np.asarray(LUMINANCE, np.float32), colours, axes=1)[None],
-            swir=None,
-            cloud=None,
-            cloud_source=None,
-            snow=None,
-            water=None,
-            land_cover=None,
-            land_cover_names=(),
             flags=frozenset(flags | {UNDATED_OPTICAL}),
         )
 

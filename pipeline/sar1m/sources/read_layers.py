@@ -1,44 +1,32 @@
-"""Pixels of a described pair on a work item's grid."""
+"""Pixels of described rasters on a work item's grid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from sar1m.io.raster import ReadRule, Resampling, read_header, read_window
 from sar1m.io.raster_open import RasterInput
 from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
-from sar1m.sources.folder.layers import BandFile, ClassLayer, FolderPair, OpticalLayer, SarLayer, resolve_inside
+from sar1m.sources.layers import BandFile, ClassLayer, FolderPair, OpticalLayer, SarLayer, resolve_inside
+from sar1m.sources.pixels import (
+    REGISTRATION_BANDS,
+    SCL_CLOUD,
+    SCL_SNOW,
+    SWIR_BAND,
+    USUAL_NESZ,
+    OpticalPixels,
+    SarPixels,
+    block_pixels,
+)
 from sar1m.store.errors import SourceError
 
-REGISTRATION_BANDS: Final = ("B02", "B03", "B04", "B08")  # Sentinel-2's 10 m bands; the others sit up to 1.5 px off
-SWIR_BAND: Final = "B11"
-SCL_CLOUD: Final = (3, 8, 9, 10)  # shadow, medium and high probability, thin cirrus
-SCL_SNOW: Final = 11
-NOISE_POWER: Final = 10**-2.5  # -25 dB, the usual noise-equivalent sigma nought of IW
 WATER_CLASS: Final = "water"
 _COARSE: Final = 1.5  # a band with pixels this much larger than the grid's is repeated, not interpolated
 _DB_MEDIAN_MAX: Final = 15.0  # no scene is this bright in the median, linear power and DN are
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class OpticalPixels:
-    """What goes into BlockPixels beside the SAR; see there."""
-
-    optical: F32 | None
-    registration_optical: F32 | None
-    swir: F32 | None
-    cloud: Bool | None
-    cloud_source: str | None
-    snow: Bool | None
-    water: Bool | None
-    land_cover: U8 | None
-    land_cover_names: tuple[tuple[int, str], ...]
-    flags: frozenset[str]
 
 
 class BandReader:
@@ -81,15 +69,7 @@ def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, 
     """
     reader = folder_bands(root, grid, pair.described_in)
     sar = read_sar(reader, pair.sar)
-    partner = read_optical(reader, pair.optical, pair.classes, bands)
-    return block_pixels(partner, sar=sar, noise_floor=(NOISE_POWER,) * len(sar))
-
-
-def block_pixels(partner: OpticalPixels, **sar_side: Any) -> BlockPixels:  # noqa: ANN401  fields of BlockPixels
-    """A block from its optical side and the fields of its SAR side; flags of both, sorted."""
-    flags = tuple(sorted({*partner.flags, *sar_side.pop("flags", ())}))
-    fields = {field: getattr(partner, field) for field in OpticalPixels.__dataclass_fields__ if field != "flags"}
-    return BlockPixels(**fields, **sar_side, flags=flags)
+    return block_pixels(sar, read_optical(reader, pair.optical, pair.classes, bands))
 
 
 def read_optical(
@@ -127,9 +107,12 @@ def registration_bands(layer: OpticalLayer, bands: tuple[str, ...]) -> tuple[str
     return tuple(sorted(found)) or bands
 
 
-def read_sar(reader: BandReader, layer: SarLayer) -> F32:
-    """Bands of a layer (bands, rows, cols) in linear power on the reader's grid, NaN without data. Raises SourceError
-    where numbers contradict the unit they are said to have."""
+def read_sar(reader: BandReader, layer: SarLayer) -> SarPixels:
+    """Bands of a layer in linear power on the reader's grid, NaN without data.
+
+    A raster states neither noise nor angles: the noise floor is the usual one. Raises SourceError where numbers
+    contradict the unit they are said to have.
+    """
     linear = layer.unit == "linear"
     rule = ReadRule(
         resampling="bilinear",
@@ -143,7 +126,8 @@ def read_sar(reader: BandReader, layer: SarLayer) -> F32:
         plane = reader.band(band, rule, "sar")
         _require_plausible(plane, band, layer)
         planes.append(plane)
-    return np.stack(planes)
+    noise_floor = (USUAL_NESZ,) * len(planes)
+    return SarPixels(sar=np.stack(planes), noise_floor=noise_floor, flags=tuple(sorted(reader.flags)))
 
 
 def _require_plausible(power: F32, band: BandFile, layer: SarLayer) -> None:

@@ -1,0 +1,45 @@
+"""The terms a SAFE product may be used under: those of Copernicus, or those that a file beside the product states.
+
+`<product id>.terms.toml` beside the SAFE folder or the zip, for products that others than Copernicus made:
+
+    licence = "CC-BY-4.0"
+    attribution = "(c) ..."    # may be left out
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sar1m.core.radar.product import GrdProduct
+from sar1m.store.errors import SourceError
+
+COPERNICUS_LICENCE: Final = "Copernicus Sentinel data legal notice"
+TERMS_SUFFIX: Final = ".terms.toml"
+
+
+class ProductTerms(BaseModel):
+    """licence: its SPDX name where it has one. attribution: what users must print, "" where nothing is asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    licence: str = Field(min_length=1, max_length=200)
+    attribution: str = Field(default="", max_length=1000)
+
+
+def product_terms(path: Path, product: GrdProduct) -> ProductTerms:
+    """The terms of the product at path. Raises SourceError where the file beside it is not as described above."""
+    beside = path.parent / f"{product.product_id}{TERMS_SUFFIX}"
+    if not beside.exists():
+        years = f"Contains modified Copernicus Sentinel data {product.start.year}"
+        return ProductTerms(licence=COPERNICUS_LICENCE, attribution=years)
+    try:
+        return ProductTerms.model_validate(tomllib.loads(beside.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise SourceError(
+            f"{beside}: does not state the terms of a product: {error}. Expected licence and attribution, both text; "
+            "attribution may be left out."
+        ) from error

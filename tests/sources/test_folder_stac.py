@@ -106,7 +106,7 @@ def test_items_must_tell_quantity_baseline_and_a_usable_id(catalogue):
     root, _ = catalogue
     sar = {"vv": {"href": "vv.tif"}}
     path = write_item(root, "s1/other", "2023-06-10T16:04:18Z", sar)
-    with pytest.raises(SourceError, match="item other: cannot tell sigma nought from gamma nought"):
+    with pytest.raises(SourceError, match="item other: does not say whether it holds sigma nought or gamma nought"):
         list(FolderSource(root).candidates(CONFIG))
     path.unlink()
     write_item(

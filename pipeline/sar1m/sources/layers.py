@@ -145,7 +145,7 @@ def to_text(described: FolderPair | OpticalScene) -> str:
 
 
 def from_text(kind: type[_Described], text: str, item_id: str) -> _Described:
-    """What to_text told. Raises SourceError where the text is none."""
+    """The pair or scene of a text that to_text wrote. Raises SourceError for any other text."""
     try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
@@ -201,12 +201,12 @@ class FileDigests:
     def of(self, layers: Sequence[SarLayer | OpticalLayer | ClassLayer], described_in: str) -> str:
         """blake2b-128 over the files' bytes and over how layers say they are to be read, hexadecimal. Where the
         files stand does not enter."""
-        told: list[Any] = []
+        described: list[Any] = []
         for layer in layers:
             bands = (layer.band,) if isinstance(layer, ClassLayer) else layer.bands
             fields = {k: v for k, v in asdict(layer).items() if k not in ("band", "bands")}
-            told.append([fields, [[b.name, b.number, self._file(b.path, described_in)] for b in bands]])
-        text = json.dumps(told, sort_keys=True, default=str, separators=(",", ":"))
+            described.append([fields, [[b.name, b.number, self._file(b.path, described_in)] for b in bands]])
+        text = json.dumps(described, sort_keys=True, default=str, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _file(self, relative: str, described_in: str) -> str:

@@ -159,7 +159,7 @@ def _read_band(reader: BandReader, layer: OpticalLayer, band: BandFile) -> F32:
 
 
 def _read_swir(reader: BandReader, layer: OpticalLayer) -> F32 | None:
-    """The band by which the brightness test tells snow from cloud, where the layer has it."""
+    """The band by which the brightness test distinguishes snow from cloud, where the layer has it."""
     return next((_read_band(reader, layer, band) for band in layer.bands if band.name == SWIR_BAND), None)
 
 

@@ -32,7 +32,7 @@ Ring = tuple[tuple[float, float], ...]
 @dataclass(frozen=True, kw_only=True)
 class Asset:
     """One file of a scene: name (VV, B04, SCL, product ...), address without any signature or token, size in bytes and
-    checksum such as `md5:0f...` where the catalogue tells them."""
+    checksum such as `md5:0f...` where the catalogue states them."""
 
     name: str
     href: str
@@ -42,10 +42,10 @@ class Asset:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One scene as a catalogue tells it. Holds no secret: it travels in plans, graphs and handles.
+    """One scene as a catalogue describes it. Holds no secret: it travels in plans, graphs and handles.
 
-    acquired: start of the acquisition, UTC; UNDATED where it is not known, which only an optical scene may be: it goes
-    beside any SAR scene where no dated one is better, and no time between the two is told.
+    acquired: start of the acquisition, UTC; UNDATED where it is not known. Only an optical scene may be undated: it is
+    paired with any SAR scene where no dated one is better, and the time between the two stays unknown.
     footprint: ring of lon, lat in degrees, closed, longitudes running on (they may pass +-180). cloud_frac: 0..1 over
     the whole scene, None where unknown. sar_quantity and optical_quantity: what its pixels are, None for the other
     kind. offset_dn: radiometric offset still to be added to optical DN. online: False where it must be ordered first.
@@ -102,7 +102,7 @@ def _adapter() -> TypeAdapter[Scene]:
 
 
 def scene_from_text(text: str, item_id: str) -> Scene:
-    """What scene_to_text told. Raises SourceError where the text is none."""
+    """The scene of a text that scene_to_text wrote. Raises SourceError for any other text."""
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
@@ -134,7 +134,6 @@ class Price:
     units: float = 0.0
 
     def __add__(self, other: Price) -> Price:
-        """Sums."""
         return Price(
             requests=self.requests + other.requests,
             bytes=self.bytes + other.bytes,

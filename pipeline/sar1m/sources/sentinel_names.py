@@ -73,7 +73,7 @@ def parse_s2_name(name: str) -> S2Name | None:
 
 
 def orbit_state(acquired: datetime, lon: float) -> str | None:
-    """ascending or descending, told from the local solar time at the longitude; None outside 3 h of both nodes.
+    """ascending or descending, from the local solar time at the longitude; None outside 3 h of both nodes.
 
     Sentinel-1 flies a dusk-dawn orbit with its ascending node at 18:00 local time (Torres et al., Remote Sensing of
     Environment 120, 2012), so it passes northward around 18 h and southward around 6 h.

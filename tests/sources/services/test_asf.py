@@ -133,7 +133,7 @@ def test_malformed_answers_are_typed_errors(delivered):
     rng = random.Random(6)
     endpoints = asf.AsfEndpoints()
     whole = {"features": [feature_of(delivered, "https://datapool.asf.alaska.edu/GRD_HD/SA/x.zip")]}
-    assert len(asf.read_answer(json.dumps(whole).encode(), endpoints).products) == 1
+    assert len(asf.read_asf_answer(json.dumps(whole).encode(), endpoints).products) == 1
     strange = [
         None,
         [],
@@ -153,7 +153,7 @@ def test_malformed_answers_are_typed_errors(delivered):
         place = rng.choice([told, told["features"][0], *[told["features"][0]["properties"]] * 6])
         place[rng.choice(sorted(place))] = rng.choice(strange)
         try:
-            asf.read_answer(json.dumps(told).encode(), endpoints)
+            asf.read_asf_answer(json.dumps(told).encode(), endpoints)
         except SourceError as error:
             refused.append(str(error))
     assert len(refused) > 60

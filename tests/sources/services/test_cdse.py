@@ -67,12 +67,12 @@ def test_the_recorded_answer_is_understood(delivered):
     place = partial(zipper_address, download="https://download/odata/v1")
     assert set(row_of(delivered)) == set(json.loads(body)["value"][0])
     with pytest.raises(SourceError, match=r"lists a product named 'S2A_MSIL1C.*expected a Sentinel-1 name"):
-        cdse.read_answer(body, place, cog=False)
+        cdse.read_odata_answer(body, place, cog=False)
     told = json.loads(body)
     for number, row in enumerate(told["value"]):
         stamp = row["ContentDate"]["Start"][:19].replace("-", "").replace(":", "")
         row["Name"] = f"S1A_IW_GRDH_1SDV_{stamp}_{stamp}_034000_03F000_{number:04X}.SAFE"
-    page = cdse.read_answer(json.dumps(told).encode(), place, cog=False)
+    page = cdse.read_odata_answer(json.dumps(told).encode(), place, cog=False)
     assert len(page.products) == len(told["value"])
     first = page.products[0]
     assert first.checksum == "md5:923ac4992d90b57d41e7ace4d9d90757"
@@ -249,7 +249,7 @@ def test_malformed_answers_are_typed_errors(delivered):
             )
         place[rng.choice(sorted(place))] = rng.choice(strange)
         try:
-            page = cdse.read_answer(json.dumps(told).encode(), where, cog=False)
+            page = cdse.read_odata_answer(json.dumps(told).encode(), where, cog=False)
             assert {one.product_id for one in page.products} <= {delivered.product_id}
         except SourceError as error:
             refused.append(str(error))
@@ -257,9 +257,9 @@ def test_malformed_answers_are_typed_errors(delivered):
     assert all(text.startswith("cdse") for text in refused)
     for cut in range(0, len(body) - 1, 97):
         with pytest.raises(SourceError, match=r"the catalogue's answer is not as its interface describes"):
-            cdse.read_answer(body[:cut].encode(), where, cog=False)
+            cdse.read_odata_answer(body[:cut].encode(), where, cog=False)
     with pytest.raises(SourceError):
-        cdse.read_answer(b"[" * 100_000, where, cog=False)
+        cdse.read_odata_answer(b"[" * 100_000, where, cog=False)
 
 
 def test_no_secret_is_anywhere(stand_in, delivered, account, tmp_path, caplog):

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from sar1m.sources.services.cdse.routes import CdseRoute, Told, ipf_of, prefix_of, s3_address, zipper_address
+from sar1m.sources.services.cdse.routes import CdseRoute, ProductPlace, ipf_of, prefix_of, s3_address, zipper_address
 from sar1m.sources.services.cdse.stac_search import read_items
 from sar1m.store.errors import SourceError
 from servers.base import reply_json
@@ -114,7 +114,9 @@ def test_a_catalogue_that_fails_or_repeats_itself_is_said(both, delivered, tmp_p
 
 
 def test_an_address_of_the_catalogue_is_never_followed(delivered):
-    told = Told(product_id="S1A_X", uuid="05edf2bb-d103-49f1-a677-9e474138d84f", s3_path="s3://eodata/a/b/S1A_X.SAFE")
+    told = ProductPlace(
+        product_id="S1A_X", uuid="05edf2bb-d103-49f1-a677-9e474138d84f", s3_path="s3://eodata/a/b/S1A_X.SAFE"
+    )
     assert zipper_address(told, "https://d") == f"https://d/Products({told.uuid})/$value"
     assert s3_address(told, "https://s") == s3_address(replace(told, s3_path="/eodata/a/b/S1A_X.SAFE/"), "https://s")
     assert s3_address(told, "https://s") == "https://s/eodata/a/b/S1A_X.SAFE"

@@ -81,7 +81,7 @@ class PlanTableSource:
         return self.area.candidates_of(plan, config)
 
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
-        """See AreaSource."""
+        """The pixels of one work item, as AreaSource reads them."""
         return self.area.read(candidate, config)
 
 
@@ -95,7 +95,7 @@ def write_plan_table(path: Path, plan: AreaPlan, prices: RowPrices, config: Buil
     Raises SourceError where a scene's address carries a signature or a password, OutputError where the disk refuses.
     """
     texts = [_checked_text(scene) for scene in plan.scenes]
-    told = {
+    stated = {
         "plan_version": PLAN_VERSION,
         "plan_digest": plan_digest(config),
         "region": plan.region,
@@ -105,7 +105,7 @@ def write_plan_table(path: Path, plan: AreaPlan, prices: RowPrices, config: Buil
         "sar1m": __version__,
     }
     buffer = io.BytesIO()
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(told, sort_keys=True).encode()})
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(stated, sort_keys=True).encode()})
     limit = 2**28  # texts of scenes are long: beyond the usual 1 MiB the writer would repeat them row by row
     with pq.ParquetWriter(buffer, schema, compression="zstd", dictionary_pagesize_limit=limit) as writer:
         for start in range(0, plan.cell.size, ROWS_A_GROUP):
@@ -122,7 +122,7 @@ def _checked_text(scene: Scene) -> str:
         if keys & _SECRET_KEYS or "@" in address.netloc:
             raise SourceError(
                 f"{scene.service} {scene.scene_id}: the address of {asset.name} carries a signature or a password. A "
-                "service must tell plain addresses; nothing was written."
+                "service must give plain addresses; nothing was written."
             )
     return scene_to_text(scene)
 
@@ -169,19 +169,19 @@ def read_plan_table(path: Path, config: BuildConfig) -> AreaPlan:
     Raises ConfigError where the file is no plan, of another version or of a configuration that would choose otherwise;
     SourceError where its rows are damaged.
     """
-    table, told = _opened(path)
-    if told.get("plan_version") != PLAN_VERSION:
+    table, stated = _opened(path)
+    if stated.get("plan_version") != PLAN_VERSION:
         raise ConfigError(
-            f"{path}: a plan of version {told.get('plan_version')} (sar1m {told.get('sar1m')}); this sar1m "
+            f"{path}: a plan of version {stated.get('plan_version')} (sar1m {stated.get('sar1m')}); this sar1m "
             f"{__version__} reads version {PLAN_VERSION}. Plan again."
         )
-    if told.get("plan_digest") != plan_digest(config):
+    if stated.get("plan_digest") != plan_digest(config):
         raise ConfigError(
             f"{path}: planned with another configuration: [area], [grid], pixels.optical_bands or safe.quantity "
             "differ. Build with the configuration of the plan, or plan again."
         )
     try:
-        return _plan_of(table, told, path)
+        return _plan_of(table, stated, path)
     except (RegionError, KeyError, TypeError, ValueError, IndexError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path}: a damaged plan ({error}). Plan again.") from error
 
@@ -189,15 +189,15 @@ def read_plan_table(path: Path, config: BuildConfig) -> AreaPlan:
 def _opened(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     try:
         opened = pq.ParquetFile(path)
-        told = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
-        return opened.read(columns=list(_NEEDED)), told
+        stated = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
+        return opened.read(columns=list(_NEEDED)), stated
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
         raise ConfigError(
             f"{path}: not a plan that `sar1m plan` wrote ({type(error).__name__}). Plan again."
         ) from error
 
 
-def _plan_of(table: pa.Table, told: dict[str, Any], path: Path) -> AreaPlan:
+def _plan_of(table: pa.Table, stated: dict[str, Any], path: Path) -> AreaPlan:
     names = table["cell"].to_pylist()
     place = np.asarray([parse_cell_name(name) for name in names], dtype=np.int64).reshape(-1, 2)
     row, column = in_order(place[:, 0], place[:, 1])
@@ -211,10 +211,10 @@ def _plan_of(table: pa.Table, told: dict[str, Any], path: Path) -> AreaPlan:
     optical = np.where(optical < 0, -1, optical + len(sar_texts))
     cell_reason = np.full(row.size, "taken", dtype=object)
     cell_reason[cell[~used]] = reason[~used]
-    services = told["services"]
+    services = stated["services"]
     covers = {name: table[name].to_numpy().astype(np.float32)[used] for name in ("sar_cover", "optical_cover")}
     return AreaPlan(
-        region=told["region"],
+        region=stated["region"],
         services=(services[0], services[1]),
         row=row,
         column=column,
@@ -224,8 +224,8 @@ def _plan_of(table: pa.Table, told: dict[str, Any], path: Path) -> AreaPlan:
         sar=rank[sar[used]],
         optical=rank[optical[used]],
         reason=reason[used],
-        searches=told["searches"],
-        found=told["found"],
+        searches=stated["searches"],
+        found=stated["found"],
         **covers,
     )
 

@@ -97,8 +97,8 @@ class AreaPlan:
         alone = Counter(self.reason[self.optical < 0].tolist())
         if self.services[1] is None:
             alone = Counter({NO_OPTICAL_SERVICE: sum(alone.values())})
-        told = sorted((PARTNER_WORDS.get(reason, reason), count) for reason, count in alone.items() if count)
-        lines += [f"{count:,} SAR blocks without a partner: {why}." for why, count in told]
+        reasons = sorted((PARTNER_WORDS.get(reason, reason), count) for reason, count in alone.items() if count)
+        lines += [f"{count:,} SAR blocks without a partner: {why}." for why, count in reasons]
         if offline := sum(not scene.online for scene in self.scenes):
             lines.append(f"{offline:,} of {len(self.scenes):,} scenes are offline and must be ordered first.")
         return lines
@@ -222,22 +222,23 @@ class _Place:
 def plan_digest(config: BuildConfig) -> str:
     """blake2b-128 of the version and of all keys that shape a plan: [area], [grid], pixels.optical_bands and
     safe.quantity."""
-    told = config.model_dump(mode="json", include={"area", "grid"})
-    shaping = [PLAN_VERSION, told, list(config.pixels.optical_bands), config.safe.quantity]
+    sections = config.model_dump(mode="json", include={"area", "grid"})
+    shaping = [PLAN_VERSION, sections, list(config.pixels.optical_bands), config.safe.quantity]
     return hashlib.blake2b(json.dumps(shaping, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def scene_digest(scene: Scene) -> str:
-    """blake2b-128 of what the catalogue says of a scene's pixels: service, id, how they were processed, and of every
-    asset name, size and checksum; its address, without query, where it tells neither.
+    """blake2b-128 of what the catalogue states of a scene's pixels: service, id, how they were processed, and the name,
+    size and checksum of every asset. Where the catalogue states neither size nor checksum, the asset's address without
+    its query stands in.
 
     It stands for the bytes, which are not at hand when a build is planned: two scenes alike in all this are taken for
     the same. A scene processed anew under the same id is noticed only where size, checksum, baseline or address differ.
     """
     made = (scene.sar_quantity, scene.processing, scene.optical_quantity, scene.processing_baseline, scene.offset_dn)
     assets = sorted(_asset_facts(asset) for asset in scene.assets)
-    told = [scene.service, scene.scene_id, scene.kind, scene.acquired.isoformat(), made, assets]
-    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+    facts = [scene.service, scene.scene_id, scene.kind, scene.acquired.isoformat(), made, assets]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
 def time_s(scene: Scene) -> float:
@@ -297,5 +298,5 @@ def _offset_applied(scene: Scene) -> int | None:
 
 
 def _attribution(sar: Scene, optical: Scene | None, land_cover: bool) -> str:
-    told = [scene.attribution for scene in (sar, optical) if scene and scene.attribution]
-    return "; ".join(dict.fromkeys([*told, LAND_COVER_ATTRIBUTION] if land_cover else told))
+    attributions = [scene.attribution for scene in (sar, optical) if scene and scene.attribution]
+    return "; ".join(dict.fromkeys([*attributions, LAND_COVER_ATTRIBUTION] if land_cover else attributions))

@@ -63,8 +63,8 @@ class AreaSource:
 
     def _service_remarks(self) -> list[str]:
         """What the services left out while they were searched."""
-        told = (line for service in (self.sar, self.optical) for line in getattr(service, "remarks", ()))
-        return list(dict.fromkeys(told))  # both may be one service
+        remarks = (line for service in (self.sar, self.optical) for line in getattr(service, "remarks", ()))
+        return list(dict.fromkeys(remarks))  # both may be one service
 
     def plan(self, config: BuildConfig) -> AreaPlan:
         """Searches the services and chooses scenes for every cell; no pixel is read.

@@ -267,8 +267,8 @@ def _sar_quantity(item: _Item) -> SarQuantity:
     if stated is None and product in _PRODUCT_TYPES:
         return _PRODUCT_TYPES[product]
     raise SourceError(
-        f"{item.origin}: cannot tell sigma nought from gamma nought (sar1m:quantity {stated!r}, sar:product_type "
-        f"{product!r}). Add the property sar1m:quantity with sigma0 or gamma0."
+        f"{item.origin}: does not say whether it holds sigma nought or gamma nought (sar1m:quantity {stated!r}, "
+        f"sar:product_type {product!r}). Add the property sar1m:quantity with sigma0 or gamma0."
     )
 
 

@@ -65,8 +65,8 @@ def open_ecoregions(balance: BalanceConfig) -> Ecoregions | None:
 
 @lru_cache(maxsize=1)
 def _read(path: Path, attribute: str, _state: tuple[int, int]) -> Ecoregions:
-    polygons, told = read_named_polygons(path, attribute)
-    named = [(name, polygon) for name, polygon in zip(told, polygons, strict=True) if name is not None]
+    polygons, names = read_named_polygons(path, attribute)
+    named = [(name, polygon) for name, polygon in zip(names, polygons, strict=True) if name is not None]
     if not named:
         raise RegionError(f"{path}: {attribute!r} is empty for every polygon. Set balance.ecoregion_name to the names.")
     named.sort(key=lambda one: one[0])

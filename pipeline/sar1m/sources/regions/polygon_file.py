@@ -37,7 +37,7 @@ _PARTS_DEEP: Final = 2  # a collection of multipolygons has polygons two steps d
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Contents:
-    """Geometries of a file as it has them, a name each (None where none is asked for or told), and its system."""
+    """Geometries of a file as it has them, a name each (None where none is asked for or given), and its system."""
 
     geometries: np.ndarray
     names: list[str | None]
@@ -107,14 +107,14 @@ def _from_geojson(path: Path, attribute: str | None) -> _Contents:
         features = _features(document)
         with np.errstate(invalid="ignore"):  # not-a-number coordinates are reported below, with the file's name
             shapes = np.asarray([shapely.geometry.shape(feature["geometry"]) for feature in features], dtype=object)
-        told = [] if attribute is None else [(feature.get("properties") or {}) for feature in features]
-        names = [_name(properties.get(attribute)) for properties in told] or [None] * len(shapes)
+        properties = [] if attribute is None else [(feature.get("properties") or {}) for feature in features]
+        names = [_name(one.get(attribute)) for one in properties] or [None] * len(shapes)
     except _UNFIT as error:
         raise RegionError(
             f"{path}: not a GeoJSON file: {_short(error)}. Expected a Feature, a FeatureCollection or a geometry."
         ) from error
-    if attribute is not None and not any(attribute in properties for properties in told):
-        raise _no_attribute(path, attribute, sorted({str(key)[:40] for properties in told for key in properties}))
+    if attribute is not None and not any(attribute in one for one in properties):
+        raise _no_attribute(path, attribute, sorted({str(key)[:40] for one in properties for key in one}))
     return _Contents(geometries=shapes, names=names, crs=_geojson_crs(document, path))
 
 
@@ -159,7 +159,7 @@ def _from_gdal(path: Path, attribute: str | None) -> _Contents:
     except (*_UNFIT, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise RegionError(f"{path}: not a readable {kind}: {_short(error)}") from error
     table = table[table.geometry.notna()]
-    names = [None if attribute is None else _name(told) for told in table.get(attribute, [None] * len(table))]
+    names = [None if attribute is None else _name(one) for one in table.get(attribute, [None] * len(table))]
     return _Contents(geometries=table.geometry.to_numpy(), names=names, crs=table.crs)
 
 
@@ -167,8 +167,8 @@ def _require_plain_tables(path: Path) -> None:
     """A view is a program that may never end, a virtual table may reach other files; only the index of places is one
     that GeoPackages have (OGC 12-128r18, annex F.3)."""
     with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)) as base:
-        told = base.execute("SELECT type, name, sql FROM sqlite_master WHERE type IN ('view', 'table')").fetchall()
-    for kind, name, sql in told:
+        layers = base.execute("SELECT type, name, sql FROM sqlite_master WHERE type IN ('view', 'table')").fetchall()
+    for kind, name, sql in layers:
         virtual = re.match(r"\s*CREATE\s+VIRTUAL\b(?!.*\bUSING\s+rtree\b)", str(sql), re.IGNORECASE | re.DOTALL)
         if kind == "view" or virtual:
             raise RegionError(f"{path}: {repr(name)[:80]} is no table but a program. Write the layer to a plain file.")
@@ -189,13 +189,13 @@ def _no_attribute(path: Path, attribute: str, known: list[str]) -> RegionError:
     )
 
 
-def _name(told: object) -> str | None:
+def _name(value: object) -> str | None:
     """Text without spaces around it; a whole number, as files store ids, without its fraction. None for nothing."""
-    if isinstance(told, float):
-        if not math.isfinite(told):
+    if isinstance(value, float):
+        if not math.isfinite(value):
             return None
-        told = int(told) if told.is_integer() else told
-    text = "" if told is None or isinstance(told, list | dict) else str(told).strip()
+        value = int(value) if value.is_integer() else value
+    text = "" if value is None or isinstance(value, list | dict) else str(value).strip()
     return text[:_LONGEST_NAME] or None
 
 

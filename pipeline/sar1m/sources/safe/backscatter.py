@@ -19,11 +19,11 @@ from sar1m.core.radar.product import Convention, GrdChannel, GrdGeometry, GrdPro
 from sar1m.core.radar.range_doppler import image_coordinates
 from sar1m.core.radar.terrain import flatten, margin_px
 from sar1m.io.safe.measurement import read_dn
-from sar1m.records import F32, F64, U16, Bool, RasterGrid
+from sar1m.records import F32, F64, U16, RasterGrid
 from sar1m.sources.pixels import USUAL_NESZ, SarPixels
 from sar1m.sources.safe.block_heights import LOOK_M, Terrain, coarse_look, tie_point_heights
 from sar1m.sources.safe.checked_product import open_product
-from sar1m.sources.safe.choose_products import scene_digest
+from sar1m.sources.safe.choose_products import product_and_orbit_digest
 from sar1m.store.errors import SourceError
 
 TIE_POINT_HEIGHTS: Final = "tie_point_heights"  # flag: relief is not accounted for
@@ -125,7 +125,7 @@ def load_product(path: Path, orbit_file: Path | None, planned_digest: str) -> Gr
 
     Raises SourceError as open_product does, and where its files are no longer those of the plan.
     """
-    if scene_digest(path, orbit_file) != planned_digest:
+    if product_and_orbit_digest(path, orbit_file) != planned_digest:
         raise SourceError(f"{path}: it or its orbit file has changed since the build was planned. Build again.")
     return open_product(path, orbit_file)
 
@@ -136,7 +136,8 @@ def _level(geometry: GrdGeometry, grid: RasterGrid, config: SafeConfig) -> _Surf
 
 
 def _relief(geometry: GrdGeometry, grid: RasterGrid, terrain: Terrain, config: SafeConfig) -> _Surface:
-    """Heights of a DEM with the margin that their relief asks for, which a coarse look at a wide area tells first."""
+    """Heights of a DEM with the margin that their relief asks for. How wide that is, a coarse look at a wide area shows
+    first."""
     at_most = int(LOOK_M / grid.gsd_m)
     wide, margin = grid, (0, 0)
     heights_m = terrain.heights(coarse_look(grid), strict=False)

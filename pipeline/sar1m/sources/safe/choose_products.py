@@ -59,7 +59,7 @@ def survey(
             "deliver them."
         )
     products = [(path, read_product(path)) for path in paths]
-    newest, remarks = choose(products, config)
+    newest, remarks = usable_products(products, config)
     if not newest:
         raise SourceError(f"{root}: every product is left out: {'; '.join(remarks)}")
     scenes = [_scene(path, product, config, orbits) for path, product in newest]
@@ -69,7 +69,7 @@ def survey(
 
 class Acquisition(Protocol):
     """What decides whether a product is used, from its annotation or from a catalogue. platform: such as S1A. ipf:
-    version of the processor, empty where it is not told."""
+    version of the processor, empty where it is not stated."""
 
     @property
     def product_id(self) -> str: ...
@@ -87,7 +87,7 @@ T = TypeVar("T")
 A = TypeVar("A", bound=Acquisition)
 
 
-def choose(products: Iterable[tuple[T, A]], config: SafeConfig) -> tuple[list[tuple[T, A]], list[str]]:
+def usable_products(products: Iterable[tuple[T, A]], config: SafeConfig) -> tuple[list[tuple[T, A]], list[str]]:
     """Products that are used, each with what came with it, and a remark on each that is left out: known bad ones, and
     all but the newest processing of one acquisition."""
     good, remarks = _without_known_bad(products) if config.skip_known_bad else (products, [])
@@ -120,7 +120,7 @@ def _newest_processing(products: Iterable[tuple[T, A]]) -> tuple[list[tuple[T, A
     for group in groups:
         *older, newest = sorted(group, key=lambda one: (_version(one[1].ipf), one[1].product_id))
         kept.append(newest)
-        made = f"{newest[1].product_id} is the same acquisition by IPF {newest[1].ipf or 'not told'}"
+        made = f"{newest[1].product_id} is the same acquisition by IPF {newest[1].ipf or 'not stated'}"
         remarks += [f"{product.product_id}: left out, {made}" for _, product in older]
     return kept, remarks
 
@@ -151,7 +151,7 @@ def _scene(path: Path, product: GrdProduct, config: SafeConfig, orbits: Path | N
     return SafeScene(
         path=path,
         product=open_product(path, orbit_file),
-        digest=scene_digest(path, orbit_file),
+        digest=product_and_orbit_digest(path, orbit_file),
         orbit_file=orbit_file,
         polarisations=config.polarisations or there,
         footprint=footprint(product.geometry.grid),
@@ -164,7 +164,7 @@ def _stated_polarisations(product: GrdProduct) -> int:
     return 2 if product.product_id.split("_")[3][2:3] == "D" else 1
 
 
-def scene_digest(path: Path, orbit_file: Path | None) -> str:
+def product_and_orbit_digest(path: Path, orbit_file: Path | None) -> str:
     """blake2b-128, hexadecimal, of the bytes of a product and of the orbit file that goes with it."""
     parts = [product_digest(path)] if orbit_file is None else [product_digest(path), file_digest(orbit_file)]
     return hashlib.blake2b(" ".join(parts).encode(), digest_size=16).hexdigest()

@@ -155,7 +155,7 @@ def _disk(out: Path) -> tuple[Verdict, str]:
     free_gb = shutil.disk_usage(there).free / _GB
     line = f"{free_gb:,.1f} GB free at {there}"
     if free_gb < FREE_GB_WANTED:
-        return "no", f"{line}; a build wants {FREE_GB_WANTED:g} GB or more (sar1m plan tells how much)"
+        return "no", f"{line}; a build wants {FREE_GB_WANTED:g} GB or more (sar1m plan shows how much)"
     return "yes", line
 
 

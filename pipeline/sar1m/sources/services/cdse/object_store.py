@@ -75,7 +75,7 @@ def s3_keys() -> tuple[str, str]:
 
 
 def s3_usable() -> tuple[bool, str]:
-    """See Service.usable."""
+    """Whether S3 can be used from here, and one line that says with what, or what to do."""
     if find_spec("botocore") is None:
         return False, _NOT_INSTALLED
     try:
@@ -98,13 +98,13 @@ def list_folder(fetcher: Fetcher, endpoint: str, prefix: str, auth: S3Auth) -> d
         try:
             return parse_xml(answer.content, name)
         except SourceError as error:
-            raise PassingError(str(error)) from None  # cut off: neither its length nor a checksum is told
+            raise PassingError(str(error)) from None  # cut off: the answer states neither its length nor a checksum
 
     return read_listing(persistently(fetcher.settings, name, attempt), prefix)
 
 
 def read_listing(root: XmlNode, prefix: str) -> dict[str, StoredObject]:
-    """See list_folder."""
+    """Objects of a listing, by the rest of their keys. Raises SourceError as list_folder does."""
     name = root.file
     if root.element.tag.rpartition("}")[2] != "ListBucketResult" or root.flag("{*}IsTruncated"):
         raise SourceError(f"{name} is none, or not whole within {MAX_OBJECTS} objects. It is not used.")

@@ -29,7 +29,7 @@ _IPF: Final = re.compile(r"\d{3}\.\d{2}")
 @dataclass(frozen=True, kw_only=True)
 class CdseRoute:
     """search, access: see AreaConfig. polarisations: those that a build reads; by S3 nothing else is fetched, but for
-    the co-polarised image that tells the border where mask_border is set."""
+    the co-polarised image, by which the border is found where mask_border is set."""
 
     search: Literal["odata", "stac"] = "odata"
     access: Literal["zipper", "s3"] = "zipper"
@@ -48,44 +48,44 @@ class CdseRoute:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a catalogue tells of where a product is. uuid: of OData. s3_path: such as
-    /eodata/Sentinel-1/SAR/.../NAME.SAFE or s3://eodata/..., empty where it tells none."""
+class ProductPlace:
+    """Where a catalogue says that a product is. uuid: of OData. s3_path: such as
+    /eodata/Sentinel-1/SAR/.../NAME.SAFE or s3://eodata/..., empty where the catalogue gives none."""
 
     product_id: str
     uuid: str
     s3_path: str
 
 
-Place = Callable[[Told], str]
+AddressOf = Callable[[ProductPlace], str]
 
 
-def zipper_address(told: Told, download: str) -> str:
+def zipper_address(product: ProductPlace, download: str) -> str:
     """Of the zip of a product, below download whatever host the catalogue names. Raises SourceError."""
-    if not _UUID.fullmatch(told.uuid):
+    if not _UUID.fullmatch(product.uuid):
         raise SourceError(
-            f"cdse {told.product_id}: the catalogue tells no id by which the zipper knows it. Its answer is not used."
+            f"cdse {product.product_id}: the catalogue gives no id that the zipper knows. Its answer is not used."
         )
-    return f"{download}/Products({told.uuid})/$value"
+    return f"{download}/Products({product.uuid})/$value"
 
 
-def s3_address(told: Told, endpoint: str) -> str:
+def s3_address(product: ProductPlace, endpoint: str) -> str:
     """Of the folder of a product, below endpoint, without a slash at its end. Raises SourceError for a path that is no
     folder of this product in the bucket."""
-    matched = _FOLDER.fullmatch(told.s3_path.removeprefix("s3:/"))
-    if matched is None or matched["product"] != told.product_id:
+    matched = _FOLDER.fullmatch(product.s3_path.removeprefix("s3:/"))
+    if matched is None or matched["product"] != product.product_id:
         raise SourceError(
-            f"cdse {told.product_id}: the catalogue says it stands at {told.s3_path[:140]!r}; expected "
-            f"/{BUCKET}/.../{told.product_id}.SAFE. Its answer is not used."
+            f"cdse {product.product_id}: the catalogue says it stands at {product.s3_path[:140]!r}; expected "
+            f"/{BUCKET}/.../{product.product_id}.SAFE. Its answer is not used."
         )
-    return f"{endpoint}/{BUCKET}{matched['above']}/{told.product_id}.SAFE"
+    return f"{endpoint}/{BUCKET}{matched['above']}/{product.product_id}.SAFE"
 
 
 def prefix_of(address: str, endpoint: str, product_id: str) -> str:
     """Of the keys of a product in the bucket, from what s3_address made. Raises SourceError for any other address: it
     comes out of a plan file."""
     path = urlsplit(address).path
-    if s3_address(Told(product_id=product_id, uuid="", s3_path=path), endpoint) != address:
+    if s3_address(ProductPlace(product_id=product_id, uuid="", s3_path=path), endpoint) != address:
         raise SourceError(
             f"cdse {product_id}: planned at {address.partition('?')[0][:140]!r}, not below {endpoint}. Plan the build "
             "again with the area.cdse_access that it is to use."
@@ -93,8 +93,8 @@ def prefix_of(address: str, endpoint: str, product_id: str) -> str:
     return path.removeprefix(f"/{BUCKET}/") + "/"
 
 
-def ipf_of(told: object, product_id: str) -> str:
-    """The processor version that a catalogue tells, empty where it is none. Of a COG edition it may be that of the
+def ipf_of(stated: object, product_id: str) -> str:
+    """The processor version in a catalogue's answer, empty where it is none. Of a COG edition it may be that of the
     converter, such as 01.00, which says nothing of the processing."""
-    text = version(told)
+    text = version(stated)
     return "" if product_id.endswith(COG) and not _IPF.fullmatch(text) else text

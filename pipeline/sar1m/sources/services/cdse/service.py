@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
+from typing_extensions import override
 
 from sar1m.config import BuildConfig
 from sar1m.io.net.faults import StatusError
@@ -28,19 +29,19 @@ from sar1m.sources.services.cdse.object_store import S3Auth, s3_keys, s3_usable
 from sar1m.sources.services.cdse.product_objects import ObjectFolder, safe_folder
 from sar1m.sources.services.cdse.routes import (
     BUCKET,
+    AddressOf,
     CdseRoute,
-    Place,
-    Told,
+    ProductPlace,
     ipf_of,
     prefix_of,
     s3_address,
     zipper_address,
 )
 from sar1m.sources.services.cdse.stac_search import stac_products
-from sar1m.sources.services.cdse.tokens import Identity, credentials
+from sar1m.sources.services.cdse.tokens import Identity, cdse_account
 from sar1m.sources.services.products.names import (
     COG,
-    Listed,
+    ListedProduct,
     MultiPolygon,
     Page,
     Polygon,
@@ -111,51 +112,49 @@ class CdseAuth:
 
 @dataclass(frozen=True, kw_only=True)
 class Cdse(ProductService):
-    """See the module."""
+    """The service, as the module describes it."""
 
     endpoints: CdseEndpoints = CdseEndpoints()
     route: CdseRoute = field(default_factory=CdseRoute)
 
     @property
     def name(self) -> str:
-        """cdse."""
         return NAME
 
     @property
     def downloads_at_once(self) -> int:
-        """4."""
         return DOWNLOADS_AT_ONCE
 
     @property
     def requests_a_product(self) -> int:
-        """What fetching one takes: by S3 a listing, the manifest and four files a polarisation."""
+        """Requests that fetch one product: by S3 a listing, the manifest and four files a polarisation."""
         if self.route.access == "zipper":
             return 1
         return 2 + FILES_A_POLARISATION * len(self.route.polarisations)
 
+    @override
     def usable(self) -> tuple[bool, str]:
-        """See Service."""
         if self.route.search == "stac" and find_spec("pystac_client") is None:
             return False, "the client of STAC is not installed: pip install 'sar1m[stac]'"
         if self.route.access == "s3":
             usable, line = s3_usable()
             return usable, f"{line}; 4 downloads at once" if usable else line
         try:
-            credentials()
+            cdse_account()
         except SourceError as error:
             return False, str(error)
         return True, "account from CDSE_USERNAME and CDSE_PASSWORD; 4 downloads at once"
 
+    @override
     def auth(self) -> Auth:
-        """See ProductService."""
         if self.route.access == "s3":
             return self._s3_auth()
-        credentials()
+        cdse_account()
         hosts = self.endpoints.download_hosts
         return AuthAcross(CdseAuth(self._identity(), hosts), frozenset(hosts))
 
+    @override
     def page(self, box: Box, first: datetime, last: datetime) -> Page:
-        """See ProductService."""
         if self.route.search == "stac":
             found = stac_products(self.fetcher, self.endpoints.stac, box, (first, last), self._place)
             return Page(products=found, full=False)
@@ -167,11 +166,11 @@ class Cdse(ProductService):
         }
         text = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
         answer = self.fetcher.request("GET", f"{self.endpoints.catalogue}/Products?{text}")
-        return read_answer(answer.content, self._place, cog=self.route.cog)
+        return read_odata_answer(answer.content, self._place, cog=self.route.cog)
 
     def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
-        """See ProductService. By S3 the share of the polarisations that are fetched: the files of each are as large,
-        and hardly shrink in a zip."""
+        """By the zipper the whole product. By S3 the share of the polarisations that are fetched: the files of each are
+        equally large, and hardly shrink in a zip."""
         whole = super().price(scene, grid, config)
         if self.route.access == "zipper":
             return whole
@@ -180,8 +179,8 @@ class Cdse(ProductService):
         return Price(requests=whole.requests, bytes=whole.bytes, shared_bytes=size * share)
 
     def product(self, scene: Scene) -> Path:
-        """See ProductService; by S3 a folder NAME.SAFE. A token that is refused although its time is not over was
-        revoked: it is asked for anew, once."""
+        """By the zipper a zip, by S3 a folder NAME.SAFE. A token that is refused although its time is not over was
+        revoked: a new one is asked for, once."""
         if self.route.access == "s3":
             return self._folder(scene)
         began_s = time.time()
@@ -212,11 +211,11 @@ class Cdse(ProductService):
     def _identity(self) -> Identity:
         return Identity(self.fetcher, self.endpoints.identity)
 
-    def _place(self, told: Told) -> str:
+    def _place(self, product: ProductPlace) -> str:
         """Where a product that a catalogue lists is fetched."""
         if self.route.access == "zipper":
-            return zipper_address(told, self.endpoints.download)
-        return s3_address(told, self.endpoints.s3)
+            return zipper_address(product, self.endpoints.download)
+        return s3_address(product, self.endpoints.s3)
 
 
 def odata_filter(box: Box, first: datetime, last: datetime, *, cog: bool) -> str:
@@ -237,7 +236,7 @@ def odata_filter(box: Box, first: datetime, last: datetime, *, cog: bool) -> str
     )
 
 
-def read_answer(body: bytes, place: Place, *, cog: bool) -> Page:
+def read_odata_answer(body: bytes, place: AddressOf, *, cog: bool) -> Page:
     """Products of an answer to a search; those that are no IW GRDH products, or of the other edition, are passed over:
     both would make each scene appear twice. place: where a product is fetched. Raises SourceError where the answer is
     not what the interface describes."""
@@ -246,27 +245,27 @@ def read_answer(body: bytes, place: Place, *, cog: bool) -> Page:
     return Page(products=products, full=len(rows) >= PAGE)
 
 
-class _Row(BaseModel):
+class _PascalModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_pascal)
 
 
-class _Attribute(_Row):
+class _Attribute(_PascalModel):
     name: str
     value: object = None
 
 
-class _Checksum(_Row):
+class _Checksum(_PascalModel):
     """Empty in some rows, as {}."""
 
     algorithm: str = ""
     value: str = Field(default="", pattern=r"^[0-9A-Za-z]{0,128}$")
 
 
-class _Span(_Row):
+class _Span(_PascalModel):
     start: datetime
 
 
-class _Product(_Row):
+class _Product(_PascalModel):
     """Of the OData entity Product."""
 
     id: str = Field(pattern=r"^[0-9A-Fa-f-]{36}$")
@@ -284,22 +283,22 @@ class _Answer(BaseModel):
     value: list[_Product]
 
 
-def _listed(row: _Product, place: Place, cog: bool) -> Listed | None:
+def _listed(row: _Product, place: AddressOf, cog: bool) -> ListedProduct | None:
     product_id = row.name.removesuffix(".SAFE")
     name = product_name(product_id.removesuffix(COG), NAME)
     if name is None or product_id.endswith(COG) != cog:
         return None
-    told = {attribute.name: attribute.value for attribute in row.attributes}
-    track = told.get("relativeOrbitNumber")
+    stated = {attribute.name: attribute.value for attribute in row.attributes}
+    track = stated.get("relativeOrbitNumber")
     md5 = next((each.value.lower() for each in row.checksum if each.algorithm.upper() == "MD5" and each.value), None)
-    return Listed(
+    return ListedProduct(
         product_id=product_id,
         start=checked_start(row.content_date.start, name, product_id, NAME),
         footprint=one_ring(row.geo_footprint.rings, product_id, NAME),
-        href=place(Told(product_id=product_id, uuid=row.id, s3_path=row.s3_path)),
-        orbit_state=direction(told.get("orbitDirection")),
+        href=place(ProductPlace(product_id=product_id, uuid=row.id, s3_path=row.s3_path)),
+        orbit_state=direction(stated.get("orbitDirection")),
         relative_orbit=track if isinstance(track, int) else name.relative_orbit,
-        ipf=ipf_of(told.get("processorVersion"), product_id),
+        ipf=ipf_of(stated.get("processorVersion"), product_id),
         size_bytes=row.content_length or None,
         checksum=None if md5 is None else f"md5:{md5}",
         online=row.online,

@@ -17,10 +17,10 @@ from typing import Final
 from pydantic import BaseModel, Field
 
 from sar1m.io.net.fetch import Fetcher
-from sar1m.sources.services.cdse.routes import Place, Told, ipf_of
+from sar1m.sources.services.cdse.routes import AddressOf, ProductPlace, ipf_of
 from sar1m.sources.services.products.names import (
     COG,
-    Listed,
+    ListedProduct,
     MultiPolygon,
     Polygon,
     checked_start,
@@ -39,8 +39,12 @@ _NAME: Final = "cdse"
 
 
 def stac_products(
-    fetcher: Fetcher, url: str, box: tuple[float, float, float, float], span: tuple[datetime, datetime], place: Place
-) -> tuple[Listed, ...]:
+    fetcher: Fetcher,
+    url: str,
+    box: tuple[float, float, float, float],
+    span: tuple[datetime, datetime],
+    place: AddressOf,
+) -> tuple[ListedProduct, ...]:
     """IW GRDH products whose footprint meets a box and which were taken in a span; some that start before it may be
     among them. Raises SourceError where the catalogue fails, or the client of STAC is not installed."""
     first, last = span
@@ -50,7 +54,7 @@ def stac_products(
     return read_items(StacApi(fetcher, url, _NAME).items(question), place)
 
 
-def read_items(items: Iterable[object], place: Place) -> tuple[Listed, ...]:
+def read_items(items: Iterable[object], place: AddressOf) -> tuple[ListedProduct, ...]:
     """Products of items. Raises SourceError where one is not what the catalogue describes."""
     return tuple(listed for item in items if (listed := _listed(item, place)) is not None)
 
@@ -80,29 +84,29 @@ class _Item(_Named):
     assets: dict[str, _Asset]
 
 
-def _listed(told: object, place: Place) -> Listed | None:
-    body = json.dumps(told).encode()
+def _listed(item: object, place: AddressOf) -> ListedProduct | None:
+    body = json.dumps(item).encode()
     product_id = parsed(_Named, body, _NAME).id.removesuffix(".SAFE")
     name = product_name(product_id.removesuffix(COG), _NAME)
     if name is None:
         return None
-    item = parsed(_Item, body, _NAME)
-    zipped, manifest = item.assets.get("Product", _Asset()), item.assets.get("safe_manifest", _Asset())
+    known = parsed(_Item, body, _NAME)
+    zipped, manifest = known.assets.get("Product", _Asset()), known.assets.get("safe_manifest", _Asset())
     uuid, md5 = _ZIPPED.search(zipped.href), _MULTIHASH_MD5.fullmatch(zipped.checksum)
-    where = Told(
+    where = ProductPlace(
         product_id=product_id,
         uuid=uuid[1] if uuid is not None else "",
         s3_path=manifest.href.removesuffix(_MANIFEST),
     )
-    track = item.properties.relative_orbit
-    return Listed(
+    track = known.properties.relative_orbit
+    return ListedProduct(
         product_id=product_id,
-        start=checked_start(item.properties.start, name, product_id, _NAME),
-        footprint=one_ring(item.geometry.rings, product_id, _NAME),
+        start=checked_start(known.properties.start, name, product_id, _NAME),
+        footprint=one_ring(known.geometry.rings, product_id, _NAME),
         href=place(where),
-        orbit_state=direction(item.properties.orbit_state),
+        orbit_state=direction(known.properties.orbit_state),
         relative_orbit=track if isinstance(track, int) else name.relative_orbit,
-        ipf=ipf_of(item.properties.processor, product_id),
+        ipf=ipf_of(known.properties.processor, product_id),
         size_bytes=zipped.size or None,
         checksum=None if md5 is None else f"md5:{md5[1].lower()}",
     )

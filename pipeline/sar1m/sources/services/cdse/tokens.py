@@ -69,7 +69,7 @@ class Identity:
 
     def access_token(self) -> str:
         """One that is valid for MARGIN_S at least. Raises SourceError where there is no account or it is refused."""
-        user, password = credentials()
+        user, password = cdse_account()
         with _locked(_file(self.url, user)) as descriptor:
             kept, now_s = _read(descriptor), time.time()
             if kept.access_until_s - MARGIN_S > now_s:
@@ -81,7 +81,7 @@ class Identity:
     def discard(self, before_s: float) -> None:
         """Forgets the access token if it was granted before a time: the service has revoked it. One that another
         process has had renewed since then stays, and so does the refresh token."""
-        user, _ = credentials()
+        user, _ = cdse_account()
         with _locked(_file(self.url, user)) as descriptor:
             kept = _read(descriptor)
             if kept.granted_s <= before_s:
@@ -117,7 +117,7 @@ class Identity:
         return parsed(_Granted, answer.content, "cdse")
 
 
-def credentials() -> tuple[str, str]:
+def cdse_account() -> tuple[str, str]:
     """User and password from the environment. Raises SourceError where one is missing."""
     user, password = os.environ.get("CDSE_USERNAME", ""), os.environ.get("CDSE_PASSWORD", "")
     if not user or not password:

@@ -53,12 +53,12 @@ class EarthEngineService:
     kinds: frozenset[Kind] = frozenset(("sar", "optical"))
 
     def search(self, query: Query) -> Iterator[Scene]:
-        """See Service. One request a page of 1000 scenes. Raises SourceError."""
+        """Scenes in the order of acquisition, by one request for 1000 of them. Raises SourceError."""
         session = self._open()
         yield from catalogue.search(query, lambda build: session.value(build, EECU_S_PER_SEARCH))
 
     def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
-        """See Service. One request, unless the block is over Earth Engine's limits. units: EECU-seconds by the rate
+        """Of one block: one request, unless the block is over Earth Engine's limits. units: EECU-seconds by the rate
         assumed above. bytes: as computed, before any compression on the way."""
         layout = _layout(scene, config)
         mpx = grid.rows * grid.cols / 1e6
@@ -69,22 +69,20 @@ class EarthEngineService:
         )
 
     def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
-        """See Service. Sigma nought, never flattened. Raises SourceError."""
+        """Sigma nought in linear power, never flattened. Raises SourceError."""
         polarisations = images.sar_polarisations(scene, config)
-
         asset_id = scene.asset("image").href
         pixels = self._pixels(scene, grid, config, lambda ee: images.sar_image(ee, asset_id, polarisations))
         return images.sar_side(pixels, polarisations)
 
     def read_optical(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> OpticalPixels:
-        """See Service. Raises SourceError."""
+        """Reflectance with masks. Raises SourceError."""
         bands = images.optical_bands(config)
-
         pixels = self._pixels(scene, grid, config, lambda ee: images.optical_image(ee, scene, bands))
         return images.optical_side(pixels, config)
 
     def usable(self) -> tuple[bool, str]:
-        """See Service."""
+        """Whether client and account are there, and one line that says with what, or what to do."""
         if not is_installed():
             return False, f"its client library is not installed: {INSTALL}"
         try:

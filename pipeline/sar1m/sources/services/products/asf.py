@@ -20,11 +20,12 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from typing_extensions import override
 
 from sar1m.io.net.faults import StatusError
 from sar1m.io.net.fetch import Auth, AuthAcross, Fetcher
 from sar1m.sources.services.products.names import (
-    Listed,
+    ListedProduct,
     MultiPolygon,
     Page,
     Polygon,
@@ -94,7 +95,7 @@ class AsfAuth:
         token = os.environ.get("EARTHDATA_TOKEN", "")
         if token:
             return token
-        user, password = credentials(self.endpoints.login)
+        user, password = earthdata_account(self.endpoints.login)
         key = (self.endpoints.login, user)
         if key not in _TOKENS:
             _TOKENS[key] = self._found_or_made(user, password)
@@ -110,7 +111,7 @@ class AsfAuth:
             )
         except StatusError as error:
             raise SourceError(f"asf: no Earthdata token: {error} Check user and password of the account.") from None
-        return parsed(_Token, answer.content, NAME).access_token
+        return parsed(_TokenAnswer, answer.content, NAME).access_token
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,7 +125,7 @@ class _OneHost:
         return {"Authorization": self.authorization} if urlsplit(url).netloc == urlsplit(self.url).netloc else {}
 
 
-class _Token(BaseModel):
+class _TokenAnswer(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     access_token: str
@@ -132,34 +133,33 @@ class _Token(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Asf(ProductService):
-    """See the module."""
+    """The service, as the module describes it."""
 
     endpoints: AsfEndpoints = AsfEndpoints()
 
     @property
     def name(self) -> str:
-        """asf."""
         return NAME
 
+    @override
     def usable(self) -> tuple[bool, str]:
-        """See Service."""
         if os.environ.get("EARTHDATA_TOKEN"):
             return True, "Earthdata token from EARTHDATA_TOKEN"
         try:
-            credentials(self.endpoints.login)
+            earthdata_account(self.endpoints.login)
         except SourceError as error:
             return False, str(error)
         return True, "Earthdata user from the environment or ~/.netrc; a token is asked for with it"
 
+    @override
     def auth(self) -> Auth:
-        """See ProductService."""
         if not os.environ.get("EARTHDATA_TOKEN"):
-            credentials(self.endpoints.login)
+            earthdata_account(self.endpoints.login)
         hosts = frozenset((*self.endpoints.pool, self.endpoints.login_host))
         return AuthAcross(AsfAuth(self.fetcher, self.endpoints), hosts)
 
     def page(self, box: Box, first: datetime, last: datetime) -> Page:
-        """See ProductService. The interface takes what overlaps a span: a product may have begun before it."""
+        """Products that overlap a span of time: some may have begun before it."""
         west, south, east, north = (f"{edge:.6f}" for edge in box)
         corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
         query = {
@@ -174,10 +174,10 @@ class Asf(ProductService):
         }
         url = f"{self.endpoints.search}?{urlencode(query)}"
         answer = self.fetcher.request("GET", url, expect=_GEOJSON)
-        return read_answer(answer.content, self.endpoints)
+        return read_asf_answer(answer.content, self.endpoints)
 
 
-def credentials(login: str) -> tuple[str, str]:
+def earthdata_account(login: str) -> tuple[str, str]:
     """User and password from the environment, else from ~/.netrc as Earthdata documents it.
 
     Raises SourceError where neither has them.
@@ -198,7 +198,7 @@ def credentials(login: str) -> tuple[str, str]:
     return entry[0], entry[2]
 
 
-def read_answer(body: bytes, endpoints: AsfEndpoints) -> Page:
+def read_asf_answer(body: bytes, endpoints: AsfEndpoints) -> Page:
     """Products of an answer to a search; those that are no IW GRDH products are passed over. Raises SourceError where
     the answer is not what the interface describes, or a product is said to be elsewhere than in the data pool."""
     features = parsed(_Answer, body, NAME).features
@@ -206,7 +206,7 @@ def read_answer(body: bytes, endpoints: AsfEndpoints) -> Page:
     return Page(products=products, full=len(features) >= PAGE)
 
 
-class _Facts(BaseModel):
+class _Properties(BaseModel):
     """Properties of a feature. processing_level: GRD_HD, or METADATA_GRD_HD of its description alone."""
 
     model_config = ConfigDict(alias_generator=to_camel)
@@ -224,14 +224,14 @@ class _Facts(BaseModel):
 
 class _Feature(BaseModel):
     geometry: Polygon | MultiPolygon = Field(discriminator="type")
-    properties: _Facts
+    properties: _Properties
 
 
 class _Answer(BaseModel):
     features: list[_Feature]
 
 
-def _listed(feature: _Feature, endpoints: AsfEndpoints) -> Listed | None:
+def _listed(feature: _Feature, endpoints: AsfEndpoints) -> ListedProduct | None:
     facts = feature.properties
     name = product_name(facts.scene_name, NAME)
     if name is None or facts.processing_level != "GRD_HD":
@@ -242,7 +242,7 @@ def _listed(feature: _Feature, endpoints: AsfEndpoints) -> Listed | None:
             f"asf {facts.scene_name}: said to be at {host[:80]!r}; expected {', '.join(endpoints.pool)}. The "
             "catalogue's answer is not used."
         )
-    return Listed(
+    return ListedProduct(
         product_id=facts.scene_name,
         start=checked_start(facts.start_time, name, facts.scene_name, NAME),
         footprint=one_ring(feature.geometry.rings, facts.scene_name, NAME),

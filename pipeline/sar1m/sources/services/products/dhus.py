@@ -4,8 +4,8 @@ ESA's own hubs (scihub, apihub.copernicus.eu) closed in October 2023, and sentin
 still reaches are national and private mirrors that kept the software, at the address area.dhus_url; for the Copernicus
 archive itself use `cdse`.
 
-The search tells neither the processor's version (of two processings of one acquisition the one of the higher name is
-used) nor a checksum: that, the size and whether the product is online are asked when it is wanted.
+The search gives neither the processor's version nor a checksum. Of two processings of one acquisition the one with the
+higher name is used. Checksum, size and whether the product is online are asked for when it is wanted.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from urllib.parse import urlsplit
 
 import shapely
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import override
 
 from sar1m.io.net.exchange import Auth
 from sar1m.io.net.faults import OfflineError
 from sar1m.sources.scene import Ring, Scene
-from sar1m.sources.services.products.names import Listed, Page, checked_start, direction, one_ring, product_name
+from sar1m.sources.services.products.names import ListedProduct, Page, checked_start, direction, one_ring, product_name
 from sar1m.sources.services.products.service import PRODUCT, Box, ProductService
 from sar1m.store.errors import ConfigError, SourceError
 
@@ -37,7 +38,7 @@ ORDER_HOLDS_S: Final = 86_400.0  # before what still is offline is ordered again
 _UNITS: Final = {"KB": 1e3, "MB": 1e6, "GB": 1e9}
 # Of answers that sentinelsat cannot take.
 _MISFORMED: Final = (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError)
-_FACTS: dict[tuple[str, str], _Facts] = {}  # of this process: what a worker asks once of a product
+_FACTS: dict[tuple[str, str], _DownloadFacts] = {}  # of this process: what a worker asks once of a product
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,13 @@ class DhusAuth:
         """Nothing for other hosts. Raises SourceError where there is no account."""
         if urlsplit(url).netloc != self.host:
             return {}
-        user, password = credentials()
+        user, password = dhus_account()
         return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dhus(ProductService):
-    """See the module. url: area.dhus_url, such as https://hub.example.org/dhus. Raises ConfigError where it holds a
+    """A hub. url: area.dhus_url, such as https://hub.example.org/dhus. Raises ConfigError where it holds a
     user name, a query, or is not there."""
 
     url: str | None
@@ -72,7 +73,6 @@ class Dhus(ProductService):
 
     @property
     def name(self) -> str:
-        """dhus."""
         return NAME
 
     @property
@@ -80,30 +80,30 @@ class Dhus(ProductService):
         """The address with a slash at its end."""
         return (self.url or "").rstrip("/") + "/"
 
+    @override
     def usable(self) -> tuple[bool, str]:
-        """See Service."""
         try:
-            credentials()
+            dhus_account()
             self._client()
         except SourceError as error:
             return False, str(error)
         return True, f"account from DHUS_USER and DHUS_PASSWORD for {urlsplit(self.base).hostname}"
 
+    @override
     def auth(self) -> Auth:
-        """See ProductService."""
-        credentials()
+        dhus_account()
         return DhusAuth(urlsplit(self.base).netloc)
 
+    @override
     def page(self, box: Box, first: datetime, last: datetime) -> Page:
-        """See ProductService."""
         wanted = {"platformname": "Sentinel-1", "producttype": "GRD", "sensoroperationalmode": "IW"}
         span = (_plain(first), _plain(last) + timedelta(seconds=1))  # sentinelsat asks by whole seconds
         area = shapely.box(*box).wkt
         answers = self._asked(lambda api: api.query(area=area, date=span, limit=PAGE, **wanted))
-        return read_answer(answers, self.base)
+        return read_dhus_answer(answers, self.base)
 
     def product(self, scene: Scene) -> Path:
-        """See ProductService. A product in the long-term archive is ordered by the first who wants it.
+        """The product's zip in the cache. A product in the long-term archive is ordered by the first who wants it.
 
         Raises OfflineError that names it, until it is online.
         """
@@ -122,7 +122,7 @@ class Dhus(ProductService):
             order.unlink(missing_ok=True)  # the order did not arrive
             raise
 
-    def _facts(self, scene: Scene) -> _Facts:
+    def _facts(self, scene: Scene) -> _DownloadFacts:
         """Size, checksum and state of a product; kept for the process once it is online."""
         href = scene.asset(PRODUCT).href
         found = re.fullmatch(re.escape(f"{self.base}odata/v1/Products('") + r"([0-9A-Za-z-]{1,64})'\)/\$value", href)
@@ -159,7 +159,7 @@ class Dhus(ProductService):
             ) from error
 
 
-def credentials() -> tuple[str, str]:
+def dhus_account() -> tuple[str, str]:
     """User and password from the environment, by sentinelsat's names. Raises SourceError where one is missing."""
     user, password = os.environ.get("DHUS_USER", ""), os.environ.get("DHUS_PASSWORD", "")
     if not user or not password:
@@ -167,20 +167,20 @@ def credentials() -> tuple[str, str]:
     return user, password
 
 
-def read_answer(answers: Mapping[str, Mapping[str, Any]], base: str) -> Page:
+def read_dhus_answer(answers: Mapping[str, Mapping[str, Any]], base: str) -> Page:
     """Products of what sentinelsat made of a search, by their ids; those that are no IW GRDH products are passed over.
     Raises SourceError where something is missing or not as DHuS answers."""
     products = []
-    for number, told in answers.items():
+    for number, fields in answers.items():
         try:
-            entry = _Entry.model_validate({"number": number, **told})
+            entry = _Entry.model_validate({"number": number, **fields})
         except ValidationError as error:
             field = ".".join(str(part)[:60] for part in error.errors()[0]["loc"])
-            raise SourceError(f"dhus: {field} of a product is missing or not as DHuS tells it. Not used.") from None
+            raise SourceError(f"dhus: {field} of a product is missing or not as DHuS gives it. Not used.") from None
         name = product_name(entry.title, NAME)
         if name is None:
             continue
-        listed = Listed(
+        listed = ListedProduct(
             product_id=entry.title,
             start=checked_start(entry.beginposition, name, entry.title, NAME),
             footprint=_ring(entry),
@@ -207,7 +207,7 @@ class _Entry(BaseModel):
     size: str = ""
 
 
-class _Facts(BaseModel):
+class _DownloadFacts(BaseModel):
     """Of the OData answer. md5: None where the service keeps another checksum."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -223,9 +223,9 @@ class _Facts(BaseModel):
         return None if self.md5 is None else f"md5:{self.md5.lower()}"
 
 
-def _read_facts(told: dict[str, Any], product_id: str) -> _Facts:
+def _read_facts(fields: dict[str, Any], product_id: str) -> _DownloadFacts:
     try:
-        facts = _Facts.model_validate(told)
+        facts = _DownloadFacts.model_validate(fields)
     except ValidationError:
         raise SourceError(f"dhus {product_id}: what the service says of it cannot be used. Try again later.") from None
     if facts.title != product_id:
@@ -241,8 +241,8 @@ def _ring(entry: _Entry) -> Ring:
     return one_ring([shapely.get_coordinates(area).tolist()], entry.title, NAME)
 
 
-def _bytes(told: str) -> int | None:
-    matched = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) (KB|MB|GB)", told)
+def _bytes(text: str) -> int | None:
+    matched = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) (KB|MB|GB)", text)
     return None if matched is None else round(float(matched[1]) * _UNITS[matched[2]])
 
 

@@ -25,13 +25,13 @@ _IW_GRDH: Final = re.compile(
 )
 COG: Final = "_COG"
 _CHANNELS: Final = {"SV": ("VV",), "SH": ("HH",), "DV": ("VV", "VH"), "DH": ("HH", "HV")}
-_NAME_S: Final = timedelta(seconds=2)  # a name tells whole seconds, and processings differ by fractions of one
+_NAME_S: Final = timedelta(seconds=2)  # a name holds whole seconds, and processings differ by fractions of one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
-    """A product as a catalogue lists it. start: UTC. ipf: processor version, empty where the catalogue tells none.
-    checksum such as md5:0f..., None where none is told."""
+class ListedProduct:
+    """A product as a catalogue lists it. start: UTC. ipf: processor version, empty where the catalogue gives none.
+    checksum: such as md5:0f..., None where the catalogue gives none."""
 
     product_id: str
     start: datetime
@@ -64,7 +64,7 @@ class Listed:
 class Page:
     """One answer of a catalogue. full: it may have left products out."""
 
-    products: tuple[Listed, ...]
+    products: tuple[ListedProduct, ...]
     full: bool
 
 
@@ -109,18 +109,18 @@ def parsed(model: type[M], body: bytes, service: str) -> M:
         ) from None  # the cause would print what the server sent
 
 
-def product_name(told: str, service: str) -> S1Name | None:
+def product_name(product_id: str, service: str) -> S1Name | None:
     """What the name of an IW GRDH product says; None for another Sentinel-1 product.
 
-    Raises SourceError where told is no Sentinel-1 name at all.
+    Raises SourceError where it is no Sentinel-1 name at all.
     """
-    name = parse_s1_name(told)
+    name = parse_s1_name(product_id)
     if name is None:
         raise SourceError(
-            f"{service}: the catalogue lists a product named {told[:100]!r}; expected a Sentinel-1 name such as "
+            f"{service}: the catalogue lists a product named {product_id[:100]!r}; expected a Sentinel-1 name such as "
             "S1A_IW_GRDH_1SDV_20210809T173953_20210809T174018_039156_049F13_6FF8. Its answer is not used."
         )
-    return name if _IW_GRDH.fullmatch(told) else None
+    return name if _IW_GRDH.fullmatch(product_id) else None
 
 
 def channels_of(product_id: str) -> tuple[str, ...]:
@@ -129,23 +129,23 @@ def channels_of(product_id: str) -> tuple[str, ...]:
     return () if matched is None else _CHANNELS[matched["polarisation"]]
 
 
-def version(told: object) -> str:
-    """A processor version such as 003.71, empty where what a catalogue tells is none."""
-    return told if isinstance(told, str) and re.fullmatch(r"[0-9.]{1,16}", told) else ""
+def version(answer: object) -> str:
+    """A processor version such as 003.71, empty where the catalogue's answer is none."""
+    return answer if isinstance(answer, str) and re.fullmatch(r"[0-9.]{1,16}", answer) else ""
 
 
-def direction(told: object) -> str | None:
-    """ascending or descending in lower case, None where a catalogue tells neither."""
-    lower = told.lower() if isinstance(told, str) else ""
+def direction(answer: object) -> str | None:
+    """ascending or descending in lower case, None where the catalogue's answer is neither."""
+    lower = answer.lower() if isinstance(answer, str) else ""
     return lower if lower in ("ascending", "descending") else None
 
 
-def checked_start(told: datetime, name: S1Name, product_id: str, service: str) -> datetime:
+def checked_start(stated: datetime, name: S1Name, product_id: str, service: str) -> datetime:
     """The catalogue's time of the first line, UTC. Raises SourceError where it is not the one in the name."""
     try:
-        start = told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+        start = stated.astimezone(UTC) if stated.tzinfo else stated.replace(tzinfo=UTC)
     except OverflowError:  # the first and the last day there are, in another zone
-        start = told.replace(tzinfo=UTC)
+        start = stated.replace(tzinfo=UTC)
     if abs(start - name.acquired) > _NAME_S:
         raise SourceError(
             f"{service} {product_id}: the catalogue says it starts at {start.isoformat()}, its name says "

@@ -1,9 +1,9 @@
 """Services that deliver whole Sentinel-1 GRD products: listed by a catalogue, downloaded once into the cache, read by
-blocks like the products of a folder (sources/safe_read.py).
+blocks like the products of a folder (sources/safe).
 
-What a catalogue tells decides what is used: known bad acquisitions and older processings of one acquisition are left
-out. Only the product itself tells whether its parts are whole and of one product (checked before the cache accepts
-it), and whether a block needs a DEM.
+What is used is decided by the catalogue's answer: known bad acquisitions and older processings of one acquisition are
+left out. Whether a product's parts are whole and belong together is checked in the product itself, before the cache
+accepts it; so is whether a block needs a DEM.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from sar1m.records import RasterGrid
 from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.safe.backscatter import SafeBlock, read_block
 from sar1m.sources.safe.block_heights import Terrain, named_place, open_terrain_once
-from sar1m.sources.safe.choose_products import choose, scene_digest
+from sar1m.sources.safe.choose_products import product_and_orbit_digest, usable_products
 from sar1m.sources.safe.product_terms import COPERNICUS_LICENCE
 from sar1m.sources.safe.source import processing_steps
 from sar1m.sources.scene import Asset, Kind, Price, Query, Ring, Scene
-from sar1m.sources.services.products.names import Listed, Page, channels_of
+from sar1m.sources.services.products.names import ListedProduct, Page, channels_of
 from sar1m.store.errors import ConfigError, SourceError
 
 PRODUCT: Final = "product"  # name of the one asset
-USUAL_BYTES: Final = 1.0e9  # of a zip of an IW GRDH product in two polarisations, where the catalogue tells no size
+USUAL_BYTES: Final = 1.0e9  # of a zip of an IW GRDH product in two polarisations, where the catalogue gives no size
 MOST_DOWNLOADS: Final = 256
 MIN_WINDOW: Final = timedelta(minutes=1)  # a satellite starts two slices in it
 COARSE_M: Final = 1000.0
@@ -91,32 +91,32 @@ class ProductService(ABC):
 
     @abstractmethod
     def usable(self) -> tuple[bool, str]:
-        """See Service."""
+        """Whether credentials are there, and one line that says with what, or what to do."""
 
     def search(self, query: Query) -> Iterator[Scene]:
-        """See Service. Nothing is told before the whole answer is known: which processing is the newest depends on it.
+        """No scene is given before the whole answer is known: which processing is the newest depends on it.
 
         Raises ConfigError before anything is asked where a file that the configuration names is not there.
         """
         if query.kind != "sar":
             return
         terrain = terrain_of(self.safe)
-        found: dict[str, Listed] = {}
+        found: dict[str, ListedProduct] = {}
         for box in boxes_within_world(query.box):
             found |= {one.product_id: one for one in self._all_listed(box, query.first, query.last)}
         wanted = [one for one in found.values() if query.first <= one.start < query.last]
         wanted = [one for one in wanted if set(query.polarisations) <= set(one.polarisations)]
-        chosen, remarks = choose(((one, one) for one in wanted), self.safe)
+        chosen, remarks = usable_products(((one, one) for one in wanted), self.safe)
         self.remarks.extend(remark for remark in remarks if remark not in self.remarks)
         for one, _ in sorted(chosen, key=lambda pair: (pair[0].start, pair[0].product_id)):
             yield self._scene(one, terrain)
 
     def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:  # noqa: ARG002 - the same for all
-        """See Service. All requests are the scene's, none the block's: one download serves all blocks."""
+        """All bytes are the scene's, none the block's: one download serves all blocks."""
         return Price(requests=0.0, bytes=0.0, shared_bytes=float(scene.asset(PRODUCT).size_bytes or USUAL_BYTES))
 
     def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
-        """See Service: config.area.polarisations in their order. The first block of a scene waits for its download.
+        """SAR pixels of config.area.polarisations, in their order. The first block of a scene waits for its download.
 
         Raises SourceError where the product cannot be had, is damaged or not the one that was planned, ConfigError
         where a file that the configuration names is not there.
@@ -168,7 +168,7 @@ class ProductService(ABC):
             "build again later, or search another service."
         )
 
-    def _all_listed(self, box: Box, first: datetime, last: datetime) -> Iterable[Listed]:
+    def _all_listed(self, box: Box, first: datetime, last: datetime) -> Iterable[ListedProduct]:
         """All products of a span of time: where an answer is full, of its halves. No link of an answer is followed."""
         page = self.page(box, first, last)
         if not page.full:
@@ -181,7 +181,7 @@ class ProductService(ABC):
         middle = first + (last - first) / 2
         return [*self._all_listed(box, first, middle), *self._all_listed(box, middle, last)]
 
-    def _scene(self, one: Listed, terrain: Terrain | None) -> Scene:
+    def _scene(self, one: ListedProduct, terrain: Terrain | None) -> Scene:
         copernicus = f"Contains modified Copernicus Sentinel data {one.start.year}"
         return Scene(
             scene_id=one.product_id,
@@ -203,7 +203,7 @@ class ProductService(ABC):
             online=one.online,
         )
 
-    def _processing(self, one: Listed, terrain: Terrain | None) -> str:
+    def _processing(self, one: ListedProduct, terrain: Terrain | None) -> str:
         orbits = named_place("orbits", self.safe)
         orbit = "orbit annotated" if orbits is None else f"orbit of {orbits.name} where it has one, else annotated"
         steps = processing_steps(f"IW GRD, IPF {one.ipf or 'not told'}", orbit, terrain, self.safe)
@@ -227,7 +227,7 @@ class ProductService(ABC):
 
 def _files_beside(footprint: Ring, terrain: Terrain | None, orbits: Path | None) -> str:
     """What the files that go with a scene say in its processing, so that other files give other work items: a digest of
-    the heights over the footprint and of the names of orbit files, which tell their contents. Empty without any."""
+    the heights over the footprint and of the names of orbit files. Empty without any."""
     if terrain is None and orbits is None:
         return ""
     parts = [] if terrain is None else [terrain.digest(_grid_around(footprint))]
@@ -254,7 +254,7 @@ def _grid_around(footprint: Ring) -> RasterGrid:
 def _orbit_and_digest(path: Path, orbits: Path | None) -> tuple[Path | None, str]:
     """The orbit file for a product in the cache, and the digest of both. What is in the cache never changes."""
     orbit_file = None if orbits is None else find_orbit(orbits, read_product(path))
-    return orbit_file, scene_digest(path, orbit_file)
+    return orbit_file, product_and_orbit_digest(path, orbit_file)
 
 
 def terrain_of(config: SafeConfig) -> Terrain | None:
@@ -290,11 +290,11 @@ def address_from(variable: str, usual: str) -> str:
     Raises ConfigError where it holds a user name or a query: it goes into plans. Whether it may be asked at all (https,
     public host) the downloader decides.
     """
-    told = os.environ.get(variable) or usual
-    parts = urlsplit(told)
+    address = os.environ.get(variable) or usual
+    parts = urlsplit(address)
     if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError(f"{variable}: expected an address without user name and query, such as {usual}.")
-    return told.rstrip("/")
+    return address.rstrip("/")
 
 
 def host_of(address: str) -> str:

@@ -49,7 +49,7 @@ class StacApi:
         self._client: Client | None = None
 
     def items(self, question: ItemQuestion) -> Iterator[object]:
-        """Items as the API tells them, unchecked. Raises SourceError where it fails, repeats itself or does not end."""
+        """Items as the API gives them, unchecked. Raises SourceError where it fails, repeats itself or does not end."""
         last_page: object = None
         for page in self._bounded(self._pages(question)):
             features = page.get("features")
@@ -72,18 +72,18 @@ class StacApi:
         yield from search.pages_as_dicts()
 
     def collections(self) -> Iterator[Mapping[str, Any]]:
-        """Collections as the API tells them. Raises SourceError as items does."""
+        """Collections as the API gives them. Raises SourceError as items does."""
         count = 0
         for page in self._bounded(self._io.get_pages(f"{self._url}/collections")):
             listed = page.get("collections")
             if not isinstance(listed, list):
                 raise self._unfit(f"collections that are {type(listed).__name__}")
-            for told in listed:
+            for one in listed:
                 count += 1
                 if count > MAX_COLLECTIONS:
                     raise self._unfit(f"more than {MAX_COLLECTIONS} collections")
-                if isinstance(told, dict):
-                    yield told
+                if isinstance(one, dict):
+                    yield one
 
     def _opened(self) -> Client:
         if self._client is None:
@@ -151,8 +151,8 @@ def _transport(fetcher: Fetcher, root: str, service: str) -> StacApiIO:
                 )
             if (method or "GET").upper() == "POST":
                 body = json.dumps(parameters or {}).encode()
-                told = {"Content-Type": "application/json"}
-                answer = fetcher.request("POST", href, headers=told, body=body, max_bytes=MAX_PAGE_BYTES)
+                kind = {"Content-Type": "application/json"}
+                answer = fetcher.request("POST", href, headers=kind, body=body, max_bytes=MAX_PAGE_BYTES)
             else:
                 asked = f"{href}{'&' if '?' in href else '?'}{urlencode(parameters)}" if parameters else href
                 answer = fetcher.request("GET", asked, max_bytes=MAX_PAGE_BYTES)
@@ -160,11 +160,12 @@ def _transport(fetcher: Fetcher, root: str, service: str) -> StacApiIO:
             return text
 
         def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
-            told = parse_json(txt.encode(), service)
-            if not isinstance(told, dict) or not told.keys() & {"type", "collections"}:  # not an error with status 200
+            document = parse_json(txt.encode(), service)
+            # an error may come with status 200
+            if not isinstance(document, dict) or not document.keys() & {"type", "collections"}:
                 raise SourceError(
                     f"{service}: {urlsplit(root).hostname} answers what is no STAC document: {txt[:80]!r}."
                 )
-            return told
+            return document
 
     return FetcherIO()

@@ -1,6 +1,6 @@
 """A block's pixels from cloud-optimised GeoTIFFs at addresses: only the tiles under the block are fetched.
 
-Where a raster lies is told by its own header; `proj:transform` of items can be out of date (Planetary Computer's
+Where a raster lies is read from its own header; `proj:transform` of items can be out of date (Planetary Computer's
 issue 417). Full resolution only: overviews are never read.
 """
 
@@ -37,7 +37,7 @@ class CogReader:
 
     def sar(self, grid: RasterGrid, config: BuildConfig) -> SarPixels:
         """Linear power of config.area.polarisations, in their order, NaN where the file holds 0 or nothing. The noise
-        floor is the usual one: a terrain-corrected product tells neither noise nor angle.
+        floor is the usual one: a terrain-corrected product states neither noise nor angle.
 
         Raises SourceError where a polarisation, file or tile is missing or damaged, or the numbers are decibels.
         """
@@ -57,7 +57,7 @@ class CogReader:
         """
         scene, wanted = self.scene, config.pixels.optical_bands
         if scene.offset_dn is None:
-            raise SourceError(f"{scene.service} {scene.scene_id}: tells no radiometric offset; its DN cannot be used.")
+            raise SourceError(f"{scene.service} {scene.scene_id}: states no radiometric offset; its DN cannot be used.")
         layer = OpticalLayer(
             product_id=scene.scene_id,
             bands=tuple(self._band(name) for name in optical_assets(scene, wanted) if name != "SCL"),

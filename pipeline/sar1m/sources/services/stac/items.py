@@ -58,7 +58,7 @@ class AddressError(SourceError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundScene:
     """A scene of a catalogue. twin: the same for one acquisition, however often it was processed; empty if unknown."""
 
     scene: Scene
@@ -102,7 +102,7 @@ class _Item:
         return float(value)
 
 
-def found_in(item: object, rule: ItemRule, kind: Kind) -> Found | None:
+def found_in(item: object, rule: ItemRule, kind: Kind) -> FoundScene | None:
     """The scene of an item, or None where it is of another kind, level or sensor.
 
     Raises SourceError where id, times, footprint, numbers or addresses are not fit to be used.
@@ -135,7 +135,7 @@ def _open(item: object, rule: ItemRule) -> _Item:
     )
 
 
-def _sar_scene(item: _Item, platform: str) -> Found | None:
+def _sar_scene(item: _Item, platform: str) -> FoundScene | None:
     quantity = item.rule.sar_quantity or _said_quantity(item)
     bands = tuple(_assets(item, _SAR_KEYS))
     if quantity is None or not bands:
@@ -154,7 +154,7 @@ def _sar_scene(item: _Item, platform: str) -> Found | None:
         sar_quantity=quantity,
         processing=item.rule.sar_processing or item.text("sar:product_type") or NOT_STATED,
     )
-    return Found(scene=scene)
+    return FoundScene(scene=scene)
 
 
 def _said_quantity(item: _Item) -> SarQuantity | None:
@@ -164,13 +164,13 @@ def _said_quantity(item: _Item) -> SarQuantity | None:
 
 
 def _track(item: _Item, named: S1Name | None = None) -> int | None:
-    told = item.number("sat:relative_orbit", TRACKS.start, TRACKS.stop - 1)
-    if told is not None:
-        return int(told)
+    track = item.number("sat:relative_orbit", TRACKS.start, TRACKS.stop - 1)
+    if track is not None:
+        return int(track)
     return None if named is None else named.relative_orbit
 
 
-def _optical_scene(item: _Item, platform: str) -> Found | None:
+def _optical_scene(item: _Item, platform: str) -> FoundScene | None:
     if not _is_surface_reflectance(item):
         return None
     bands = tuple(sorted(_assets(item, _OPTICAL_KEYS), key=lambda asset: asset.name))
@@ -190,7 +190,7 @@ def _optical_scene(item: _Item, platform: str) -> Found | None:
         processing_baseline=baseline,
         offset_dn=0 if applied else radiometric_offset_dn(baseline),
     )
-    return Found(scene=scene, twin=_twin(item))
+    return FoundScene(scene=scene, twin=_twin(item))
 
 
 def _is_surface_reflectance(item: _Item) -> bool:
@@ -203,14 +203,14 @@ def _is_surface_reflectance(item: _Item) -> bool:
 
 def _baseline(item: _Item) -> str:
     """Without it nobody knows whether digital numbers carry an offset of 1000: an error, not a guess."""
-    told = item.text("s2:processing_baseline")
-    if told is None:
+    baseline = item.text("s2:processing_baseline")
+    if baseline is None:
         product = item.text("s2:product_uri") or item.text("sentinel:product_id") or item.name
         named = parse_s2_name(product)
-        told = None if named is None else named.baseline
-    if told is None or not _BASELINE.fullmatch(told):
-        raise item.wrong("s2:processing_baseline", told, "a number such as 05.09")
-    return told
+        baseline = None if named is None else named.baseline
+    if baseline is None or not _BASELINE.fullmatch(baseline):
+        raise item.wrong("s2:processing_baseline", baseline, "a number such as 05.09")
+    return baseline
 
 
 def _twin(item: _Item) -> str:
@@ -238,15 +238,15 @@ def _common(item: _Item, kind: Kind) -> dict[str, Any]:
 def _acquired(item: _Item) -> datetime:
     """start_datetime, or datetime where that is absent."""
     field = "datetime" if item.fields.get("start_datetime") is None else "start_datetime"
-    told = item.text(field)
-    if told is None:
-        raise item.wrong(field, told, "a date and time")
+    stated = item.text(field)
+    if stated is None:
+        raise item.wrong(field, stated, "a date and time")
     try:
-        acquired = parse_datetime(told, item.where)
+        acquired = parse_datetime(stated, item.where)
     except OverflowError:  # the first and the last day there are, in another zone
-        raise item.wrong(field, told, "a time of this age") from None
+        raise item.wrong(field, stated, "a time of this age") from None
     if acquired.year not in YEARS:
-        raise item.wrong(field, told, f"a year from {YEARS.start} to {YEARS.stop - 1}")
+        raise item.wrong(field, stated, f"a year from {YEARS.start} to {YEARS.stop - 1}")
     return acquired
 
 
@@ -267,20 +267,20 @@ def _footprint(item: _Item) -> Ring:
 
 
 def _outer_rings(item: _Item) -> list[list[Any]]:
-    told = item.geometry if isinstance(item.geometry, dict) else {}
-    coordinates = told.get("coordinates")
-    polygons = {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(str(told.get("type")))
+    geometry = item.geometry if isinstance(item.geometry, dict) else {}
+    coordinates = geometry.get("coordinates")
+    polygons = {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(str(geometry.get("type")))
     rings = [polygon[0] if isinstance(polygon, list) and polygon else None for polygon in _listed(polygons)]
     if not rings or not all(isinstance(ring, list) and len(ring) >= 4 for ring in rings):
-        raise item.wrong("its geometry", told.get("type"), "a Polygon or MultiPolygon of longitudes and latitudes")
+        raise item.wrong("its geometry", geometry.get("type"), "a Polygon or MultiPolygon of longitudes and latitudes")
     outer = [_listed(ring) for ring in rings]
     if sum(len(ring) for ring in outer) > MAX_VERTICES:
         raise item.wrong("its geometry", "a ring of very many points", f"at most {MAX_VERTICES}")
     return outer
 
 
-def _listed(told: object) -> list[Any]:
-    return told if isinstance(told, list) else []
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _unwrapped(item: _Item, ring: Sequence[Any]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -320,27 +320,27 @@ def _is_tiff(about: Mapping[str, Any]) -> bool:
 
 
 def _size(about: Mapping[str, Any]) -> int | None:
-    told = about.get("file:size")
-    return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else None
+    size = about.get("file:size")
+    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
 
 def checked_href(href: object, rule: ItemRule, where: str) -> str:
     """An address on one of the service's hosts: https, no user, query or fragment, no step upwards. Plain http is for
     the loopback alone, and only where the service itself was put there. Raises AddressError."""
-    told = href if isinstance(href, str) else ""
+    text = href if isinstance(href, str) else ""
     try:
-        parts = urlsplit(told)
+        parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         host, port, parts = "", None, urlsplit("")
     local = host == LOOPBACK and LOOPBACK in rule.hosts
-    plain = told.isascii() and told.isprintable() and not re.search(r"[\s\\?#@]", told) and len(told) <= MAX_HREF
+    plain = text.isascii() and text.isprintable() and not re.search(r"[\s\\?#@]", text) and len(text) <= MAX_HREF
     fits = (parts.scheme == "https" and port in (None, 443)) or (parts.scheme == "http" and local)
     steps = ".." in parts.path.split("/")
     if not (host and plain and fits) or steps or (rule.hosts and host not in rule.hosts):
         allowed = ", ".join(sorted(rule.hosts)) or "a public host"
         raise AddressError(
-            f"{where}: an asset stands at {told.partition('?')[0][:_SHOWN]!r}; expected a plain https address on "
+            f"{where}: an asset stands at {text.partition('?')[0][:_SHOWN]!r}; expected a plain https address on "
             f"{allowed}. It is not fetched."
         )
-    return told
+    return text

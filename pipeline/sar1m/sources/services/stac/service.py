@@ -27,8 +27,8 @@ from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.scene import Kind, Price, Query, Scene
 from sar1m.sources.services.stac.api import ItemQuestion, StacApi
 from sar1m.sources.services.stac.cog import CogReader, price_windows
-from sar1m.sources.services.stac.items import Found, ItemRule
-from sar1m.sources.services.stac.sieve import LeftOut, Sieve, remarks_on
+from sar1m.sources.services.stac.items import FoundScene, ItemRule
+from sar1m.sources.services.stac.sieve import Sieve, UnusableItem, remarks_on
 from sar1m.sources.services.stac.signing import SasAuth, has_subscription_key
 from sar1m.sources.services.stac.static_catalogue import static_items
 from sar1m.sources.services.stac.worldcover import HOST as LAND_COVER_HOST
@@ -39,7 +39,7 @@ COPERNICUS: Final = "Copernicus Sentinel data legal notice"
 ATTRIBUTION: Final = "Contains modified Copernicus Sentinel data"
 MAX_PROBES: Final = 24  # collections that are looked into to see what they hold
 _PROBE_ITEMS: Final = 4  # of each
-_SLACK: Final = timedelta(minutes=5)  # a catalogue may tell the middle of an acquisition where we ask for its start
+_SLACK: Final = timedelta(minutes=5)  # a catalogue may give the middle of an acquisition where we ask for its start
 _WORLD: Final = (-180.0, -90.0, 180.0, 90.0)
 
 
@@ -109,7 +109,7 @@ class StacService:
     fetcher: Fetcher
     name: str = "planetary-computer"
     url: str | None = None
-    left_out: list[LeftOut] = field(default_factory=list, compare=False, repr=False)
+    left_out: list[UnusableItem] = field(default_factory=list, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[partial[StacService], tuple[()]]:
         """Workers read, they do not search: what searches left out stays behind."""
@@ -171,9 +171,9 @@ class StacService:
 
     def search(self, query: Query) -> Iterator[Scene]:
         """Scenes in the order of acquisition, then of id, each acquisition once: of optical scenes that were processed
-        again the newest baseline. An item that cannot be used is left out, and told in remarks.
+        again the newest baseline. An item that cannot be used is left out, and remarks say so.
 
-        Raises SourceError where the catalogue fails or more than half of the items that it tells cannot be used; the
+        Raises SourceError where the catalogue fails or more than half of its items cannot be used; the
         latter at the end of the search."""
         if query.kind not in self.kinds:
             raise SourceError(f"{self.name}: has no {query.kind} scenes. Choose another service for area.{query.kind}.")
@@ -206,7 +206,7 @@ class StacService:
         if fixed:
             return fixed
         satellite = {"sar": "sentinel-1", "optical": "sentinel-2"}[query.kind]
-        named = sorted(str(told.get("id")) for told in api.collections() if satellite in str(told).lower())
+        named = sorted(str(one.get("id")) for one in api.collections() if satellite in str(one).lower())
         return tuple(name for name in named[:MAX_PROBES] if self._holds(api, name, query))
 
     def _holds(self, api: StacApi, collection: str, query: Query) -> bool:
@@ -254,11 +254,11 @@ class StacService:
         return True, "no account needed (PC_SDK_SUBSCRIPTION_KEY raises the limits of its token service)"
 
 
-def _chosen(told: Iterable[Found], query: Query, first: datetime, last: datetime) -> list[Scene]:
+def _chosen(scenes: Iterable[FoundScene], query: Query, first: datetime, last: datetime) -> list[Scene]:
     """Scenes that answer a query and begin in first <= t < last, in order."""
-    known: dict[str, Found] = {}
+    known: dict[str, FoundScene] = {}
     area = shapely.box(*query.box)
-    for found in told:
+    for found in scenes:
         if first <= found.scene.acquired < last and _answers(found.scene, query, area):
             known.setdefault(found.scene.scene_id, found)
     newest: dict[str, Scene] = {}

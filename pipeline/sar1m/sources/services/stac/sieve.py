@@ -1,5 +1,5 @@
 """What is left of a catalogue's answers when items that cannot be used are taken out: one of them does not end the
-search of a country, a service that tells mostly such items does."""
+search of a country; a service most of whose items are such does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sar1m.sources.scene import Kind
-from sar1m.sources.services.stac.items import AddressError, Found, ItemRule, found_in
+from sar1m.sources.services.stac.items import AddressError, FoundScene, ItemRule, found_in
 from sar1m.store.errors import SourceError
 
 NAMED: Final = 3  # items that a remark names
@@ -16,7 +16,7 @@ _NAME: Final = 140  # characters of a name
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
+class UnusableItem:
     """An item that is not used. is_foreign: for where one of its assets stands, else for what it says."""
 
     kind: Kind
@@ -32,12 +32,12 @@ class Sieve:
 
     rule: ItemRule
     kind: Kind
-    left_out: list[LeftOut]
+    left_out: list[UnusableItem]
     items: int = 0
     used: int = 0
     faults: list[SourceError] = field(default_factory=list)
 
-    def found(self, items: Iterable[object]) -> Iterator[Found]:
+    def found(self, items: Iterable[object]) -> Iterator[FoundScene]:
         """Scenes of the items that can be used and are of the kind."""
         for item in items:
             self.items += 1
@@ -47,7 +47,9 @@ class Sieve:
                 self.faults.append(error)
                 name = str(item.get("id")) if isinstance(item, dict) else f"number {self.items} of its answers"
                 foreign = isinstance(error, AddressError)
-                self.left_out.append(LeftOut(kind=self.kind, name=name[:_NAME], is_foreign=foreign, why=str(error)))
+                self.left_out.append(
+                    UnusableItem(kind=self.kind, name=name[:_NAME], is_foreign=foreign, why=str(error))
+                )
                 continue
             if found is not None:
                 self.used += 1
@@ -60,8 +62,8 @@ class Sieve:
             raise self.faults[0]
 
 
-def remarks_on(service: str, left_out: Iterable[LeftOut]) -> list[str]:
-    """A line for each kind and cause. An item that several answers told counts once."""
+def remarks_on(service: str, left_out: Iterable[UnusableItem]) -> list[str]:
+    """A line for each kind and cause. An item in several answers counts once."""
     groups: dict[tuple[Kind, bool], dict[str, str]] = {}
     for one in left_out:
         groups.setdefault((one.kind, one.is_foreign), {}).setdefault(one.name, one.why)

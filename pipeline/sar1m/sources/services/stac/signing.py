@@ -32,7 +32,7 @@ _CONTAINER: Final = re.compile(r"[a-z0-9-]{3,63}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9%&=._~:+/,-]{1,4096}")
 
 
-class _Place(NamedTuple):
+class _Container(NamedTuple):
     """Where a token comes from and what it opens."""
 
     sas_url: str
@@ -41,14 +41,14 @@ class _Place(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Token:
+class _SasToken:
     """query: the signature. stale_s: when it is replaced, in seconds of the epoch."""
 
     query: str = field(repr=False)
     stale_s: float
 
 
-_tokens: dict[_Place, _Token] = {}  # of this process; they are never written down
+_tokens: dict[_Container, _SasToken] = {}  # of this process; they are never written down
 _asking = threading.Lock()
 
 
@@ -109,7 +109,7 @@ def _setting(name: str) -> str | None:
     return next((value.strip().strip("\"'") for key, _, value in pairs if key.strip() == name), None) or None
 
 
-def _place(url: str) -> _Place:
+def _place(url: str) -> _Container:
     """Account and container of a blob: of the host and the first folder; on the loopback, as in Azure's emulator, of
     the first two folders."""
     parts = urlsplit(url)
@@ -121,14 +121,14 @@ def _place(url: str) -> _Place:
         account, container = host.removesuffix(BLOB_DOMAIN), folders[0] if folders else ""
     if not _ACCOUNT.fullmatch(account) or not _CONTAINER.fullmatch(container):
         raise SourceError(f"planetary-computer: {host[:80]!r} is no blob store of its; no token is given to it.")
-    return _Place(sas_url, account, container)
+    return _Container(sas_url, account, container)
 
 
-def _ask(fetcher: Fetcher, place: _Place) -> _Token:
+def _ask(fetcher: Fetcher, place: _Container) -> _SasToken:
     answer = fetcher.request("GET", "/".join(place), auth=subscription_key, max_bytes=2**16)
     try:
-        told = json.loads(answer.content)
-        query, expiry = str(told["token"]), str(told["msft:expiry"])[:64]
+        granted = json.loads(answer.content)
+        query, expiry = str(granted["token"]), str(granted["msft:expiry"])[:64]
     except (ValueError, KeyError, TypeError, RecursionError):
         query, expiry = "", ""
     if not _TOKEN.fullmatch(query) or not expiry:
@@ -143,4 +143,4 @@ def _ask(fetcher: Fetcher, place: _Place) -> _Token:
             f"planetary-computer: a new token for {place.account}/{place.container} ended {-left_s:.0f} s ago by this "
             "machine's clock. Set the clock right."
         )
-    return _Token(query=query, stale_s=asked_s + left_s - min(REFRESH_S, left_s / 2))
+    return _SasToken(query=query, stale_s=asked_s + left_s - min(REFRESH_S, left_s / 2))

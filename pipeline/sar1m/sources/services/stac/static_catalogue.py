@@ -138,7 +138,7 @@ class _Files:
 
 
 def _document(content: bytes, name: str) -> Mapping[str, Any]:
-    told = parse_json(content, f"{_SERVICE}: {name[-140:]}")
-    if not isinstance(told, dict):
+    document = parse_json(content, f"{_SERVICE}: {name[-140:]}")
+    if not isinstance(document, dict):
         raise SourceError(f"{_SERVICE}: {name[-140:]} holds no STAC document.")
-    return told
+    return document

@@ -76,7 +76,6 @@ class TilesService:
 
     @property
     def name(self) -> str:
-        """tiles."""
         return "tiles"
 
     @property

@@ -4,7 +4,7 @@
     https://{s}.example.org/{z}/{x}/{y}.png?key={key}          {s}: a, b or c; {key}: from SAR1M_TILES_KEY
     https://example.org/wmts?REQUEST=GetTile&TILEMATRIX=EPSG:3857:{z}&TILEROW={y}&TILECOL={x}&...      WMTS
     https://example.org/wmts/layer/style/set/{TileMatrix}/{TileRow}/{TileCol}.png                      WMTS, REST
-    ...#nodata=000000&max_zoom=17&tile_px=512                  what no server tells; never sent to it
+    ...#nodata=000000&max_zoom=17&tile_px=512                  what no server states; never sent to it
 
 A picture of the world in Web Mercator with 2^z tiles a side is expected (OGC's GoogleMapsCompatible matrix set).
 

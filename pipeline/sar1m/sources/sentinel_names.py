@@ -1,4 +1,4 @@
-"""What the names of Sentinel-1 and Sentinel-2 products say."""
+"""What the names of Sentinel-1 and Sentinel-2 products say, and the terms that Copernicus data come under."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+COPERNICUS_LICENCE: Final = "Copernicus Sentinel data legal notice"
+COPERNICUS_ATTRIBUTION: Final = "Contains modified Copernicus Sentinel data"  # and the year, where it is known
 REPEAT_ORBITS: Final = 175  # orbits of one 12-day Sentinel-1 cycle
 OFFSET_BASELINE: Final = "04.00"  # from here on Sentinel-2 DN carry an offset, in force since 2022-01-25
 OFFSET_DN: Final = -1000

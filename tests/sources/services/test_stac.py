@@ -12,7 +12,8 @@ import pytest
 from sar1m.sources.scene import scene_from_text, scene_to_text
 from sar1m.sources.services.stac import api, static_catalogue
 from sar1m.sources.services.stac.items import found_in
-from sar1m.sources.services.stac.service import PROFILES, StacService
+from sar1m.sources.services.stac.profiles import PROFILES
+from sar1m.sources.services.stac.service import StacService
 from sar1m.store.errors import ConfigError, SourceError
 from servers.base import Reply, reply_json
 from servers.faults import Faulty

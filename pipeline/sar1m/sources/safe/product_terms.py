@@ -15,9 +15,9 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sar1m.core.radar.product import GrdProduct
+from sar1m.sources.sentinel_names import COPERNICUS_ATTRIBUTION, COPERNICUS_LICENCE
 from sar1m.store.errors import SourceError
 
-COPERNICUS_LICENCE: Final = "Copernicus Sentinel data legal notice"
 TERMS_SUFFIX: Final = ".terms.toml"
 
 
@@ -34,8 +34,8 @@ def product_terms(path: Path, product: GrdProduct) -> ProductTerms:
     """The terms of the product at path. Raises SourceError where the file beside it is not as described above."""
     beside = path.parent / f"{product.product_id}{TERMS_SUFFIX}"
     if not beside.exists():
-        years = f"Contains modified Copernicus Sentinel data {product.start.year}"
-        return ProductTerms(licence=COPERNICUS_LICENCE, attribution=years)
+        attribution = f"{COPERNICUS_ATTRIBUTION} {product.start.year}"
+        return ProductTerms(licence=COPERNICUS_LICENCE, attribution=attribution)
     try:
         return ProductTerms.model_validate(tomllib.loads(beside.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:

@@ -15,9 +15,12 @@ from typing import Final
 from sar1m.config import BuildConfig
 from sar1m.io.net.fetch import Fetcher
 from sar1m.sources.scene import Kind, Service
+from sar1m.sources.services.stac.profiles import PROFILES
 from sar1m.store.errors import ConfigError
 
 _BOTH: Final[tuple[Kind, ...]] = ("sar", "optical")
+_PLANETARY_COMPUTER: Final = PROFILES["planetary-computer"]
+_EARTH_SEARCH: Final = PROFILES["earth-search"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +123,7 @@ SERVICES: Final[tuple[ServiceRecord, ...]] = (
         open=_stac,
         secrets=("PC_SDK_SUBSCRIPTION_KEY",),
         settings=("PC_SDK_SAS_URL", "SAR1M_PLANETARY_COMPUTER_URL"),
-        page=PublicPage(
-            address="https://planetarycomputer.microsoft.com/api/stac/v1/", variable="SAR1M_PLANETARY_COMPUTER_URL"
-        ),
+        page=PublicPage(address=f"{_PLANETARY_COMPUTER.url}/", variable=_PLANETARY_COMPUTER.url_variable),
         access_life="signed addresses hold for some 45 minutes and are signed again as they run out",
     ),
     ServiceRecord(
@@ -130,7 +131,7 @@ SERVICES: Final[tuple[ServiceRecord, ...]] = (
         kinds=("optical",),
         open=_stac,
         settings=("SAR1M_EARTH_SEARCH_URL",),
-        page=PublicPage(address="https://earth-search.aws.element84.com/v1", variable="SAR1M_EARTH_SEARCH_URL"),
+        page=PublicPage(address=_EARTH_SEARCH.url, variable=_EARTH_SEARCH.url_variable),
     ),
     ServiceRecord(name="stac", kinds=_BOTH, open=_stac, address_key="stac_url"),
     ServiceRecord(name="stac-static", kinds=_BOTH, open=_stac, address_key="stac_url"),

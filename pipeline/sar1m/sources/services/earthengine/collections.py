@@ -11,14 +11,13 @@ from typing import Any, Final
 
 from sar1m.core.sphere import boxes_within_world, running_on
 from sar1m.sources.scene import SCENE_ID, Asset, Kind, Query, Ring, Scene
-from sar1m.sources.sentinel_names import parse_s1_name
+from sar1m.sources.sentinel_names import COPERNICUS_ATTRIBUTION, COPERNICUS_LICENCE, parse_s1_name
 from sar1m.store.errors import SourceError
 
 NAME: Final = "earthengine"
 SAR_COLLECTION: Final = "COPERNICUS/S1_GRD_FLOAT"
 OPTICAL_COLLECTION: Final = "COPERNICUS/S2_SR_HARMONIZED"
 CLOUD_COLLECTION: Final = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
-LICENCE: Final = "Copernicus Sentinel data legal notice"
 CLOUD_ATTRIBUTION: Final = "cloud mask from Cloud Score+ (Google, CC BY 4.0)"
 # Source: Earth Engine's guide to Sentinel-1 preprocessing and its page of the collection.
 SAR_PROCESSING: Final = (
@@ -149,7 +148,7 @@ def _sar_scene(properties: Answer, index: str, known: Mapping[str, Any]) -> Scen
         acquired=known["acquired"],
         footprint=known["footprint"],
         assets=(Asset(name="image", href=f"{SAR_COLLECTION}/{index}"), Asset(name="product", href=index)),
-        licence=LICENCE,
+        licence=COPERNICUS_LICENCE,
         provider="Google Earth Engine",
         attribution=_attribution(known["acquired"]),
         platform=None if named is None else named.platform,
@@ -182,7 +181,7 @@ def _optical_scene(properties: Answer, index: str, known: Mapping[str, Any]) -> 
         acquired=known["acquired"],
         footprint=known["footprint"],
         assets=tuple(assets),
-        licence=LICENCE,
+        licence=COPERNICUS_LICENCE,
         provider="Google Earth Engine",
         attribution=attribution,
         platform=None if platform is None else platform.lower(),
@@ -197,7 +196,7 @@ def _optical_scene(properties: Answer, index: str, known: Mapping[str, Any]) -> 
 
 
 def _attribution(acquired: datetime) -> str:
-    return f"Contains modified Copernicus Sentinel data {acquired.year}"
+    return f"{COPERNICUS_ATTRIBUTION} {acquired.year}"
 
 
 def _acquired(milliseconds: object, index: str) -> datetime:

@@ -36,9 +36,9 @@ from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.safe.backscatter import SafeBlock, read_block
 from sar1m.sources.safe.block_heights import Terrain, named_place, open_terrain_once
 from sar1m.sources.safe.choose_products import product_and_orbit_digest, usable_products
-from sar1m.sources.safe.product_terms import COPERNICUS_LICENCE
 from sar1m.sources.safe.source import processing_steps
 from sar1m.sources.scene import Asset, Kind, Price, Query, Ring, Scene
+from sar1m.sources.sentinel_names import COPERNICUS_ATTRIBUTION, COPERNICUS_LICENCE
 from sar1m.sources.services.products.names import ListedProduct, Page, channels_of
 from sar1m.store.errors import ConfigError, SourceError
 
@@ -182,7 +182,7 @@ class ProductService(ABC):
         return [*self._all_listed(box, first, middle), *self._all_listed(box, middle, last)]
 
     def _scene(self, one: ListedProduct, terrain: Terrain | None) -> Scene:
-        copernicus = f"Contains modified Copernicus Sentinel data {one.start.year}"
+        copernicus = f"{COPERNICUS_ATTRIBUTION} {one.start.year}"
         return Scene(
             scene_id=one.product_id,
             service=self.name,

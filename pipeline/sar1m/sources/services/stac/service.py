@@ -22,12 +22,13 @@ from shapely.affinity import translate
 from sar1m.config import BuildConfig
 from sar1m.core.sphere import TURNS_DEG, boxes_within_world
 from sar1m.io.net.fetch import Fetcher
-from sar1m.records import RasterGrid, SarQuantity
+from sar1m.records import RasterGrid
 from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.scene import Kind, Price, Query, Scene
 from sar1m.sources.services.stac.api import ItemQuestion, StacApi
 from sar1m.sources.services.stac.cog import CogReader, price_windows
 from sar1m.sources.services.stac.items import FoundScene, ItemRule
+from sar1m.sources.services.stac.profiles import PROFILES, StacProfile
 from sar1m.sources.services.stac.sieve import Sieve, UnusableItem, remarks_on
 from sar1m.sources.services.stac.signing import SasAuth, has_subscription_key
 from sar1m.sources.services.stac.static_catalogue import static_items
@@ -35,65 +36,10 @@ from sar1m.sources.services.stac.worldcover import HOST as LAND_COVER_HOST
 from sar1m.sources.services.stac.worldcover import WorldCover
 from sar1m.store.errors import ConfigError, SourceError
 
-COPERNICUS: Final = "Copernicus Sentinel data legal notice"
-ATTRIBUTION: Final = "Contains modified Copernicus Sentinel data"
 MAX_PROBES: Final = 24  # collections that are looked into to see what they hold
 _PROBE_ITEMS: Final = 4  # of each
 _SLACK: Final = timedelta(minutes=5)  # a catalogue may give the middle of an acquisition where we ask for its start
 _WORLD: Final = (-180.0, -90.0, 180.0, 90.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StacProfile:
-    """What is known of a use. url: of its API; None: the user gives it. url_variable: of the environment; names another
-    address for it (a mirror, a test server). collections: by kind; none: found by what
-    their items say. hosts: those that its rasters stand on; none: any public one. filters: whether it has `query`."""
-
-    url: str | None = None
-    url_variable: str | None = None
-    kinds: frozenset[Kind] = frozenset({"sar", "optical"})
-    collections: tuple[tuple[Kind, str], ...] = ()
-    hosts: tuple[str, ...] = ()
-    provider: str | None = None
-    licence: str | None = None
-    attribution: str = ""
-    sar_quantity: SarQuantity | None = None
-    sar_processing: str | None = None
-    filters: bool = False
-    signed: bool = False
-    has_land_cover: bool = False
-    static: bool = False
-
-
-PROFILES: Final = {
-    "planetary-computer": StacProfile(
-        url="https://planetarycomputer.microsoft.com/api/stac/v1",
-        url_variable="SAR1M_PLANETARY_COMPUTER_URL",
-        collections=(("sar", "sentinel-1-rtc"), ("optical", "sentinel-2-l2a")),
-        hosts=("sentinel1euwestrtc.blob.core.windows.net", "sentinel2l2a01.blob.core.windows.net"),
-        provider="Microsoft Planetary Computer",
-        licence=COPERNICUS,
-        attribution=ATTRIBUTION,
-        sar_quantity="gamma0",
-        sar_processing="RTC by CATALYST for Microsoft Planetary Computer",
-        filters=True,
-        signed=True,
-        has_land_cover=True,
-    ),
-    "earth-search": StacProfile(
-        url="https://earth-search.aws.element84.com/v1",
-        url_variable="SAR1M_EARTH_SEARCH_URL",
-        kinds=frozenset({"optical"}),
-        collections=(("optical", "sentinel-2-l2a"),),
-        hosts=("sentinel-cogs.s3.us-west-2.amazonaws.com",),
-        provider="Element 84 Earth Search",
-        licence=COPERNICUS,
-        attribution=ATTRIBUTION,
-        filters=True,
-    ),
-    "stac": StacProfile(),
-    "stac-static": StacProfile(static=True),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +78,7 @@ class StacService:
     @property
     def _url(self) -> str:
         profile = self._profile
-        mirror = os.environ.get(profile.url_variable) if profile.url_variable is not None else None
+        mirror = os.environ.get(profile.url_variable) if profile.url_variable else None
         return mirror or profile.url or self.url or ""
 
     @property

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -136,8 +136,8 @@ def choose_scenes(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, ru
     for example, cells in zip(alike, cells_of, strict=True):
         taken = table.best(np.flatnonzero(serves_sar[example]), np.flatnonzero(serves_optical[example]))
         cell.append(np.repeat(cells, len(taken)))
-        chosen_sar.append(np.tile([one for one, _ in taken], len(cells)))
-        chosen_optical.append(np.tile([partner for _, partner in taken], len(cells)))
+        chosen_sar.append(np.tile([pair.sar for pair in taken], len(cells)))
+        chosen_optical.append(np.tile([pair.optical for pair in taken], len(cells)))
     none = np.empty(0, dtype=np.int64)
     cell_number, sar_rank, optical_rank = (
         np.concatenate([none, *parts]).astype(np.int64) for parts in (cell, chosen_sar, chosen_optical)
@@ -177,6 +177,14 @@ def _cell_reasons(cover: npt.NDArray[np.float32], serves: Bool, rules: PairingRu
     )
     number = np.select([taken, covered, met], [0, 1, 2], default=3)
     return [words[one] for one in number.tolist()]
+
+
+class _Pair(NamedTuple):
+    """A SAR scene and its partner (-1 for none) by their places in time, and their cost (inf without a partner)."""
+
+    cost: float
+    sar: int
+    optical: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -234,31 +242,33 @@ class _CostTable:
         undated = np.isnan(self.optical.time_s[self.optical_order])
         return np.where(undated, np.nextafter(cost, np.inf), cost)
 
-    def best(self, sar: IntArray, optical: IntArray) -> list[tuple[int, int]]:
-        """SAR scenes and partners (-1 for none) of a cell that the given scenes serve."""
+    def best(self, sar: IntArray, optical: IntArray) -> list[_Pair]:
+        """The pairs that a cell takes, of the scenes that serve it."""
         if not sar.size:
             return []
         column, cost = cheapest(self.cost[sar[:, None], optical])
         partner = np.append(optical, -1)[column]
         ranked = np.argsort(cost, kind="stable")
-        by_direction: dict[str, list[tuple[float, int, int]]] = {}
-        for one in zip(cost[ranked].tolist(), sar[ranked].tolist(), partner[ranked].tolist(), strict=True):
-            by_direction.setdefault(self.direction[one[1]], []).append(one)
-        sets = [(self._spread(members), name) for name, members in by_direction.items()]
-        best = min(sets, key=lambda one: (*_merit(one[0]), one[1]))[0]
-        return [(scene, partner_of) for _, scene, partner_of in best]
+        by_direction: dict[str, list[_Pair]] = {}
+        for pair in map(_Pair, cost[ranked].tolist(), sar[ranked].tolist(), partner[ranked].tolist()):
+            by_direction.setdefault(self.direction[pair.sar], []).append(pair)
+        sets = {name: self._spread(pairs) for name, pairs in by_direction.items()}
+        return sets[min(sets, key=lambda name: (*_merit(sets[name]), name))]
 
-    def _spread(self, ranked: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
-        """Of one direction's scenes, best first: as many as asked, in turn from the quarters of the year that offer the
-        best ones, and from the others only when these have no more."""
+    def _spread(self, ranked: list[_Pair]) -> list[_Pair]:
+        """As many pairs of one direction as are asked for, from several quarters of the year where that is asked for.
+
+        ranked: best first. Pairs are taken in turn from the quarters that offer the best ones, and from the other
+        quarters only when these have no more.
+        """
         wanted = self.rules.scenes_per_cell
         if wanted == 1:
             return ranked[:1]
-        queues: dict[int, list[tuple[float, int, int]]] = {}
-        for one in ranked:
-            queues.setdefault(self.quarter[one[1]] if self.rules.seasons > 1 else 0, []).append(one)
+        queues: dict[int, list[_Pair]] = {}
+        for pair in ranked:
+            queues.setdefault(self.quarter[pair.sar] if self.rules.seasons > 1 else 0, []).append(pair)
         listed = list(queues.values())
-        chosen: list[tuple[float, int, int]] = []
+        chosen: list[_Pair] = []
         for group in (listed[: self.rules.seasons], listed[self.rules.seasons :]):
             while len(chosen) < wanted and any(group):
                 for queue in group:
@@ -267,14 +277,12 @@ class _CostTable:
                         chosen.append(found)
         return chosen
 
-    def _next_pass(
-        self, queue: list[tuple[float, int, int]], chosen: list[tuple[float, int, int]]
-    ) -> tuple[float, int, int] | None:
-        """Takes the best scene out of a queue that is of no chosen pass; those before it are dropped."""
+    def _next_pass(self, queue: list[_Pair], chosen: list[_Pair]) -> _Pair | None:
+        """Takes the best pair out of a queue whose SAR scene is of no chosen pass. Those before it are dropped."""
         while queue:
-            one = queue.pop(0)
-            if all(abs(self.sar_time_s[one[1]] - self.sar_time_s[other[1]]) > SAME_PASS_S for other in chosen):
-                return one
+            pair = queue.pop(0)
+            if all(abs(self.sar_time_s[pair.sar] - self.sar_time_s[other.sar]) > SAME_PASS_S for other in chosen):
+                return pair
         return None
 
     def partner_reasons(
@@ -303,7 +311,7 @@ def _in_time(name: Sequence[str], time_s: FloatArray) -> IntArray:
     return np.asarray(keys, dtype=np.int64)
 
 
-def _merit(chosen: list[tuple[float, int, int]]) -> tuple[int, int, float]:
-    """Less is better: pairs, scenes, and the sum of what the pairs cost."""
-    costs = [cost for cost, _, partner in chosen if partner >= 0]
+def _merit(chosen: list[_Pair]) -> tuple[int, int, float]:
+    """Less is better: minus the number of pairs, minus the number of scenes, and the sum of what the pairs cost."""
+    costs = [pair.cost for pair in chosen if pair.optical >= 0]
     return -len(costs), -len(chosen), sum(costs)

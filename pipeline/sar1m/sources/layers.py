@@ -97,7 +97,6 @@ class OpticalLayer:
 
     @property
     def quantity(self) -> OpticalQuantity:
-        """What the store calls it."""
         return "display" if self.unit == "rgb8" else "reflectance"
 
 
@@ -153,7 +152,7 @@ def from_text(kind: type[_Described], text: str, item_id: str) -> _Described:
 
 
 def refuse_foreign(name: str, described_in: str) -> None:
-    """Raises SourceError for addresses, absolute names and empty ones."""
+    """Raises SourceError for a name that is an address, an absolute path or empty."""
     if re.match(r"^([A-Za-z][A-Za-z0-9+.-]*:|[/\\])", name) or not name:
         raise SourceError(
             f"{described_in}: {name!r} is not a name relative to the description. Only local files are read; download "
@@ -172,7 +171,7 @@ def resolve_inside(root: Path, relative: str, described_in: str) -> Path:
 
 
 def checked_name(name: str, described_in: str) -> str:
-    """The name of a scene or pair. Raises SourceError where it could not name a file or a row."""
+    """The name of a scene or pair, unchanged. Raises SourceError where it cannot name a file or a row."""
     if not _ID.fullmatch(name) or set(name) == {"."}:
         raise SourceError(
             f"{described_in}: {name!r} cannot be an identifier. Use up to 128 letters, digits, dots, underscores and "
@@ -199,8 +198,8 @@ class FileDigests:
         self._known: dict[str, str] = {}
 
     def of(self, layers: Sequence[SarLayer | OpticalLayer | ClassLayer], described_in: str) -> str:
-        """blake2b-128 over the files' bytes and over how layers say they are to be read, hexadecimal. Where the
-        files stand does not enter."""
+        """blake2b-128, hexadecimal, of the files' bytes and of how the layers say that they are to be read. Where the
+        files lie plays no part."""
         described: list[Any] = []
         for layer in layers:
             bands = (layer.band,) if isinstance(layer, ClassLayer) else layer.bands

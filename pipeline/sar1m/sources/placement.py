@@ -23,7 +23,7 @@ _PATCH_STEP_PX = 16  # patch_px is a multiple of it
 def chip_block(chip: RasterGrid, stem: str, config: GridConfig) -> tuple[RasterGrid, tuple[PatchPlace, ...]]:
     """The central part of a chip that holds as many whole patches as fit beside the halo, and those patches.
 
-    One patch takes the chip's name; several add `_<column from the west>_<row from the north>`, as cells do.
+    A single patch takes the name of the chip; several are named `<chip>_<column from the west>_<row from the north>`.
     Raises ConfigError where not even one fits, naming the largest patch that would.
     """
     down, across = ((side - 2 * config.halo_px) // config.patch_px for side in (chip.rows, chip.cols))

@@ -30,7 +30,10 @@ _DB_MEDIAN_MAX: Final = 15.0  # no scene is this bright in the median, linear po
 
 
 class BandReader:
-    """Reads bands onto one grid and remembers what should be remarked. raster: the file that holds a band."""
+    """Reads bands onto one grid. flags: what is worth a remark about the pixels read so far.
+
+    raster: gives the file that holds a band.
+    """
 
     def __init__(self, grid: RasterGrid, raster: Callable[[BandFile], RasterInput]) -> None:
         self._grid = grid
@@ -57,7 +60,7 @@ class BandReader:
 
 
 def folder_bands(root: Path, grid: RasterGrid, described_in: str) -> BandReader:
-    """Reader of bands of one folder; none outside it is read."""
+    """A reader of bands in one folder. Files outside it are refused."""
     return BandReader(grid, lambda band: resolve_inside(root, band.path, described_in))
 
 
@@ -75,8 +78,11 @@ def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, 
 def read_optical(
     reader: BandReader, layer: OpticalLayer | None, class_layers: Sequence[ClassLayer], bands: tuple[str, ...]
 ) -> OpticalPixels:
-    """The optical bands asked for, those to register with, masks and land cover, on the reader's grid. Without a layer
-    the pixels are None; masks and land cover may still be there. Raises SourceError as read_pair does."""
+    """The optical bands asked for, the bands to register with, masks and land cover, on the reader's grid.
+
+    Without a layer the pictures are None, but masks and land cover may still be there. Raises SourceError as read_pair
+    does.
+    """
     optical, registration = None, None
     if layer is not None:
         wanted = {*bands, *registration_bands(layer, bands)}
@@ -184,7 +190,7 @@ def _read_classes(reader: BandReader, layer: ClassLayer) -> U8:
 def _clouds(
     scl: tuple[ClassLayer, U8] | None, mask: tuple[ClassLayer, U8] | None
 ) -> tuple[Bool | None, str | None, Bool | None]:
-    """Cloud mask, where it comes from, snow mask. A pixel without a class is not known to be clear: it counts as
+    """Cloud mask, where it comes from, and snow mask. A pixel without a class is not known to be clear and counts as
     cloud."""
     if scl is not None:
         return np.isin(scl[1], (0, *SCL_CLOUD)), "scl", scl[1] == SCL_SNOW

@@ -31,8 +31,11 @@ Ring = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """One file of a scene: name (VV, B04, SCL, product ...), address without any signature or token, size in bytes and
-    checksum such as `md5:0f...` where the catalogue states them."""
+    """One file of a scene.
+
+    name: VV, B04, SCL, product, ... href: its address without any signature or token.
+    size_bytes, checksum (such as `md5:0f...`): None where the catalogue does not state them.
+    """
 
     name: str
     href: str
@@ -42,13 +45,15 @@ class Asset:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One scene as a catalogue describes it. Holds no secret: it travels in plans, graphs and handles.
+    """One scene as a catalogue describes it. It holds no secret: it travels in plans, task graphs and handles.
 
     acquired: start of the acquisition, UTC; UNDATED where it is not known. Only an optical scene may be undated: it is
     paired with any SAR scene where no dated one is better, and the time between the two stays unknown.
-    footprint: ring of lon, lat in degrees, closed, longitudes running on (they may pass +-180). cloud_frac: 0..1 over
-    the whole scene, None where unknown. sar_quantity and optical_quantity: what its pixels are, None for the other
-    kind. offset_dn: radiometric offset still to be added to optical DN. online: False where it must be ordered first.
+    footprint: ring of lon, lat in degrees, closed, longitudes running on (they may pass +-180).
+    cloud_frac: 0..1 over the whole scene, None where unknown.
+    sar_quantity, optical_quantity: what its pixels are, None for the other kind.
+    offset_dn: radiometric offset still to be added to optical DN.
+    online: False where the scene must be ordered first.
     """
 
     scene_id: str
@@ -74,7 +79,7 @@ class Scene:
     online: bool = True
 
     def __post_init__(self) -> None:
-        """An id becomes a file name and a column: nothing else may stand in it."""
+        """A scene id becomes a file name and a column: other characters are refused."""
         if not SCENE_ID.fullmatch(self.scene_id) or set(self.scene_id) <= {"."}:
             raise SourceError(
                 f"{self.service}: a scene is named {self.scene_id[:140]!r}; expected 1 to 128 letters, digits, dots, "
@@ -111,9 +116,13 @@ def scene_from_text(text: str, item_id: str) -> Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is looked for: scenes of a kind that meet a box (west, south, east, north in degrees, west < east, east may
-    pass 180) and start in first <= t < last, UTC. polarisations: all of them must be there. max_cloud_frac: of optical
-    scenes, where known."""
+    """Which scenes are looked for.
+
+    box: west, south, east, north in degrees that scenes meet; west < east, and east may pass 180.
+    first, last: scenes start in first <= t < last, UTC.
+    polarisations: a SAR scene must have all of them.
+    max_cloud_frac: of optical scenes, where their cloud is known.
+    """
 
     kind: Kind
     box: tuple[float, float, float, float]
@@ -125,8 +134,11 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What reading costs, before anything is read. units: of the service's quota (EECU-seconds), 0 where it has none.
-    shared_bytes: downloaded once a scene, whatever the number of blocks."""
+    """What reading costs, known before anything is read.
+
+    units: of the service's quota (EECU-seconds), 0 where it has none.
+    shared_bytes: downloaded once for a scene, whatever the number of blocks.
+    """
 
     requests: float
     bytes: float
@@ -143,43 +155,42 @@ class Price:
 
 
 class LandCoverReader(Protocol):
-    """What a service may have beside its scenes, as its property land_cover."""
+    """Land cover that a service may offer beside its scenes, as its property land_cover."""
 
     def read(self, grid: RasterGrid) -> OpticalPixels:
-        """Land cover, water and flags under a block, whatever its scenes; no picture. Raises SourceError."""
+        """Land cover, water and flags of a block, independent of scenes; no picture. Raises SourceError."""
         ...
 
     def price(self, grid: RasterGrid) -> Price:
-        """Of reading one block; no request is made."""
+        """The price of reading one block. No request is made."""
         ...
 
 
 def land_cover_of(services: Iterable[Service | None]) -> LandCoverReader | None:
-    """The reader of the first service that has one."""
+    """The land cover of the first of the services that offers it; None where none does."""
     readers = (getattr(service, "land_cover", None) for service in services)
     return next((reader for reader in readers if reader is not None), None)
 
 
 class Service(Protocol):
-    """One service of scenes. Instances pickle and hold no secret: credentials are read from the environment, or the
-    service's own store, where they are needed. A service gives SAR, optical scenes, or both (kinds)."""
+    """One service of scenes: of SAR, of optical scenes, or of both (kinds).
+
+    Instances pickle and hold no secret: credentials are read where they are needed, from the environment or from the
+    service's own store.
+    """
 
     @property
-    def name(self) -> str:
-        """Such as planetary-computer."""
-        ...
+    def name(self) -> str: ...
 
     @property
-    def kinds(self) -> frozenset[Kind]:
-        """What it has."""
-        ...
+    def kinds(self) -> frozenset[Kind]: ...
 
     def search(self, query: Query) -> Iterator[Scene]:
         """Scenes in the order of acquisition, then of id, each once. Raises SourceError where the service fails."""
         ...
 
     def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
-        """Of reading one block of a scene, grid with its halo; no request is made."""
+        """The price of reading one block of a scene. grid: with its halo. No request is made."""
         ...
 
     def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
@@ -191,6 +202,8 @@ class Service(Protocol):
         ...
 
     def usable(self) -> tuple[bool, str]:
-        """Whether it can be used from here without asking it anything (client installed, credentials there), and one
-        line: with what, or what to do. Never a secret."""
+        """Whether the service can be used from here (client installed, credentials there), without asking it anything.
+
+        Also one line that says with which credentials, or what to do. It never shows a secret.
+        """
         ...

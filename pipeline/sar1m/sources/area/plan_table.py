@@ -59,18 +59,21 @@ _SECRET_KEYS: Final = frozenset(
 
 @dataclass(frozen=True)
 class PlanTableSource:
-    """The work items of a plan in a file, read from the services that it was made with. area: region and services."""
+    """The work items of a plan file, read from the services that the plan was made with.
+
+    area: the same region and services.
+    """
 
     path: Path
     area: AreaSource
 
     @property
     def remarks(self) -> list[str]:
-        """As the search had them."""
         return self.area.remarks
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
-        """The same as of AreaSource. Raises what read_plan_table raises."""
+        """Work items of the plan, in the order of AreaSource. Raises ConfigError and SourceError as read_plan_table
+        does."""
         services = (self.area.sar.name, self.area.optical.name if self.area.optical else None)
         plan = read_plan_table(self.path, config)
         if plan.services != services or plan.region != self.area.region.label:
@@ -149,7 +152,7 @@ def _items(plan: AreaPlan, prices: RowPrices, texts: list[str], rows: slice) -> 
 
 
 def _repeated(numbers: IntArray, texts: list[str]) -> pa.DictionaryArray:
-    """Texts by number, null for -1, each text once."""
+    """Texts by number as a dictionary array, null for -1. Each text is stored once."""
     used = np.unique(numbers[numbers >= 0])
     indices = pa.array(np.searchsorted(used, numbers).astype(np.int32), mask=numbers < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array([texts[one] for one in used.tolist()], type=pa.string()))
@@ -164,9 +167,9 @@ def _cells_left_out(plan: AreaPlan) -> pa.Table:
 
 
 def read_plan_table(path: Path, config: BuildConfig) -> AreaPlan:
-    """A plan that write_plan_table wrote.
+    """The plan in a file that write_plan_table wrote.
 
-    Raises ConfigError where the file is no plan, of another version or of a configuration that would choose otherwise;
+    Raises ConfigError where the file is no plan, has another version, or was planned with another configuration;
     SourceError where its rows are damaged.
     """
     table, stated = _opened(path)
@@ -231,7 +234,7 @@ def _plan_of(table: pa.Table, stated: dict[str, Any], path: Path) -> AreaPlan:
 
 
 def _position(row: IntArray, column: IntArray) -> IntArray:
-    """Rises from south to north, then from west to east."""
+    """A number for each cell that rises from south to north, then from west to east."""
     return row * 8192 + column
 
 

@@ -39,21 +39,23 @@ ANSWER_S: Final = 0.3  # from asking to the first byte: assumed
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowPrices:
-    """PRICE_COLUMNS by name, each (K,) in the order of a plan's work items; see price_rows. whole_products: SAR comes
-    in whole products, which are calibrated and geocoded here."""
+    """What each work item of a plan adds to the price.
+
+    columns: for each name of PRICE_COLUMNS an array (K,), in the order of the plan's work items.
+    whole_products: SAR comes in whole products, which are calibrated and geocoded here.
+    """
 
     columns: Mapping[str, FloatArray]
     whole_products: bool
 
     @property
     def total(self) -> Price:
-        """Of all rows."""
         return Price(**{name: float(self.columns[name].sum()) for name in PRICE_COLUMNS})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """What time rests on: the line's megabits a second and the workers."""
+    """What the estimated time depends on: megabits a second of the line, and the number of workers."""
 
     mbit: float = 200.0
     workers: int = 2
@@ -61,7 +63,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of a build: seconds, and how they come about."""
+    """One stage of a build: its seconds, and in words how they were computed."""
 
     name: str
     seconds: float
@@ -70,8 +72,12 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """A plan in numbers. requests: without the searches, which are made by then. disk_bytes: of the store; the staged
-    blocks take staged_bytes beside it, and the cache what is downloaded, at most download.cache_gb."""
+    """A plan in numbers.
+
+    price: its requests do not count the searches, which have been made by then.
+    disk_bytes: of the store. staged_bytes: of the staged blocks beside it. The cache takes what is downloaded, at most
+    download.cache_gb.
+    """
 
     cells: int
     cells_left_out: int
@@ -90,13 +96,16 @@ class Totals:
 
     @property
     def down_bytes(self) -> float:
-        """Downloaded in all."""
         return self.price.bytes + self.price.shared_bytes
 
 
 def price_rows(plan: AreaPlan, sar: Service, optical: Service | None, config: BuildConfig) -> RowPrices:
-    """What each work item adds. A scene is priced once, by its first block: all blocks have one size. What it costs
-    whatever the number of blocks, and the requests that bring it, stand with the first work item that uses it."""
+    """What each work item adds to the price.
+
+    All blocks have one size, so a scene is priced once, by the first block that uses it. Costs that a scene has only
+    once (the download of a whole product, and its requests) stand in the row of the first work item that uses the
+    scene.
+    """
     columns = {name: np.zeros(plan.cell.size) for name in PRICE_COLUMNS}
     whole_products = False
     for service, numbers in ((sar, plan.sar), (optical, plan.optical)):
@@ -120,7 +129,7 @@ def price_rows(plan: AreaPlan, sar: Service, optical: Service | None, config: Bu
 def _add_land_cover(
     columns: dict[str, FloatArray], plan: AreaPlan, reader: LandCoverReader | None, config: BuildConfig
 ) -> None:
-    """The same for every work item: all blocks have one size."""
+    """Adds the price of land cover to every work item: the same for all, since all blocks have one size."""
     if not config.area.land_cover or reader is None or not plan.cell.size:
         return
     (grid,) = block_grids(make_cells(plan.row[plan.cell[:1]], plan.column[plan.cell[:1]]), config.grid)
@@ -146,7 +155,7 @@ def _with_halo(grid: RasterGrid, halo: int) -> RasterGrid:
 
 
 def total(plan: AreaPlan, prices: RowPrices, config: BuildConfig, pace: Pace) -> Totals:
-    """A plan in numbers. Every block counts with all its patches: what screening rejects is not known before."""
+    """The plan in numbers. Every block counts with all its patches: how many screening will reject is not known yet."""
     per_block = config.grid.patches_per_side**2
     patches, paired = plan.cell.size * per_block, plan.paired * per_block
     sar_bytes, optical_bytes = chunk_bytes(config)
@@ -173,8 +182,11 @@ def total(plan: AreaPlan, prices: RowPrices, config: BuildConfig, pace: Pace) ->
 
 
 def chunk_bytes(config: BuildConfig) -> tuple[float, float]:
-    """Bytes of a patch's SAR and optical chunks on disk, by area and by channels from what was measured for two
-    polarisations and three bands. The archive profile is taken to need twice the optical bytes: 16 bits for 8."""
+    """Bytes of a patch's SAR chunk and of its optical chunk on disk.
+
+    Computed from measured sizes (two polarisations, three bands of 256 px) by area and number of channels. The archive
+    profile stores 16 bits for 8 and is taken to need twice the optical bytes.
+    """
     area = (config.grid.patch_px / _MEASURED_PX) ** 2
     optical = OPTICAL_CHUNK_BYTES * area * len(config.pixels.optical_bands) / 3
     sar = SAR_CHUNK_BYTES * area * len(config.area.polarisations) / 2
@@ -184,7 +196,11 @@ def chunk_bytes(config: BuildConfig) -> tuple[float, float]:
 def stages(
     price: Price, patches: int, found: int, whole_products: bool, config: BuildConfig, pace: Pace
 ) -> tuple[Stage, ...]:
-    """Time by stage from measured rates; download by whichever of line, rate limit and waiting is slowest."""
+    """Estimated time by stage, from measured rates.
+
+    The download takes as long as the slowest of three limits: the line, the requests a second, and the wait for
+    answers.
+    """
     thousands = patches * (config.grid.patch_px / _MEASURED_PX) ** 2 / 1000
     reading = (SAFE_CPU_S if whole_products else WINDOW_CPU_S) + WINDOW_CPU_S
     limits = config.download
@@ -212,8 +228,11 @@ def _cpu_stage(name: str, thousands: float, cpu_s: float, pace: Pace) -> Stage:
 
 
 def require_within(totals: Totals, limits: DownloadConfig) -> None:
-    """Refuses before the first byte. Raises ConfigError that shows what is planned beside what is allowed, for every
-    budget of [download] that is passed; 0 allows anything. Requests count the searches that were made."""
+    """Refuses a plan that costs more than the budgets of [download], before the first byte is downloaded.
+
+    Raises ConfigError that shows what is planned beside what is allowed, for every budget that is exceeded. A budget of
+    0 allows anything. Requests include the searches that were made.
+    """
     planned = {
         "max_gb": (totals.down_bytes / GB, limits.max_gb, "GB down"),
         "max_requests": (totals.price.requests + totals.searches, limits.max_requests, "requests"),
@@ -232,7 +251,7 @@ def require_within(totals: Totals, limits: DownloadConfig) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Such as 40 s, 12 min, 3.5 h, 12 d: the largest unit that leaves a number over 1."""
+    """A duration in words, such as 40 s, 12 min, 3.5 h, 12 d: in the largest unit that gives at least 2."""
     for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.3g} {unit}"

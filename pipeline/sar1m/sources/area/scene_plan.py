@@ -52,12 +52,14 @@ NO_OPTICAL_SERVICE: Final = "no optical service was asked (area.optical = none)"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AreaPlan:
-    """What a search came to.
+    """Which scenes serve which cells.
 
-    row, column, cell_reason: of all cells (C,), in the order of the region. scenes: those that are used, by time, then
-    id. Work items (K,), by SAR scene, then cells from south to north and west to east: cell, sar, optical are numbers
-    of cells and scenes, optical -1 where there is none; covers are fractions of the block, NaN without a scene.
-    searches: queries that were made, found: scenes they gave.
+    row, column, cell_reason: of all cells (C,), in the order of the region.
+    scenes: those that are used, by time, then by id.
+    cell, sar, optical: of the work items (K,), by SAR scene, then by cell from south to north and west to east. They
+    are numbers of cells and scenes; optical is -1 where there is no partner.
+    sar_cover, optical_cover: fractions of the block (K,), NaN without a scene.
+    searches: queries that were made. found: scenes that they gave.
     """
 
     region: str
@@ -77,18 +79,21 @@ class AreaPlan:
 
     @property
     def paired(self) -> int:
-        """Work items with a partner."""
+        """Number of work items that have a partner."""
         return int((self.optical >= 0).sum())
 
     @cached_property
     def dt_hours(self) -> npt.NDArray[np.float64]:
-        """Optical minus SAR (K,), NaN without a partner and for an undated one."""
+        """Time of the optical scene minus time of the SAR scene (K,), NaN without a partner or without its date."""
         times_s = np.asarray([time_s(scene) for scene in self.scenes] + [np.nan])
         apart: npt.NDArray[np.float64] = (times_s[self.optical] - times_s[self.sar]) / 3600
         return apart
 
     def remarks(self, wanted_per_cell: int) -> list[str]:
-        """What was left out and why, one line each: cells without scenes, SAR without partner, scenes to be ordered."""
+        """What was left out and why, one line each: cells without scenes, SAR without a partner, scenes to be ordered.
+
+        wanted_per_cell: area.scenes_per_cell.
+        """
         left_out = Counter(reason for reason in self.cell_reason.tolist() if reason != "taken")
         lines = [f"{count:,} cells: {CELL_WORDS[reason]}." for reason, count in sorted(left_out.items())]
         taken = np.bincount(self.cell, minlength=self.row.size)
@@ -104,7 +109,7 @@ class AreaPlan:
         return lines
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
-        """Work items, made as they are asked for."""
+        """The work items, made one by one as they are asked for."""
         sar_of = lru_cache(maxsize=64)(lambda number: _sar_product(self.scenes[number], config))
         optical_of = lru_cache(maxsize=1024)(lambda number: optical_product(self.scenes[number], config))
         text_of = lru_cache(maxsize=1024)(lambda number: scene_to_text(self.scenes[number]))
@@ -141,7 +146,7 @@ class AreaPlan:
 
 @dataclass(kw_only=True)
 class PlanDraft:
-    """A plan under way: boxes are added one by one; of the scenes that were found only those in use are kept."""
+    """A plan while it is made: boxes are added one by one. Only scenes in use are kept."""
 
     row: IntArray
     column: IntArray
@@ -153,14 +158,23 @@ class PlanDraft:
 
     @staticmethod
     def of(row: IntArray, column: IntArray) -> PlanDraft:
-        """Nothing chosen yet."""
+        """An empty draft for these cells."""
         return PlanDraft(row=row, column=column, cell_reason=np.full(row.size, "", dtype=object))
 
     def add(
-        self, cells: IntArray, scenes: tuple[list[Scene], list[Scene]], covers: CoverTable, chosen: Choices
+        self,
+        cells: IntArray,
+        sar_scenes: list[Scene],
+        optical_scenes: list[Scene],
+        covers: CoverTable,
+        chosen: Choices,
     ) -> None:
-        """What was chosen for a box. cells: numbers of its cells, scenes: SAR and optical ones as choices number
-        them."""
+        """Adds what was chosen for one box.
+
+        cells: numbers of the box's cells among all cells.
+        sar_scenes, optical_scenes: the scenes that the numbers in chosen stand for.
+        covers: of the box's cells.
+        """
         self.cell_reason[cells] = chosen.cell_reason
         partner = chosen.optical >= 0
         optical_cover = np.full(chosen.cell.size, np.nan, dtype=np.float32)
@@ -168,8 +182,8 @@ class PlanDraft:
         self.parts.append(
             {
                 "cell": cells[chosen.cell],
-                "sar": self._kept(scenes[0], chosen.sar),
-                "optical": self._kept(scenes[1], chosen.optical),
+                "sar": self._kept(sar_scenes, chosen.sar),
+                "optical": self._kept(optical_scenes, chosen.optical),
                 "sar_cover": covers.sar[chosen.cell, chosen.sar],
                 "optical_cover": optical_cover,
                 "reason": np.asarray(chosen.reason, dtype=object),
@@ -177,7 +191,7 @@ class PlanDraft:
         )
 
     def _kept(self, scenes: list[Scene], numbers: IntArray) -> IntArray:
-        """Numbers among the scenes in use; -1 stays."""
+        """The numbers of scenes among all scenes in use; -1 stays -1."""
         kept = np.full(len(scenes) + 1, -1, dtype=np.int64)
         for number in np.unique(numbers[numbers >= 0]).tolist():
             scene = scenes[number]
@@ -185,7 +199,7 @@ class PlanDraft:
         return kept[numbers]
 
     def finished(self, region: str, services: tuple[str, str | None]) -> AreaPlan:
-        """The plan in its order."""
+        """The plan, with its scenes and work items in order."""
         scenes = [scene for _, scene in self.used.values()]
         in_time = sorted(range(len(scenes)), key=lambda number: (scenes[number].acquired, scenes[number].scene_id))
         rank = np.full(len(scenes) + 1, -1, dtype=np.int64)
@@ -212,7 +226,7 @@ class PlanDraft:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a work item stands."""
+    """The block of one work item: its cell, grid and country."""
 
     cell: str
     grid: RasterGrid
@@ -252,7 +266,7 @@ def _asset_facts(asset: Asset) -> tuple[str, str]:
 
 
 def _sar_product(scene: Scene, config: BuildConfig) -> SarProduct:
-    """Of a SAR scene; digest: see scene_digest, and processing says so. Raises SourceError without a quantity."""
+    """The product record of a SAR scene. Raises SourceError where the scene does not state its quantity."""
     if scene.sar_quantity is None:
         raise SourceError(
             f"{scene.service} {scene.scene_id}: says neither sigma0 nor gamma0, and mixing them is wrong."
@@ -274,7 +288,7 @@ def _sar_product(scene: Scene, config: BuildConfig) -> SarProduct:
 
 
 def optical_product(scene: Scene, config: BuildConfig) -> OpticalProduct:
-    """Of an optical scene. Raises SourceError where it does not say what its numbers are."""
+    """The product record of an optical scene. Raises SourceError where the scene does not state its quantity."""
     if scene.optical_quantity is None:
         raise SourceError(f"{scene.service} {scene.scene_id}: does not say whether it holds reflectance or a picture.")
     return OpticalProduct(
@@ -291,7 +305,7 @@ def optical_product(scene: Scene, config: BuildConfig) -> OpticalProduct:
 
 
 def _offset_applied(scene: Scene) -> int | None:
-    """The radiometric offset in the pixels that are read, whether the service has added it or we do."""
+    """The radiometric offset in the pixels as read, whether the service adds it or this program."""
     if scene.optical_quantity != "reflectance" or scene.processing_baseline is None:
         return scene.offset_dn
     return radiometric_offset_dn(scene.processing_baseline)

@@ -34,8 +34,11 @@ MAX_BOX_LON_DEG: Final = 60.0
 
 @dataclass(frozen=True)
 class AreaSource:
-    """region: of kind area. sar, optical: services; without optical SAR is built alone. remarks: what candidates left
-    out and why, once it has run."""
+    """Work items of an area of the Earth.
+
+    region: of kind area. sar, optical: services; without an optical service SAR is built alone.
+    remarks: what was left out and why, complete once candidates has run to its end.
+    """
 
     region: Region
     sar: Service
@@ -44,7 +47,7 @@ class AreaSource:
     remarks: list[str] = field(default_factory=list, compare=False)
 
     def __reduce__(self) -> tuple[type[AreaSource], tuple[Region, Service, Service | None]]:
-        """Workers read, they do not search: a coastline of megabytes stays behind."""
+        """Workers only read: the outline of the region, which may be megabytes, is not sent to them."""
         return AreaSource, (replace(self.region, geometry=None), self.sar, self.optical)
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
@@ -62,7 +65,7 @@ class AreaSource:
         return plan.candidates(config)
 
     def _service_remarks(self) -> list[str]:
-        """What the services left out while they were searched."""
+        """What the services left out while they were searched, each remark once."""
         remarks = (line for service in (self.sar, self.optical) for line in getattr(service, "remarks", ()))
         return list(dict.fromkeys(remarks))  # both may be one service
 
@@ -92,10 +95,10 @@ class AreaSource:
             optical=cover_fractions(blocks, [scene.footprint for scene in optical]),
         )
         chosen = choose_scenes(_sar_passes(sar), _optical_passes(optical), covers, rules(area))
-        draft.add(numbers, (sar, optical), covers, chosen)
+        draft.add(numbers, sar, optical, covers, chosen)
 
     def _search(self, box: tuple[float, float, float, float], area: AreaConfig) -> tuple[list[Scene], list[Scene]]:
-        """SAR scenes of the period, and optical ones of it and area.pair_days on both sides."""
+        """SAR scenes of the period, and optical scenes of the period and area.pair_days before and after it."""
         first, last, wanted = _midnight(area.first), _midnight(area.last), tuple(area.polarisations)
         found = self.sar.search(Query(kind="sar", box=box, first=first, last=last, polarisations=wanted))
         sar = [scene for scene in _each_once(found) if set(wanted) <= set(scene.polarisations)]
@@ -145,7 +148,7 @@ class AreaSource:
 
 
 def rules(area: AreaConfig) -> PairingRules:
-    """What the configuration asks of pairs."""
+    """The rules of pairing that the configuration sets."""
     return PairingRules(
         scenes_per_cell=area.scenes_per_cell,
         seasons=area.seasons,
@@ -157,10 +160,10 @@ def rules(area: AreaConfig) -> PairingRules:
 
 
 def search_boxes(row: IntArray, column: IntArray, side_deg: float) -> list[IntArray]:
-    """Numbers of the cells (C,) that are searched together, each cell once.
+    """Numbers of the cells (C,) that one search takes together, each cell once.
 
-    Bands of latitude from the southernmost cell on; in a band boxes from west to east, starting behind the widest gap,
-    so that a country on both sides of the antimeridian is not searched around the world.
+    Cells are grouped in bands of latitude, from the southernmost cell on. In a band, boxes run from west to east and
+    start east of the widest gap: a country on both sides of the antimeridian is not searched around the world.
     """
     if not row.size:
         return []
@@ -177,7 +180,10 @@ def search_boxes(row: IntArray, column: IntArray, side_deg: float) -> list[IntAr
 
 
 def _cut(numbers: IntArray, lon: FloatArray, widest_deg: float) -> list[IntArray]:
-    """Runs of at most a width, lon rising."""
+    """Cells in groups that are at most widest_deg wide.
+
+    numbers, lon: (n,), in the order of rising longitude. Returns the numbers of each group, sorted.
+    """
     runs, start = [], 0
     while start < numbers.size:
         end = int(np.searchsorted(lon, lon[start] + widest_deg, side="right"))
@@ -216,7 +222,7 @@ def _midnight(day: date) -> datetime:
 
 
 def _box_around(blocks: BlockShapes) -> tuple[float, float, float, float]:
-    """Of all blocks, west within -180..180, east up to a turn further."""
+    """A box around all blocks: west within -180..180, east beyond 180 where it crosses the antimeridian."""
     west, south = (blocks.centre - blocks.half_span).min(axis=0).tolist()
     east, north = (blocks.centre + blocks.half_span).max(axis=0).tolist()
     turns = float(turns_home(west))

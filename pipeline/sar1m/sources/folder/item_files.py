@@ -62,7 +62,7 @@ _NAMED: Final[Mapping[str, SarQuantity]] = {"sigma0": "sigma0", "gamma0": "gamma
 
 @dataclass(frozen=True, kw_only=True)
 class _Asset:
-    """One asset: key in lower case, path relative to the root, its JSON, the raster's header."""
+    """One asset. key: in lower case. path: relative to the root. about: its JSON. header: of its raster."""
 
     key: str
     path: str
@@ -82,7 +82,8 @@ class _Asset:
 
 @dataclass(frozen=True, kw_only=True)
 class _Item:
-    """One item: assets whose keys are known, footprint of its first raster as west, south, east, north."""
+    """One STAC item. assets: those with known keys. box: footprint of the first raster, west, south, east, north in
+    degrees."""
 
     name: str
     origin: str
@@ -151,7 +152,7 @@ def _features(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _item(root: Path, path: Path, feature: Mapping[str, Any]) -> Iterator[_Item]:
-    """The item of a feature; nothing where none of its assets is of use here."""
+    """The item of a GeoJSON feature; nothing where no asset of it can be used here."""
     name = checked_name(str(feature.get("id", "")), str(path))
     origin = f"{path}, item {name}"
     properties, assets = feature.get("properties"), feature["assets"]
@@ -190,7 +191,7 @@ def _asset(root: Path, path: Path, key: str, about: object, origin: str) -> _Ass
 
 
 def _overlap(sar: _Item, other: _Item) -> float:
-    """Share of the SAR item's box that the other's covers."""
+    """The share of the SAR item's box that the box of another item covers."""
     west, south, east, north = sar.box
     turn = float(turns_to(other.box[0], west))  # the same meridian may be written 179.9 and -180.1
     width = min(east, other.box[2] + turn) - max(west, other.box[0] + turn)

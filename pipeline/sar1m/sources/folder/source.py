@@ -45,7 +45,7 @@ _EDGE: Final = np.linspace(0.0, 1.0, 33)
 
 @dataclass(frozen=True)
 class FolderSource:
-    """path: the folder, or its scenes.csv."""
+    """A folder of rasters. path: the folder, or its scenes.csv."""
 
     path: Path
     name: str = "folder"
@@ -100,7 +100,7 @@ class FolderSource:
                 yield self._candidate(pair, place, sar_digest, optical, config)
 
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
-        """Pixels of one work item; see folder_read. Needs the folder at the same path as when it was planned."""
+        """Pixels of one work item. The folder must be at the same path as when the build was planned."""
         text = dict(candidate.handle).get("pair", "")
         pair = from_text(FolderPair, text, candidate.item_id)
         return read_pair(self.root, pair, grid_with_halo(candidate), config.pixels.optical_bands)

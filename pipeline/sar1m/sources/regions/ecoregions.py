@@ -80,6 +80,6 @@ def _read(path: Path, attribute: str, _state: tuple[int, int]) -> Ecoregions:
 
 
 def _runs(points: npt.NDArray[np.int64], outlines: npt.NDArray[np.int64]) -> list[tuple[npt.NDArray[np.int64], int]]:
-    """Points by outline; outlines in order."""
+    """For each outline in order: the points near it, and its number."""
     numbers, first = np.unique(outlines, return_index=True)
     return list(zip(np.split(points, first[1:]), numbers.tolist(), strict=True)) if numbers.size else []

@@ -37,7 +37,8 @@ _PARTS_DEEP: Final = 2  # a collection of multipolygons has polygons two steps d
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Contents:
-    """Geometries of a file as it has them, a name each (None where none is asked for or given), and its system."""
+    """What a file holds: its geometries, a name for each (None where none is asked for or given), and its coordinate
+    system."""
 
     geometries: np.ndarray
     names: list[str | None]
@@ -164,8 +165,11 @@ def _from_gdal(path: Path, attribute: str | None) -> _Contents:
 
 
 def _require_plain_tables(path: Path) -> None:
-    """A view is a program that may never end, a virtual table may reach other files; only the index of places is one
-    that GeoPackages have (OGC 12-128r18, annex F.3)."""
+    """Refuses views and virtual tables.
+
+    A view is a program that may never end, and a virtual table may reach other files. The only virtual table that
+    GeoPackages need is the spatial index (OGC 12-128r18, annex F.3).
+    """
     with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)) as base:
         layers = base.execute("SELECT type, name, sql FROM sqlite_master WHERE type IN ('view', 'table')").fetchall()
     for kind, name, sql in layers:
@@ -190,7 +194,8 @@ def _no_attribute(path: Path, attribute: str, known: list[str]) -> RegionError:
 
 
 def _name(value: object) -> str | None:
-    """Text without spaces around it; a whole number, as files store ids, without its fraction. None for nothing."""
+    """An attribute as text without spaces around it. A whole number, as files store ids, loses its fraction. None where
+    nothing is given."""
     if isinstance(value, float):
         if not math.isfinite(value):
             return None

@@ -26,9 +26,11 @@ _WORLD_CELLS: Final = 5_061_519  # cells between 80 S and 84 N
 class Region:
     """Where to take samples from.
 
-    label is fit to name a folder. argument: number of cells (simulated), absolute path (folder, safe: workers may run
-    elsewhere), path (area from a file), else the text as given. geometry: lon/lat degrees, split at the antimeridian,
-    None unless kind is area. notes: what was done to a file's geometry, for the user to read.
+    label: fit to name a folder.
+    argument: number of cells (simulated), absolute path (folder and safe: workers may run elsewhere), path (area from a
+    file), else the text as given.
+    geometry: lon/lat degrees, split at the antimeridian; None unless kind is area.
+    notes: what was done to a file's geometry, for the user to read.
     """
 
     kind: Literal["sample", "simulated", "folder", "safe", "area"]
@@ -143,7 +145,7 @@ def _from_file(text: str) -> Region:
 
 
 def _split_at_antimeridian(area: shapely.Geometry) -> shapely.MultiPolygon:
-    """Parts beyond +-180 degrees (up to 360) brought back into the world."""
+    """The same area within -180..180. Files may have parts up to 360 degrees beyond."""
     if area.is_empty or (area.bounds[0] >= -180 and area.bounds[2] <= 180):
         return shapely.MultiPolygon(_polygons(area))
     parts: list[shapely.Polygon] = []
@@ -191,7 +193,10 @@ def cell_indices(area: shapely.MultiPolygon) -> tuple[IntArray, IntArray]:
 
 
 def _pieces_by_row(polygon: shapely.Polygon, rows: IntArray) -> list[tuple[int, shapely.Polygon]]:
-    """Connected pieces of a polygon by row, halving it again and again so that no cut sees all of a long outline."""
+    """Connected pieces of a polygon, each with its row.
+
+    The polygon is cut in half again and again, so that no cut has to follow a long outline as a whole.
+    """
     west, _, east, _ = polygon.bounds
     if len(rows) == 1:
         return [(int(rows[0]), polygon)]

@@ -34,8 +34,10 @@ TERRAIN_CUT_OFF: Final = "terrain_cut_off"  # flag: what may fold or throw shado
 
 @dataclass(frozen=True, kw_only=True)
 class SafeBlock:
-    """What to read: product path, orbit file, digest of both as planned, polarisations in their order, grid with
-    halo."""
+    """What to read of a product.
+
+    digest: of product and orbit file, as planned. polarisations: in their order. grid: with its halo.
+    """
 
     path: Path
     orbit_file: Path | None
@@ -55,12 +57,11 @@ class _Surface:
 
     @property
     def lattice(self) -> Lattice:
-        """Of the block."""
         return self.wide.crop(*self.margin)
 
     @property
     def heights_m(self) -> F64:
-        """(rows, cols) of the block."""
+        """Of the block, (rows, cols)."""
         (top, left), (rows, cols) = self.margin, self.wide_heights_m.shape
         return self.wide_heights_m[top : rows - top, left : cols - left]
 
@@ -121,9 +122,9 @@ def read_block(block: SafeBlock, terrain: Terrain | None, config: SafeConfig, sc
 
 @lru_cache(maxsize=4)
 def load_product(path: Path, orbit_file: Path | None, planned_digest: str) -> GrdProduct:
-    """A product as it was planned; the last few are kept in the process.
+    """The product as it was planned. The last few products are kept in the process.
 
-    Raises SourceError as open_product does, and where its files are no longer those of the plan.
+    Raises SourceError as open_product does, and where its files are not those of the plan.
     """
     if product_and_orbit_digest(path, orbit_file) != planned_digest:
         raise SourceError(f"{path}: it or its orbit file has changed since the build was planned. Build again.")
@@ -159,7 +160,7 @@ def _lattice(geometry: GrdGeometry, grid: RasterGrid, heights_m: F64, config: Sa
 
 
 def _incidence_deg(geometry: GrdGeometry, grid: RasterGrid, heights_m: F64) -> float | None:
-    """In the middle of a block, against the ellipsoid; None where the satellite does not see it."""
+    """Angle of incidence in the middle of a block, against the ellipsoid; None where the satellite does not see it."""
     middle = np.array([(grid.rows - 1) / 2]), np.array([(grid.cols - 1) / 2])
     point = node_points(grid, *middle, np.array([np.nanmean(heights_m)]))
     angle_deg = float(image_coordinates(geometry, point, Convention()).incidence_deg.item())

@@ -42,16 +42,16 @@ class Terrain:
 
     @property
     def description(self) -> str:
-        """For provenance: model, datum, geoid."""
+        """Name of the model, its datum and the geoid, for provenance."""
         return self.dem.description
 
     @property
     def attribution(self) -> str:
-        """What must be said where heights shaped the pixels; empty where nothing is known."""
+        """What must be printed where these heights shaped pixels; empty where nothing is known."""
         return COPERNICUS_DEM if "COP-DEM" in self.dem.description else ""
 
     def digest(self, grid: RasterGrid) -> str:
-        """Of all that decides heights on grid and LOOK_M around it."""
+        """Of all that decides the heights on a grid and within LOOK_M around it."""
         return self.dem.digest(coarse_look(grid))
 
     def heights(self, grid: RasterGrid, *, strict: bool = True) -> F64:

@@ -53,7 +53,8 @@ def _require_own_grid(geometry: GrdGeometry, path: Path, orbit_file: Path | None
 
 
 def require_measurements(path: Path, product: GrdProduct, polarisations: tuple[str, ...]) -> None:
-    """Raises SourceError where the image of a polarisation is missing or empty: better now than at every block."""
+    """Raises SourceError where the image of a polarisation is missing or empty. Checked once here, instead of failing
+    at every block."""
     with open_archive(path) as archive:
         for channel in product.channels:
             if channel.polarisation in polarisations and not archive.member(channel.measurement).size:

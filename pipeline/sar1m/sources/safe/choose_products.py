@@ -28,8 +28,11 @@ SAME_ACQUISITION: Final = timedelta(seconds=3)  # processings start fractions of
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SafeScene:
-    """One product that is used. path: zip or folder. orbit_file: replaces the annotation's state vectors.
-    footprint: in degrees, longitudes unrolled around the first tie point. polarisations: those to be read."""
+    """One product that is used.
+
+    path: zip or folder. orbit_file: replaces the state vectors of the annotation.
+    footprint: in degrees, longitudes running on around the first tie point. polarisations: those to be read.
+    """
 
     path: Path
     product: GrdProduct
@@ -41,7 +44,6 @@ class SafeScene:
 
     @property
     def platform(self) -> str:
-        """Such as sentinel-1a."""
         return _platform(self.product)
 
 
@@ -68,8 +70,10 @@ def survey(
 
 
 class Acquisition(Protocol):
-    """What decides whether a product is used, from its annotation or from a catalogue. platform: such as S1A. ipf:
-    version of the processor, empty where it is not stated."""
+    """The facts that decide whether a product is used, from its annotation or from a catalogue.
+
+    platform: such as S1A. ipf: version of the processor, empty where it is not stated.
+    """
 
     @property
     def product_id(self) -> str: ...
@@ -88,8 +92,11 @@ A = TypeVar("A", bound=Acquisition)
 
 
 def usable_products(products: Iterable[tuple[T, A]], config: SafeConfig) -> tuple[list[tuple[T, A]], list[str]]:
-    """Products that are used, each with what came with it, and a remark on each that is left out: known bad ones, and
-    all but the newest processing of one acquisition."""
+    """Products that are used, and a remark on each that is left out.
+
+    products: pairs of anything and the product's facts; the pairs come back. Left out are known bad acquisitions, and
+    all but the newest processing of one acquisition.
+    """
     good, remarks = _without_known_bad(products) if config.skip_known_bad else (products, [])
     newest, more = _newest_processing(good)
     return newest, remarks + more
@@ -107,7 +114,8 @@ def _without_known_bad(products: Iterable[tuple[T, A]]) -> tuple[list[tuple[T, A
 
 
 def _newest_processing(products: Iterable[tuple[T, A]]) -> tuple[list[tuple[T, A]], list[str]]:
-    """One product an acquisition: that of the highest processor version, then of the highest name."""
+    """One product for each acquisition: the one of the highest processor version; of equal versions the one of the
+    highest name."""
     groups: list[list[tuple[T, A]]] = []
     for found in sorted(products, key=lambda one: (one[1].platform, one[1].datatake, one[1].start)):
         last = groups[-1][-1][1] if groups else None

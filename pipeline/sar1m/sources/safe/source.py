@@ -38,8 +38,11 @@ from sar1m.store.errors import ConfigError, SourceError
 
 @dataclass(frozen=True)
 class SafeSource:
-    """path: the folder or the product. scratch: where measurements are inflated; only reading pixels needs it.
-    remarks: what candidates left out and why, once it has run."""
+    """Products of a folder, or one product.
+
+    scratch: the folder where measurements are inflated; only reading pixels needs it.
+    remarks: what candidates left out and why, complete once it has run.
+    """
 
     path: Path
     scratch: Path | None = None
@@ -99,7 +102,7 @@ class SafeSource:
         return block_pixels(sar, self._read_partner(handle["optical"], candidate, block.grid, config))
 
     def _planned_terrain(self, digest: str, candidate: Candidate, config: SafeConfig) -> Terrain | None:
-        """The terrain that was planned with. Raises SourceError where its files here are others."""
+        """The terrain that the build was planned with. Raises SourceError where the files here are others."""
         places = self.place("dem", config), self.place("geoid", config), config
         for forget in (False, True):
             if forget:
@@ -217,7 +220,7 @@ def _partner(scene: SafeScene, grid: RasterGrid, partners: list[_Partner]) -> _P
 
 
 def _cover(block: shapely.Polygon, box: tuple[float, float, float, float]) -> float:
-    """Share of a block that a box in degrees covers, whichever turn its longitudes are written in."""
+    """The share of a block that a box in degrees covers, in whichever turn of the globe its longitudes are written."""
     west, south, east, north = box
     turn = float(turns_to((west + east) / 2, block.centroid.x))
     return float(block.intersection(shapely.box(west + turn, south, east + turn, north)).area / block.area)
@@ -252,8 +255,10 @@ def _processing(scene: SafeScene, terrain: Terrain | None, config: SafeConfig) -
 
 
 def processing_steps(made: str, orbit: str, terrain: Terrain | None, config: SafeConfig) -> str:
-    """What is done to the pixels of every block of a scene; what differs by block stands in its flags. made: by which
-    processor; orbit: which one places the pixels."""
+    """What is done to the pixels of every block of a scene. What differs by block stands in the block's flags.
+
+    made: which processor made the product. orbit: which orbit places the pixels.
+    """
     flat = config.quantity == "gamma0" and config.flatten_terrain and terrain is not None
     steps = [
         made,

@@ -49,8 +49,11 @@ _LIBRARIES: Final = ("rasterio", "numba", "zarr", "pillow")
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorRow:
-    """One line: usable yes, no, or - for a fact that stops nothing. gives: SAR, optical or both; empty for the machine.
-    line: one line of text without secrets."""
+    """One line of the report.
+
+    usable: yes, no, or - for a fact that stops nothing. gives: SAR, optical or both; empty for the machine.
+    line: one line of text without secrets.
+    """
 
     topic: Literal["service", "machine"]
     name: str
@@ -62,8 +65,10 @@ class DoctorRow:
 def report(config: BuildConfig, fetcher: Fetcher, out: Path, *, online: bool = False) -> list[DoctorRow]:
     """A row for every service in the order of SERVICES, then for what this machine offers.
 
-    out: the folder a build would write to; it need not exist. online: also asks each usable service for a public page,
-    once and briefly; that it answers says nothing of the credentials. Raises nothing: what fails is a row that says so.
+    out: the folder a build would write to; it need not exist.
+    online: also asks each usable service for a public page, once and briefly. An answer says nothing about the
+    credentials.
+    Raises nothing: what fails becomes a row that says so.
     """
     rows = [_service_row(record, config, fetcher, online=online) for record in SERVICES]
     rows += list(_machine_rows(config, out))
@@ -71,7 +76,7 @@ def report(config: BuildConfig, fetcher: Fetcher, out: Path, *, online: bool = F
 
 
 def render(console: Console, rows: list[DoctorRow]) -> None:
-    """Plain lines, columns and the text, the same in a terminal and in a file; never wrapped or marked up."""
+    """Prints the rows: plain lines in columns, the same in a terminal and in a file, never wrapped or marked up."""
     width = max((len(row.name) for row in rows), default=0)
     gives = max((len(row.gives) for row in rows), default=0)
     topic = ""
@@ -88,9 +93,9 @@ _TITLES: Final[Mapping[str, str]] = {"service": "Services", "machine": "This mac
 
 
 def without_secrets(text: str) -> str:
-    """The text with the values of credential variables and what stands in queries and user names of addresses hidden.
+    """The text without values of credential variables, and without queries and user names in addresses.
 
-    A second line of defence: services have no secret in what they say of themselves.
+    This is a second line of defence: services already leave secrets out of what they say.
     """
     names = {variable for record in SERVICES for variable in record.secrets}
     values = {os.environ.get(name, "") for name in names}
@@ -146,7 +151,7 @@ def _machine_rows(config: BuildConfig, out: Path) -> Iterator[DoctorRow]:
 
 
 def _disk(out: Path) -> tuple[Verdict, str]:
-    """Free space where a build would write: under the nearest folder above that exists."""
+    """Whether the place where a build would write has room. Measured at the nearest folder above it that exists."""
     there = next((place for place in (out, *out.absolute().parents) if place.is_dir()), None)
     if there is None:
         return "no", f"{out}: no folder above it exists"

@@ -33,7 +33,7 @@ _NOT_INSTALLED: Final = "cdse: its S3 signer is not installed: pip install 'sar1
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """size: bytes. md5: hexadecimal, None where the ETag is none (of an object that came in parts)."""
+    """One object. md5: hexadecimal, None where the ETag is no MD5 (of an object that was stored in parts)."""
 
     size: int
     md5: str | None
@@ -41,12 +41,16 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class S3Auth:
-    """Headers that sign a GET of one host[:port], in the region of the store. Holds no key: the environment does."""
+    """Signs a GET of one host[:port] in the region of the store.
+
+    It holds no key: keys are read from the environment where a request is signed.
+    """
 
     host: str
 
     def __call__(self, url: str) -> Mapping[str, str]:
-        """Nothing for other hosts. Raises SourceError where there are no keys or botocore is not installed."""
+        """The headers that sign a request; none for other hosts. Raises SourceError where there are no keys or botocore
+        is not installed."""
         if urlsplit(url).netloc != self.host:
             return {}
         access, secret = s3_keys()
@@ -86,9 +90,9 @@ def s3_usable() -> tuple[bool, str]:
 
 
 def list_folder(fetcher: Fetcher, endpoint: str, prefix: str, auth: S3Auth) -> dict[str, StoredObject]:
-    """Objects below a prefix that ends in a slash, by the rest of their keys; keys that stand for folders are left out.
+    """Objects below a prefix that ends in a slash, by the rest of their keys. Keys that stand for folders are left out.
 
-    Raises SourceError where there is none, the answer is no whole listing, or a key could leave the folder.
+    Raises SourceError where there are none, the answer is not a whole listing, or a key could leave the folder.
     """
     url = f"{endpoint}/{BUCKET}?list-type=2&max-keys={MAX_OBJECTS}&prefix={quote(prefix, safe='')}"
     name = f"cdse: the listing of {prefix}"

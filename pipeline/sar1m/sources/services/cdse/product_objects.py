@@ -40,8 +40,11 @@ _FETCH: Final = "Fetch the product again."
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectFolder:
-    """A product in the store. endpoint: without a slash at its end. prefix: of its keys, with one. polarisations:
-    those to fetch."""
+    """A product in the object store.
+
+    endpoint: without a slash at its end. prefix: of the product's keys, with a slash at its end. polarisations: those
+    to fetch.
+    """
 
     product_id: str
     endpoint: str
@@ -51,24 +54,24 @@ class ObjectFolder:
 
     @property
     def address(self) -> str:
-        """Of what lies in it, with a slash at its end."""
+        """Address of the folder, with a slash at its end."""
         return f"{self.endpoint}/{self.bucket}/{self.prefix}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Stated:
-    """What manifest.safe says of a file: bytes, and a checksum such as md5:0f..."""
+    """Size in bytes and checksum (such as md5:0f...) that manifest.safe states for a file."""
 
     size: int
     checksum: str
 
 
 def safe_folder(fetcher: Fetcher, product: ObjectFolder, auth: S3Auth) -> Path:
-    """The product as a folder of this polarisation set, fetched where it is not there yet: once, whatever the number
-    of workers, one listing and one request a file.
+    """The product as a folder with the files of some polarisations.
 
-    Raises SourceError where it cannot be had, an object is not what manifest.safe says, or the whole is not the product
-    that was asked for; OutputError where the folder cannot be written (a file system without hard links).
+    It is fetched where it is not there yet, once whatever the number of workers: one listing, and one request a file.
+    Raises SourceError where the product cannot be had, an object is not what manifest.safe states, or the folder is not
+    the product that was asked for; OutputError where the folder cannot be written (a file system without hard links).
     """
     identity = "\0".join((product.address, *product.polarisations))
     key = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
@@ -85,14 +88,14 @@ def safe_folder(fetcher: Fetcher, product: ObjectFolder, auth: S3Auth) -> Path:
 
 
 def _held(folder: Path) -> bool:
-    """Leases all files of a folder; False where it is not there, or goes just now."""
+    """Takes leases on all files of a folder. False where the folder is not there, or is being removed."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return bool(files) and all(process_leases().take(path) for path in files)
 
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """One process or thread at a time; the kernel frees the lock of a process that dies."""
+    """Lets one process or thread in at a time. The kernel frees the lock of a process that dies."""
     with writing_to(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         stream = lock.open("ab")
@@ -160,7 +163,7 @@ def _attribute(row: XmlNode, path: str, name: str) -> str:
 
 
 def _chosen(listed: Mapping[str, StoredObject], stated: Mapping[str, _Stated], product: ObjectFolder) -> list[str]:
-    """Names of the files to fetch. Raises SourceError where one that is stated is not stored, or in another size."""
+    """Names of the files to fetch. Raises SourceError where a stated file is not stored, or has another size there."""
     chosen = []
     for name, one in sorted(stated.items()):
         matched = _WANTED.fullmatch(name)
@@ -179,7 +182,7 @@ def _chosen(listed: Mapping[str, StoredObject], stated: Mapping[str, _Stated], p
 
 @contextmanager
 def _said_of_keys(product: ObjectFolder) -> Iterator[None]:
-    """Says which keys a refusal is about: whoever reads it has two kinds of credentials."""
+    """Names the S3 keys where the store refuses: a user has two kinds of credentials."""
     try:
         yield
     except StatusError as error:
@@ -202,7 +205,7 @@ def _check_tiff(path: Path) -> None:
 
 
 def _put_together(target: Path, files: Mapping[str, Path]) -> None:
-    """The folder, whole or not at all. Called alone."""
+    """Makes the folder, whole or not at all. Only one caller may be in here at a time."""
     made = target.with_name(f".{target.name}")
     for left in (made, target):
         remove_tree(left)
@@ -217,7 +220,7 @@ def _put_together(target: Path, files: Mapping[str, Path]) -> None:
 
 
 def _check(folder: Path, product: ObjectFolder) -> None:
-    """Raises SourceError, and takes the folder away, where it is not the product that was asked for."""
+    """Removes the folder and raises SourceError where it is not the product that was asked for."""
     try:
         found = read_product(folder)
         polarisations = tuple(channel.polarisation for channel in found.channels)

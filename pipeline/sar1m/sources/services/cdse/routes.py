@@ -28,8 +28,12 @@ _IPF: Final = re.compile(r"\d{3}\.\d{2}")
 
 @dataclass(frozen=True, kw_only=True)
 class CdseRoute:
-    """search, access: see AreaConfig. polarisations: those that a build reads; by S3 nothing else is fetched, but for
-    the co-polarised image, by which the border is found where mask_border is set."""
+    """How products are searched for and fetched.
+
+    search, access: as in AreaConfig.
+    polarisations: those that a build reads. By S3 nothing else is fetched, except the co-polarised image where
+    mask_border is set: the border is found in it.
+    """
 
     search: Literal["odata", "stac"] = "odata"
     access: Literal["zipper", "s3"] = "zipper"
@@ -38,19 +42,22 @@ class CdseRoute:
 
     @property
     def cog(self) -> bool:
-        """Whether COG editions are taken; see the module."""
+        """Whether COG editions are taken, as the module explains."""
         return self.search == "stac" or self.access == "s3"
 
     def fetched(self, available: tuple[str, ...]) -> tuple[str, ...]:
-        """Of a product's polarisations, co-polarised first, those that S3 access fetches."""
+        """Those of a product's polarisations that S3 access fetches. available: co-polarised first."""
         wanted = {*self.polarisations, *(available[:1] if self.mask_border else ())}
         return tuple(name for name in available if name in wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProductPlace:
-    """Where a catalogue says that a product is. uuid: of OData. s3_path: such as
-    /eodata/Sentinel-1/SAR/.../NAME.SAFE or s3://eodata/..., empty where the catalogue gives none."""
+    """Where a catalogue says that a product is.
+
+    uuid: of OData. s3_path: such as /eodata/Sentinel-1/SAR/.../NAME.SAFE or s3://eodata/...; both empty where the
+    catalogue does not give them.
+    """
 
     product_id: str
     uuid: str
@@ -61,7 +68,7 @@ AddressOf = Callable[[ProductPlace], str]
 
 
 def zipper_address(product: ProductPlace, download: str) -> str:
-    """Of the zip of a product, below download whatever host the catalogue names. Raises SourceError."""
+    """The address of a product's zip, below download whatever host the catalogue names. Raises SourceError."""
     if not _UUID.fullmatch(product.uuid):
         raise SourceError(
             f"cdse {product.product_id}: the catalogue gives no id that the zipper knows. Its answer is not used."
@@ -70,8 +77,10 @@ def zipper_address(product: ProductPlace, download: str) -> str:
 
 
 def s3_address(product: ProductPlace, endpoint: str) -> str:
-    """Of the folder of a product, below endpoint, without a slash at its end. Raises SourceError for a path that is no
-    folder of this product in the bucket."""
+    """The address of a product's folder, below endpoint, without a slash at its end.
+
+    Raises SourceError where the stated path is not a folder of this product in the bucket.
+    """
     matched = _FOLDER.fullmatch(product.s3_path.removeprefix("s3:/"))
     if matched is None or matched["product"] != product.product_id:
         raise SourceError(
@@ -82,8 +91,10 @@ def s3_address(product: ProductPlace, endpoint: str) -> str:
 
 
 def prefix_of(address: str, endpoint: str, product_id: str) -> str:
-    """Of the keys of a product in the bucket, from what s3_address made. Raises SourceError for any other address: it
-    comes out of a plan file."""
+    """The prefix of a product's keys in the bucket, from an address that s3_address made.
+
+    Raises SourceError for any other address: addresses come from plan files, which anybody can change.
+    """
     path = urlsplit(address).path
     if s3_address(ProductPlace(product_id=product_id, uuid="", s3_path=path), endpoint) != address:
         raise SourceError(
@@ -94,7 +105,9 @@ def prefix_of(address: str, endpoint: str, product_id: str) -> str:
 
 
 def ipf_of(stated: object, product_id: str) -> str:
-    """The processor version in a catalogue's answer, empty where it is none. Of a COG edition it may be that of the
-    converter, such as 01.00, which says nothing of the processing."""
+    """The processor version in a catalogue's answer, empty where it is none.
+
+    For a COG edition it may be the version of the converter, such as 01.00, which says nothing of the processing.
+    """
     text = version(stated)
     return "" if product_id.endswith(COG) and not _IPF.fullmatch(text) else text

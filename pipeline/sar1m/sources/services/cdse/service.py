@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_pascal
 from typing_extensions import override
 
 from sar1m.config import BuildConfig
+from sar1m.core.sphere import Box
 from sar1m.io.net.faults import StatusError
 from sar1m.io.net.fetch import Auth, AuthAcross
 from sar1m.records import RasterGrid
@@ -51,7 +52,7 @@ from sar1m.sources.services.products.names import (
     parsed,
     product_name,
 )
-from sar1m.sources.services.products.service import PRODUCT, USUAL_BYTES, Box, ProductService, address_from, host_of
+from sar1m.sources.services.products.service import PRODUCT, USUAL_BYTES, ProductService, address_from, host_of
 from sar1m.store.errors import SourceError
 
 NAME: Final = "cdse"
@@ -62,8 +63,8 @@ DOWNLOADS_AT_ONCE: Final = 4  # of a general user's account, S3 included
 
 @dataclass(frozen=True, kw_only=True)
 class CdseEndpoints:
-    """Where the service is, or a mirror with the same interface. download_hosts: host[:port] that get the access token,
-    and no other."""
+    """Addresses of the service, or of a mirror with the same interface. download_hosts: the host[:port] that get the
+    access token; no other host gets it."""
 
     catalogue: str = "https://catalogue.dataspace.copernicus.eu/odata/v1"
     download: str = "https://download.dataspace.copernicus.eu/odata/v1"
@@ -78,11 +79,11 @@ class CdseEndpoints:
 
     @staticmethod
     def from_environment() -> CdseEndpoints:
-        """The service itself but for what SAR1M_CDSE_CATALOGUE_URL, SAR1M_CDSE_DOWNLOAD_URL, SAR1M_CDSE_STAC_URL,
-        SAR1M_CDSE_S3_URL and SAR1M_CDSE_IDENTITY_URL name. A download address that is named gets the access token, and
-        no other host does.
+        """The usual addresses, except those that SAR1M_CDSE_CATALOGUE_URL, SAR1M_CDSE_DOWNLOAD_URL,
+        SAR1M_CDSE_STAC_URL, SAR1M_CDSE_S3_URL and SAR1M_CDSE_IDENTITY_URL replace.
 
-        Raises ConfigError as address_from does.
+        Where the download address is replaced, its host gets the access token and no other host does. Raises
+        ConfigError as address_from does.
         """
         usual = CdseEndpoints()
         download = address_from("SAR1M_CDSE_DOWNLOAD_URL", usual.download)
@@ -98,13 +99,14 @@ class CdseEndpoints:
 
 @dataclass(frozen=True)
 class CdseAuth:
-    """The bearer token for downloads, renewed as it ages. Holds none itself."""
+    """Adds the access token to downloads, renewed as it ages. It holds no token itself."""
 
     identity: Identity
     hosts: tuple[str, ...]
 
     def __call__(self, url: str) -> Mapping[str, str]:
-        """Nothing for other hosts. Raises SourceError where there is no account or it is refused."""
+        """The header with the token; none for other hosts. Raises SourceError where there is no account or it is
+        refused."""
         if urlsplit(url).netloc not in self.hosts:
             return {}
         return {"Authorization": f"Bearer {self.identity.access_token()}"}
@@ -156,7 +158,7 @@ class Cdse(ProductService):
     @override
     def page(self, box: Box, first: datetime, last: datetime) -> Page:
         if self.route.search == "stac":
-            found = stac_products(self.fetcher, self.endpoints.stac, box, (first, last), self._place)
+            found = stac_products(self.fetcher, self.endpoints.stac, box, first, last, self._place)
             return Page(products=found, full=False)
         query = {
             "$filter": odata_filter(box, first, last, cog=self.route.cog),
@@ -212,7 +214,7 @@ class Cdse(ProductService):
         return Identity(self.fetcher, self.endpoints.identity)
 
     def _place(self, product: ProductPlace) -> str:
-        """Where a product that a catalogue lists is fetched."""
+        """The address to fetch a product from."""
         if self.route.access == "zipper":
             return zipper_address(product, self.endpoints.download)
         return s3_address(product, self.endpoints.s3)
@@ -237,9 +239,12 @@ def odata_filter(box: Box, first: datetime, last: datetime, *, cog: bool) -> str
 
 
 def read_odata_answer(body: bytes, place: AddressOf, *, cog: bool) -> Page:
-    """Products of an answer to a search; those that are no IW GRDH products, or of the other edition, are passed over:
-    both would make each scene appear twice. place: where a product is fetched. Raises SourceError where the answer is
-    not what the interface describes."""
+    """Products of an answer to a search.
+
+    Products that are no IW GRDH products, or of the other edition, are passed over: with both editions each scene would
+    appear twice. place: gives the address to fetch a product from. Raises SourceError where the answer is not what the
+    interface describes.
+    """
     rows = parsed(_Answer, body, NAME).value
     products = tuple(listed for row in rows if (listed := _listed(row, place, cog)) is not None)
     return Page(products=products, full=len(rows) >= PAGE)
@@ -255,7 +260,7 @@ class _Attribute(_PascalModel):
 
 
 class _Checksum(_PascalModel):
-    """Empty in some rows, as {}."""
+    """A checksum. Some rows hold an empty one, {}."""
 
     algorithm: str = ""
     value: str = Field(default="", pattern=r"^[0-9A-Za-z]{0,128}$")
@@ -266,7 +271,7 @@ class _Span(_PascalModel):
 
 
 class _Product(_PascalModel):
-    """Of the OData entity Product."""
+    """The OData entity Product."""
 
     id: str = Field(pattern=r"^[0-9A-Fa-f-]{36}$")
     name: str
@@ -306,6 +311,6 @@ def _listed(row: _Product, place: AddressOf, cog: bool) -> ListedProduct | None:
 
 
 def _instant(moment: datetime) -> str:
-    """With milliseconds, in UTC; what bears no zone is UTC."""
+    """A time in UTC with milliseconds. A time without a zone is UTC."""
     at = moment.astimezone(UTC) if moment.tzinfo else moment
     return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"

@@ -16,6 +16,7 @@ from typing import Final
 
 from pydantic import BaseModel, Field
 
+from sar1m.core.sphere import Box
 from sar1m.io.net.fetch import Fetcher
 from sar1m.sources.services.cdse.routes import AddressOf, ProductPlace, ipf_of
 from sar1m.sources.services.products.names import (
@@ -41,13 +42,13 @@ _NAME: Final = "cdse"
 def stac_products(
     fetcher: Fetcher,
     url: str,
-    box: tuple[float, float, float, float],
-    span: tuple[datetime, datetime],
+    box: Box,
+    first: datetime,
+    last: datetime,
     place: AddressOf,
 ) -> tuple[ListedProduct, ...]:
-    """IW GRDH products whose footprint meets a box and which were taken in a span; some that start before it may be
-    among them. Raises SourceError where the catalogue fails, or the client of STAC is not installed."""
-    first, last = span
+    """IW GRDH products whose footprint meets a box and which were taken in first <= t < last. Some that start before
+    first may be among them. Raises SourceError where the catalogue fails, or the client of STAC is not installed."""
     question = ItemQuestion(
         collections=(COLLECTION,), box=box, first=first, last=last + timedelta(seconds=1), filters={}
     )
@@ -73,7 +74,7 @@ class _Asset(BaseModel):
 
 
 class _Named(BaseModel):
-    """Of every item, whatever its mode."""
+    """The part that items of every mode have."""
 
     id: str
 

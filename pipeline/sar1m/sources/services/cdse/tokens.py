@@ -38,7 +38,7 @@ _REFUSED: set[bytes] = set()  # logins that failed in this process: asking again
 
 
 class _Granted(BaseModel):
-    """What the identity service answers (RFC 6749, section 5.1)."""
+    """An answer of the identity service (RFC 6749, section 5.1)."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -49,7 +49,7 @@ class _Granted(BaseModel):
 
 
 class _Kept(BaseModel):
-    """What stands in the file; times in seconds since 1970."""
+    """What the file holds; times in seconds since 1970."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -68,7 +68,8 @@ class Identity:
     url: str
 
     def access_token(self) -> str:
-        """One that is valid for MARGIN_S at least. Raises SourceError where there is no account or it is refused."""
+        """A token that stays valid for at least MARGIN_S. Raises SourceError where there is no account or it is
+        refused."""
         user, password = cdse_account()
         with _locked(_file(self.url, user)) as descriptor:
             kept, now_s = _read(descriptor), time.time()
@@ -79,8 +80,10 @@ class Identity:
             return granted.access_token
 
     def discard(self, before_s: float) -> None:
-        """Forgets the access token if it was granted before a time: the service has revoked it. One that another
-        process has had renewed since then stays, and so does the refresh token."""
+        """Forgets the access token where it was granted before a time, because the service has revoked it.
+
+        A token that another process has renewed since then stays, and so does the refresh token.
+        """
         user, _ = cdse_account()
         with _locked(_file(self.url, user)) as descriptor:
             kept = _read(descriptor)
@@ -88,7 +91,8 @@ class Identity:
                 _keep(descriptor, kept.model_copy(update={"access": "", "access_until_s": 0.0}))
 
     def _renewed(self, kept: _Kept, now_s: float) -> _Granted | None:
-        """By the refresh token; None where there is none, it is old, or the service has closed the session."""
+        """A new token by the refresh token; None where there is none, it is too old, or the service has closed the
+        session."""
         if kept.refresh_until_s - MARGIN_S <= now_s:
             return None
         try:
@@ -141,7 +145,8 @@ def _file(url: str, user: str) -> Path:
 
 
 def _private_folder() -> Path:
-    """Made where it is not there. Raises SourceError where another user could read it or has put it there."""
+    """The folder for tokens, made where it is not there. Raises SourceError where another user could read it or has
+    made it."""
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"sar1m-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -174,7 +179,7 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def _read(descriptor: int) -> _Kept:
-    """Nothing where a write was cut short."""
+    """What the file holds; nothing where a write was cut short."""
     try:
         return _Kept.model_validate_json(os.pread(descriptor, MAX_ANSWER_BYTES, 0) or b"{}")
     except ValidationError:

@@ -131,11 +131,12 @@ def _scene(feature: object, kind: Kind, scored: set[str]) -> Scene:
         raise SourceError(f"{NAME}: lists a scene without a usable {_INDEX}: {str(index)[:140]!r}.")
     ring = _ring(feature.get("geometry"), index)
     acquired = _acquired(properties.get(_TIME), index)
-    make = _sar_scene if kind == "sar" else _optical_scene
-    return make(properties, index, {"footprint": ring, "acquired": acquired, "has_score": index in scored})
+    if kind == "sar":
+        return _sar_scene(properties, index, ring, acquired)
+    return _optical_scene(properties, index, ring, acquired, has_score=index in scored)
 
 
-def _sar_scene(properties: Answer, index: str, known: Mapping[str, Any]) -> Scene:
+def _sar_scene(properties: Answer, index: str, ring: Ring, acquired: datetime) -> Scene:
     named = parse_s1_name(index)
     polarisations = properties.get("transmitterReceiverPolarisation")
     if not isinstance(polarisations, list) or not all(name in ("VV", "VH", "HH", "HV") for name in polarisations):
@@ -145,12 +146,12 @@ def _sar_scene(properties: Answer, index: str, known: Mapping[str, Any]) -> Scen
         scene_id=index,
         service=NAME,
         kind="sar",
-        acquired=known["acquired"],
-        footprint=known["footprint"],
+        acquired=acquired,
+        footprint=ring,
         assets=(Asset(name="image", href=f"{SAR_COLLECTION}/{index}"), Asset(name="product", href=index)),
         licence=COPERNICUS_LICENCE,
         provider="Google Earth Engine",
-        attribution=_attribution(known["acquired"]),
+        attribution=_attribution(acquired),
         platform=None if named is None else named.platform,
         orbit_state=None if direction is None else direction.lower(),
         relative_orbit=_whole(properties, "relativeOrbitNumber_start", index),
@@ -161,13 +162,13 @@ def _sar_scene(properties: Answer, index: str, known: Mapping[str, Any]) -> Scen
     )
 
 
-def _optical_scene(properties: Answer, index: str, known: Mapping[str, Any]) -> Scene:
+def _optical_scene(properties: Answer, index: str, ring: Ring, acquired: datetime, *, has_score: bool) -> Scene:
     assets = [Asset(name="image", href=f"{OPTICAL_COLLECTION}/{index}")]
     product = _text(properties, "PRODUCT_ID", index)
     if product is not None:
         assets.append(Asset(name="product", href=product))
-    attribution = _attribution(known["acquired"])
-    if known["has_score"]:
+    attribution = _attribution(acquired)
+    if has_score:
         assets.append(Asset(name="cs_cdf", href=f"{CLOUD_COLLECTION}/{index}"))
         attribution = f"{attribution}; {CLOUD_ATTRIBUTION}"
     cloudy = properties.get("CLOUDY_PIXEL_PERCENTAGE")
@@ -178,8 +179,8 @@ def _optical_scene(properties: Answer, index: str, known: Mapping[str, Any]) -> 
         scene_id=index,
         service=NAME,
         kind="optical",
-        acquired=known["acquired"],
-        footprint=known["footprint"],
+        acquired=acquired,
+        footprint=ring,
         assets=tuple(assets),
         licence=COPERNICUS_LICENCE,
         provider="Google Earth Engine",

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from typing_extensions import override
 
+from sar1m.core.sphere import Box
 from sar1m.io.net.faults import StatusError
 from sar1m.io.net.fetch import Auth, AuthAcross, Fetcher
 from sar1m.sources.services.products.names import (
@@ -36,7 +37,7 @@ from sar1m.sources.services.products.names import (
     product_name,
     version,
 )
-from sar1m.sources.services.products.service import Box, ProductService, address_from, host_of
+from sar1m.sources.services.products.service import ProductService, address_from, host_of
 from sar1m.store.errors import SourceError
 
 NAME: Final = "asf"

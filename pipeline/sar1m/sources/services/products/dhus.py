@@ -25,11 +25,12 @@ import shapely
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import override
 
+from sar1m.core.sphere import Box
 from sar1m.io.net.exchange import Auth
 from sar1m.io.net.faults import OfflineError
 from sar1m.sources.scene import Ring, Scene
 from sar1m.sources.services.products.names import ListedProduct, Page, checked_start, direction, one_ring, product_name
-from sar1m.sources.services.products.service import PRODUCT, Box, ProductService
+from sar1m.sources.services.products.service import PRODUCT, ProductService
 from sar1m.store.errors import ConfigError, SourceError
 
 NAME: Final = "dhus"

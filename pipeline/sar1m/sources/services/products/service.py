@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from sar1m.config import BuildConfig, SafeConfig
-from sar1m.core.sphere import boxes_within_world
+from sar1m.core.sphere import Box, boxes_within_world
 from sar1m.core.utm import utm_epsg, utm_from_lonlat
 from sar1m.io.net.exchange import Auth
 from sar1m.io.net.fetch import Fetcher
@@ -49,8 +49,6 @@ MIN_WINDOW: Final = timedelta(minutes=1)  # a satellite starts two slices in it
 COARSE_M: Final = 1000.0
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FETCH: Final = "Fetch the product again."
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)

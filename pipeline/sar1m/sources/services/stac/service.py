@@ -132,17 +132,17 @@ class StacService:
         api = StacApi(self.fetcher, self._url, self.name)
         collections = self._collections(api, query)
         for first, last in pairwise(_months(query.first, query.last)):
-            items = self._asked(api, collections, query, (first - _SLACK, last + _SLACK)) if collections else iter(())
+            items = self._asked(api, collections, query, first - _SLACK, last + _SLACK) if collections else iter(())
             yield from _chosen(sieve.found(items), query, first, last)
         sieve.require_mostly_usable()
 
     def _asked(
-        self, api: StacApi, collections: tuple[str, ...], query: Query, span: tuple[datetime, datetime]
+        self, api: StacApi, collections: tuple[str, ...], query: Query, first: datetime, last: datetime
     ) -> Iterator[object]:
         limited = self._profile.filters and query.kind == "optical" and query.max_cloud_frac < 1
         filters = {"eo:cloud_cover": {"lte": query.max_cloud_frac * 100}} if limited else {}
         for box in boxes_within_world(query.box):
-            question = ItemQuestion(collections=collections, box=box, first=span[0], last=span[1], filters=filters)
+            question = ItemQuestion(collections=collections, box=box, first=first, last=last, filters=filters)
             yield from api.items(question)
 
     def _collections(self, api: StacApi, query: Query) -> tuple[str, ...]:

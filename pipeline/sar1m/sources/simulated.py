@@ -56,7 +56,7 @@ MAX_CELLS: Final = CLUSTER_CELLS**2 * GROUP_SHAPE[0] * GROUP_SHAPE[1] * GROUPS_S
 
 @dataclass(frozen=True)
 class SimulatedSource:
-    """n_cells work items, one block each; the first k of them are the same for every n_cells >= k.
+    """Blocks of a simulated world, one work item each. The first k are the same for every n_cells >= k.
 
     Raises SourceError where n_cells is not between 1 and MAX_CELLS (63,504: a million patches).
     """
@@ -66,7 +66,7 @@ class SimulatedSource:
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """An empty build would pass for a finished one."""
+        """A build of nothing would look like a finished one: it is refused."""
         if not 1 <= self.n_cells <= MAX_CELLS:
             raise SourceError(
                 f"simulated: {self.n_cells} cells were asked for; give a number from 1 to {MAX_CELLS} (simulated:100)"
@@ -94,10 +94,11 @@ class SimulatedSource:
         )
 
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
-        """The block's pixels. cloud stands where the optical image shows it; water, land cover, layover and shadow
-        where the radar image shows them. truth_shift_px: displacement of the optical ground against the radar's.
+        """The pixels of one block.
 
-        Raises SourceError for another source's candidate and for an optical band that the simulator does not have.
+        The cloud mask lies where the optical image shows clouds; water, land cover, layover and shadow lie where the
+        radar image shows them. truth_shift_px: by how much the optical ground is displaced against the radar's. Raises
+        SourceError for the candidate of another source and for an optical band that the simulator does not have.
         """
         if candidate.source != self.name:
             raise SourceError(f"{candidate.item_id}: comes from the source {candidate.source!r}, not {self.name!r}")

@@ -10,11 +10,14 @@ from sar1m.records import BlockPixels, Candidate
 
 
 class Source(Protocol):
-    """A place scenes come from. Instances pickle and hold no secrets: credentials live in a worker's environment."""
+    """Where scenes come from.
+
+    Instances pickle and hold no secrets: credentials are read from a worker's environment.
+    """
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What candidates left out on purpose and why, one line each; complete once it has run to its end."""
+        """What candidates left out on purpose and why, one line each; complete once candidates has run to its end."""
         ...
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:

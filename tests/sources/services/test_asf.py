@@ -99,7 +99,7 @@ def test_a_token_that_is_not_taken_is_said(stand_in, delivered, tmp_path):
 def test_products_elsewhere_than_in_the_pool_are_refused(stand_in, delivered, tmp_path):
     for url in ("https://asf.alaska.edu.example.com/x.zip", f"{stand_in.store.url}/x.zip", "file:///etc/passwd", "x"):
         stand_in.features = [feature_of(delivered, url)]
-        with pytest.raises(SourceError, match=r"said to be at .*The catalogue's answer is not used"):
+        with pytest.raises(SourceError, match=r"says that it is at .*The catalogue's answer is not used"):
             only(service_of(stand_in, delivered, tmp_path / "net"))
     assert stand_in.store.asked == []
 

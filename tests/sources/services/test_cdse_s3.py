@@ -260,7 +260,7 @@ def test_listings_that_are_none_are_refused(stored, opened, monkeypatch):
     (stand_in, _), (service, scene) = stored, opened
     with monkeypatch.context() as patch:
         patch.setattr(object_store, "MAX_OBJECTS", 3)
-        with pytest.raises(SourceError, match=r"not whole within 3 objects"):
+        with pytest.raises(SourceError, match=r"holds more than 3 objects"):
             service.product(scene)
     stand_in.store.objects.clear()
     with pytest.raises(SourceError, match=r"is empty: the product is not there, or not on line"):

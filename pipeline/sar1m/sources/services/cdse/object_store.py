@@ -111,7 +111,7 @@ def read_listing(root: XmlNode, prefix: str) -> dict[str, StoredObject]:
     """Objects of a listing, by the rest of their keys. Raises SourceError as list_folder does."""
     name = root.file
     if root.element.tag.rpartition("}")[2] != "ListBucketResult" or root.flag("{*}IsTruncated"):
-        raise SourceError(f"{name} is none, or not whole within {MAX_OBJECTS} objects. It is not used.")
+        raise SourceError(f"{name} is no listing, or holds more than {MAX_OBJECTS} objects. It is not used.")
     found: dict[str, StoredObject] = {}
     for row in root.all("{*}Contents"):
         within, stored = _stored(row, prefix)

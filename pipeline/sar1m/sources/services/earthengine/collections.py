@@ -43,8 +43,10 @@ Compute = Callable[[Callable[[ModuleType], Any]], object]
 
 
 def page_expression(ee: ModuleType, query: Query, first: datetime) -> Any:  # noqa: ANN401  ee has no types
-    """Up to PAGE_SCENES scenes of a query from a time on, the earliest, with their properties and footprints alone; for
-    optical scenes also which of them have a cloud score. One value to compute."""
+    """An Earth Engine expression for up to PAGE_SCENES scenes of a query, the earliest that start at or after a time.
+
+    It asks for properties and footprints alone, and for optical scenes also which of them have a cloud score.
+    """
     collection = ee.ImageCollection(SAR_COLLECTION if query.kind == "sar" else OPTICAL_COLLECTION)
     for condition in (*_when_and_where(ee, query, first), *_what(ee, query)):
         collection = collection.filter(condition)
@@ -81,11 +83,11 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def search(query: Query, compute: Compute) -> Iterator[Scene]:
-    """Scenes of a query in the order of acquisition, then of id, each once; compute asks Earth Engine for one value
-    that a function of ee describes.
+    """Scenes of a query in the order of acquisition, then of id, each once.
 
-    A page starts where the one before ended, at the same millisecond. Raises SourceError where an answer is not what
-    was asked for.
+    compute: asks Earth Engine for the one value that a function of ee describes.
+    Each page starts at the same millisecond as the last scene of the page before. Raises SourceError where an answer is
+    not what was asked for.
     """
     first, held = query.first, dict[str, Scene]()
     for _ in range(MAX_PAGES):
@@ -112,7 +114,7 @@ def _in_order(scenes: Mapping[str, Scene]) -> list[Scene]:
 
 
 def parse_page(answer: object, kind: Kind) -> list[Scene]:
-    """Scenes of one answer to page_expression. Raises SourceError where it is something else."""
+    """Scenes of one answer to page_expression. Raises SourceError where the answer is something else."""
     listed = answer.get("scenes") if isinstance(answer, dict) else None
     features = listed.get("features") if isinstance(listed, dict) else None
     scored = answer.get("scored", []) if isinstance(answer, dict) else None
@@ -221,7 +223,7 @@ def _whole(properties: Answer, name: str, index: str) -> int | None:
 
 
 def _ring(geometry: object, index: str) -> Ring:
-    """Outline of a footprint; of several parts the one of most points' extent, so that cover is never overstated."""
+    """Outline of a footprint. Of several parts the largest is taken, so that cover is never overstated."""
     described: Answer = geometry if isinstance(geometry, dict) else {}
     coordinates: Any = described.get("coordinates")
     parts: Any = {"LinearRing": [[coordinates]], "Polygon": [coordinates], "MultiPolygon": coordinates}.get(
@@ -237,7 +239,7 @@ def _ring(geometry: object, index: str) -> Ring:
 
 
 def _running_on(points: list[list[float]]) -> Ring:
-    """A closed ring whose longitudes do not jump at the antimeridian. Raises ValueError for what is no ring."""
+    """A closed ring whose longitudes run on across the antimeridian. Raises ValueError for points that make no ring."""
     if not 3 <= len(points) <= MAX_RING_POINTS:
         raise ValueError("not a ring")
     corners = [(float(point[0]), float(point[1])) for point in points]

@@ -44,7 +44,7 @@ def ee_band(name: str) -> str:
 
 
 def sar_polarisations(scene: Scene, config: BuildConfig) -> tuple[str, ...]:
-    """Those the configuration asks for, in its order. Raises SourceError where the scene lacks one."""
+    """The polarisations that the configuration asks for, in its order. Raises SourceError where the scene lacks one."""
     wanted = tuple(config.area.polarisations)
     missing = [name for name in wanted if name not in scene.polarisations]
     if missing or not wanted:
@@ -56,7 +56,7 @@ def sar_polarisations(scene: Scene, config: BuildConfig) -> tuple[str, ...]:
 
 
 def optical_bands(config: BuildConfig) -> tuple[str, ...]:
-    """Bands to fetch: those of the output, then those to register with. Raises SourceError for an unknown one."""
+    """Bands to fetch: those of the output, then those to register with. Raises SourceError for an unknown band."""
     unknown = [band for band in config.pixels.optical_bands if band not in (*_TEN_METRES, *_COARSER)]
     if unknown or not config.pixels.optical_bands:
         raise SourceError(
@@ -105,12 +105,12 @@ def optical_image(ee: ModuleType, scene: Scene, bands: tuple[str, ...]) -> Any: 
 
 
 def cloud_score_asset(scene: Scene) -> str | None:
-    """Of the image of Cloud Score+ that belongs to a scene; None where Earth Engine has none."""
+    """The id of the Cloud Score+ image that belongs to a scene; None where Earth Engine has none."""
     return next((asset.href for asset in scene.assets if asset.name == "cs_cdf"), None)
 
 
 def grid_message(grid: RasterGrid) -> dict[str, Any]:
-    """A raster as computePixels takes it: the exact pixels, nothing is left to Earth Engine."""
+    """A grid in the form that computePixels takes: exact pixels, so that Earth Engine chooses nothing."""
     a, b, c, d, e, f = grid.transform
     return {
         "dimensions": {"width": grid.cols, "height": grid.rows},
@@ -127,8 +127,8 @@ def grid_message(grid: RasterGrid) -> dict[str, Any]:
 
 
 def strips(grid: RasterGrid, pixel_bytes: int) -> list[RasterGrid]:
-    """The raster in as few strips of whole rows as Earth Engine's limits allow: one for the usual block. Raises
-    SourceError where a row is too long."""
+    """The grid in as few strips of whole rows as Earth Engine's limits allow: one for the usual block. Raises
+    SourceError where a single row is too long."""
     rows = min(MAX_REQUEST_BYTES // (grid.cols * pixel_bytes), MAX_SIDE_PX)
     if grid.cols > MAX_SIDE_PX or rows < 1:
         raise SourceError(
@@ -141,9 +141,10 @@ def strips(grid: RasterGrid, pixel_bytes: int) -> list[RasterGrid]:
 
 
 def parse_npy(content: bytes, layout: np.dtype[Any], shape: tuple[int, int], scene_id: str) -> npt.NDArray[Any]:
-    """The structured array (rows, cols) of layout in a .npy file's bytes; objects are never unpickled, and no more is
-    allocated than was sent. Raises SourceError where it is anything else.
+    """The structured array (rows, cols) in the bytes of a .npy file.
 
+    Objects are never unpickled, and no more memory is taken than was sent. Raises SourceError where the content is
+    anything else than an array of this layout and shape.
     Source: NumPy enhancement proposal 1, format version 1.0 and 2.0.
     """
     stream = io.BytesIO(content)
@@ -192,8 +193,10 @@ def sar_side(pixels: npt.NDArray[Any], polarisations: tuple[str, ...]) -> SarPix
 
 
 def optical_side(pixels: npt.NDArray[Any], config: BuildConfig) -> OpticalPixels:
-    """Reflectance, NaN without data, and masks from an array of optical_layout. A pixel without a cloud score, or
-    without a class, is not known to be clear: it counts as cloud."""
+    """Reflectance, NaN without data, and masks from an array of optical_layout.
+
+    A pixel without a cloud score, or without a class, is not known to be clear: it counts as cloud.
+    """
     classes = pixels["SCL"]
     scored = "cloud" in (pixels.dtype.names or ())
     cloud = pixels["cloud"] != 0 if scored else np.isin(classes, (SCL_NO_DATA, *SCL_CLOUD))

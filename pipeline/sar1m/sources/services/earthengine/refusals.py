@@ -16,7 +16,7 @@ from sar1m.store.errors import SourceError
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """A kind of refusal. pattern: of Google's text, lower case. advice: may hold {project}."""
+    """One kind of refusal. pattern: found in Google's text, in lower case. advice: what to do; may hold {project}."""
 
     pattern: str
     meaning: str
@@ -96,7 +96,7 @@ _MAX_TEXT: Final = 20_000
 
 
 def refusal_kind(text: str) -> str:
-    """The kind of a refusal by Google's text, or `other`."""
+    """The kind of a refusal, recognised by Google's text; `other` where it is none of the known kinds."""
     lower = text[:_MAX_TEXT].lower()
     if _IMAGE_MISSING.search(lower):
         return "missing"
@@ -104,7 +104,7 @@ def refusal_kind(text: str) -> str:
 
 
 def refused(text: str, project: str) -> EarthEngineError:
-    """The error for a refusal that says text. Holds none of it."""
+    """The error for a refusal, recognised by its text. The text itself is left out."""
     kind = refusal_kind(text)
     refusal = REFUSALS.get(kind)
     if refusal is None:
@@ -118,8 +118,7 @@ def refused(text: str, project: str) -> EarthEngineError:
 
 
 def refusal(reply: Reply, content: bytes, project: str) -> Exception:
-    """What to raise for an HTTP status other than 200: PassingError where asking again may help, else
-    EarthEngineError."""
+    """The error for an HTTP status other than 200: PassingError where asking again may help, else EarthEngineError."""
     text = f"{_said(content)} http {reply.status}"
     kind = refusal_kind(text)
     if is_passing(reply.status) and kind not in _LASTING:

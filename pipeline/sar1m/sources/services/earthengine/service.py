@@ -44,8 +44,11 @@ EECU_S_PER_SEARCH: Final = 1.0  # likewise assumed, of one page of scenes
 
 @dataclass(frozen=True, kw_only=True)
 class EarthEngineService:
-    """Service of that name. endpoint: the high-volume one, or what SAR1M_EARTHENGINE_URL names. Account and project
-    come from the environment or ee's own store, on the worker that reads."""
+    """Earth Engine as a service.
+
+    endpoint: the high-volume one unless SAR1M_EARTHENGINE_URL names another. Account and project come from the
+    environment or from ee's own store, on the worker that reads.
+    """
 
     fetcher: Fetcher
     endpoint: str | None = None
@@ -58,8 +61,10 @@ class EarthEngineService:
         yield from catalogue.search(query, lambda build: session.value(build, EECU_S_PER_SEARCH))
 
     def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
-        """Of one block: one request, unless the block is over Earth Engine's limits. units: EECU-seconds by the rate
-        assumed above. bytes: as computed, before any compression on the way."""
+        """The price of one block: one request, unless the block is over Earth Engine's limits.
+
+        units: EECU-seconds by the rate assumed above. bytes: as computed, before any compression on the way.
+        """
         layout = _layout(scene, config)
         mpx = grid.rows * grid.cols / 1e6
         return Price(

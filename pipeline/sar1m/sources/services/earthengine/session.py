@@ -52,8 +52,10 @@ _opened: list[tuple[object, ...]] = []  # what ee is initialised with in this pr
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Where the credentials lie and which project is charged. key: of a service account, or of gcloud's; False in
-    is_key where it is ee's own store. Holds no secret."""
+    """Where the credentials lie, and which project is charged. It holds no secret.
+
+    is_key: path is a key file (of a service account, or of gcloud); False where it is ee's own store.
+    """
 
     project: str
     path: Path
@@ -61,18 +63,19 @@ class Account:
 
     @property
     def shown(self) -> str:
-        """For people."""
+        """The account in words, without secrets."""
         kind = "the key file that the environment names" if self.is_key else "the account of `earthengine authenticate`"
         return f"{kind}, project {self.project}"
 
 
 def is_installed() -> bool:
-    """Whether the client library is there."""
+    """Whether the client library is installed."""
     return importlib.util.find_spec("ee") is not None
 
 
 def find_account() -> Account:
-    """The account by the environment or ee's own store; nothing is asked. Raises SourceError that says what to do."""
+    """The account that the environment or ee's own store names. Nothing is asked. Raises SourceError that says what to
+    do."""
     named = next((variable for variable in KEY_VARIABLES if os.environ.get(variable)), None)
     path = Path(_OWN_STORE if named is None else os.environ[named]).expanduser()
     stored = _read_key(path, named)
@@ -123,8 +126,11 @@ def _read_key(path: Path, named: str | None) -> Mapping[str, Any]:
 
 
 def check_endpoint(url: str) -> str:
-    """The URL where it is Google's: tokens go nowhere else. This machine itself passes here, and is refused by the
-    downloader unless SAR1M_ALLOW_LOOPBACK is set. Raises SourceError."""
+    """The URL, where it is one of Google's: tokens go nowhere else.
+
+    A URL on this machine itself passes here; the downloader refuses it unless SAR1M_ALLOW_LOOPBACK is set. Raises
+    SourceError.
+    """
     parts = urlsplit(url)
     if url not in ENDPOINTS and (parts.hostname != "127.0.0.1" or parts.path or parts.query):
         raise SourceError(
@@ -134,8 +140,10 @@ def check_endpoint(url: str) -> str:
 
 
 class Transport:
-    """The HTTP client that ee is given: sends to Earth Engine's endpoint and Google's token server alone, under the
-    limits and budgets of a build. Its answers are httplib2's."""
+    """The HTTP client that ee is given. Its answers are httplib2's.
+
+    It sends to Earth Engine's endpoint and Google's token server alone, under the limits and budgets of a build.
+    """
 
     def __init__(self, settings: FetchSettings, endpoint: str, project: str) -> None:
         limits = settings.limits
@@ -146,7 +154,8 @@ class Transport:
         self._project = project
 
     def __deepcopy__(self, memo: object) -> NoReturn:
-        """google-auth copies its transport to ask a further host in the background, and leaves that where it cannot."""
+        """Refused. google-auth copies its transport to ask another host in the background; it does not where copying
+        fails."""
         raise TypeError("a transport is not copied")
 
     def request(
@@ -157,14 +166,16 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         **_options: object,  # of httplib2: redirects and connections are the downloader's
     ) -> tuple[Any, bytes]:
-        """One request, repeated while that may help. 401 is returned, for google-auth then asks for a fresh token.
+        """One request, repeated while that may help. Status 401 is returned, so that google-auth asks for a fresh
+        token.
 
-        Raises EarthEngineError where it is refused, SourceError where it fails for good, BudgetError.
+        Raises EarthEngineError where Earth Engine refuses, SourceError where the request fails for good, BudgetError
+        where a budget is used up.
         """
         httplib2 = importlib.import_module("httplib2")  # comes with earthengine-api
         host = urlsplit(uri).netloc
         if host not in self._hosts:
-            raise SourceError(f"earthengine: {host[:80]} was to be asked with its credentials. It is not asked.")
+            raise SourceError(f"earthengine: a request with its credentials was to go to {host[:80]}. It was not sent.")
         # pixels are asked for as they are: what is measured is the limit of the service
         kept = {name: value for name, value in (headers or {}).items() if name.lower() != "accept-encoding"}
         content = body.encode() if isinstance(body, str) else body
@@ -197,19 +208,22 @@ def _check_json(content: bytes, shown: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """ee, initialised for a project. What is asked is built by functions of ee, since building can fail too."""
+    """ee, initialised for a project. Expressions are built by functions of ee, since building one can fail too."""
 
     ee: ModuleType
     project: str
 
     def value(self, build: Callable[[ModuleType], Any], units: float) -> object:
-        """What Earth Engine computes of the expression that build makes, as JSON. units: EECU-seconds by our estimate,
-        counted against the budget. Raises EarthEngineError, SourceError, BudgetError."""
+        """What Earth Engine computes of the expression that build makes, as JSON.
+
+        units: EECU-seconds by our estimate, counted against the budget. Raises EarthEngineError, SourceError,
+        BudgetError.
+        """
         with _charging(units), _translated(self.project):
             return self.ee.data.computeValue(build(self.ee))
 
     def pixels(self, build: Callable[[ModuleType], Any], grid: Mapping[str, Any], units: float) -> bytes:
-        """A .npy file of the image that build makes on the grid, unchecked. Otherwise as value."""
+        """A .npy file, unchecked, of the image that build makes on the grid. Units and errors as in value."""
         with _charging(units), _translated(self.project):
             message = {"expression": build(self.ee), "fileFormat": "NPY", "grid": grid}
             return bytes(self.ee.data.computePixels(message))
@@ -249,7 +263,7 @@ def _initialise(ee: Any, settings: FetchSettings, endpoint: str, account: Accoun
 
 
 def _credentials(ee: Any, account: Account) -> Any:  # noqa: ANN401  of google-auth
-    """Credentials without a token yet: the first request asks for it, through our transport."""
+    """Credentials that hold no token yet: the first request asks for one, through our transport."""
     credentials = importlib.import_module("google.oauth2.credentials")  # comes with earthengine-api
     if not account.is_key:
         return credentials.Credentials(None, **ee.oauth.get_credentials_arguments())
@@ -268,7 +282,7 @@ def _credentials(ee: Any, account: Account) -> Any:  # noqa: ANN401  of google-a
 
 @contextmanager
 def _charging(units: float) -> Iterator[None]:
-    """Every request inside is counted with so many EECU-seconds against the budget."""
+    """Counts every request inside with so many EECU-seconds against the budget."""
     token = _units.set(units)
     try:
         yield
@@ -278,7 +292,8 @@ def _charging(units: float) -> Iterator[None]:
 
 @contextmanager
 def _translated(project: str) -> Iterator[None]:
-    """Turns what ee and google-auth raise into SourceError with none of their text: requests and tokens stand there."""
+    """Turns the errors of ee and google-auth into SourceError. Their texts are left out: they may hold requests and
+    tokens."""
     import ee  # noqa: PLC0415  an extra
     from google.auth import exceptions  # noqa: PLC0415  comes with earthengine-api
 

@@ -49,8 +49,8 @@ _TOKENS: dict[tuple[str, str], str] = {}  # of this process, by endpoint and use
 
 @dataclass(frozen=True, kw_only=True)
 class AsfEndpoints:
-    """Where the service is, or a mirror with the same interface. pool: host[:port] of all that get the token, and no
-    other. login: Earthdata's own."""
+    """Addresses of the service, or of a mirror with the same interface. pool: every host[:port] that gets the token; no
+    other host does. login: Earthdata's."""
 
     search: str = "https://api.daac.asf.alaska.edu/services/search/param"
     login: str = "https://urs.earthdata.nasa.gov"
@@ -58,8 +58,12 @@ class AsfEndpoints:
 
     @staticmethod
     def from_environment() -> AsfEndpoints:
-        """The service itself but for what SAR1M_ASF_SEARCH_URL, SAR1M_ASF_LOGIN_URL and SAR1M_ASF_POOL_URL name. A pool
-        that is named gets the token, and no other host does. Raises ConfigError as address_from does."""
+        """The usual addresses, except those that SAR1M_ASF_SEARCH_URL, SAR1M_ASF_LOGIN_URL and SAR1M_ASF_POOL_URL
+        replace.
+
+        Where the pool is replaced, the new one gets the token and no other host does. Raises ConfigError as
+        address_from does.
+        """
         usual = AsfEndpoints()
         named = host_of(address_from("SAR1M_ASF_POOL_URL", f"https://{usual.pool[0]}"))
         return AsfEndpoints(
@@ -70,19 +74,19 @@ class AsfEndpoints:
 
     @property
     def login_host(self) -> str:
-        """host[:port]."""
         return urlsplit(self.login).netloc
 
 
 @dataclass(frozen=True)
 class AsfAuth:
-    """The bearer token for the data pool. Holds none itself."""
+    """Adds the bearer token to downloads from the data pool. It holds no token itself."""
 
     fetcher: Fetcher
     endpoints: AsfEndpoints
 
     def __call__(self, url: str) -> Mapping[str, str]:
-        """Nothing for other hosts. Raises SourceError where there is no token, or the pool sends us to log in."""
+        """The header with the token; none for other hosts. Raises SourceError where there is no token, or the pool
+        sends us to log in."""
         host = urlsplit(url).netloc
         if host == self.endpoints.login_host:
             raise SourceError(
@@ -92,7 +96,7 @@ class AsfAuth:
         return {"Authorization": f"Bearer {self._token()}"} if host in self.endpoints.pool else {}
 
     def _token(self) -> str:
-        """Raises SourceError where there is none and none can be had."""
+        """The token. Raises SourceError where there is none and none can be made."""
         token = os.environ.get("EARTHDATA_TOKEN", "")
         if token:
             return token
@@ -117,7 +121,7 @@ class AsfAuth:
 
 @dataclass(frozen=True, repr=False)
 class _OneHost:
-    """A header for one host alone."""
+    """Adds a header to requests of one host."""
 
     url: str
     authorization: str
@@ -200,15 +204,17 @@ def earthdata_account(login: str) -> tuple[str, str]:
 
 
 def read_asf_answer(body: bytes, endpoints: AsfEndpoints) -> Page:
-    """Products of an answer to a search; those that are no IW GRDH products are passed over. Raises SourceError where
-    the answer is not what the interface describes, or a product is said to be elsewhere than in the data pool."""
+    """Products of an answer to a search. Those that are no IW GRDH products are passed over.
+
+    Raises SourceError where the answer is not what the interface describes, or names an address outside the data pool.
+    """
     features = parsed(_Answer, body, NAME).features
     products = tuple(listed for each in features if (listed := _listed(each, endpoints)) is not None)
     return Page(products=products, full=len(features) >= PAGE)
 
 
 class _Properties(BaseModel):
-    """Properties of a feature. processing_level: GRD_HD, or METADATA_GRD_HD of its description alone."""
+    """Properties of a feature. processing_level: GRD_HD, or METADATA_GRD_HD for the description of a product alone."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -240,7 +246,7 @@ def _listed(feature: _Feature, endpoints: AsfEndpoints) -> ListedProduct | None:
     host = urlsplit(facts.url).netloc
     if host not in endpoints.pool:
         raise SourceError(
-            f"asf {facts.scene_name}: said to be at {host[:80]!r}; expected {', '.join(endpoints.pool)}. The "
+            f"asf {facts.scene_name}: the catalogue says that it is at {host[:80]!r}; expected {', '.join(endpoints.pool)}. The "
             "catalogue's answer is not used."
         )
     return ListedProduct(

@@ -44,12 +44,12 @@ _FACTS: dict[tuple[str, str], _DownloadFacts] = {}  # of this process: what a wo
 
 @dataclass(frozen=True)
 class DhusAuth:
-    """Basic authentication for one host. Holds no password: it is read where it is sent."""
+    """Basic authentication for one host. It holds no password: that is read when it is sent."""
 
     host: str
 
     def __call__(self, url: str) -> Mapping[str, str]:
-        """Nothing for other hosts. Raises SourceError where there is no account."""
+        """The header; none for other hosts. Raises SourceError where there is no account."""
         if urlsplit(url).netloc != self.host:
             return {}
         user, password = dhus_account()
@@ -58,13 +58,16 @@ class DhusAuth:
 
 @dataclass(frozen=True, kw_only=True)
 class Dhus(ProductService):
-    """A hub. url: area.dhus_url, such as https://hub.example.org/dhus. Raises ConfigError where it holds a
-    user name, a query, or is not there."""
+    """A data hub.
+
+    url: area.dhus_url, such as https://hub.example.org/dhus. Raises ConfigError where it is missing, or holds a user
+    name or a query.
+    """
 
     url: str | None
 
     def __post_init__(self) -> None:
-        """A password in an address would end in plans and manifests."""
+        """A password in an address would end up in plans and manifests: it is refused."""
         parts = urlsplit(self.url or "")
         if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
             raise ConfigError(
@@ -104,9 +107,10 @@ class Dhus(ProductService):
         return read_dhus_answer(answers, self.base)
 
     def product(self, scene: Scene) -> Path:
-        """The product's zip in the cache. A product in the long-term archive is ordered by the first who wants it.
+        """The product's zip in the cache. A product in the long-term archive is ordered by the first worker that wants
+        it.
 
-        Raises OfflineError that names it, until it is online.
+        Raises OfflineError that names the product until it is online.
         """
         facts = self._facts(scene)
         order = self.fetcher.settings.root / "orders" / f"{NAME}-{scene.scene_id}"
@@ -136,7 +140,7 @@ class Dhus(ProductService):
         return facts
 
     def _asked(self, ask: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """What sentinelsat makes of an answer. Raises SourceError for all that it raises."""
+        """What sentinelsat makes of an answer. Raises SourceError for every error that it raises."""
         api = self._client()
         try:
             return ask(api)
@@ -161,7 +165,8 @@ class Dhus(ProductService):
 
 
 def dhus_account() -> tuple[str, str]:
-    """User and password from the environment, by sentinelsat's names. Raises SourceError where one is missing."""
+    """User and password from the environment, under the names that sentinelsat uses. Raises SourceError where one is
+    missing."""
     user, password = os.environ.get("DHUS_USER", ""), os.environ.get("DHUS_PASSWORD", "")
     if not user or not password:
         raise SourceError("dhus: no account. Set DHUS_USER and DHUS_PASSWORD in the environment of the workers.")
@@ -169,8 +174,10 @@ def dhus_account() -> tuple[str, str]:
 
 
 def read_dhus_answer(answers: Mapping[str, Mapping[str, Any]], base: str) -> Page:
-    """Products of what sentinelsat made of a search, by their ids; those that are no IW GRDH products are passed over.
-    Raises SourceError where something is missing or not as DHuS answers."""
+    """Products of an answer as sentinelsat gives it, by their ids. Those that are no IW GRDH products are passed over.
+
+    Raises SourceError where something is missing or not as DHuS answers.
+    """
     products = []
     for number, fields in answers.items():
         try:
@@ -195,7 +202,8 @@ def read_dhus_answer(answers: Mapping[str, Mapping[str, Any]], base: str) -> Pag
 
 
 class _Entry(BaseModel):
-    """Of the OpenSearch answer. size such as 513.57 MB: rounded, so that it prices and never verifies."""
+    """An entry of the OpenSearch answer. size: such as 513.57 MB; rounded, so it serves for prices and never for
+    checks."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -209,7 +217,7 @@ class _Entry(BaseModel):
 
 
 class _DownloadFacts(BaseModel):
-    """Of the OData answer. md5: None where the service keeps another checksum."""
+    """Facts of the OData answer. md5: None where the service keeps another checksum."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -220,7 +228,7 @@ class _DownloadFacts(BaseModel):
 
     @property
     def checksum(self) -> str | None:
-        """As Asset has it."""
+        """In the form that Asset has."""
         return None if self.md5 is None else f"md5:{self.md5.lower()}"
 
 
@@ -248,7 +256,7 @@ def _bytes(text: str) -> int | None:
 
 
 def _claim(order: Path) -> bool:
-    """Whether this worker is the one to order; false where it has been done within ORDER_HOLDS_S."""
+    """Whether this worker is the one to order; False where another has ordered within ORDER_HOLDS_S."""
     order.parent.mkdir(parents=True, exist_ok=True)
     try:
         order.touch(exist_ok=False)

@@ -23,7 +23,7 @@ MAX_ANSWER_BYTES: Final = 16 * 2**20  # a hundred products take 1 MB
 
 
 class FetcherAdapter(BaseAdapter):
-    """Answers of one service by a Fetcher. Raises SourceError where it would have answered with an error."""
+    """Answers the requests of one service by a Fetcher. Raises SourceError where the service answers with an error."""
 
     def __init__(self, fetcher: Fetcher, auth: Auth, base: str) -> None:
         super().__init__()

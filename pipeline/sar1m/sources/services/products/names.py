@@ -30,8 +30,11 @@ _NAME_S: Final = timedelta(seconds=2)  # a name holds whole seconds, and process
 
 @dataclass(frozen=True, kw_only=True)
 class ListedProduct:
-    """A product as a catalogue lists it. start: UTC. ipf: processor version, empty where the catalogue gives none.
-    checksum: such as md5:0f..., None where the catalogue gives none."""
+    """A product as a catalogue lists it.
+
+    start: UTC. ipf: processor version, empty where the catalogue gives none. checksum: such as md5:0f..., None where
+    the catalogue gives none.
+    """
 
     product_id: str
     start: datetime
@@ -46,17 +49,15 @@ class ListedProduct:
 
     @property
     def platform(self) -> str:
-        """Such as S1A."""
         return self.product_id[:3]
 
     @property
     def datatake(self) -> str:
-        """Hexadecimal, as the name has it."""
         return self.product_id.split("_")[7]
 
     @property
     def polarisations(self) -> tuple[str, ...]:
-        """By the class that the name states, co-polarised first."""
+        """By the class in the name, co-polarised first."""
         return channels_of(self.product_id)
 
 
@@ -76,7 +77,6 @@ class Polygon(BaseModel):
 
     @property
     def rings(self) -> list[list[list[float]]]:
-        """Outer ones."""
         return self.coordinates[:1]
 
 
@@ -88,7 +88,6 @@ class MultiPolygon(BaseModel):
 
     @property
     def rings(self) -> list[list[list[float]]]:
-        """Outer ones."""
         return [ring for polygon in self.coordinates for ring in polygon[:1]]
 
 
@@ -96,7 +95,8 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def parsed(model: type[M], body: bytes, service: str) -> M:
-    """A catalogue's answer. Raises SourceError that names the first field which is not as expected, not its value."""
+    """A catalogue's answer as a record. Raises SourceError that names the first field that is not as expected, without
+    its value."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -112,7 +112,7 @@ def parsed(model: type[M], body: bytes, service: str) -> M:
 def product_name(product_id: str, service: str) -> S1Name | None:
     """What the name of an IW GRDH product says; None for another Sentinel-1 product.
 
-    Raises SourceError where it is no Sentinel-1 name at all.
+    Raises SourceError where it is not the name of a Sentinel-1 product.
     """
     name = parse_s1_name(product_id)
     if name is None:
@@ -124,7 +124,7 @@ def product_name(product_id: str, service: str) -> S1Name | None:
 
 
 def channels_of(product_id: str) -> tuple[str, ...]:
-    """Polarisations of an IW GRDH product or its COG edition by its name; empty for another name."""
+    """Polarisations of an IW GRDH product or its COG edition, by its name; empty for any other name."""
     matched = _IW_GRDH.fullmatch(product_id.removesuffix(COG))
     return () if matched is None else _CHANNELS[matched["polarisation"]]
 
@@ -141,7 +141,7 @@ def direction(answer: object) -> str | None:
 
 
 def checked_start(stated: datetime, name: S1Name, product_id: str, service: str) -> datetime:
-    """The catalogue's time of the first line, UTC. Raises SourceError where it is not the one in the name."""
+    """The catalogue's time of the first line, UTC. Raises SourceError where the product's name holds another time."""
     try:
         start = stated.astimezone(UTC) if stated.tzinfo else stated.replace(tzinfo=UTC)
     except OverflowError:  # the first and the last day there are, in another zone

@@ -53,10 +53,11 @@ _FETCH: Final = "Fetch the product again."
 
 @dataclass(frozen=True, kw_only=True)
 class ProductService(ABC):
-    """What a Service of whole products does whatever its catalogue.
+    """A Service of whole products, whatever its catalogue.
 
-    safe: what products become; read_sar refuses scenes that were planned for another quantity. remarks: what search
-    left out and why, complete once it has run to its end. Measurements are inflated beside the downloads.
+    safe: how products are processed. read_sar refuses scenes that were planned for another quantity.
+    remarks: what search left out and why, complete once it has run to its end.
+    Measurements are inflated in a folder beside the downloads.
     """
 
     fetcher: Fetcher
@@ -70,31 +71,34 @@ class ProductService(ABC):
 
     @property
     def downloads_at_once(self) -> int:
-        """How many the service allows an account."""
+        """How many downloads the service allows an account at one time."""
         return MOST_DOWNLOADS
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """SAR alone."""
         return frozenset(("sar",))
 
     @abstractmethod
     def page(self, box: Box, first: datetime, last: datetime) -> Page:
-        """IW GRDH products that meet a box (longitudes within +-180) and start in first <= t < last; some outside may
-        be among them. Raises SourceError."""
+        """IW GRDH products that meet a box and start in first <= t < last; some others may be among them.
+
+        box: longitudes within +-180. Raises SourceError.
+        """
 
     @abstractmethod
     def auth(self) -> Auth:
-        """Credentials of this process for downloads. Raises SourceError where there are none."""
+        """What adds the credentials of this process to downloads. Raises SourceError where there are none."""
 
     @abstractmethod
     def usable(self) -> tuple[bool, str]:
         """Whether credentials are there, and one line that says with what, or what to do."""
 
     def search(self, query: Query) -> Iterator[Scene]:
-        """No scene is given before the whole answer is known: which processing is the newest depends on it.
+        """Scenes in the order of acquisition, then of id, each once.
 
-        Raises ConfigError before anything is asked where a file that the configuration names is not there.
+        No scene is given before the whole answer is known: which processing is the newest depends on it. Raises
+        SourceError where the service fails, and ConfigError before anything is asked where a file that the
+        configuration names is not there.
         """
         if query.kind != "sar":
             return
@@ -132,7 +136,7 @@ class ProductService(ABC):
         return read_block(block, terrain, config.safe, self.fetcher.settings.root / "measurements")
 
     def read_optical(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> OpticalPixels:  # noqa: ARG002
-        """Raises SourceError: there is none."""
+        """Raises SourceError: such a service has no optical scenes."""
         raise SourceError(f"{self.name} {scene.scene_id}: SAR products only. Set area.optical to another service.")
 
     def product(self, scene: Scene) -> Path:
@@ -153,21 +157,22 @@ class ProductService(ABC):
         )
 
     def _few_at_once(self) -> Fetcher:
-        """For downloads: the first of the slots that all workers share."""
+        """A downloader that uses only the first of the slots that all workers share."""
         settings = self.fetcher.settings
         connections = min(settings.limits.connections, self.downloads_at_once)
         limits = settings.limits.model_copy(update={"connections": connections})
         return Fetcher(replace(settings, limits=limits))
 
     def offline(self, scene: Scene) -> SourceError:
-        """Of a product that is not on the service's disks."""
+        """The error for a product that is not on the service's disks."""
         return SourceError(
-            f"{self.name} {scene.scene_id}: is not online, the catalogue says. Order it on the service's own site and "
+            f"{self.name} {scene.scene_id}: is not online, says the catalogue. Order it on the service's own site and "
             "build again later, or search another service."
         )
 
     def _all_listed(self, box: Box, first: datetime, last: datetime) -> Iterable[ListedProduct]:
-        """All products of a span of time: where an answer is full, of its halves. No link of an answer is followed."""
+        """All products of a span of time. Where an answer is full, both halves of the span are asked for. Links in
+        answers are not followed."""
         page = self.page(box, first, last)
         if not page.full:
             return page.products
@@ -224,8 +229,10 @@ class ProductService(ABC):
 
 
 def _files_beside(footprint: Ring, terrain: Terrain | None, orbits: Path | None) -> str:
-    """What the files that go with a scene say in its processing, so that other files give other work items: a digest of
-    the heights over the footprint and of the names of orbit files. Empty without any."""
+    """A digest of the heights over the footprint and of the names of orbit files; empty without any.
+
+    It is part of the scene's processing, so that other files give other work items.
+    """
     if terrain is None and orbits is None:
         return ""
     parts = [] if terrain is None else [terrain.digest(_grid_around(footprint))]
@@ -261,10 +268,10 @@ def terrain_of(config: SafeConfig) -> Terrain | None:
 
 
 def check_product(path: Path, *, product_id: str) -> None:
-    """Whether a zip holds a product whole: its tables are read, its images inflated to the end against their CRC.
+    """Reads a product's tables and inflates its images to the end, checking their CRC.
 
-    Raises SourceError where it does not, or the product is another one. A matching checksum says nothing of this: it
-    is the service's own of what it keeps.
+    Raises SourceError where the zip is not whole, or holds another product. A matching checksum does not replace this
+    check: it is the service's own of what it keeps.
     """
     product = read_product(path)
     polarisations = tuple(channel.polarisation for channel in product.channels)
@@ -283,10 +290,11 @@ def check_product(path: Path, *, product_id: str) -> None:
 
 
 def address_from(variable: str, usual: str) -> str:
-    """Where a service is: what an environment variable says, else the usual address; no slash at its end.
+    """The address of a service: that of an environment variable where it is set, else the usual one. No slash at its
+    end.
 
-    Raises ConfigError where it holds a user name or a query: it goes into plans. Whether it may be asked at all (https,
-    public host) the downloader decides.
+    Raises ConfigError where it holds a user name or a query, since it goes into plans. Whether it may be asked at all
+    (https, public host) is decided by the downloader.
     """
     address = os.environ.get(variable) or usual
     parts = urlsplit(address)
@@ -296,5 +304,5 @@ def address_from(variable: str, usual: str) -> str:
 
 
 def host_of(address: str) -> str:
-    """host[:port] as requests name it: lower case, without the usual port."""
+    """host[:port] of an address, as requests name it: in lower case, without the usual port."""
     return urlsplit(address).netloc.lower().removesuffix(":443")

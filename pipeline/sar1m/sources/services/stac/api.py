@@ -28,7 +28,7 @@ MAX_PAGE_BYTES: Final = 2**25
 
 @dataclass(frozen=True, kw_only=True)
 class ItemQuestion:
-    """What is asked of a search. box: west, south, east, north within -180..180. filters: of the extension `query`."""
+    """One search. box: west, south, east, north within -180..180. filters: of the extension `query`."""
 
     collections: tuple[str, ...]
     box: tuple[float, float, float, float]
@@ -39,7 +39,7 @@ class ItemQuestion:
 
 
 class StacApi:
-    """One API, for one search; service names it in errors."""
+    """A STAC API, opened for one search. service: named in errors."""
 
     def __init__(self, fetcher: Fetcher, url: str, service: str) -> None:
         self._service = service
@@ -111,7 +111,7 @@ class StacApi:
 
 
 def _unfit_answers() -> tuple[type[Exception], ...]:
-    """What pystac-client lets out where an answer is not as the specification says, or lacks what it needs."""
+    """The errors of pystac-client for an answer that is not as the specification says, or lacks what the client needs."""
     from pystac import STACError, STACTypeError  # noqa: PLC0415  an extra; _transport has said what to install
     from pystac_client.errors import ClientTypeError  # noqa: PLC0415
     from pystac_client.exceptions import APIError  # noqa: PLC0415
@@ -122,7 +122,7 @@ def _unfit_answers() -> tuple[type[Exception], ...]:
 
 
 def _transport(fetcher: Fetcher, root: str, service: str) -> StacApiIO:
-    """pystac-client's transport that goes through the downloader, and to the API's own host alone."""
+    """A transport for pystac-client that asks through the downloader, and only the API's own host."""
     try:
         from pystac import Link  # noqa: PLC0415  an extra
         from pystac_client.stac_api_io import StacApiIO  # noqa: PLC0415
@@ -130,7 +130,7 @@ def _transport(fetcher: Fetcher, root: str, service: str) -> StacApiIO:
         raise SourceError(f"{service}: its client is not installed. Install it: pip install 'sar1m[stac]'") from error
 
     class FetcherIO(StacApiIO):
-        """Every read of the client ends in request."""
+        """All reads of the client end in its method request."""
 
         def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401  pystac's signature
             if isinstance(source, Link):

@@ -29,7 +29,7 @@ _Pixels = TypeVar("_Pixels")
 
 @dataclass(frozen=True, kw_only=True)
 class CogReader:
-    """Reads blocks of one scene. sign: signs addresses where the service wants that."""
+    """Reads blocks of one scene. sign: signs addresses, None where the service needs no signature."""
 
     fetcher: Fetcher
     scene: Scene
@@ -78,7 +78,8 @@ class CogReader:
 
 
 def with_fresh_token(sign: SasAuth | None, read: Callable[[], _Pixels]) -> _Pixels:
-    """Reads once more where a store refuses a token before its time: clocks differ, tokens are withdrawn."""
+    """Reads; once more with a new token where a store refuses a token before its time (clocks differ, tokens are
+    withdrawn)."""
     try:
         return read()
     except StatusError as refusal:
@@ -89,7 +90,7 @@ def with_fresh_token(sign: SasAuth | None, read: Callable[[], _Pixels]) -> _Pixe
 
 
 def optical_assets(scene: Scene, bands: tuple[str, ...]) -> tuple[str, ...]:
-    """Assets that a block needs: the bands asked for, those to register with, the classification or else B11."""
+    """Assets that a block needs: the bands asked for, those to register with, and the classification or else B11."""
     optional = (*REGISTRATION_BANDS, "SCL" if _has(scene, "SCL") else SWIR_BAND)
     return tuple(dict.fromkeys((*bands, *(name for name in optional if _has(scene, name)))))
 
@@ -119,9 +120,11 @@ ELEMENT84_TILE_PX: Final = 1024
 
 
 def price_windows(scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
-    """Requests and bytes of one block: for each asset its header (the first BLOCK_BYTES) and the tiles that a block
-    meets in the mean, one request a tile; every row of tiles comes with BLOCK_BYTES beside it. Retries, and what the
-    cache already holds, are not counted."""
+    """Requests and bytes of one block.
+
+    For each asset: its header (the first BLOCK_BYTES) and the tiles that a block meets on average, one request a tile.
+    With every row of tiles BLOCK_BYTES more are fetched. Retries, and what the cache already holds, are not counted.
+    """
     names = config.area.polarisations if scene.kind == "sar" else optical_assets(scene, config.pixels.optical_bands)
     total = Price(requests=0.0, bytes=0.0)
     for name in names:
@@ -130,14 +133,14 @@ def price_windows(scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
 
 
 def price_raster(shape: CogShape, grid: RasterGrid) -> Price:
-    """Of one of them; see price_windows."""
+    """Requests and bytes of one block of one raster, as in price_windows."""
     down, across = (_tiles_met(pixels * grid.gsd_m, shape) for pixels in (grid.rows, grid.cols))
     content = down * across * shape.tile_px**2 * shape.bytes_per_px
     return Price(requests=1 + down * across, bytes=content + BLOCK_BYTES * (1 + down))
 
 
 def assumed_shape(scene: Scene, asset: str) -> CogShape:
-    """By kind of asset and service."""
+    """The assumed shape of an asset, by its kind and service."""
     if scene.kind == "sar":
         return RTC
     shape = TEN_METRES if asset in REGISTRATION_BANDS else CLASSES if asset == "SCL" else TWENTY_METRES
@@ -146,5 +149,5 @@ def assumed_shape(scene: Scene, asset: str) -> CogShape:
 
 
 def _tiles_met(length_m: float, shape: CogShape) -> float:
-    """Tiles along one side that a stretch meets, in the mean over where it begins."""
+    """Average number of tiles that a stretch meets along one side, over all places where it may begin."""
     return (math.ceil(length_m / shape.gsd_m) - 1) / shape.tile_px + 1

@@ -40,8 +40,10 @@ _DATASTRIP_START: Final = re.compile(r"_S(\d{8}T\d{6})_")
 
 @dataclass(frozen=True, kw_only=True)
 class ItemRule:
-    """How items of one service are taken. hosts: those that assets may stand on; none given: any (the downloader
-    refuses private ones). sar_quantity: of all its SAR items; None: of those that say RTC or NRB, others are left out.
+    """How the items of one service are read.
+
+    hosts: those that assets may stand on; where it is empty, any host (the downloader refuses private ones).
+    sar_quantity: of all SAR items. None: gamma nought for items that say RTC or NRB; the others are left out.
     """
 
     service: str
@@ -54,12 +56,12 @@ class ItemRule:
 
 
 class AddressError(SourceError):
-    """An asset stands where nothing is fetched from: another host, a file, or no plain address."""
+    """An asset has an address that nothing is fetched from: another host, a file, or not a plain address."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundScene:
-    """A scene of a catalogue. twin: the same for one acquisition, however often it was processed; empty if unknown."""
+    """A scene of a catalogue. twin: the same text for all processings of one acquisition; empty where unknown."""
 
     scene: Scene
     twin: str = ""
@@ -67,7 +69,7 @@ class FoundScene:
 
 @dataclass(frozen=True, kw_only=True)
 class _Item:
-    """where: how messages call it. fields: its properties."""
+    """A STAC item. where: its name in messages. fields: its properties."""
 
     where: str
     name: str
@@ -78,7 +80,7 @@ class _Item:
     rule: ItemRule
 
     def wrong(self, what: str, found: object, expected: str) -> SourceError:
-        """The error that says so; the catalogue's answer is not used."""
+        """The error for a fact that cannot be right. The catalogue's answer is not used."""
         return SourceError(
             f"{self.where}: {what} is {repr(found)[:_SHOWN]}; expected {expected}. The catalogue's answer is not used."
         )
@@ -158,7 +160,7 @@ def _sar_scene(item: _Item, platform: str) -> FoundScene | None:
 
 
 def _said_quantity(item: _Item) -> SarQuantity | None:
-    """gamma0 where the item says terrain corrected. Digital numbers of GRD are no backscatter: None."""
+    """gamma0 where the item says that it is terrain corrected. Digital numbers of GRD are no backscatter: None."""
     said = (item.text("sar:product_type") or "").upper()
     return "gamma0" if said in ("RTC", "NRB") or (said == "GRD" and "rtc" in item.collection.lower()) else None
 
@@ -194,7 +196,7 @@ def _optical_scene(item: _Item, platform: str) -> FoundScene | None:
 
 
 def _is_surface_reflectance(item: _Item) -> bool:
-    """Whether an item is of level 2A: by its product type, its product's name, else its own."""
+    """Whether an item is of level 2A: by its product type, else its product's name, else its own name."""
     said = item.text("s2:product_type")
     if said is not None:
         return said == "S2MSI2A"
@@ -202,7 +204,8 @@ def _is_surface_reflectance(item: _Item) -> bool:
 
 
 def _baseline(item: _Item) -> str:
-    """Without it nobody knows whether digital numbers carry an offset of 1000: an error, not a guess."""
+    """The processing baseline. Raises SourceError without one: nobody knows then whether digital numbers carry an
+    offset of 1000."""
     baseline = item.text("s2:processing_baseline")
     if baseline is None:
         product = item.text("s2:product_uri") or item.text("sentinel:product_id") or item.name
@@ -214,7 +217,8 @@ def _baseline(item: _Item) -> str:
 
 
 def _twin(item: _Item) -> str:
-    """Tile and start of the strip that it was cut from: the same for a product and its reprocessed successor."""
+    """Tile and start of the data strip that the item was cut from: the same for a product and its reprocessed
+    successor."""
     strip = _DATASTRIP_START.search(item.text("s2:datastrip_id") or "")
     tile = item.text("s2:mgrs_tile") or (item.text("grid:code") or "").removeprefix("MGRS-")
     return f"{tile}_{strip[1]}" if strip is not None and tile else ""
@@ -236,7 +240,7 @@ def _common(item: _Item, kind: Kind) -> dict[str, Any]:
 
 
 def _acquired(item: _Item) -> datetime:
-    """start_datetime, or datetime where that is absent."""
+    """The time start_datetime, or datetime where the former is absent."""
     field = "datetime" if item.fields.get("start_datetime") is None else "start_datetime"
     stated = item.text(field)
     if stated is None:
@@ -251,7 +255,7 @@ def _acquired(item: _Item) -> datetime:
 
 
 def _footprint(item: _Item) -> Ring:
-    """A closed ring whose longitudes run on. Of several parts, and of a ring that crosses itself, the convex hull."""
+    """A closed ring whose longitudes run on. For several parts, or a ring that crosses itself, their convex hull."""
     rings = [_unwrapped(item, ring) for ring in _outer_rings(item)]
     middle = rings[0][:, 0].mean()
     for ring in rings:
@@ -284,7 +288,7 @@ def _listed(value: object) -> list[Any]:
 
 
 def _unwrapped(item: _Item, ring: Sequence[Any]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """(points, 2) longitudes and latitudes without jumps at the antimeridian."""
+    """Corners of a ring (points, 2), longitude and latitude, longitudes running on."""
     corners = np.empty((len(ring), 2))
     for place, corner in enumerate(ring):
         pair = corner[:2] if isinstance(corner, list) else []
@@ -325,8 +329,10 @@ def _size(about: Mapping[str, Any]) -> int | None:
 
 
 def checked_href(href: object, rule: ItemRule, where: str) -> str:
-    """An address on one of the service's hosts: https, no user, query or fragment, no step upwards. Plain http is for
-    the loopback alone, and only where the service itself was put there. Raises AddressError."""
+    """An address on one of the service's hosts: https, without user, query or fragment, without a step upwards.
+
+    Plain http is allowed on this machine alone, and only where the service itself was put there. Raises AddressError.
+    """
     text = href if isinstance(href, str) else ""
     try:
         parts = urlsplit(text)

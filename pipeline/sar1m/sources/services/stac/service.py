@@ -44,12 +44,13 @@ _WORLD: Final = (-180.0, -90.0, 180.0, 90.0)
 
 @dataclass(frozen=True, kw_only=True)
 class StacService:
-    """A Service over STAC. url: of the catalogue, for stac and stac-static. Rasters of planetary-computer and
-    earth-search may stand on the host of a mirror too, where the environment names one. left_out: items that searches
-    could not use, so far.
+    """A Service over a STAC catalogue.
 
-    Raises ConfigError for an unknown name and where an address is missing or not https (a file will do for
-    stac-static).
+    url: of the catalogue, for stac and stac-static. Rasters of planetary-computer and earth-search may also stand on
+    the host of a mirror that the environment names.
+    left_out: items that searches could not use, so far.
+    Raises ConfigError for an unknown name, and where an address is missing or not https (stac-static may also be a
+    file).
     """
 
     fetcher: Fetcher
@@ -58,7 +59,7 @@ class StacService:
     left_out: list[UnusableItem] = field(default_factory=list, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[partial[StacService], tuple[()]]:
-        """Workers read, they do not search: what searches left out stays behind."""
+        """Workers only read: what searches left out is not sent to them."""
         return partial(StacService, fetcher=self.fetcher, name=self.name, url=self.url), ()
 
     def __post_init__(self) -> None:
@@ -98,7 +99,7 @@ class StacService:
 
     @property
     def land_cover(self) -> WorldCover | None:
-        """Where it has land cover beside its scenes: what reads it."""
+        """The land cover that the service offers beside its scenes; None where it offers none."""
         if not self._profile.has_land_cover:
             return None
         rule = self._rule
@@ -107,20 +108,20 @@ class StacService:
 
     @property
     def remarks(self) -> list[str]:
-        """What searches left out so far, a line each kind and cause, with the first items named."""
+        """What searches left out so far: a line for each kind and cause, with the first items named."""
         return remarks_on(self.name, self.left_out)
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """What it has."""
         return self._profile.kinds
 
     def search(self, query: Query) -> Iterator[Scene]:
-        """Scenes in the order of acquisition, then of id, each acquisition once: of optical scenes that were processed
-        again the newest baseline. An item that cannot be used is left out, and remarks say so.
+        """Scenes in the order of acquisition, then of id, each acquisition once.
 
-        Raises SourceError where the catalogue fails or more than half of its items cannot be used; the
-        latter at the end of the search."""
+        Of an optical scene that was processed several times, the newest baseline is taken. An item that cannot be used
+        is left out, and remarks say so. Raises SourceError where the catalogue fails, and at the end of the search
+        where more than half of its items cannot be used.
+        """
         if query.kind not in self.kinds:
             raise SourceError(f"{self.name}: has no {query.kind} scenes. Choose another service for area.{query.kind}.")
         sieve = Sieve(rule=self._rule, kind=query.kind, left_out=self.left_out)
@@ -146,8 +147,11 @@ class StacService:
             yield from api.items(question)
 
     def _collections(self, api: StacApi, query: Query) -> tuple[str, ...]:
-        """Ids of the collections with scenes of a kind. Where the service does not fix them: those whose description
-        names the satellite and whose items, looked at one by one, are such scenes."""
+        """Ids of the collections that hold scenes of a kind.
+
+        Where the profile does not fix them: those whose description names the satellite and whose items, looked at one
+        by one, are such scenes.
+        """
         fixed = tuple(name for kind, name in self._profile.collections if kind == query.kind)
         if fixed:
             return fixed
@@ -171,7 +175,7 @@ class StacService:
         return holds
 
     def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:
-        """Of one block; see cog.py for what is assumed."""
+        """The price of one block, with the assumptions of cog.py."""
         return price_windows(scene, grid, config)
 
     def read_sar(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> SarPixels:
@@ -188,7 +192,7 @@ class StacService:
         )
 
     def usable(self) -> tuple[bool, str]:
-        """Whether its client is there; no account is needed."""
+        """Whether its client is installed. No account is needed."""
         if self._profile.static:
             return True, "no account needed"
         if find_spec("pystac_client") is None:
@@ -215,7 +219,7 @@ def _chosen(scenes: Iterable[FoundScene], query: Query, first: datetime, last: d
 
 
 def _answers(scene: Scene, query: Query, area: shapely.Polygon) -> bool:
-    """Whether a scene is what was asked for: a server may know less of a filter than we."""
+    """Whether a scene is what was asked for. A server may not apply every filter."""
     if scene.kind == "sar" and not set(query.polarisations) <= set(scene.polarisations):
         return False
     if scene.cloud_frac is not None and scene.cloud_frac > query.max_cloud_frac:
@@ -225,12 +229,12 @@ def _answers(scene: Scene, query: Query, area: shapely.Polygon) -> bool:
 
 
 def _age(scene: Scene) -> tuple[str, str]:
-    """Larger for what was processed later."""
+    """A key that is larger for what was processed later."""
     return scene.processing_baseline or "", scene.scene_id
 
 
 def _months(first: datetime, last: datetime) -> list[datetime]:
-    """first, the beginnings of months between, last: so that one question's answer stays small."""
+    """first, the beginnings of the months between, and last. One question a month keeps answers small."""
     marks = [first]
     while marks[-1] < last:
         next_month = marks[-1].replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)

@@ -17,7 +17,7 @@ _NAME: Final = 140  # characters of a name
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableItem:
-    """An item that is not used. is_foreign: for where one of its assets stands, else for what it says."""
+    """An item that is left out. is_foreign: because of where one of its assets stands; else because of what it says."""
 
     kind: Kind
     name: str
@@ -27,8 +27,10 @@ class UnusableItem:
 
 @dataclass(kw_only=True)
 class Sieve:
-    """Takes the items of one search. left_out: where those that cannot be used are added. items: seen so far, used:
-    those that became scenes of the kind."""
+    """Takes the items of one search and gives the scenes among them.
+
+    left_out: items that cannot be used are added here. items: seen so far. used: those that became scenes of the kind.
+    """
 
     rule: ItemRule
     kind: Kind
@@ -56,14 +58,16 @@ class Sieve:
                 yield found
 
     def require_mostly_usable(self) -> None:
-        """Raises the first item's SourceError where more than half of the items could not be used, those of other kinds
-        not counted: then it is the service that is wrong, or not what it was taken for."""
+        """Raises the first item's SourceError where more than half of the items could not be used.
+
+        Items of other kinds do not count. The service itself is then wrong, or is not what it was taken for.
+        """
         if len(self.faults) > self.used:
             raise self.faults[0]
 
 
 def remarks_on(service: str, left_out: Iterable[UnusableItem]) -> list[str]:
-    """A line for each kind and cause. An item in several answers counts once."""
+    """A line for each kind and cause. An item that stands in several answers counts once."""
     groups: dict[tuple[Kind, bool], dict[str, str]] = {}
     for one in left_out:
         groups.setdefault((one.kind, one.is_foreign), {}).setdefault(one.name, one.why)

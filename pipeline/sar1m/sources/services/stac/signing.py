@@ -33,7 +33,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9%&=._~:+/,-]{1,4096}")
 
 
 class _Container(NamedTuple):
-    """Where a token comes from and what it opens."""
+    """A container of blobs: the token service that signs for it, and its account and name."""
 
     sas_url: str
     account: str
@@ -42,7 +42,7 @@ class _Container(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _SasToken:
-    """query: the signature. stale_s: when it is replaced, in seconds of the epoch."""
+    """A token. query: the signature. stale_s: when it is replaced, in seconds of the epoch."""
 
     query: str = field(repr=False)
     stale_s: float
@@ -59,13 +59,13 @@ def now_s() -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class SasAuth:
-    """Signs addresses of blobs. Pickles without a token: each process asks for its own."""
+    """Signs addresses of blobs. It pickles without a token: each process asks for its own."""
 
     fetcher: Fetcher
 
     def __call__(self, url: str) -> str:
         """The address with a signature that holds for some minutes more. Raises SourceError for a host that is no blob
-        store and where the token service refuses."""
+        store, and where the token service refuses."""
         place = _place(url)
         with _asking:  # one asks, the others wait for its answer
             token = _tokens.get(place)
@@ -76,13 +76,13 @@ class SasAuth:
 
 
 def forget_tokens() -> None:
-    """What is known is asked for again: for a token that the store refuses before its time."""
+    """Forgets all tokens, because a store refused one before its time."""
     with _asking:
         _tokens.clear()
 
 
 def subscription_key(_url: str) -> Mapping[str, str]:
-    """The header that raises the limits of the token service, where the user has a key; given to that service alone."""
+    """The header with the user's key, which raises the limits of the token service. Only that service gets it."""
     _, key = _settings()
     return {KEY_HEADER: key} if key else {}
 
@@ -98,7 +98,7 @@ def _settings() -> tuple[str, str | None]:
 
 
 def _setting(name: str) -> str | None:
-    """Of the environment, else of the settings file; None where neither has it."""
+    """A setting from the environment, else from the settings file; None where neither has it."""
     if os.environ.get(name):
         return os.environ[name]
     try:
@@ -110,8 +110,10 @@ def _setting(name: str) -> str | None:
 
 
 def _place(url: str) -> _Container:
-    """Account and container of a blob: of the host and the first folder; on the loopback, as in Azure's emulator, of
-    the first two folders."""
+    """Account and container of a blob: the host and the first folder of the address.
+
+    On this machine, as in Azure's emulator, they are the first two folders.
+    """
     parts = urlsplit(url)
     host, folders = parts.hostname or "", parts.path.split("/")[1:]
     sas_url, _ = _settings()
@@ -120,7 +122,7 @@ def _place(url: str) -> _Container:
     else:
         account, container = host.removesuffix(BLOB_DOMAIN), folders[0] if folders else ""
     if not _ACCOUNT.fullmatch(account) or not _CONTAINER.fullmatch(container):
-        raise SourceError(f"planetary-computer: {host[:80]!r} is no blob store of its; no token is given to it.")
+        raise SourceError(f"planetary-computer: {host[:80]!r} is not one of its blob stores; it gets no token.")
     return _Container(sas_url, account, container)
 
 

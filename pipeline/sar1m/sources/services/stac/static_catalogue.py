@@ -24,11 +24,11 @@ _SERVICE: Final = "stac-static"
 
 
 def static_items(fetcher: Fetcher, root: str) -> Iterator[object]:
-    """Items below a catalogue, nearest first and else in the order of its links; hrefs of their assets made absolute
-    where the catalogue is at an address.
+    """Items below a catalogue: those nearest to its root first, else in the order of its links.
 
-    Raises SourceError where a document is missing or none, lies on another host or outside the catalogue's folder, or
-    there are more than MAX_DOCUMENTS or deeper ones than MAX_DEPTH.
+    Where the catalogue is at an address, hrefs of assets are made absolute. Raises SourceError where a document is
+    missing or is no STAC document, lies on another host or outside the catalogue's folder, or there are more than
+    MAX_DOCUMENTS documents or MAX_DEPTH levels.
     """
     documents = _Files(root) if "://" not in root else _Pages(fetcher, root)
     waiting = deque([(documents.root, 0)])
@@ -74,7 +74,7 @@ class _Pages:
         self.root = root
 
     def read(self, place: str) -> Mapping[str, Any]:
-        """A document. octet-stream and text are what object stores call JSON."""
+        """The document at an address. Object stores call JSON octet-stream or text."""
         expect = ("application/json", "application/octet-stream", "binary/octet-stream", "text/plain")
         answer = self._fetcher.request("GET", place, expect=expect, max_bytes=MAX_DOCUMENT_BYTES)
         return _document(answer.content, place.partition("?")[0])
@@ -133,7 +133,7 @@ class _Files:
         return target.relative_to(self._folder).as_posix()
 
     def absolute(self, item: object, _place: str) -> object:
-        """The item as it is: rasters on this machine are the source folder's."""
+        """The item as it is: the source `folder` reads rasters on this machine."""
         return item
 
 

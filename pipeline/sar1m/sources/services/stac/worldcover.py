@@ -61,9 +61,10 @@ class WorldCover:
     rule: ItemRule
 
     def read(self, grid: RasterGrid) -> OpticalPixels:
-        """Class numbers on a grid, 0 where there are none, names, and water from class 80; no picture. Without any
-        tile (open sea), and across the antimeridian, no land cover either, and a flag that says so.
+        """Land cover on a grid: class numbers, 0 where there are none, their names, and water from class 80. No
+        picture.
 
+        Where there is no tile (open sea), and across the antimeridian, there is no land cover, and a flag says so.
         Raises SourceError where the catalogue fails or a raster is damaged.
         """
         hrefs = [href for tile in tiles_under(grid) if (href := _href(self, *tile)) is not None]
@@ -86,7 +87,7 @@ class WorldCover:
         )
 
     def price(self, grid: RasterGrid) -> Price:
-        """Of one block inside one tile. The search for a tile, once a process, is not counted."""
+        """The price of one block inside one tile. The search for a tile, once a process, is not counted."""
         return price_raster(SHAPE, grid)
 
     def _raster(self, band: BandFile, sign: SasAuth) -> RangedTiff:
@@ -94,8 +95,10 @@ class WorldCover:
 
 
 def tiles_under(grid: RasterGrid) -> Iterator[tuple[int, int]]:
-    """South-west corners, latitude and longitude in degrees, of the tiles that a grid meets; none across the
-    antimeridian, where its columns would be sought around the world."""
+    """South-west corners (latitude, longitude in degrees) of the tiles that a grid meets.
+
+    None for a grid across the antimeridian: its columns would be looked for around the world.
+    """
     west, south, east, north = bounds_lonlat([grid])[0].tolist()
     if west > east:
         return
@@ -107,7 +110,7 @@ def tiles_under(grid: RasterGrid) -> Iterator[tuple[int, int]]:
 
 
 def tile_id(south: int, west: int) -> str:
-    """Of the item of a tile."""
+    """The id of the item of a tile."""
     place = f"{'N' if south >= 0 else 'S'}{abs(south):02d}{'E' if west >= 0 else 'W'}{abs(west):03d}"
     return f"ESA_WorldCover_10m_2021_v200_{place}"
 

@@ -53,7 +53,7 @@ _TYPICAL_BYTES: Final = 40_000  # of a tile of 256 px, between a JPEG (20 kB) an
 
 @dataclass(frozen=True, kw_only=True)
 class _Cover:
-    """The part of the world's picture that a block needs: zoom, and tiles from first to last, both counted."""
+    """The tiles that a block needs: zoom, and first and last row and column, both included."""
 
     zoom: int
     first_row: int
@@ -68,7 +68,7 @@ class _Cover:
 
 @dataclass(frozen=True, kw_only=True)
 class TilesService:
-    """Tiles of one address. Made by open_tiles."""
+    """Tiles of one address. open_tiles makes it."""
 
     fetcher: Fetcher
     template: TileTemplate
@@ -80,12 +80,11 @@ class TilesService:
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """Optical only."""
         return frozenset({"optical"})
 
     @property
     def scene_id(self) -> str:
-        """tiles- and a digest of the address without its key."""
+        """`tiles-` and a digest of the address without its key."""
         return f"tiles-{self.template.digest}"
 
     def search(self, query: Query) -> Iterator[Scene]:
@@ -111,7 +110,7 @@ class TilesService:
         )
 
     def price(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> Price:  # noqa: ARG002  part of Service
-        """A request a tile, each of a typical size."""
+        """One request a tile, each of a typical size."""
         tiles = _cover(self.template, grid).count
         return Price(requests=tiles, bytes=tiles * _TYPICAL_BYTES * (self.template.tile_px / 256) ** 2)
 
@@ -120,11 +119,11 @@ class TilesService:
         raise SourceError(f"{scene.scene_id}: tiles are optical pictures. Set area.sar to a service of Sentinel-1.")
 
     def read_optical(self, scene: Scene, grid: RasterGrid, config: BuildConfig) -> OpticalPixels:
-        """Display brightness 0..255 of the bands asked for; NaN where a tile is missing (the service answers 404 or
-        410), transparent or of the stated nodata colour, and beside such pixels. Registration goes by luminance.
+        """Display brightness 0..255 of the bands asked for. Registration uses their luminance.
 
-        Raises SourceError where other bands than red, green and blue are wanted, the scene is of another address, or a
-        tile is not as the address says; ConfigError where terms forbid it.
+        NaN where a tile is missing (the service answers 404 or 410), where it is transparent or of the stated nodata
+        colour, and beside such pixels. Raises SourceError where other bands than red, green and blue are wanted, the
+        scene is of another address, or a tile is not as the address says; ConfigError where terms forbid it.
         """
         bands = config.pixels.optical_bands
         if not set(bands) <= set(BANDS):
@@ -140,7 +139,8 @@ class TilesService:
         )
 
     def usable(self) -> tuple[bool, str]:
-        """Whether the key is there, if the address needs one, and the terms are accepted, where somebody's forbid."""
+        """Whether the key is there, where the address needs one, and the terms are accepted, where known terms forbid
+        such use."""
         try:
             require_terms(self.template, self.licence)
         except ConfigError as error:
@@ -151,7 +151,7 @@ class TilesService:
         return True, f"{self.template.host} with {credential}; licence {self.licence}"
 
     def _colours(self, grid: RasterGrid) -> tuple[F32, set[str]]:
-        """Red, green and blue (3, rows, cols) on the grid, and what should be remarked."""
+        """Red, green and blue (3, rows, cols) on the grid, and flags."""
         cover, side = _cover(self.template, grid), self.template.tile_px
         if cover.count > _MAX_TILES:
             raise SourceError(
@@ -169,7 +169,7 @@ class TilesService:
         return resample_picture(picture, valid, rows, cols, width_px), flags
 
     def _mosaic(self, cover: _Cover) -> tuple[U8, Bool, int]:
-        """Colours (H, W, 3), where there are any (H, W), and how many tiles there are none of."""
+        """Colours (H, W, 3), where there are colours (H, W), and the number of missing tiles."""
         side = self.template.tile_px
         shape = ((cover.last_row - cover.first_row + 1) * side, (cover.last_col - cover.first_col + 1) * side)
         picture, valid, missing = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.bool_), 0
@@ -187,7 +187,7 @@ class TilesService:
         return picture, valid, missing
 
     def _is_picture(self, rgba: U8) -> Bool:
-        """Half transparent is no colour either: nobody knows what would shine through."""
+        """Where tiles show a picture. Half transparent pixels show none: nobody knows what would shine through."""
         opaque: Bool = rgba[..., 3] == 255
         if self.template.nodata_rgb is None:
             return opaque
@@ -216,7 +216,8 @@ class TilesService:
 
 
 def open_tiles(area: AreaConfig, fetcher: Fetcher) -> TilesService:
-    """The service of area.tiles_url. Raises ConfigError where it is missing, no address of tiles, or holds a secret."""
+    """The service of area.tiles_url. Raises ConfigError where that is missing, is no address of tiles, or holds a
+    secret."""
     if area.tiles_url is None:
         raise ConfigError(f"area.tiles_url is not set. Give the address of your tiles, such as {EXAMPLE}.")
     return TilesService(fetcher=fetcher, template=parse_template(area.tiles_url), licence=area.tiles_licence)
@@ -286,6 +287,6 @@ def _middle_lat_deg(grid: RasterGrid) -> float:
 
 
 def _least_lat_deg(grid: RasterGrid) -> float:
-    """Where on the grid pictures are coarsest: the latitude nearest to the equator."""
+    """The latitude on the grid that is nearest to the equator: there pictures are coarsest."""
     lats = _corner_lats_deg(grid)
     return 0.0 if min(lats) < 0 < max(lats) else min(map(abs, lats))

@@ -54,8 +54,10 @@ _FORBIDDING: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class TileTemplate:
-    """A checked address with places {z}, {x}, {y} or {-y}, {s}, {key}, without its options. nodata_rgb: the colour that
-    stands for no picture, None where only transparency does."""
+    """A checked address with places {z}, {x}, {y} or {-y}, {s}, {key}, without its options.
+
+    nodata_rgb: the colour that stands for no picture, None where only transparency does.
+    """
 
     address: str
     nodata_rgb: tuple[int, int, int] | None = None
@@ -64,7 +66,7 @@ class TileTemplate:
 
     @property
     def host(self) -> str:
-        """Without port; of a place for subdomains the first."""
+        """The host without its port. Where the address has subdomains, the first one."""
         host = urlsplit(self.address).hostname or ""
         return host.removesuffix(".").removeprefix("{s}.").replace("{s}", _SUBDOMAINS[0])
 
@@ -81,7 +83,7 @@ class TileTemplate:
 
     @property
     def forbidding(self) -> str | None:
-        """Whose public terms forbid to store these tiles; None where nobody's is known to."""
+        """Whose public terms forbid to store these tiles; None where no such terms are known."""
         host = self.host
         return next(
             (
@@ -93,7 +95,7 @@ class TileTemplate:
         )
 
     def url(self, zoom: int, row: int, col: int) -> str:
-        """Of a tile, row 0 in the north, with a mark where the key belongs."""
+        """The address of a tile, row 0 in the north. A mark stands in the place of the key."""
         values = {
             "{z}": str(zoom),
             "{x}": str(col),
@@ -106,7 +108,7 @@ class TileTemplate:
 
 
 def with_key(url: str) -> str:
-    """The address with the user's key where its mark stood: an Auth. Raises SourceError where no key is set."""
+    """The address with the user's key in its place. Raises SourceError where no key is set."""
     key = os.environ.get(KEY_VARIABLE, "")
     if not key:
         raise SourceError(f"tiles: the address has a place for a key, but {KEY_VARIABLE} is not set. Set it.")
@@ -114,8 +116,11 @@ def with_key(url: str) -> str:
 
 
 def parse_template(text: str) -> TileTemplate:
-    """What area.tiles_url says. Raises ConfigError where it is no address of tiles, or holds a secret: that would
-    travel with the configuration into every store. No error shows the address."""
+    """The template in area.tiles_url.
+
+    Raises ConfigError where it is no address of tiles, or holds a secret: the configuration travels into every store.
+    No error shows the address.
+    """
     address, _, options = text.strip().partition("#")
     for name, place in _OTHER_NAMES.items():
         address = address.replace(name, place)
@@ -136,8 +141,10 @@ def parse_template(text: str) -> TileTemplate:
 
 
 def require_terms(template: TileTemplate, licence: str) -> None:
-    """Raises ConfigError where the owner of the tiles is known to forbid what a build does with them and the user has
-    not said to hold other terms, or wants them released."""
+    """Raises ConfigError where the owner of the tiles is known to forbid what a build does with them.
+
+    It does not where the user has stated to hold other terms and does not want the tiles released.
+    """
     owner = template.forbidding
     if owner is None:
         return
@@ -171,7 +178,7 @@ def _split(address: str) -> SplitResult:
 
 
 def _refuse_secrets(address: str) -> None:
-    """Whoever writes a key into an address does not expect to publish it."""
+    """Raises ConfigError where the address holds what looks like a key: it would be published with the configuration."""
     parts = urlsplit(address)
     remedy = f"write {{key}} in its place and set {KEY_VARIABLE} in the environment"
     if "@" in parts.netloc:
@@ -185,7 +192,7 @@ def _refuse_secrets(address: str) -> None:
 
 
 def _with_options(address: str, text: str) -> TileTemplate:
-    """The template with nodata, max_zoom and tile_px from what follows #."""
+    """The template with the options nodata, max_zoom and tile_px that follow #."""
     given = dict(parse_qsl(text, keep_blank_values=True))
     unknown = sorted(set(given) - {"nodata", "max_zoom", "tile_px"})
     if unknown or (text and not given):

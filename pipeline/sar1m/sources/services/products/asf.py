@@ -246,8 +246,8 @@ def _listed(feature: _Feature, endpoints: AsfEndpoints) -> ListedProduct | None:
     host = urlsplit(facts.url).netloc
     if host not in endpoints.pool:
         raise SourceError(
-            f"asf {facts.scene_name}: the catalogue says that it is at {host[:80]!r}; expected {', '.join(endpoints.pool)}. The "
-            "catalogue's answer is not used."
+            f"asf {facts.scene_name}: the catalogue says that it is at {host[:80]!r}; expected "
+            f"{', '.join(endpoints.pool)}. The catalogue's answer is not used."
         )
     return ListedProduct(
         product_id=facts.scene_name,

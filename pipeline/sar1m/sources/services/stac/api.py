@@ -111,7 +111,7 @@ class StacApi:
 
 
 def _unfit_answers() -> tuple[type[Exception], ...]:
-    """The errors of pystac-client for an answer that is not as the specification says, or lacks what the client needs."""
+    """The errors of pystac-client for an answer that breaks the specification, or lacks what the client needs."""
     from pystac import STACError, STACTypeError  # noqa: PLC0415  an extra; _transport has said what to install
     from pystac_client.errors import ClientTypeError  # noqa: PLC0415
     from pystac_client.exceptions import APIError  # noqa: PLC0415

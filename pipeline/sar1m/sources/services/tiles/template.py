@@ -178,7 +178,7 @@ def _split(address: str) -> SplitResult:
 
 
 def _refuse_secrets(address: str) -> None:
-    """Raises ConfigError where the address holds what looks like a key: it would be published with the configuration."""
+    """Raises ConfigError where the address holds what looks like a key: configurations are published."""
     parts = urlsplit(address)
     remedy = f"write {{key}} in its place and set {KEY_VARIABLE} in the environment"
     if "@" in parts.netloc:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from sar1m.io.raster import file_digest
-from sar1m.records import SarQuantity
+from sar1m.records import OpticalProduct, SarQuantity
 from sar1m.store.errors import SourceError
 from sar1m.store.schema import OpticalQuantity
 
@@ -212,6 +212,32 @@ class FileDigests:
         if relative not in self._known:
             self._known[relative] = file_digest(resolve_inside(self._root, relative, described_in))
         return self._known[relative]
+
+
+def require_bands(layer: OpticalLayer, bands: tuple[str, ...], described_in: str) -> None:
+    """Raises SourceError where the layer lacks one of the bands that the configuration asks for, or none is asked."""
+    found = [band.name for band in layer.bands]
+    missing = [name for name in bands if name not in found]
+    if missing or not bands:
+        raise SourceError(
+            f"{described_in}: band {', '.join(missing) or '(none asked for)'} of pixels.optical_bands is missing; it "
+            f"has {', '.join(found)}. Change pixels.optical_bands or give the band."
+        )
+
+
+def product_of_layer(layer: OpticalLayer, digest: str, bands: tuple[str, ...]) -> OpticalProduct:
+    """The product record of an optical layer of which these bands are read. digest: of files and reading."""
+    return OpticalProduct(
+        product_id=layer.product_id,
+        digest=digest,
+        quantity=layer.quantity,
+        bands=bands,
+        provider=layer.provider,
+        licence=layer.licence,
+        acquired=layer.acquired,
+        processing_baseline=layer.processing_baseline,
+        offset_applied=layer.offset_applied,
+    )
 
 
 def require_one_kind(pairs: Sequence[FolderPair]) -> None:

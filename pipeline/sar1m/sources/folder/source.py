@@ -26,8 +26,9 @@ from sar1m.sources.folder.scenes_csv import COLUMNS, TABLE_NAME, table_pairs
 from sar1m.sources.layers import (
     FileDigests,
     FolderPair,
-    OpticalLayer,
     from_text,
+    product_of_layer,
+    require_bands,
     require_one_kind,
     resolve_inside,
     to_text,
@@ -88,14 +89,15 @@ class FolderSource:
         """
         digests = FileDigests(self.root)
         for pair in self.pairs():
-            _require_bands(pair, config)
             header = read_header(resolve_inside(self.root, pair.sar.bands[0].path, pair.described_in))
             sar_digest = digests.of([pair.sar, *(c for c in pair.classes if c.kind == "land_cover")], pair.described_in)
             optical = None
             if pair.optical is not None:
                 masks = [c for c in pair.classes if c.kind != "land_cover"]
+                where = pair.optical.bands[0].path
+                require_bands(pair.optical, config.pixels.optical_bands, where)
                 digest = digests.of([pair.optical, *masks], pair.described_in)
-                optical = _optical_product(pair.optical, digest, config)
+                optical = product_of_layer(pair.optical, digest, config.pixels.optical_bands)
             for place in _places(pair, header, config.grid):
                 yield self._candidate(pair, place, sar_digest, optical, config)
 
@@ -134,18 +136,6 @@ class _Place:
     patches: tuple[PatchPlace, ...]
     cell: str = ""
     suffix: str = ""
-
-
-def _require_bands(pair: FolderPair, config: BuildConfig) -> None:
-    if pair.optical is None:
-        return
-    found = [band.name for band in pair.optical.bands]
-    missing = [name for name in config.pixels.optical_bands if name not in found]
-    if missing or not config.pixels.optical_bands:
-        raise SourceError(
-            f"{pair.optical.bands[0].path}: band {', '.join(missing) or '(none asked for)'} of pixels.optical_bands is "
-            f"missing; it has {', '.join(found)}. Change pixels.optical_bands or give the band."
-        )
 
 
 def _places(pair: FolderPair, header: RasterHeader, config: GridConfig) -> Iterator[_Place]:
@@ -227,18 +217,4 @@ def _sar_product(pair: FolderPair, digest: str, lon: float) -> SarProduct:
         orbit_state=layer.orbit_state or seen,
         relative_orbit=layer.relative_orbit,
         datatake=layer.datatake,
-    )
-
-
-def _optical_product(layer: OpticalLayer, digest: str, config: BuildConfig) -> OpticalProduct:
-    return OpticalProduct(
-        product_id=layer.product_id,
-        digest=digest,
-        quantity=layer.quantity,
-        bands=config.pixels.optical_bands,
-        provider=layer.provider,
-        licence=layer.licence,
-        acquired=layer.acquired,
-        processing_baseline=layer.processing_baseline,
-        offset_applied=layer.offset_applied,
     )

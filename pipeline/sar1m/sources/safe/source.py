@@ -4,6 +4,7 @@ Beside the products, each optional and each replaced by a key of [safe] where th
 dem        heights: Copernicus GLO-30 or GLO-90 tiles as they are delivered, or any GeoTIFF (io/dem.py)
 geoid      the grid that takes heights above the geoid to heights above the ellipsoid (io/geoid.py)
 orbits     precise or restituted orbit files, *.EOF (io/safe/orbit_file.py)
+*.terms.toml   licence and attribution of a product that others than Copernicus made (product_terms.py)
 optical    partners: GeoTIFFs with STAC items or a scenes.csv, as `folder` reads them; the SAR rows are not needed
 """
 
@@ -25,7 +26,7 @@ from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.folder.item_files import stac_features, stac_optical
 from sar1m.sources.folder.scenes_csv import TABLE_NAME, table_optical
-from sar1m.sources.layers import FileDigests, OpticalScene, from_text, to_text
+from sar1m.sources.layers import FileDigests, OpticalScene, from_text, product_of_layer, require_bands, to_text
 from sar1m.sources.pixels import OpticalPixels, block_pixels
 from sar1m.sources.placement import block_outline, blocks_meeting, grid_with_halo
 from sar1m.sources.read_layers import folder_bands, read_optical
@@ -136,8 +137,13 @@ class SafeSource:
                 f"{root}: nothing here describes an optical scene. Expected STAC items (*.json, type Feature) or a "
                 f"{TABLE_NAME} with rows of kind optical; remove the folder to build without partners."
             )
-        digests = FileDigests(_folder_of(root))
-        return [_Partner(scene=scene, product=_optical_product(scene, digests, config)) for scene in scenes]
+        digests, bands = FileDigests(_folder_of(root)), config.pixels.optical_bands
+        partners = []
+        for scene in scenes:
+            require_bands(scene.optical, bands, scene.described_in)
+            digest = digests.of([scene.optical, *scene.classes], scene.described_in)
+            partners.append(_Partner(scene=scene, product=product_of_layer(scene.optical, digest, bands)))
+        return partners
 
     def _candidate(
         self,
@@ -183,28 +189,6 @@ class _Partner:
 
     scene: OpticalScene
     product: OpticalProduct
-
-
-def _optical_product(scene: OpticalScene, digests: FileDigests, config: BuildConfig) -> OpticalProduct:
-    layer, wanted = scene.optical, config.pixels.optical_bands
-    found = [band.name for band in layer.bands]
-    missing = [name for name in wanted if name not in found]
-    if missing or not wanted:
-        raise SourceError(
-            f"{scene.described_in}: band {', '.join(missing) or '(none asked for)'} of pixels.optical_bands is "
-            f"missing; it has {', '.join(found)}. Change pixels.optical_bands or give the band."
-        )
-    return OpticalProduct(
-        product_id=layer.product_id,
-        digest=digests.of([layer, *scene.classes], scene.described_in),
-        quantity=layer.quantity,
-        bands=wanted,
-        provider=layer.provider,
-        licence=layer.licence,
-        acquired=layer.acquired,
-        processing_baseline=layer.processing_baseline,
-        offset_applied=layer.offset_applied,
-    )
 
 
 def _partner(scene: SafeScene, grid: RasterGrid, partners: list[_Partner]) -> _Partner | None:

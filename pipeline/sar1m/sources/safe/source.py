@@ -1,11 +1,13 @@
 """Sentinel-1 GRD products: `safe:<path>` of a folder with *.SAFE folders or zip files, or of one product.
 
 Beside the products, each optional and each replaced by a key of [safe] where that is given:
-dem        heights: Copernicus GLO-30 or GLO-90 tiles as they are delivered, or any GeoTIFF (io/dem.py)
+dem        heights: Copernicus GLO-30 or GLO-90 tiles as they are delivered, or any GeoTIFF (io/dem)
 geoid      the grid that takes heights above the geoid to heights above the ellipsoid (io/geoid.py)
 orbits     precise or restituted orbit files, *.EOF (io/safe/orbit_file.py)
-*.terms.toml   licence and attribution of a product that others than Copernicus made (product_terms.py)
 optical    partners: GeoTIFFs with STAC items or a scenes.csv, as `folder` reads them; the SAR rows are not needed
+
+A file NAME.terms.toml beside the product NAME states licence and attribution of a product that others than Copernicus
+made (product_terms.py).
 """
 
 from __future__ import annotations

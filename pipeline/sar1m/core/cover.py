@@ -21,8 +21,11 @@ _Ring = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockShapes:
-    """Blocks (N,) as parallelograms in degrees: centre, and to_unit (N, 2, 2), which takes an offset in lon, lat from
-    the centre to parts of the block's width and height. half_span: half of the box around each, (N, 2)."""
+    """Blocks (N,) as parallelograms in degrees.
+
+    centre: (N, 2) lon, lat. half_span: (N, 2), half of the box around each.
+    to_unit: (N, 2, 2), takes an offset in lon, lat from the centre to parts of the block's width and height.
+    """
 
     centre: FloatArray
     to_unit: FloatArray

@@ -37,8 +37,11 @@ Direction = Literal["any", "ascending", "descending"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SarPasses:
-    """What choosing knows of SAR scenes (S,): name, UNIX time in seconds, ascending, descending or '' where unknown,
-    and the quarter of the year: 0 from December, 1 from March, 2 from June, 3 from September."""
+    """What choosing knows of SAR scenes (S,).
+
+    time_s: UNIX time in seconds. direction: ascending, descending, or '' where unknown.
+    quarter: of the year, 0 from December, 1 from March, 2 from June, 3 from September.
+    """
 
     name: Sequence[str]
     time_s: FloatArray
@@ -48,8 +51,11 @@ class SarPasses:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpticalPasses:
-    """What choosing knows of optical scenes (O,): name, UNIX time in seconds, cloud 0..1 over the scene. Where either
-    is unknown, NaN, it costs as much as the most that is allowed."""
+    """What choosing knows of optical scenes (O,).
+
+    time_s: UNIX time in seconds. cloud_frac: 0..1 over the scene. Both may be NaN where unknown; that costs as much as
+    the most that the rules allow.
+    """
 
     name: Sequence[str]
     time_s: FloatArray
@@ -66,8 +72,12 @@ class CoverTable:
 
 @dataclass(frozen=True, kw_only=True)
 class PairingRules:
-    """scenes_per_cell SAR scenes, spread over that many quarters of the year where seasons > 1; partners within
-    pair_days and under max_cloud_frac; min_cover of both; orbit any: one direction a cell, whichever pairs best."""
+    """What pairs must be.
+
+    scenes_per_cell: SAR scenes of a cell. seasons: where over 1, they are spread over that many quarters of the year.
+    pair_days, max_cloud_frac: of partners, at most. min_cover: of SAR and partner, 0..1 of the block.
+    orbit: any takes one direction for a cell, whichever pairs best.
+    """
 
     scenes_per_cell: int
     seasons: int
@@ -79,8 +89,11 @@ class PairingRules:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Choices:
-    """Work items (K,), by cell, then by time of the SAR scene: numbers of cell, SAR scene and optical scene (-1 where
-    there is none), and why. cell_reason: of every cell (N,)."""
+    """Work items (K,), by cell, then by time of the SAR scene.
+
+    cell, sar, optical: numbers; optical is -1 where there is no partner. reason: why there is a partner or none.
+    cell_reason: for every cell (N,), why it takes scenes or none.
+    """
 
     cell: IntArray
     sar: IntArray

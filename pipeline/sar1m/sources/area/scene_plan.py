@@ -269,7 +269,7 @@ def _sar_product(scene: Scene, config: BuildConfig) -> SarProduct:
     """The product record of a SAR scene. Raises SourceError where the scene does not state its quantity."""
     if scene.sar_quantity is None:
         raise SourceError(
-            f"{scene.service} {scene.scene_id}: says neither sigma0 nor gamma0, and mixing them is wrong."
+            f"{scene.service} {scene.scene_id}: states neither sigma0 nor gamma0; a store never mixes them."
         )
     return SarProduct(
         product_id=scene.scene_id,

@@ -131,6 +131,6 @@ def _href(cover: WorldCover, south: int, west: int) -> str | None:
             assets = item.get("assets")
             about = assets.get("map") if isinstance(assets, dict) else None
             if not isinstance(about, dict):
-                raise SourceError(f"{service} {wanted}: has no asset map. The catalogue's answer is not used.")
+                raise SourceError(f"{service} {wanted}: has no asset named map. The catalogue's answer is not used.")
             return checked_href(about.get("href"), cover.rule, f"{service} {wanted}")
     return None

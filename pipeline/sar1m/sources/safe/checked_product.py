@@ -48,7 +48,7 @@ def _require_own_grid(geometry: GrdGeometry, path: Path, orbit_file: Path | None
         remedy = "Fetch the product again." if orbit_file is None else "Take the orbit file of this satellite and day."
         raise SourceError(
             f"{path}: {orbit} puts the annotation's tie points {lines_off:.1f} lines and {samples_off:.1f} samples "
-            f"away from their stated positions; at most {MAX_LINES_OFF:g} and {MAX_SAMPLES_OFF:g} are plausible. {remedy}"
+            f"from their stated positions; at most {MAX_LINES_OFF:g} and {MAX_SAMPLES_OFF:g} are plausible. {remedy}"
         )
 
 

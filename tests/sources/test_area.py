@@ -41,7 +41,7 @@ def source(text="-9,38,-8,39", **changes):
 
 
 def test_every_cell_of_a_box_gets_a_pair_from_scenes_that_hold_its_block():
-    """Cover is told by shapely here, from the handles, on the block's corners."""
+    """Cover is measured by shapely here, from the handles, on the block's corners."""
     area = source()
     found = list(area.candidates(CONFIG))
     assert {candidate.cell for candidate in found} == {cell.name for cell in cells_of(area.region)}

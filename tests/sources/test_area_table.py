@@ -169,7 +169,7 @@ def test_a_signed_address_is_never_written(tmp_path, href):
     plan = source.plan(CONFIG)
     prices = price_rows(plan, source.sar, source.optical, CONFIG)
     scenes = (replace(plan.scenes[0], assets=(Asset(name="VV", href=href),)), *plan.scenes[1:])
-    with pytest.raises(SourceError, match="carries a signature or a password") as told:
+    with pytest.raises(SourceError, match="carries a signature or a password") as refused:
         write_plan_table(tmp_path / "plan.parquet", replace(plan, scenes=scenes), prices, CONFIG)
-    assert CANARY not in str(told.value)
+    assert CANARY not in str(refused.value)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Ecoregions of samples, by a file that the user has: looked up, told, and held to a share."""
+"""Ecoregions of samples, by a file that the user has: looked up, written down, and held to a share."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ def test_a_share_is_refiltered_and_holds(built, tmp_path):
     run_build(out)
     plain, gone = both(out)
     places = halves(tmp_path, plain)
-    told = refilter(out, balanced(ecoregions=str(places)), HERE, Silence())
-    assert told.prepared == 0
+    summary = refilter(out, balanced(ecoregions=str(places)), HERE, Silence())
+    assert summary.prepared == 0
     samples, rejected = both(out)
     assert set(samples["sample_id"]) == set(plain["sample_id"])
     middle = np.quantile(plain["lon"], 0.75)

@@ -86,7 +86,7 @@ def test_chunks_grow_with_pixels_channels_and_depth():
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "words"),
     [
         ({"max_gb": 0.001}, r"GB down planned, download\.max_gb = 0\.001"),
         ({"max_requests": 3}, r"requests planned, download\.max_requests = 3"),
@@ -94,10 +94,10 @@ def test_chunks_grow_with_pixels_channels_and_depth():
         ({"max_units": 0.5, "max_requests": 3}, r"max_requests = 3; .*max_units = 0\.5"),
     ],
 )
-def test_budgets_refuse_before_the_first_byte(priced, limits, told):
+def test_budgets_refuse_before_the_first_byte(priced, limits, words):
     plan, prices = priced
     totals = total(plan, prices, CONFIG, Pace())
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=words):
         require_within(totals, DownloadConfig(**limits))
 
 
@@ -128,6 +128,6 @@ def test_a_route_by_hand():
     assert "| products | 1,003 | 3.20 | 0.50 | 50 | 4.27 min | " in table
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(3, "3 s"), (130, "2.17 min"), (7300, "2.03 h"), (2e6, "23.1 d")])
-def test_durations(seconds, told):
-    assert duration(seconds) == told
+@pytest.mark.parametrize(("seconds", "words"), [(3, "3 s"), (130, "2.17 min"), (7300, "2.03 h"), (2e6, "23.1 d")])
+def test_durations(seconds, words):
+    assert duration(seconds) == words

@@ -149,11 +149,11 @@ def test_malformed_answers_are_typed_errors(delivered):
     ]
     refused = []
     for _ in range(400):
-        told = json.loads(json.dumps(whole))
-        place = rng.choice([told, told["features"][0], *[told["features"][0]["properties"]] * 6])
+        answer = json.loads(json.dumps(whole))
+        place = rng.choice([answer, answer["features"][0], *[answer["features"][0]["properties"]] * 6])
         place[rng.choice(sorted(place))] = rng.choice(strange)
         try:
-            asf.read_asf_answer(json.dumps(told).encode(), endpoints)
+            asf.read_asf_answer(json.dumps(answer).encode(), endpoints)
         except SourceError as error:
             refused.append(str(error))
     assert len(refused) > 60
@@ -169,13 +169,13 @@ def test_no_secret_is_anywhere(stand_in, delivered, monkeypatch, tmp_path, caplo
     monkeypatch.setenv("EARTHDATA_PASSWORD", PASSWORD)
     service.product(scene)
     auth = service.auth()
-    told = [repr(service), repr(auth), scene_to_text(scene), caplog.text, str(service.usable())]
-    told += [str(pickle.dumps(service)), str(pickle.dumps(auth))]
+    shown = [repr(service), repr(auth), scene_to_text(scene), caplog.text, str(service.usable())]
+    shown += [str(pickle.dumps(service)), str(pickle.dumps(auth))]
     stand_in.pool.routes["/GRD_HD/SA/*"] = lambda asked: reply_json({"you sent": str(asked)}, status=403)
     other = replace(scene, assets=(replace(scene.assets[0], checksum=None),))
     with pytest.raises(SourceError) as caught:
         service.product(other)
-    told += traceback.format_exception(caught.value, chain=True)
-    seen = "\n".join(told).encode() + everything_below(tmp_path / "net")
+    shown += traceback.format_exception(caught.value, chain=True)
+    seen = "\n".join(shown).encode() + everything_below(tmp_path / "net")
     for canary in (USER, PASSWORD, TOKEN, "canary-signature-74"):
         assert canary.encode() not in seen

@@ -1,4 +1,4 @@
-"""The Copernicus Data Space: what a search tells, who gets the token, and that a block from it is one from disk."""
+"""The Copernicus Data Space: what a search gives, who gets the token, and that a block from it is one from disk."""
 
 # ruff: noqa: F811 - fixtures are imported from cdse_world
 
@@ -68,12 +68,12 @@ def test_the_recorded_answer_is_understood(delivered):
     assert set(row_of(delivered)) == set(json.loads(body)["value"][0])
     with pytest.raises(SourceError, match=r"lists a product named 'S2A_MSIL1C.*expected a Sentinel-1 name"):
         cdse.read_odata_answer(body, place, cog=False)
-    told = json.loads(body)
-    for number, row in enumerate(told["value"]):
+    answer = json.loads(body)
+    for number, row in enumerate(answer["value"]):
         stamp = row["ContentDate"]["Start"][:19].replace("-", "").replace(":", "")
         row["Name"] = f"S1A_IW_GRDH_1SDV_{stamp}_{stamp}_034000_03F000_{number:04X}.SAFE"
-    page = cdse.read_odata_answer(json.dumps(told).encode(), place, cog=False)
-    assert len(page.products) == len(told["value"])
+    page = cdse.read_odata_answer(json.dumps(answer).encode(), place, cog=False)
+    assert len(page.products) == len(answer["value"])
     first = page.products[0]
     assert first.checksum == "md5:923ac4992d90b57d41e7ace4d9d90757"
     assert first.size_bytes == 224105657
@@ -241,15 +241,15 @@ def test_malformed_answers_are_typed_errors(delivered):
     strange = [None, [], {}, "", -1, 1e400, "../../etc/passwd", "S1A_IW_GRDH_../..", True, [[]], "9999-99-99", 10**30]
     refused = []
     for _ in range(400):
-        told = json.loads(body)
-        place = told["value"][0]
+        answer = json.loads(body)
+        place = answer["value"][0]
         if rng.random() < 0.3:
             place = rng.choice(
                 [place["ContentDate"], place["GeoFootprint"], place["Checksum"][0], place["Attributes"][0]]
             )
         place[rng.choice(sorted(place))] = rng.choice(strange)
         try:
-            page = cdse.read_odata_answer(json.dumps(told).encode(), where, cog=False)
+            page = cdse.read_odata_answer(json.dumps(answer).encode(), where, cog=False)
             assert {one.product_id for one in page.products} <= {delivered.product_id}
         except SourceError as error:
             refused.append(str(error))
@@ -268,14 +268,14 @@ def test_no_secret_is_anywhere(stand_in, delivered, account, tmp_path, caplog):
     scene = only(service)
     service.product(scene)
     auth = service.auth()
-    told = [repr(service), repr(auth), scene_to_text(scene), caplog.text, str(service.usable())]
-    told += [str(pickle.dumps(service)), str(pickle.dumps(auth))]
+    shown = [repr(service), repr(auth), scene_to_text(scene), caplog.text, str(service.usable())]
+    shown += [str(pickle.dumps(service)), str(pickle.dumps(auth))]
     stand_in.zipper.routes["/odata/v1/Products*"] = lambda asked: reply_json({"you sent": str(asked)}, status=403)
     (tmp_path / "net" / "cache").rename(tmp_path / "before")
     with pytest.raises(SourceError) as caught:
         service.product(scene)
-    told += traceback.format_exception(caught.value, chain=True)
-    seen = "\n".join(told).encode() + everything_below(tmp_path / "net", tmp_path / "before")
+    shown += traceback.format_exception(caught.value, chain=True)
+    seen = "\n".join(shown).encode() + everything_below(tmp_path / "net", tmp_path / "before")
     for canary in (USER, PASSWORD, ACCESS, REFRESH):
         assert canary.encode() not in seen
     assert ACCESS.encode() in everything_below(account)

@@ -111,19 +111,19 @@ def test_polarisations_that_nobody_asked_for_stay_there(stored, delivered, tmp_p
 
 def test_a_wrong_secret_is_refused_and_said_without_it(opened, stored, monkeypatch):
     (stand_in, _), (service, scene) = stored, opened
-    for variable, told, problem in (
+    for variable, shown, problem in (
         ("CDSE_S3_SECRET_KEY", "canary-wrong-93", "SignatureDoesNotMatch"),
         ("CDSE_S3_ACCESS_KEY", "CANARYWRONG94", "InvalidAccessKeyId"),
     ):
         right = {"CDSE_S3_SECRET_KEY": S3_SECRET, "CDSE_S3_ACCESS_KEY": S3_ACCESS}[variable]
-        monkeypatch.setenv(variable, told)
+        monkeypatch.setenv(variable, shown)
         with pytest.raises(SourceError, match=r"refuses the S3 keys \(403\)") as caught:
             service.product(scene)
         monkeypatch.setenv(variable, right)
         assert stand_in.store.refused.pop() == problem
         text = "".join(traceback.format_exception(caught.value))
         assert "CDSE_S3_SECRET_KEY" in text
-        assert all(canary not in text for canary in (told, S3_SECRET, S3_ACCESS))
+        assert all(canary not in text for canary in (shown, S3_SECRET, S3_ACCESS))
     stand_in.store.skew = timedelta(hours=1)
     with pytest.raises(SourceError, match=r"this machine's clock"):
         service.product(scene)
@@ -333,14 +333,14 @@ def test_no_secret_is_anywhere(stored, opened, tmp_path, caplog, delivered):
     headers = auth(f"{stand_in.endpoints.s3}/eodata/x")
     assert S3_ACCESS in headers["Authorization"]
     service.product(scene)
-    told = [repr(service), repr(auth), scene_to_text(scene), caplog.text, str(service.usable())]
-    told += [str(pickle.dumps(service)), str(pickle.dumps(auth))]
+    shown = [repr(service), repr(auth), scene_to_text(scene), caplog.text, str(service.usable())]
+    shown += [str(pickle.dumps(service)), str(pickle.dumps(auth))]
     stand_in.store.secret = "another"  # noqa: S105 - so that it refuses, and quotes what we sent
     other = service_of(stand_in, delivered, tmp_path / "other", BY_S3, attempts=1)
     with pytest.raises(SourceError) as caught:
         other.product(scene)
-    told += traceback.format_exception(caught.value, chain=True)
-    seen = "\n".join(told).encode() + everything_below(tmp_path / "net", tmp_path / "other")
+    shown += traceback.format_exception(caught.value, chain=True)
+    seen = "\n".join(shown).encode() + everything_below(tmp_path / "net", tmp_path / "other")
     signature = headers["Authorization"].rpartition("=")[2]
     for canary in (USER, PASSWORD, S3_ACCESS, S3_SECRET, signature):
         assert canary.encode() not in seen

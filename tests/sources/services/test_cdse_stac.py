@@ -1,4 +1,4 @@
-"""The STAC catalogue of the Data Space: the scenes that OData tells, whichever is asked."""
+"""The STAC catalogue of the Data Space: the same scenes as by OData."""
 
 # ruff: noqa: F811 - fixtures are imported from cdse_world
 
@@ -114,12 +114,14 @@ def test_a_catalogue_that_fails_or_repeats_itself_is_said(both, delivered, tmp_p
 
 
 def test_an_address_of_the_catalogue_is_never_followed(delivered):
-    told = ProductPlace(
+    product = ProductPlace(
         product_id="S1A_X", uuid="05edf2bb-d103-49f1-a677-9e474138d84f", s3_path="s3://eodata/a/b/S1A_X.SAFE"
     )
-    assert zipper_address(told, "https://d") == f"https://d/Products({told.uuid})/$value"
-    assert s3_address(told, "https://s") == s3_address(replace(told, s3_path="/eodata/a/b/S1A_X.SAFE/"), "https://s")
-    assert s3_address(told, "https://s") == "https://s/eodata/a/b/S1A_X.SAFE"
+    assert zipper_address(product, "https://d") == f"https://d/Products({product.uuid})/$value"
+    assert s3_address(product, "https://s") == s3_address(
+        replace(product, s3_path="/eodata/a/b/S1A_X.SAFE/"), "https://s"
+    )
+    assert s3_address(product, "https://s") == "https://s/eodata/a/b/S1A_X.SAFE"
     assert prefix_of("https://s/eodata/a/b/S1A_X.SAFE", "https://s", "S1A_X") == "a/b/S1A_X.SAFE/"
     hostile = [
         "",
@@ -131,7 +133,7 @@ def test_an_address_of_the_catalogue_is_never_followed(delivered):
     hostile += ["https://evil/eodata/a/S1A_X.SAFE", "s3://eodata/a//S1A_X.SAFE", "s3://eodata/a/S1A_X.SAFE?x=1"]
     for path in hostile:
         with pytest.raises(SourceError, match=r"expected /eodata/\.\.\./S1A_X\.SAFE"):
-            s3_address(replace(told, s3_path=path), "https://s")
+            s3_address(replace(product, s3_path=path), "https://s")
     for address in (
         "https://evil/eodata/a/S1A_X.SAFE",
         "https://s/eodata/a/S1A_Y.SAFE",
@@ -141,7 +143,7 @@ def test_an_address_of_the_catalogue_is_never_followed(delivered):
             prefix_of(address, "https://s", "S1A_X")
     for uuid in ("", "../../x", "05edf2bb-d103-49f1-a677-9e474138d84f)/x"):
         with pytest.raises(SourceError, match=r"no id by which the zipper knows it"):
-            zipper_address(replace(told, uuid=uuid), "https://d")
+            zipper_address(replace(product, uuid=uuid), "https://d")
 
 
 def test_versions_of_the_converter_are_no_processor_versions():
@@ -157,16 +159,21 @@ def test_malformed_items_are_typed_errors(delivered):
     place = partial(s3_address, endpoint="https://s")
     refused = []
     for _ in range(400):
-        told = copy.deepcopy(item)
-        inner = [told["properties"], told["geometry"], told["assets"]["Product"], told["assets"]["safe_manifest"]]
-        where = told if rng.random() < 0.3 else rng.choice(inner)
+        broken = copy.deepcopy(item)
+        inner = [
+            broken["properties"],
+            broken["geometry"],
+            broken["assets"]["Product"],
+            broken["assets"]["safe_manifest"],
+        ]
+        where = broken if rng.random() < 0.3 else rng.choice(inner)
         where[rng.choice(sorted(where))] = rng.choice(strange)
         try:
-            assert {one.product_id for one in read_items([told], place)} <= {product_id}
+            assert {one.product_id for one in read_items([broken], place)} <= {product_id}
         except SourceError as error:
             refused.append(str(error))
     assert len(refused) > 100
     assert all(text.startswith("cdse") for text in refused)
-    for told in (None, [], "x", 3):
+    for broken in (None, [], "x", 3):
         with pytest.raises(SourceError, match=r"not as its interface describes"):
-            read_items([told], place)
+            read_items([broken], place)

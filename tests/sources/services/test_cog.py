@@ -152,7 +152,7 @@ def test_only_what_lies_under_the_block_is_fetched(server, fetcher):
 def test_the_price_is_near_what_is_paid(server, fetcher):
     """Requests to a third; bytes by the simulator's 4.0 a pixel against the 3.2 that real scenes have."""
     scene = only(a_service(fetcher), SAR)
-    paid, told = [], []
+    paid, stated = [], []
     for row, col in ((60, 350), (300, 700), (450, 900), (800, 250), (900, 1100)):
         before = len(server.blobs.asked), server.blobs.bytes_sent
         spot = a_fetcher(fetcher.settings.root / f"spot{row}")
@@ -160,8 +160,8 @@ def test_the_price_is_near_what_is_paid(server, fetcher):
         read_radar(spot, block)
         paid.append((len(server.blobs.asked) - before[0], (server.blobs.bytes_sent - before[1]) * 3.2 / 4.0))
         price = price_windows(scene, block, CONFIG)
-        told.append((price.requests, price.bytes))
-    requests, volume = np.mean(paid, axis=0) / np.mean(told, axis=0)
+        stated.append((price.requests, price.bytes))
+    requests, volume = np.mean(paid, axis=0) / np.mean(stated, axis=0)
     assert 0.67 < requests < 1.5
     assert 0.67 < volume < 1.5
 

@@ -225,17 +225,17 @@ def test_no_secret_is_anywhere(stand_in, delivered, tmp_path, caplog):
     scene = only(service)
     service.product(scene)
     auth = service.auth()
-    told = [repr(service), repr(auth), scene_to_text(scene), caplog.text, str(service.usable())]
-    told += [str(pickle.dumps(service)), str(pickle.dumps(auth))]
+    shown = [repr(service), repr(auth), scene_to_text(scene), caplog.text, str(service.usable())]
+    shown += [str(pickle.dumps(service)), str(pickle.dumps(auth))]
     for feed in (
-        lambda told: {"error": {"message": told}},
-        lambda told: {"opensearch:totalResults": "1", "entry": {"id": "1", "int": [{"name": "x", "content": told}]}},
+        lambda text: {"error": {"message": text}},
+        lambda text: {"opensearch:totalResults": "1", "entry": {"id": "1", "int": [{"name": "x", "content": text}]}},
     ):
         stand_in.hub.routes["/dhus/search"] = lambda asked, feed=feed: reply_json({"feed": feed(_echo(asked))})
         with pytest.raises(SourceError, match=r"does not answer as a DHuS does") as caught:
             only(service)
-        told += traceback.format_exception(caught.value, chain=True)
-    seen = "\n".join(told).encode() + everything_below(tmp_path / "net")
+        shown += traceback.format_exception(caught.value, chain=True)
+    seen = "\n".join(shown).encode() + everything_below(tmp_path / "net")
     for canary in (USER, PASSWORD):
         assert canary.encode() not in seen
 

@@ -1,4 +1,4 @@
-"""What `sar1m doctor` tells, and what it never tells."""
+"""What `sar1m doctor` shows, and what it never shows."""
 
 import io
 import json
@@ -108,8 +108,8 @@ def test_no_slot_shows_its_secret(online, fetcher, tmp_path, monkeypatch, caplog
         rows = report(config, fetcher, tmp_path, online=online)
         usable = {row.name for row in rows if row.usable == "yes"}
         assert usable >= {"planetary-computer", "cdse", "asf", "dhus", "earthengine", "tiles"}
-        told = shown(rows) + repr(rows) + caplog.text + repr([(a.path, a.query, a.headers) for a in server.asked])
-    assert "canary" not in told
+        said = shown(rows) + repr(rows) + caplog.text + repr([(a.path, a.query, a.headers) for a in server.asked])
+    assert "canary" not in said
     assert bool(server.asked) is online
 
 

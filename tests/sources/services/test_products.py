@@ -71,10 +71,10 @@ def test_facts_that_are_none_are_not_taken():
     assert (version("003.71"), version("<x>"), version(None), version(3.71)) == ("003.71", "", "", "")
     assert (direction("ASCENDING"), direction("up"), direction(None)) == ("ascending", None, None)
     name = product_name(NAME, "asf")
-    told = datetime(2021, 8, 9, 17, 39, 53, 153776)  # noqa: DTZ001 - as a catalogue without zones tells it
-    assert checked_start(told, name, NAME, "asf") == told.replace(tzinfo=UTC)
+    stated = datetime(2021, 8, 9, 17, 39, 53, 153776)  # noqa: DTZ001 - as a catalogue without zones states it
+    assert checked_start(stated, name, NAME, "asf") == stated.replace(tzinfo=UTC)
     with pytest.raises(SourceError, match=r"the catalogue says it starts at 2021-08-09T17:40:53.*its name says"):
-        checked_start(told + timedelta(minutes=1), name, NAME, "asf")
+        checked_start(stated + timedelta(minutes=1), name, NAME, "asf")
 
 
 @given(

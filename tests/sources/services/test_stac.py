@@ -1,4 +1,4 @@
-"""Searching STAC services: what they tell, what is believed of it, and what never leaves."""
+"""Searching STAC services: what they say, what is believed of it, and what never leaves."""
 
 # ruff: noqa: F811 - fixtures are imported from stac_world
 import json
@@ -190,7 +190,7 @@ def test_footprints_run_on_over_the_antimeridian(server, fetcher, place):
     one = [[[179.0, -18.0], [-178.5, -18.0], [-178.5, -17.0], [179.0, -17.0], [179.0, -18.0]]]
     query = replace(SAR, box=(179.5, -17.8, 180.5, -17.2))
     for geometry in ({"type": "MultiPolygon", "coordinates": parts}, {"type": "Polygon", "coordinates": one}):
-        spoiled(server, place, lambda item, told=geometry: item.update(geometry=told, bbox=[-180, -18, 180, -17]))
+        spoiled(server, place, lambda item, shape=geometry: item.update(geometry=shape, bbox=[-180, -18, 180, -17]))
         ring = only(a_service(fetcher), query).footprint
         assert {(lon, lat) for lon, lat in ring} == {(179.0, -18.0), (181.5, -18.0), (181.5, -17.0), (179.0, -17.0)}
 

@@ -94,10 +94,10 @@ def test_a_service_that_tells_mostly_what_cannot_be_used_is_not_used(server, fet
         assert len(list(service.search(query))) == 3
 
 
-def places_in(told, path=()):
+def places_in(answer, path=()):
     """Paths to everything inside nested lists and objects."""
     yield path
-    inside = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
+    inside = answer.items() if isinstance(answer, dict) else enumerate(answer) if isinstance(answer, list) else ()
     for key, value in inside:
         yield from places_in(value, (*path, key))
 

@@ -405,7 +405,7 @@ def test_the_key_reaches_the_server_and_nothing_else(rig, monkeypatch, caplog, t
     setup.route.key = "another"
     with pytest.raises(SourceError) as refused:
         setup.read(grid)
-    told = [
+    shown = [
         caplog.text,
         repr(setup.service),
         repr(refused.value),
@@ -417,7 +417,7 @@ def test_the_key_reaches_the_server_and_nothing_else(rig, monkeypatch, caplog, t
         *(f"{path} {path.read_bytes().decode('latin-1')}" for path in tmp_path.rglob("*") if path.is_file()),
     ]
     for canary in (CANARY, "canary%2F%2B%26%3D7f3e"):
-        assert [text for text in told if canary in text] == []
+        assert [text for text in shown if canary in text] == []
     assert setup.service.usable()[0]
     monkeypatch.delenv("SAR1M_TILES_KEY")
     assert setup.service.usable() == (False, "127.0.0.1: set SAR1M_TILES_KEY, which the address has a place for")

@@ -43,7 +43,7 @@ def truth(grid):
 def test_classes_are_those_of_the_tiles_that_meet_under_a_block(server, fetcher):
     for tile in TILES:
         server.add_land_cover(*tile, AROUND)
-        server.items["stac"][-2]["properties"]["datetime"] = "2021-06-01T00:00:00Z"  # the older map is told first
+        server.items["stac"][-2]["properties"]["datetime"] = "2021-06-01T00:00:00Z"  # the older map comes first
     found = a_service(fetcher).land_cover.read(CORNER)
     expected, inside = truth(CORNER)
     assert inside.mean() > 0.9

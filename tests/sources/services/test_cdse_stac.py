@@ -142,7 +142,7 @@ def test_an_address_of_the_catalogue_is_never_followed(delivered):
         with pytest.raises(SourceError, match=r"Plan the build again|not used"):
             prefix_of(address, "https://s", "S1A_X")
     for uuid in ("", "../../x", "05edf2bb-d103-49f1-a677-9e474138d84f)/x"):
-        with pytest.raises(SourceError, match=r"no id by which the zipper knows it"):
+        with pytest.raises(SourceError, match=r"no id that the zipper knows"):
             zipper_address(replace(product, uuid=uuid), "https://d")
 
 

@@ -92,7 +92,7 @@ def test_an_address_elsewhere_is_not_asked(server, fetcher, href):
     with pytest.raises(SourceError, match="not fetched"):
         a_service(fetcher).land_cover.read(BLOCK)
     server.items["stac"][-1]["assets"] = {}
-    with pytest.raises(SourceError, match="no asset map"):
+    with pytest.raises(SourceError, match="no asset named map"):
         a_service(fetcher).land_cover.read(BLOCK)
     assert server.blobs.asked == []
 

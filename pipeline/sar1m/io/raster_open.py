@@ -32,7 +32,7 @@ MAX_BANDS: Final = 64
 MAX_TILE_BYTES: Final = 2**29  # one decoded tile or strip; GDAL allocates it whole
 REAL_DTYPES: Final = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
-_TIFF_MAGIC: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+TIFF_MAGIC: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NOT_LOCAL: Final = re.compile(r"^(/vsi|[A-Za-z][A-Za-z0-9_.+-]*:)", re.IGNORECASE)
 # VRT, GTI and the network drivers refer to other files. GDAL drops drivers only before its first use in a process, so
 # this is the second wall; driver="GTiff" at each open is the first.
@@ -227,7 +227,7 @@ def _checked_path(path: Path) -> Path:
 
 
 def _check_magic(head: bytes, name: str) -> None:
-    if not head.startswith(_TIFF_MAGIC):
+    if not head.startswith(TIFF_MAGIC):
         raise SourceError(
             f"{name}: not a TIFF: begins with {head[:12]!r}. Only GeoTIFF files are read; convert it, e.g. with "
             "gdal_translate -of COG."

@@ -8,7 +8,6 @@ Once the cache has dropped a file, its folder goes too, as soon as nobody reads 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -23,18 +22,19 @@ from sar1m.io.net.checksum import parse_checksum
 from sar1m.io.net.download_cache import LEASE_S, process_leases
 from sar1m.io.net.faults import StatusError
 from sar1m.io.net.fetch import Fetcher
+from sar1m.io.raster_open import TIFF_MAGIC
 from sar1m.io.safe.archive import MANIFEST, MAX_MEASUREMENT_BYTES, MAX_XML_BYTES, open_archive
 from sar1m.io.safe.product import read_product
 from sar1m.io.safe.xml import XmlNode, parse_xml
 from sar1m.sources.services.cdse.object_store import S3Auth, StoredObject, list_folder
 from sar1m.store.durable import remove_tree, sync_directory, writing_to
 from sar1m.store.errors import SourceError
+from sar1m.store.file_lock import locked_file, try_lock
 
 _WANTED: Final = re.compile(
     r"(?=annotation/.*\.xml$|measurement/.*\.tiff$)(?:annotation/(?:calibration/(?:calibration|noise)-)?|measurement/)"
     r"s1[a-d]-iw-grd-(?P<pol>[hv]{2})-[a-z0-9-]{1,100}\.[a-z]{3,4}"
 )
-_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FETCH: Final = "Fetch the product again."
 
 
@@ -78,7 +78,7 @@ def safe_folder(fetcher: Fetcher, product: ObjectFolder, auth: S3Auth) -> Path:
     products = fetcher.settings.root / "products"
     target = products / key / f"{product.product_id}.SAFE"
     while not _held(target):
-        with _alone(products / f"{key}.lock"):
+        with locked_file(products / f"{key}.lock"):
             if not _held(target):
                 files = _fetched(fetcher, product, auth)
                 _put_together(target, files)
@@ -91,17 +91,6 @@ def _held(folder: Path) -> bool:
     """Takes leases on all files of a folder. False where the folder is not there, or is being removed."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return bool(files) and all(process_leases().take(path) for path in files)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Lets one process or thread in at a time. The kernel frees the lock of a process that dies."""
-    with writing_to(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("ab")
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _fetched(fetcher: Fetcher, product: ObjectFolder, auth: S3Auth) -> dict[str, Path]:
@@ -200,7 +189,7 @@ def _check_manifest(path: Path) -> None:
 
 def _check_tiff(path: Path) -> None:
     with path.open("rb") as stream:
-        if stream.read(4) not in _TIFF:
+        if stream.read(4) not in TIFF_MAGIC:
             raise SourceError(f"{path}: is no TIFF. {_FETCH}")
 
 
@@ -240,14 +229,14 @@ def _check(folder: Path, product: ObjectFolder) -> None:
 def _sweep(products: Path) -> None:
     """Removes folders of which the cache has dropped a file and that nobody has read from for LEASE_S."""
     for folder in products.glob("*/*.SAFE"):
-        with ExitStack() as stack, contextlib.suppress(FileNotFoundError, BlockingIOError):
+        with ExitStack() as stack, contextlib.suppress(FileNotFoundError):
             files = [path for path in folder.rglob("*") if path.is_file()]
             states = [path.stat() for path in files]
             rested = max((state.st_mtime for state in states), default=0.0) < time.time() - LEASE_S
             if not rested or all(state.st_nlink > 1 for state in states):
                 continue
-            for path in files:
-                fcntl.flock(stack.enter_context(path.open("rb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not all(try_lock(stack.enter_context(path.open("rb")).fileno()) for path in files):
+                continue
             gone = folder.with_name(f".gone-{os.getpid()}-{folder.name}")  # one that is left is swept the next time
             folder.rename(gone)
             remove_tree(gone)

@@ -27,6 +27,7 @@ from sar1m.core.sphere import Box, boxes_within_world
 from sar1m.core.utm import utm_epsg, utm_from_lonlat
 from sar1m.io.net.exchange import Auth
 from sar1m.io.net.fetch import Fetcher
+from sar1m.io.raster_open import TIFF_MAGIC
 from sar1m.io.safe.archive import MAX_MEASUREMENT_BYTES, open_archive
 from sar1m.io.safe.measurement import MAX_INFLATION
 from sar1m.io.safe.orbit_file import find_orbit
@@ -47,7 +48,6 @@ USUAL_BYTES: Final = 1.0e9  # of a zip of an IW GRDH product in two polarisation
 MOST_DOWNLOADS: Final = 256
 MIN_WINDOW: Final = timedelta(minutes=1)  # a satellite starts two slices in it
 COARSE_M: Final = 1000.0
-_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FETCH: Final = "Fetch the product again."
 
 
@@ -284,7 +284,7 @@ def check_product(path: Path, *, product_id: str) -> None:
     with open_archive(path) as archive:
         for channel in product.channels:
             with archive.stream(channel.measurement, MAX_MEASUREMENT_BYTES, MAX_INFLATION) as pieces:
-                if next(pieces, b"")[:4] not in _TIFF:
+                if next(pieces, b"")[:4] not in TIFF_MAGIC:
                     raise SourceError(f"{archive.label(channel.measurement)}: is empty or no TIFF. {_FETCH}")
                 deque(pieces, maxlen=0)
 

@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-F64 = npt.NDArray[np.float64]
+from sar1m.records import F64
+
 Box = tuple[float, float, float, float]  # west, south, east, north
 
 EARTH_RADIUS_KM: Final = 6371.0088  # mean radius of the IUGG (Moritz 2000)

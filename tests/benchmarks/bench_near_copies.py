@@ -22,12 +22,12 @@ from PIL import Image
 
 from sarmae.evaluate import near_copies
 from sarmae.evaluate.datasets.pictures import centre_window
-from sarmae.evaluate.label_splits import Shares, contradictions, split_groups
+from sarmae.evaluate.label_splits import SplitShares, contradictions, split_groups
 from sarmae.evaluate.near_copies import SAME, candidates, describe, find_groups, similarity
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-SHARES = Shares(val=0, test=0.3)
+SHARES = SplitShares(val=0, test=0.3)
 SIDE_PX = 64
 ACD_NOTE = (
     "Accuracy of the nearest neighbour on raw grey values (centre windows of 64 px) over splits by groups; mean and "
@@ -152,14 +152,14 @@ def _cost_row(chips: list[Any]) -> dict[str, Any]:
     descriptors = np.stack([describe(chip) for chip in chips])
     described = time.process_time()
     pairs = len(candidates(descriptors).first)
-    looked = time.process_time()
+    survey = time.process_time()
     find_groups(descriptors)
     return {
         "images": len(chips),
         "describe": described - start,
         "candidate pairs": pairs,
-        "candidates": looked - described,
-        "groups, candidates included": time.process_time() - looked,
+        "candidates": survey - described,
+        "groups, candidates included": time.process_time() - survey,
         "window px": near_copies.WINDOW_PX,
     }
 

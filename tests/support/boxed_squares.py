@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from sarmae.evaluate.detect.finding import Found
+from sarmae.evaluate.backbones.backbone import Backbone, Features
+from sarmae.evaluate.detect.detections import Detections
+from sarmae.evaluate.labelled_images import BoxedScenes, Boxes, Inputs
 from sarmae.evaluate.study_config import DatasetConfig, FitConfig, TaskConfig
-from sarmae.evaluate.values import Backbone, BoxedScenes, Boxes, Inputs, Seen
 
 
 class Pictures:
@@ -41,7 +42,7 @@ class Convolutions(Backbone):
 
     def forward(self, images):
         grid = self.second(torch.relu(self.first(images.nan_to_num())))
-        return Seen(pooled=grid.mean((2, 3)), grid=grid)
+        return Features(pooled=grid.mean((2, 3)), grid=grid)
 
     def depth_groups(self):
         return (tuple(self.first.parameters()), tuple(self.second.parameters()))
@@ -58,7 +59,7 @@ def boxes(*corners, labels=None, crowd=None):
 
 def found(*corners, scores, labels=None):
     count = len(corners)
-    return Found(
+    return Detections(
         corners=np.array(corners, dtype=np.float32).reshape(count, 4),
         labels=np.array(labels or [0] * count, dtype=np.int64),
         scores=np.array(scores, dtype=np.float32),

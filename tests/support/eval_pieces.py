@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sarmae.evaluate.backbones.backbone import Backbone, Features
+from sarmae.evaluate.labelled_images import BoxedScenes, Boxes, Inputs, LabelledChips, LabelledScenes
 from sarmae.evaluate.study_config import DatasetConfig, FitConfig, TaskConfig
-from sarmae.evaluate.values import Backbone, BoxedScenes, Boxes, Inputs, LabelledChips, LabelledScenes, Seen
 
 SIDE_PX = 32
 DATASETS = {"classification": "folders", "segmentation": "masks", "detection": "coco"}
@@ -39,11 +40,11 @@ class TinyBackbone(Backbone):
             self.mix.bias.zero_()
         self.requires_grad_(learns)
 
-    def forward(self, images: Tensor) -> Seen:
+    def forward(self, images: Tensor) -> Features:
         normalised = (images + 10.0).nan_to_num(nan=0.0, posinf=torch.inf) / 6.0
         tokens = torch.nn.functional.gelu(self.embed(normalised)).permute(0, 2, 3, 1)
         tokens = tokens + torch.nn.functional.gelu(self.mix(tokens))
-        return Seen(tokens.mean(dim=(1, 2)), tokens.permute(0, 3, 1, 2))
+        return Features(tokens.mean(dim=(1, 2)), tokens.permute(0, 3, 1, 2))
 
     def depth_groups(self) -> tuple[tuple[nn.Parameter, ...], ...]:
         return (tuple(self.embed.parameters()), tuple(self.mix.parameters())) if self.learns else ()
@@ -177,7 +178,7 @@ def made_boxes(*, count: int = 40, side_px: int = 64, seed: int = 0) -> BoxedSce
     )
 
 
-def asked(kind: str = "classification", **changes: Any) -> TaskConfig:
+def task_config(kind: str = "classification", **changes: Any) -> TaskConfig:
     """A task as a study asks it, with a training short enough for tests. fit: keys of FitConfig to change."""
     fit = FitConfig(**({"epochs": 8, "batch": 16, "lr": 3e-3} | changes.pop("fit", {})))
     fields: dict[str, Any] = {

@@ -11,8 +11,8 @@ from sar1m.store.errors import ConfigError
 from sarmae.config import PretrainConfig
 from sarmae.errors import CheckpointError
 from sarmae.evaluate.backbones import open_backbone
+from sarmae.evaluate.labelled_images import Inputs
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
-from sarmae.evaluate.values import Inputs
 from sarmae.export import timm_arguments
 from sarmae.runs import export_run
 from sarmae.timm_door import timm
@@ -45,7 +45,7 @@ def images(inputs=DB, samples=3, side=None, seed=1):
     return values
 
 
-def looked(backbone, seen):
+def survey(backbone, seen):
     with torch.no_grad():
         return backbone(seen)
 
@@ -56,8 +56,8 @@ def as_run(folder, model, *, average=None):
     if average is not None:
         tensors |= {f"average.model.{name}": weight.detach() for name, weight in average.named_parameters()}
     facts = {"config": PretrainConfig().model_dump(mode="json"), "spec": asdict(model.spec)}
-    told = json.loads(json.dumps(facts))
-    save(folder, Checkpoint(step=7, model=tensors, optimiser={"a/step": torch.zeros(1)}, facts=told), keep=1)
+    read_facts = json.loads(json.dumps(facts))
+    save(folder, Checkpoint(step=7, model=tensors, optimiser={"a/step": torch.zeros(1)}, facts=read_facts), keep=1)
     return folder
 
 
@@ -84,12 +84,12 @@ def test_a_run_sees_what_timm_sees_with_the_exported_file(run, tmp_path):
     seen = images()
     tokens = of_timm(weights, model, model.normalise(seen))[:, 1:]
     for encoder, own_run in ((f"run:{folder}", None), (None, folder), (f"file:{tmp_path / 'out'}", None)):
-        pooled, grid = looked(opened(encoder, run=own_run), seen)
+        pooled, grid = survey(opened(encoder, run=own_run), seen)
         torch.testing.assert_close(grid.flatten(2).transpose(1, 2), tokens, atol=3e-6, rtol=0)
         torch.testing.assert_close(pooled, tokens.mean(dim=1), atol=3e-6, rtol=0)
         assert grid.shape == (3, 32, 4, 4)
-    exact = looked(opened(f"file:{weights}"), seen).grid
-    assert torch.equal(exact, looked(opened(f"run:{folder}"), seen).grid)
+    exact = survey(opened(f"file:{weights}"), seen).grid
+    assert torch.equal(exact, survey(opened(f"run:{folder}"), seen).grid)
 
 
 def test_the_moving_average_is_what_is_evaluated(tmp_path):
@@ -97,7 +97,7 @@ def test_the_moving_average_is_what_is_evaluated(tmp_path):
     folder = as_run(tmp_path / "run", model, average=average)
     seen = images()
     expected = average.tokens(seen).detach()[:, 1:].mean(dim=1)
-    torch.testing.assert_close(looked(opened(f"run:{folder}"), seen).pooled, expected, atol=3e-6, rtol=0)
+    torch.testing.assert_close(survey(opened(f"run:{folder}"), seen).pooled, expected, atol=3e-6, rtol=0)
 
 
 def test_the_grid_is_row_by_row(run):
@@ -105,7 +105,7 @@ def test_the_grid_is_row_by_row(run):
     seen = images()
     changed = seen.clone()
     changed[0, :, 8:16, 24:32] += 5.0  # row 1, column 3
-    difference = (looked(backbone, changed).grid - looked(backbone, seen).grid).norm(dim=1)[0]
+    difference = (survey(backbone, changed).grid - survey(backbone, seen).grid).norm(dim=1)[0]
     assert int(difference.argmax()) == 1 * 4 + 3
 
 
@@ -114,7 +114,7 @@ def test_what_has_no_data_is_the_mean_and_taints_nothing_else(run):
     seen = images()
     filled = torch.where(seen.isnan(), model.normalise.mean_db[:, None, None], seen)
     backbone = opened(f"run:{folder}")
-    ours, theirs = looked(backbone, seen), looked(backbone, filled)
+    ours, theirs = survey(backbone, seen), survey(backbone, filled)
     assert ours.grid.isfinite().all()
     torch.testing.assert_close(ours.grid, theirs.grid, atol=3e-6, rtol=0)
 
@@ -130,15 +130,15 @@ def permuted(inputs, order):
 def test_polarisations_meet_by_name(run):
     backbone, turned = opened(f"run:{run[0]}"), opened(f"run:{run[0]}", permuted(DB, (1, 0)))
     seen = images()
-    torch.testing.assert_close(looked(turned, seen.flip(1)).grid, looked(backbone, seen).grid, atol=3e-6, rtol=0)
-    assert (looked(backbone, seen.flip(1)).grid - looked(backbone, seen).grid).abs().max() > 0.1
+    torch.testing.assert_close(survey(turned, seen.flip(1)).grid, survey(backbone, seen).grid, atol=3e-6, rtol=0)
+    assert (survey(backbone, seen.flip(1)).grid - survey(backbone, seen).grid).abs().max() > 0.1
 
 
 def test_more_polarisations_than_the_encoder_knows_are_left_aside(run):
     wide = Inputs(units="dB", channels=("HH", "VV", "VH"), image_px=32, mean=(-5.0, -9.0, -15.0), std=(1.0, 3.0, 2.0))
     seen = images(wide)
-    expected = looked(opened(f"run:{run[0]}"), seen[:, 1:])
-    torch.testing.assert_close(looked(opened(f"run:{run[0]}", wide), seen).grid, expected.grid, atol=3e-6, rtol=0)
+    expected = survey(opened(f"run:{run[0]}"), seen[:, 1:])
+    torch.testing.assert_close(survey(opened(f"run:{run[0]}", wide), seen).grid, expected.grid, atol=3e-6, rtol=0)
 
 
 def adapted(model, channels):
@@ -162,7 +162,7 @@ def test_channels_that_are_not_known_are_adapted_as_weights_would_be(run, channe
     standardised = ((seen - mean) / std).nan_to_num()
     with torch.no_grad():
         expected = adapted(run[1], count).forward_features(standardised)[:, 1:].transpose(1, 2)
-    found = looked(opened(f"run:{run[0]}", inputs), seen).grid
+    found = survey(opened(f"run:{run[0]}", inputs), seen).grid
     torch.testing.assert_close(found.flatten(2), expected, atol=5e-6, rtol=0)
 
 
@@ -173,16 +173,16 @@ def test_a_polarisation_that_a_task_lacks_is_seen_as_the_other(run):
     seen = images(only)
     units = (seen - model.normalise.mean_db[0]) / model.normalise.std_db[0]
     both = units * model.normalise.std_db[:, None, None] + model.normalise.mean_db[:, None, None]
-    expected = looked(opened(f"run:{folder}"), both).grid
-    torch.testing.assert_close(looked(opened(f"run:{folder}", only), seen).grid, expected, atol=5e-6, rtol=0)
+    expected = survey(opened(f"run:{folder}"), both).grid
+    torch.testing.assert_close(survey(opened(f"run:{folder}", only), seen).grid, expected, atol=5e-6, rtol=0)
 
 
 def test_what_the_encoder_does_not_know_stands_in_for_nothing_where_it_knows_another(run):
     """VV is known and stands for VH; HH is not and is left aside."""
     odd = Inputs(units="dB", channels=("HH", "VV"), image_px=32, mean=(-5.0, -9.0), std=(1.0, 3.0))
     seen = images(odd)
-    expected = looked(opened(f"run:{run[0]}", permuted(DB, (0,))), seen[:, 1:])
-    torch.testing.assert_close(looked(opened(f"run:{run[0]}", odd), seen).grid, expected.grid, atol=5e-6, rtol=0)
+    expected = survey(opened(f"run:{run[0]}", permuted(DB, (0,))), seen[:, 1:])
+    torch.testing.assert_close(survey(opened(f"run:{run[0]}", odd), seen).grid, expected.grid, atol=5e-6, rtol=0)
 
 
 def test_pictures_named_as_polarisations_are_not_decibels(run):
@@ -191,7 +191,7 @@ def test_pictures_named_as_polarisations_are_not_decibels(run):
     mean, std = (torch.tensor(values)[:, None, None] for values in (picture.mean, picture.std))
     with torch.no_grad():
         expected = run[1].encoder.forward_features(((seen - mean) / std).nan_to_num())[:, 1:].mean(dim=1)
-    found = looked(opened(f"run:{run[0]}", picture), seen).pooled
+    found = survey(opened(f"run:{run[0]}", picture), seen).pooled
     torch.testing.assert_close(found, expected, atol=5e-6, rtol=0)
 
 
@@ -199,7 +199,7 @@ def test_a_scale_of_grey_values_changes_nothing(run):
     bright = Inputs(units="picture", channels=("grey",), image_px=32, mean=(80.0 * 256,), std=(40.0 * 256,))
     seen = images(GREY)
     eight, sixteen = opened(f"run:{run[0]}", GREY), opened(f"run:{run[0]}", bright)
-    torch.testing.assert_close(looked(sixteen, 256 * seen).pooled, looked(eight, seen).pooled, atol=1e-5, rtol=0)
+    torch.testing.assert_close(survey(sixteen, 256 * seen).pooled, survey(eight, seen).pooled, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("std", [(0.0,), (float("nan"),), (1.0, 1.0)])
@@ -224,20 +224,20 @@ def test_positions_are_interpolated_to_the_images_size(run):
     theirs.load_state_dict(state)
     with torch.no_grad():
         expected = theirs.forward_features(run[1].normalise(seen))[:, 1:].mean(dim=1)
-    found = looked(backbone, seen)
+    found = survey(backbone, seen)
     assert found.grid.shape == (3, 32, 8, 8)
     assert backbone.network.pos_embed.shape == (1, 65, 32)  # once, so that fine-tuning teaches positions of this size
     torch.testing.assert_close(found.pooled, expected, atol=3e-6, rtol=0)
-    assert looked(backbone, images(large, side=48)).grid.shape == (3, 32, 6, 6)
+    assert survey(backbone, images(large, side=48)).grid.shape == (3, 32, 6, 6)
 
 
 def test_an_image_that_patches_do_not_cover_is_refused(run):
     with pytest.raises(ConfigError, match=r"arm: images of 36 px, and its patches are of 8 px"):
         opened(f"run:{run[0]}", Inputs(units="dB", channels=("VV", "VH"), image_px=36, mean=DB.mean, std=DB.std))
     with pytest.raises(ConfigError, match=r"images of 20 px"):
-        looked(opened(f"run:{run[0]}"), images(side=20))
+        survey(opened(f"run:{run[0]}"), images(side=20))
     with pytest.raises(ConfigError, match=r"batch, 2, rows, columns"):
-        looked(opened(f"run:{run[0]}"), images(GREY))
+        survey(opened(f"run:{run[0]}"), images(GREY))
 
 
 # ---- random starts ----
@@ -251,8 +251,8 @@ def test_random_weights_are_those_that_pretraining_begins_with():
             begun.normalise.mean_db[:] = torch.tensor(DB.mean)
             begun.normalise.std_db[:] = torch.tensor(DB.std)
             expected = begun.tokens(seen)[:, 1:].mean(dim=1)
-        torch.testing.assert_close(looked(opened("random", seed=seed), seen).pooled, expected, atol=3e-6, rtol=0)
-    assert not torch.equal(*(looked(opened("random", seed=seed), seen).pooled for seed in (0, 1)))
+        torch.testing.assert_close(survey(opened("random", seed=seed), seen).pooled, expected, atol=3e-6, rtol=0)
+    assert not torch.equal(*(survey(opened("random", seed=seed), seen).pooled for seed in (0, 1)))
 
 
 def test_an_arm_may_change_what_is_drawn():
@@ -275,7 +275,7 @@ def test_a_published_encoder_comes_into_the_studys_shape(tmp_path):
     theirs = tiny_model(tiny_spec(polarisations=("r", "g", "b"), image_px=48), seed=8)
     state = {f"sar_encoder.{name}": tensor for name, tensor in theirs.encoder.state_dict().items()}
     torch.save({"model": state}, tmp_path / "published.pth")
-    found = looked(opened(f"file:{tmp_path / 'published.pth'}", GREY), images(GREY))
+    found = survey(opened(f"file:{tmp_path / 'published.pth'}", GREY), images(GREY))
     mean, std = (torch.tensor(values)[:, None, None] for values in (GREY.mean, GREY.std))
     expected_net = adapted(theirs, 1)
     expected_net.set_input_size((32, 32))
@@ -293,11 +293,11 @@ def test_groups_hold_every_weight_once_from_the_input_to_the_output(run):
     backbone = opened(f"run:{run[0]}")
     groups = backbone.depth_groups()
     names = {id(weight): name for name, weight in backbone.named_parameters()}
-    told = [[names.pop(id(weight)).removeprefix("network.") for weight in group] for group in groups]
+    group_names = [[names.pop(id(weight)).removeprefix("network.") for weight in group] for group in groups]
     assert not names
-    assert sorted(told[0]) == ["cls_token", "patch_embed.proj.bias", "patch_embed.proj.weight", "pos_embed"]
-    assert {name.rpartition(".")[0].split(".")[1] for name in told[1]} == {"0"}
-    assert told[-1] == ["norm.weight", "norm.bias"]
+    assert sorted(group_names[0]) == ["cls_token", "patch_embed.proj.bias", "patch_embed.proj.weight", "pos_embed"]
+    assert {name.rpartition(".")[0].split(".")[1] for name in group_names[1]} == {"0"}
+    assert group_names[-1] == ["norm.weight", "norm.bias"]
     assert len(groups) == 2 + 2
 
 
@@ -326,16 +326,16 @@ def test_what_is_no_run_and_no_weights_is_named(tmp_path, run):
             opened(encoder, weights="w.pth")
 
 
-def rewrite(path, told=None, **changed):
+def rewrite(path, metadata=None, **changed):
     """The exported file with other metadata or other tensors."""
     tensors = {**load_file(path), **changed}
-    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, told)
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
 
 
-@pytest.mark.parametrize("told", ["{", "[1]", "{}", json.dumps({"mean_db": [1.0], "std_db": [0.0]})])
-def test_metadata_that_do_not_tell_are_refused(run, tmp_path, told):
+@pytest.mark.parametrize("metadata", ["{", "[1]", "{}", json.dumps({"mean_db": [1.0], "std_db": [0.0]})])
+def test_metadata_that_describe_no_encoder_are_refused(run, tmp_path, metadata):
     weights = export_run(run[0], tmp_path / "out")
-    rewrite(weights, {"sarmae": told})
+    rewrite(weights, {"sarmae": metadata})
     with pytest.raises(CheckpointError, match=r"model\.safetensors: its metadata do not say which encoder"):
         opened(f"file:{weights}")
 

@@ -10,10 +10,10 @@ from sar1m.store.errors import ConfigError
 from sarmae.config import SarcConfig
 from sarmae.errors import CheckpointError
 from sarmae.evaluate.backbones import open_backbone
-from sarmae.evaluate.backbones.entrance import optical_entrance
-from sarmae.evaluate.backbones.trained import timm_backbone
+from sarmae.evaluate.backbones.input_adapter import optical_adapter
+from sarmae.evaluate.backbones.timm_backbones import timm_backbone
+from sarmae.evaluate.labelled_images import Inputs
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
-from sarmae.evaluate.values import Inputs
 from sarmae.sarc.teachers import open_teacher
 from sarmae.timm_door import timm
 
@@ -49,7 +49,7 @@ def as_rgb(seen, inputs):
     return torch.stack([units[:, 1], units[:, 0], units.mean(dim=1)], dim=1)  # VV, VH, their mean
 
 
-def looked(backbone, seen):
+def survey(backbone, seen):
     with torch.no_grad():
         return backbone(seen)
 
@@ -79,7 +79,7 @@ def resnet(tmp_path_factory):
 def test_a_vit_of_timm_gives_its_tokens_and_its_own_pooling(vit, inputs):
     model, weights = vit
     backbone = opened("timm:vit_tiny_patch16_224", inputs, weights)
-    found = looked(backbone, images(inputs))
+    found = survey(backbone, images(inputs))
     with torch.no_grad():
         tokens = model.forward_features(as_rgb(images(inputs), inputs))
     torch.testing.assert_close(found.pooled, tokens[:, 0], atol=3e-5, rtol=0)
@@ -91,7 +91,7 @@ def test_a_vit_of_timm_gives_its_tokens_and_its_own_pooling(vit, inputs):
 def test_a_convolutional_network_of_timm_gives_its_map_of_stride_16(resnet):
     model, weights = resnet
     backbone = opened("timm:resnet18", DB, weights)
-    found = looked(backbone, images())
+    found = survey(backbone, images())
     with torch.no_grad():
         expected = model.forward_intermediates(as_rgb(images(), DB), intermediates_only=True)[3]
     assert expected.shape == (2, 256, 4, 4)
@@ -107,7 +107,7 @@ def test_other_families(tmp_path, name):
     torch.manual_seed(5)
     torch.save(timm.create_model(name).state_dict(), tmp_path / "weights.pth")
     backbone = opened(f"timm:{name}", DB, str(tmp_path / "weights.pth"))
-    found = looked(backbone, images())
+    found = survey(backbone, images())
     assert found.grid.shape == (2, backbone.width, 4, 4)
     assert found.pooled.shape == (2, backbone.width)
     assert found.grid.isfinite().all()
@@ -121,8 +121,8 @@ def test_a_pooling_by_average_has_its_norm_on_the_grid_too(tmp_path):
     model = timm.create_model("vit_tiny_patch16_224", global_pool="avg", dynamic_img_size=True, num_classes=7).eval()
     with torch.no_grad():
         model.fc_norm.weight.uniform_(0.5, 2.0)
-    backbone = timm_backbone("arm", optical_entrance(DB, 3), model, DB).eval()
-    found = looked(backbone, images())
+    backbone = timm_backbone("arm", optical_adapter(DB, 3), model, DB).eval()
+    found = survey(backbone, images())
     with torch.no_grad():
         tokens = model.forward_features(as_rgb(images(), DB))
         pooled = model.fc_norm(tokens[:, 1:].mean(dim=1))
@@ -144,7 +144,7 @@ def test_efficientnet_gives_the_map_that_the_teacher_gives(efficientnet):
     teacher = open_teacher(SarcConfig(teacher="efficientnet_lite0"))
     with torch.no_grad():
         expected = teacher(as_rgb(images(), DB) * teacher.std + teacher.mean).transpose(1, 2)
-    found = looked(efficientnet, images())
+    found = survey(efficientnet, images())
     torch.testing.assert_close(found.grid.flatten(2), expected, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(found.pooled, expected.mean(dim=2), atol=1e-3, rtol=1e-4)
     assert (efficientnet.width, efficientnet.stride_px) == (112, 16)
@@ -152,7 +152,7 @@ def test_efficientnet_gives_the_map_that_the_teacher_gives(efficientnet):
 
 def test_efficientnet_learns_without_moving_its_running_statistics(efficientnet):
     before = {name: buffer.clone() for name, buffer in efficientnet.named_buffers()}
-    still = looked(efficientnet, images())
+    still = survey(efficientnet, images())
     efficientnet.train()
     seen = efficientnet(images())
     torch.testing.assert_close(seen.grid, still.grid, atol=1e-4, rtol=1e-4)
@@ -175,7 +175,7 @@ def test_efficientnet_learns_without_moving_its_running_statistics(efficientnet)
 def test_pixels_are_the_standardised_pixels():
     backbone = opened("pixels")
     seen = images()
-    found = looked(backbone, seen)
+    found = survey(backbone, seen)
     units = standardised(seen, DB)
     cell = found.grid[0, :, 2, 1].reshape(2, 16, 16)
     torch.testing.assert_close(cell, units[0, :, 32:48, 16:32])
@@ -192,7 +192,7 @@ def test_statistics_are_those_of_numpy():
     seen = images()
     seen += 4.0  # off the mean, which is what no data becomes in other encoders
     seen[0, 0, :7, :16] = torch.nan
-    found = looked(backbone, seen)
+    found = survey(backbone, seen)
     units = standardised(torch.where(seen.isnan(), 0.0, seen), DB).numpy()
     edges = np.concatenate([[-np.inf], np.linspace(-3, 3, 17)[1:-1], [np.inf]])
 
@@ -228,7 +228,7 @@ def test_what_cannot_be_had_is_named(monkeypatch, tmp_path, vit):
 
 def test_a_network_without_such_a_map_is_refused():
     with pytest.raises(ConfigError, match=r"arm: neither patch tokens nor a map of stride 16 \(its strides: \[\]\)"):
-        timm_backbone("arm", optical_entrance(DB, 3), nn.Identity(), DB)
+        timm_backbone("arm", optical_adapter(DB, 3), nn.Identity(), DB)
 
 
 def test_images_must_be_whole_patches():
@@ -237,4 +237,4 @@ def test_images_must_be_whole_patches():
         with pytest.raises(ConfigError, match=r"images of 40 px, and its patches are of 16 px"):
             opened(encoder, odd)
         with pytest.raises(ConfigError, match="images of 24 px"):
-            looked(opened(encoder, GREY), images(GREY)[:, :, :24, :24])
+            survey(opened(encoder, GREY), images(GREY)[:, :, :24, :24])

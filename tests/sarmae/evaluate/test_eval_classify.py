@@ -11,9 +11,10 @@ import torch
 from sar1m.store.errors import ConfigError, Sar1mError, SourceError
 from sarmae.errors import NonFiniteError
 from sarmae.evaluate.classify import classify
+from sarmae.evaluate.labelled_images import LabelledChips
+from sarmae.evaluate.scores import Score
 from sarmae.evaluate.study_config import DatasetConfig, TaskConfig
-from sarmae.evaluate.values import LabelledChips, Score
-from support.eval_pieces import HeldImages, TinyBackbone, asked, made_chips, textures
+from support.eval_pieces import HeldImages, TinyBackbone, made_chips, task_config, textures
 
 CPU = torch.device("cpu")
 ALL = ("knn", "linear", "attentive", "fine-tune")
@@ -32,7 +33,7 @@ def table(scores: list[Score], metric: str = "balanced accuracy") -> dict[tuple[
 
 @pytest.mark.parametrize("protocol", ALL)
 def test_a_planted_signal_is_found(protocol: str):
-    found = table(scores_of(made_chips(signal_db=5.0), asked(protocols=(protocol,))))[protocol, ""]
+    found = table(scores_of(made_chips(signal_db=5.0), task_config(protocols=(protocol,))))[protocol, ""]
     assert found.value > 0.9
     assert found.tested == 36
     assert found.low is not None
@@ -43,7 +44,7 @@ def test_a_planted_signal_is_found(protocol: str):
 @pytest.mark.parametrize("protocol", ALL)
 def test_noise_without_signal_gives_chance(protocol: str):
     task = made_chips(count=600, signal_db=0.0)
-    found = table(scores_of(task, asked(protocols=(protocol,), fit={"epochs": 2})))[protocol, ""]
+    found = table(scores_of(task, task_config(protocols=(protocol,), fit={"epochs": 2})))[protocol, ""]
     assert found.value == pytest.approx(1 / 3, abs=0.12)  # 180 tested: standard error 0.035
     assert found.low is not None
     assert found.high is not None
@@ -60,7 +61,7 @@ def everything(**changes: Any) -> TaskConfig:
         "breakdown": ("region", "incidence_deg"),
         "fit": {"epochs": 2},
     }
-    return asked(**(question | changes))
+    return task_config(**(question | changes))
 
 
 def test_the_same_seed_gives_the_same_scores_bit_for_bit_whatever_was_drawn_before():
@@ -97,16 +98,16 @@ def test_every_row_asked_for_is_there_the_main_figure_first():
 
 def test_held_out_and_seen_regions_stand_beside_each_other():
     dataset = DatasetConfig(kind="folders", path="nowhere", image_px=32, hold_out="region=south")
-    rows = table(scores_of(made_chips(), asked(protocols=("linear",), dataset=dataset)))
+    rows = table(scores_of(made_chips(), task_config(protocols=("linear",), dataset=dataset)))
     assert rows["linear", "held-out regions"].value == rows["linear", ""].value
     assert rows["linear", "seen regions"].tested == 24
 
 
 def test_an_encoder_that_learns_nothing_has_no_fine_tuning_and_keeps_its_weights_otherwise():
-    assert scores_of(made_chips(), asked(protocols=("fine-tune",)), learns=False) == []
+    assert scores_of(made_chips(), task_config(protocols=("fine-tune",)), learns=False) == []
     backbone = TinyBackbone()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    classify(backbone, made_chips(), asked(protocols=("fine-tune",)), 0, CPU)
+    classify(backbone, made_chips(), task_config(protocols=("fine-tune",)), 0, CPU)
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
@@ -120,12 +121,12 @@ def test_images_are_encoded_once_for_all_frozen_protocols_shots_and_shares():
 
 def test_more_speckle_lowers_the_accuracy():
     task = made_chips(signal_db=3.0)
-    rows = table(scores_of(task, asked(protocols=("linear",), looks=(0.25, 1.0, 4.0))))
+    rows = table(scores_of(task, task_config(protocols=("linear",), looks=(0.25, 1.0, 4.0))))
     assert rows["linear", "ENL 0.25"].value < rows["linear", "ENL 4"].value <= rows["linear", ""].value + 0.05
 
 
 def test_few_labels_do_worse_and_a_class_that_has_fewer_is_named():
-    rows = table(scores_of(made_chips(signal_db=2.0), asked(protocols=("linear",), shots=(1, 40))))
+    rows = table(scores_of(made_chips(signal_db=2.0), task_config(protocols=("linear",), shots=(1, 40))))
     settings = [setting for _, setting in rows]
     assert settings[:2] == ["", "1 a class"]
     assert settings[2].startswith("40 a class (all there are: class-0 ")
@@ -136,7 +137,7 @@ def test_few_labels_do_worse_and_a_class_that_has_fewer_is_named():
 def test_without_a_val_split_the_strength_is_chosen_by_folds():
     task = made_chips(signal_db=5.0)
     splits = np.where(task.splits == "val", "train", task.splits)
-    found = table(scores_of(made_chips(signal_db=5.0, splits=splits), asked(protocols=("linear",), shots=(1,))))
+    found = table(scores_of(made_chips(signal_db=5.0, splits=splits), task_config(protocols=("linear",), shots=(1,))))
     assert found["linear", ""].value > 0.9
     assert found["linear", "1 a class"].tested == 36
 
@@ -162,26 +163,26 @@ def only(task: LabelledChips, **kept: int) -> Any:
 )
 def test_bad_input_is_named(changes: Any, question: Any, error: type[Sar1mError], message: str):
     with pytest.raises(error, match=message):
-        scores_of(made_chips(**changes), asked(**question))
+        scores_of(made_chips(**changes), task_config(**question))
 
 
 def test_looks_are_refused_where_values_are_no_power():
     task = made_chips()
     pictures = type(task.inputs)(**{**vars(task.inputs), "units": "picture"})
     with pytest.raises(ConfigError, match="grey values"):
-        scores_of(made_chips(inputs=pictures), asked(looks=(1.0,)))
+        scores_of(made_chips(inputs=pictures), task_config(looks=(1.0,)))
 
 
 def test_features_that_are_not_finite_name_the_samples():
     values = textures(made_chips().labels, signal_db=4.0)
     values[[17, 64], 0, 3, 3] = torch.inf
     with pytest.raises(NonFiniteError, match=r"tiny: features of samples 17 are"):
-        scores_of(made_chips(images=HeldImages(values)), asked())
+        scores_of(made_chips(images=HeldImages(values)), task_config())
 
 
 def test_a_class_with_no_test_sample_has_no_recall_and_does_not_lower_the_mean():
     task = made_chips(signal_db=6.0)
-    scores = scores_of(made_chips(signal_db=6.0, splits=only(task, test=0)), asked(protocols=("linear",)))
+    scores = scores_of(made_chips(signal_db=6.0, splits=only(task, test=0)), task_config(protocols=("linear",)))
     assert {score.metric for score in scores} >= {"recall: class-1", "recall: class-2"}
     assert "recall: class-0" not in {score.metric for score in scores}
     assert table(scores)["linear", ""].value > 0.9
@@ -190,5 +191,5 @@ def test_a_class_with_no_test_sample_has_no_recall_and_does_not_lower_the_mean()
 def test_an_encoder_that_sees_nothing_gives_chance_not_an_error():
     backbone = TinyBackbone()
     torch.nn.init.zeros_(backbone.embed.weight)
-    scores = classify(backbone, made_chips(), asked(protocols=("knn", "linear", "attentive")), 0, CPU)
+    scores = classify(backbone, made_chips(), task_config(protocols=("knn", "linear", "attentive")), 0, CPU)
     assert {round(score.value, 6) for score in table(scores).values()} == {round(1 / 3, 6)}

@@ -13,12 +13,12 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from sarmae import timm_door
 from sarmae.evaluate.classify.breakdown import parts
+from sarmae.evaluate.classify.classifier_training import ClassifierTraining
+from sarmae.evaluate.classify.frozen_features import FrozenFeatures
 from sarmae.evaluate.classify.knn import by_neighbours
-from sarmae.evaluate.classify.lesson import Lesson
 from sarmae.evaluate.classify.logistic import by_logistic, fit_logistic
 from sarmae.evaluate.classify.looks import FewerLooks, added_looks
-from sarmae.evaluate.classify.measures import Answers, score
-from sarmae.evaluate.classify.source import Source
+from sarmae.evaluate.classify.measures import Predictions, classification_scores
 from sarmae.evaluate.classify.subsets import share, shots
 from sarmae.evaluate.study_config import FitConfig
 from support.eval_pieces import HeldImages, TinyBackbone, made_chips
@@ -35,7 +35,7 @@ def test_metrics_are_sklearns_and_torchmetrics(seed: int, classes: int, count: i
     draws = np.random.default_rng(seed)
     truth = draws.integers(0, max(1, classes - 1), count)
     predicted = np.where(draws.random(count) < 0.5, truth, draws.integers(0, classes, count))
-    answers = Answers(
+    answers = Predictions(
         protocol="knn",
         setting="",
         classes=[str(one) for one in range(classes)],
@@ -46,7 +46,7 @@ def test_metrics_are_sklearns_and_torchmetrics(seed: int, classes: int, count: i
         seed=0,
         each=True,
     )
-    found = {one.metric: one.value for one in score(answers)}
+    found = {one.metric: one.value for one in classification_scores(answers)}
     there = np.unique(truth)
     recalls = recall_score(truth, predicted, labels=there, average=None, zero_division=0)
     assert found["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
@@ -125,31 +125,31 @@ def test_a_class_without_samples_has_no_probability():
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(80, dtype=torch.float64))
 
 
-def lesson_of(backbone: TinyBackbone, *, signal_db: float = 2.0, **changes: object) -> Lesson:
+def training_of(backbone: TinyBackbone, *, signal_db: float = 2.0, **changes: object) -> ClassifierTraining:
     task = made_chips(signal_db=signal_db)
     train, val = (np.flatnonzero(task.splits == split) for split in ("train", "val"))
     fields = {
-        "source": Source(backbone, task.images, np.arange(120), CPU),
+        "source": FrozenFeatures(backbone, task.images, np.arange(120), CPU),
         "train": train,
         "val": val,
-        "seen": train,
+        "standardise_by": train,
         "labels": task.labels,
         "groups": task.groups,
         "classes": 3,
         "fit": FitConfig(),
         "seed": 0,
     }
-    return Lesson(**(fields | changes))  # type: ignore[arg-type]
+    return ClassifierTraining(**(fields | changes))  # type: ignore[arg-type]
 
 
 def test_neighbours_vote_as_sklearns_do():
-    lesson = lesson_of(TinyBackbone())
+    training = training_of(TinyBackbone())
     test = np.flatnonzero(made_chips().splits == "test")
-    features = lesson.source.pooled(np.arange(120)).double().numpy()
-    features = (features - features[lesson.train].mean(0)) / features[lesson.train].std(0)
+    features = training.source.pooled(np.arange(120)).double().numpy()
+    features = (features - features[training.train].mean(0)) / features[training.train].std(0)
     oracle = KNeighborsClassifier(10, metric="cosine", algorithm="brute", weights=lambda far: np.exp(-far / 0.07))
-    oracle.fit(features[lesson.train], lesson.labels[lesson.train])
-    found = by_neighbours(lesson)(lesson.source, test)
+    oracle.fit(features[training.train], training.labels[training.train])
+    found = by_neighbours(training)(training.source, test)
     assert found.tolist() == oracle.predict(features[test]).tolist()
 
 
@@ -157,23 +157,23 @@ def test_the_val_split_chooses_the_strength_and_folds_do_without_one():
     test = np.flatnonzero(made_chips().splits == "test")
 
     def answers(*strengths: float, **changes: object) -> list[int]:
-        lesson = lesson_of(TinyBackbone(), signal_db=0.2, fit=FitConfig(strengths=strengths), **changes)
-        return by_logistic(lesson)(lesson.source, test).tolist()
+        training = training_of(TinyBackbone(), signal_db=0.2, fit=FitConfig(strengths=strengths), **changes)
+        return by_logistic(training)(training.source, test).tolist()
 
     weak, strong = answers(1e-6), answers(1e-1)  # balanced accuracies on val: 0.58 and 0.70
     assert weak != strong
     assert answers(1e-6, 1e-1) == answers(1e-1, 1e-6) == strong
     nothing = np.empty(0, dtype=np.int64)
     assert answers(1e-6, 1e-1, val=nothing) == answers(1e-1, 1e-6, val=nothing) == strong
-    one_group_a_class = lesson_of(TinyBackbone()).labels
+    one_group_a_class = training_of(TinyBackbone()).labels
     middle = answers(1e-6, 1e-1, 1e3, val=nothing, groups=one_group_a_class)
     assert middle == strong
 
 
 def test_grids_over_the_memory_bound_are_computed_anew_and_stay_the_same():
     images, numbers = HeldImages(made_chips().images.read(range(60))), np.arange(0, 60, 2)
-    kept = Source(TinyBackbone(), images, numbers, CPU)
-    bounded = Source(TinyBackbone(), images, numbers, CPU, max_grid_bytes=4 * 24 * 16 * 30 - 1)
+    kept = FrozenFeatures(TinyBackbone(), images, numbers, CPU)
+    bounded = FrozenFeatures(TinyBackbone(), images, numbers, CPU, max_grid_bytes=4 * 24 * 16 * 30 - 1)
     asked = np.array([4, 2, 58])
     assert torch.allclose(kept.grids(asked), bounded.grids(asked), atol=1e-6)
     assert torch.allclose(kept.pooled(asked), kept.grids(asked).mean(dim=(2, 3)), atol=1e-5)

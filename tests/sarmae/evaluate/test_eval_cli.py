@@ -31,14 +31,14 @@ def test_one_question_about_a_run(place, tmp_path, monkeypatch, capsys):
     sets = ("--set", "seeds=[0]", "--set", "processes=2")
     code, text, errors = typed(monkeypatch, capsys, data, "--encoder", run, "--out", tmp_path / "study", *sets)
     assert (code, errors) == (0, "")
-    assert "3 of 3 answers." in text
+    assert "3 of 3 cells" in text
     assert "chips, balanced accuracy" in text
     table = (tmp_path / "study/summary.md").read_text()
     assert all(name in table for name in (run, "random", "statistics"))
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("folders:x",), "at least one --encoder"),
         (("--encoder", "pixels"), "Give labelled images"),
@@ -49,10 +49,10 @@ def test_one_question_about_a_run(place, tmp_path, monkeypatch, capsys):
         (("folders:x", "--encoder", "run:nowhere"), "nowhere/config.toml: cannot be read"),
     ],
 )
-def test_a_wrong_word_is_told_in_one_line(words, told, tmp_path, monkeypatch, capsys):
+def test_a_wrong_word_is_reported_in_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, _, errors = typed(monkeypatch, capsys, *words)
     assert code == 2
-    assert told in errors
+    assert message in errors
     assert len(errors.splitlines()) == 1
     assert not list(tmp_path.iterdir())

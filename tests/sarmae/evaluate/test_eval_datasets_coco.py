@@ -43,9 +43,9 @@ def document(numbers, shape=(40, 80)):
     }
 
 
-def write(path, told):
+def write(path, document):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(document))
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def ssdd(tmp_path):
 
 def spoil(root, change, name="train"):
     path = root / f"annotations/{name}.json"
-    told = json.loads(path.read_text())
-    change(told)
-    path.write_text(json.dumps(told))
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
 
 
 def test_simulated_ships_open(tmp_path):
@@ -152,11 +152,11 @@ def test_a_copied_image_across_the_split_is_left_out_of_train(ssdd):
     put(ssdd / "images/2.png", np.ascontiguousarray(grey(5)[:, ::-1]))
     task = opened(ssdd)
     assert (task.splits == "train").sum() == 3
-    assert "1 of 4 samples of train and val are near-copies of a later split's; left out" in task.notes
+    assert "1 of 4 samples of train and val are near-copies of samples of a later split; left out" in task.notes
 
 
 def test_category_ids_in_any_order_and_merged(ssdd):
-    spoil(ssdd, lambda told: told["annotations"][0].update(category_id=2))
+    spoil(ssdd, lambda document: document["annotations"][0].update(category_id=2))
     task = opened(ssdd)
     assert task.classes == ("buoy", "ship")
     assert sorted(label for one in task.boxes for label in one.labels.tolist()) == [0, 1, 1, 1, 1, 1]
@@ -167,10 +167,10 @@ def test_category_ids_in_any_order_and_merged(ssdd):
 
 
 def test_boxes_are_cut_at_the_edge_and_dropped_beyond_it(ssdd):
-    def move(told):
-        told["annotations"][0]["bbox"] = [-10, 30, 30, 30]
-        told["annotations"][1]["bbox"] = [81, 5, 10, 10]
-        told["annotations"][2]["iscrowd"] = 1
+    def move(document):
+        document["annotations"][0]["bbox"] = [-10, 30, 30, 30]
+        document["annotations"][1]["bbox"] = [81, 5, 10, 10]
+        document["annotations"][2]["iscrowd"] = 1
 
     spoil(ssdd, move)
     task = opened(ssdd)
@@ -182,12 +182,12 @@ def test_boxes_are_cut_at_the_edge_and_dropped_beyond_it(ssdd):
     assert "1 boxes that lie beyond their image left out (1.png, annotation 101)" in task.notes
 
 
-def double(told):
-    told["images"][1]["id"] = told["images"][0]["id"]
+def double(document):
+    document["images"][1]["id"] = document["images"][0]["id"]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (double, r"train\.json: image id 3 stands twice \('3\.png', '1\.png'\)"),
         (lambda t: t["annotations"][0].update(bbox=[1, 2, 0, 4]), r"annotation 103 of image 3 has the box \[1, 2, 0"),
@@ -202,9 +202,9 @@ def double(told):
         (lambda t: t["annotations"].clear(), r"train has 4 images with no box"),
     ],
 )
-def test_bad_entries_are_named(ssdd, change, told):
+def test_bad_entries_are_named(ssdd, change, message):
     spoil(ssdd, change)
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=message):
         opened(ssdd)
 
 

@@ -164,7 +164,7 @@ def test_most_draws_that_many(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "error", "told"),
+    ("spoil", "error", "message"),
     [
         (lambda root: put(root / "lonely/0.png", noise(7)), SourceError, r"class 'lonely' has 1 image; at least 2"),
         (lambda root: (root / "empty").mkdir(), SourceError, r"empty: a class folder without pictures"),
@@ -174,9 +174,9 @@ def test_most_draws_that_many(tmp_path):
         (lambda root: put(root / "train/x/0.png", noise(7)), SourceError, r"SPLIT/CLASS"),
     ],
 )
-def test_bad_folders_are_named(tmp_path, spoil, error, told):
+def test_bad_folders_are_named(tmp_path, spoil, error, message):
     spoil(chips(tmp_path, per_class=3))
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         opened(tmp_path)
 
 
@@ -199,16 +199,16 @@ def test_a_class_of_copies_alone_cannot_be_taught_and_tested(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"path": "/nowhere/at/all"}, "no such folder"),
         ({"classes": {"car": "x"}}, r"'car' is no label.*boat, tank"),
         ({"classes": {"boat": "x", "tank": "x"}}, "two classes that are the least"),
     ],
 )
-def test_bad_configurations_are_refused(tmp_path, keys, told):
+def test_bad_configurations_are_refused(tmp_path, keys, message):
     chips(tmp_path, per_class=3)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         opened(**({"path": tmp_path} | keys))
 
 

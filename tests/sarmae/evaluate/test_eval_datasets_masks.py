@@ -9,8 +9,8 @@ from PIL import Image
 
 from sar1m.store.errors import ConfigError, SourceError
 from sarmae.evaluate.datasets import open_dataset
+from sarmae.evaluate.labelled_images import IGNORED
 from sarmae.evaluate.study_config import TaskConfig
-from sarmae.evaluate.values import IGNORED
 from support.paths import SHARED
 from support.simulated_sets import write_land_cover_masks, write_tif
 
@@ -120,7 +120,7 @@ def test_sen1floods11_layout_with_its_lists(tmp_path):
     listed = opened(tmp_path)
     assert len(of_split(listed, "train")) == 8
     assert len(of_split(listed, "test")) == 4
-    assert "3 images that no list of a split names left out" in listed.notes
+    assert "3 images left out: no list of a split names them" in listed.notes
 
 
 def test_lulc_numbers_have_names_and_can_be_merged(tmp_path):
@@ -193,7 +193,7 @@ def spoiled_mask(mask):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (spoiled_mask(halves((64, 60))), r"masks/3\.tif: 64 x 60 px, but .*images/3\.tif has 64 x 64"),
         (spoiled_mask(np.full((64, 64), 255, np.uint8)), r"masks/3\.tif: an empty mask"),
@@ -207,9 +207,9 @@ def spoiled_mask(mask):
         (lambda root: (root / "masks").rename(root / "answers"), r"one folder of masks expected, found none"),
     ],
 )
-def test_bad_scenes_are_named(tmp_path, spoil, told):
+def test_bad_scenes_are_named(tmp_path, spoil, message):
     spoil(scenes(tmp_path))
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=message):
         opened(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_a_label_without_a_name_is_refused_and_can_be_left_out(tmp_path):
         opened(tmp_path, classes={"1": "water", "7": ""})
 
 
-def test_images_without_masks_are_left_out_and_told(tmp_path):
+def test_images_without_masks_are_left_out_and_reported(tmp_path):
     scenes(tmp_path)
     write_tif(tmp_path / "images/9.tif", db(9), ("VV", "VH"))
     assert "1 images without a mask left out" in opened(tmp_path).notes

@@ -30,9 +30,9 @@ def task(made):
 
 def rows_of(task, table):
     """The table's row of each sample, found by its incidence angle within its split and by its cell."""
-    told = list(zip(table["split"], table["incidence_deg"].astype(float), table["country"], strict=True))
+    known = list(zip(table["split"], table["incidence_deg"].astype(float), table["country"], strict=True))
     found = zip(task.splits, task.attributes["incidence_deg"], task.attributes["country"], strict=True)
-    return table.iloc[[told.index((str(split), float(angle), str(country))) for split, angle, country in found]]
+    return table.iloc[[known.index((str(split), float(angle), str(country))) for split, angle, country in found]]
 
 
 def test_labels_pixels_and_attributes_are_of_the_same_sample(made, task):
@@ -57,7 +57,7 @@ def test_labels_pixels_and_attributes_are_of_the_same_sample(made, task):
 def test_what_is_unknown_rare_or_of_a_tested_cell_is_left_out(made, task):
     assert task.classes == ("Cropland", "Tree_cover")
     assert "Built-up: left out, fewer than 8 samples of train" in task.notes
-    assert any("2 of" in note and "of one cell with a later split's" in note for note in task.notes)
+    assert any("2 of" in note and "of one cell with samples of a later split" in note for note in task.notes)
     assert "train-0" not in task.attributes["cell"][task.splits == "train"]
     assert set(task.splits) == {"train", "val", "test"}
     assert all(len(set(task.splits[task.groups == group])) == 1 for group in set(task.groups))
@@ -69,7 +69,7 @@ def test_a_country_is_held_out_and_its_cells_never_taught(made):
     task = opened(made[0], hold_out=f"country={COUNTRIES[0]}", val_share=0.2)
     assert set(task.attributes["country"][task.splits == "test"]) == {COUNTRIES[0]}
     assert COUNTRIES[0] not in task.attributes["country"][task.splits != "test"]
-    assert any(note.startswith(f"tested: country={COUNTRIES[0]}") for note in task.notes)
+    assert any(note.startswith(f"test: country={COUNTRIES[0]}") for note in task.notes)
 
 
 def test_classes_are_merged_by_name(made):
@@ -79,7 +79,7 @@ def test_classes_are_merged_by_name(made):
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"image_px": 48}, f"samples of {SIDE_PX} x {SIDE_PX} px, image_px is 48. Use at most 32"),
         ({"hold_out": "country=XXX"}, "no sample has 'XXX'"),
@@ -87,8 +87,8 @@ def test_classes_are_merged_by_name(made):
         ({"classes": {"Sea": "x"}}, "'Sea' is no label"),
     ],
 )
-def test_bad_configurations_are_refused(made, keys, told):
-    with pytest.raises(ConfigError, match=told):
+def test_bad_configurations_are_refused(made, keys, message):
+    with pytest.raises(ConfigError, match=message):
         opened(**({"path": made[0]} | keys))
 
 

@@ -10,8 +10,8 @@ import torch
 from sar1m.store.errors import ConfigError
 from sarmae.evaluate.datasets import open_dataset
 from sarmae.evaluate.detect import detect, fit_detector
-from sarmae.evaluate.detect.box_scores import Trial, measure
-from sarmae.evaluate.detect.finding import Found
+from sarmae.evaluate.detect.box_scores import DetectionResults, detection_metrics
+from sarmae.evaluate.detect.detections import Detections
 from sarmae.evaluate.detect.protocol import check_scenes, draw_weights
 from sarmae.evaluate.study_config import DatasetConfig
 from support.boxed_squares import Convolutions, Pictures, boxes, question, scenes, squares
@@ -59,11 +59,11 @@ def weights_of(module):
 @pytest.mark.parametrize("freeze", [False, True])
 def test_the_encoder_learns_unless_it_is_frozen_and_the_one_given_stays(freeze):
     backbone, task = Convolutions(), squares(6, 2)
-    lesson = fit_detector.Lesson(
+    training = fit_detector.DetectorTraining(
         task=task, train=range(4), config=question(epochs=2).fit, freeze=freeze, seed=0, device=CPU
     )
     before = weights_of(backbone)
-    trained = fit_detector.train(backbone, lesson)
+    trained = fit_detector.train_detector(backbone, training)
     after = weights_of(trained.backbone)
     assert all(torch.equal(before[name], weight) for name, weight in weights_of(backbone).items())
     assert all(torch.equal(before[name], after[name]) for name in before) is freeze
@@ -108,17 +108,19 @@ def test_shares_of_the_labels_come_after_all_of_them():
 def test_mirrored_images_have_mirrored_boxes():
     """Where a lesson's boxes lie is where its images are bright, whatever the flips."""
     task = squares(8, 2)
-    lesson = fit_detector.Lesson(task=task, train=range(6), config=question().fit, freeze=False, seed=3, device=CPU)
+    training = fit_detector.DetectorTraining(
+        task=task, train=range(6), config=question().fit, freeze=False, seed=3, device=CPU
+    )
     seen = set()
     for epoch in range(3):
         positions = torch.arange(6)
-        flips = lesson.flips(positions, epoch)
-        for position, picture, turned in zip(range(6), lesson.images(positions.tolist(), flips), flips, strict=True):
+        flips = training.flips(positions, epoch)
+        for position, picture, turned in zip(range(6), training.images(positions.tolist(), flips), flips, strict=True):
             seen.add(tuple(turned.tolist()))
-            for x0, y0, x1, y1 in lesson.objects(position, turned).corners.long().tolist():
+            for x0, y0, x1, y1 in training.objects(position, turned).corners.long().tolist():
                 assert picture[0, y0:y1, x0:x1].mean() > 2.5
     assert len(seen) == 4
-    still = replace(lesson, config=question(flips=False).fit)
+    still = replace(training, config=question(flips=False).fit)
     assert not still.flips(torch.arange(6), 1).any()
 
 
@@ -156,20 +158,20 @@ def changed(task, number, new):
 
 
 @pytest.mark.parametrize(
-    ("number", "new", "told"),
+    ("number", "new", "message"),
     [
         (2, boxes([5, 5, 5, 9]), r"squares, image 2, box 0: corners 5, 5, 5, 9; finite x0 < x1"),
         (0, boxes([1, 1, 4, 4], [np.nan, 1, 2, 3]), r"image 0, box 1: corners nan"),
         (1, boxes([1, 1, 4, 4], labels=[1]), r"image 1, box 0: class 1; 0 to 0 expected \(square\)"),
     ],
 )
-def test_boxes_that_cannot_be_are_told(number, new, told):
-    with pytest.raises(ConfigError, match=told):
+def test_boxes_that_cannot_be_are_reported(number, new, message):
+    with pytest.raises(ConfigError, match=message):
         check_scenes(changed(squares(6, 2), number, new))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_split_without_objects_is_told(split):
+def test_a_split_without_objects_is_reported(split):
     crowd = boxes([1, 1, 20, 20], crowd=[True])
     full = boxes([1, 1, 20, 20])
     truth = [crowd, full] if split == "train" else [full, crowd]
@@ -180,7 +182,7 @@ def test_a_split_without_objects_is_told(split):
         check_scenes(scenes(torch.zeros(2, 1, 64, 64), [full, full], 0))
 
 
-def test_a_missing_package_is_told_before_anything_is_learnt(monkeypatch):
+def test_a_missing_package_is_reported_before_anything_is_learnt(monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     task = squares(4, 2)
     with pytest.raises(ConfigError, match=r"faster-coco-eval, .* pip install 'sar1m\[evaluate\]'"):
@@ -200,11 +202,13 @@ def check_answers(asked, images):
     scores = by_metric(detect(Convolutions(), task, asked, 0, CPU))
     assert {"AP", "AP50", "AP75", "AR100"} <= scores.keys()
     assert all(0 <= score.value <= 1 and score.tested == images for score in scores.values())
-    right = [Found(corners=b.corners, labels=b.labels, scores=np.ones(len(b.labels), np.float32)) for b in task.boxes]
-    trial = Trial(
+    right = [
+        Detections(corners=b.corners, labels=b.labels, scores=np.ones(len(b.labels), np.float32)) for b in task.boxes
+    ]
+    trial = DetectionResults(
         truth=task.boxes, found=right, classes=task.classes, image_px=96, weights=np.empty((0, 0), dtype=np.int64)
     )
-    assert {metric.value for metric in measure(trial)} == {1.0}
+    assert {metric.value for metric in detection_metrics(trial)} == {1.0}
 
 
 def test_simulated_ships_are_looked_for(tmp_path):

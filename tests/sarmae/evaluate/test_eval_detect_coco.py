@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sarmae.evaluate.detect.box_scores import Trial, measure, recount
+from sarmae.evaluate.detect.box_scores import DetectionResults, detection_metrics, recount
 from sarmae.evaluate.detect.coco_metrics import coco_curves
 from sarmae.evaluate.detect.matching import AREAS_PX2, match
 from support.boxed_squares import boxes, found
@@ -15,8 +15,8 @@ NO_DRAWS = np.empty((0, 0), dtype=np.int64)
 
 
 def metrics(truth, guesses, classes=("ship",), weights=NO_DRAWS):
-    tested = Trial(truth=truth, found=guesses, classes=classes, image_px=SIDE_PX, weights=weights)
-    return {metric.name: metric for metric in measure(tested)}
+    tested = DetectionResults(truth=truth, found=guesses, classes=classes, image_px=SIDE_PX, weights=weights)
+    return {metric.name: metric for metric in detection_metrics(tested)}
 
 
 def values(truth, guesses, classes=("ship",)):

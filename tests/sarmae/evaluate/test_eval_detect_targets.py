@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sarmae.evaluate.detect.detector import PRIOR, Answers, Detector
+from sarmae.evaluate.detect.detector import PRIOR, Detector, DetectorOutput
 from sarmae.evaluate.detect.geometry import generalised_overlaps
 from sarmae.evaluate.detect.targets import (
     LEFT_OUT,
     NOTHING,
-    Objects,
+    BoxTensors,
     assign,
     centreness,
     detection_loss,
@@ -33,34 +33,34 @@ def look(side_px=64, stride_px=16, width=8, classes=1, images=1):
 
 def taught(*corners, side_px=64, **more):
     _, locations = look(side_px)
-    return assign(Objects.of(boxes(*corners, **more), CPU), locations), locations
+    return assign(BoxTensors.of(boxes(*corners, **more), CPU), locations), locations
 
 
 @pytest.mark.parametrize(
     ("stride_px", "strides"), [(8, (4, 8, 16, 32)), (16, (4, 8, 16, 32)), (32, (4, 8, 16, 32)), (14, (3.5, 7, 14, 28))]
 )
 def test_levels_lie_at_the_powers_of_two_of_the_grid(stride_px, strides):
-    answers, locations = look(side_px=stride_px * 4, stride_px=stride_px, classes=3, images=2)
+    output, locations = look(side_px=stride_px * 4, stride_px=stride_px, classes=3, images=2)
     assert tuple(locations.level_strides_px.tolist()) == strides
     cells = [round(stride_px * 4 / stride) for stride in strides]
     assert torch.bincount(locations.level).tolist() == [math.ceil(n) ** 2 for n in cells]
-    assert answers.class_logits.shape == (2, len(locations.x_px), 3)
-    assert answers.corners.shape == (2, len(locations.x_px), 4)
+    assert output.class_logits.shape == (2, len(locations.x_px), 3)
+    assert output.corners.shape == (2, len(locations.x_px), 4)
     first = locations.level == 0
     assert locations.x_px[first][:2].tolist() == [strides[0] / 2, strides[0] * 1.5]
     assert locations.y_px[first][:2].tolist() == [strides[0] / 2] * 2
-    inside = (answers.corners[..., 0] < locations.x_px) & (locations.x_px < answers.corners[..., 2])
+    inside = (output.corners[..., 0] < locations.x_px) & (locations.x_px < output.corners[..., 2])
     assert inside.all()
 
 
 def test_an_untaught_detector_expects_few_objects():
-    answers, _ = look(classes=2)
-    assert torch.sigmoid(answers.class_logits).mean().item() == pytest.approx(PRIOR, rel=0.3)
+    output, _ = look(classes=2)
+    assert torch.sigmoid(output.class_logits).mean().item() == pytest.approx(PRIOR, rel=0.3)
 
 
 def test_an_untaught_detector_guesses_boxes_as_large_as_its_strides():
-    answers, locations = look()
-    sides = answers.corners[0, :, 2:] - answers.corners[0, :, :2]
+    output, locations = look()
+    sides = output.corners[0, :, 2:] - output.corners[0, :, :2]
     assert torch.allclose(sides / locations.stride_px[:, None], torch.full_like(sides, 2.0), rtol=0.6)
 
 
@@ -141,7 +141,7 @@ def test_centreness_by_hand():
 def right_answers(targets, locations, sure=12.0):
     logits = torch.where(targets.labels[None, :, None] == 0, sure, -sure)
     middle = centreness(targets.corners, locations.x_px, locations.y_px).clamp(1e-4, 1 - 1e-4)
-    return Answers(class_logits=logits, corners=targets.corners[None], centre_logits=torch.logit(middle)[None])
+    return DetectorOutput(class_logits=logits, corners=targets.corners[None], centre_logits=torch.logit(middle)[None])
 
 
 def test_right_answers_cost_their_centreness_alone():
@@ -159,27 +159,27 @@ def test_the_loss_by_hand_where_nothing_is_known():
     holds = targets.labels == 0
     count, objects = len(targets.labels), int(holds.sum())
     shifted = targets.corners + 5
-    answers = Answers(
+    output = DetectorOutput(
         class_logits=torch.zeros(1, count, 1), corners=shifted[None], centre_logits=torch.full((1, count), -30.0)
     )
     focal = math.log(2) * 0.25 * (0.25 * objects + 0.75 * (count - objects)) / objects
     apart = 1 - generalised_overlaps(shifted[holds], targets.corners[holds]).mean().item()
     middle = centreness(targets.corners[holds], locations.x_px[holds], locations.y_px[holds])
     expected = focal + apart + 30 * middle.mean().item()
-    assert detection_loss(answers, locations, [targets]).item() == pytest.approx(expected, rel=1e-5)
+    assert detection_loss(output, locations, [targets]).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_left_out_locations_cost_nothing():
     targets, locations = taught([0, 0, 64, 64], crowd=[True])
-    answers, _ = look()
+    output, _ = look()
     assert (targets.labels == LEFT_OUT).all()
-    assert detection_loss(answers, locations, [targets]).item() == 0
+    assert detection_loss(output, locations, [targets]).item() == 0
 
 
 def test_every_part_of_the_detector_learns():
     detector = seeded(lambda: Detector(8, 16, 2), seed=0, name="test")
-    answers, locations = detector(torch.rand(2, 8, 8, 8, generator=torch.Generator().manual_seed(1)))
+    output, locations = detector(torch.rand(2, 8, 8, 8, generator=torch.Generator().manual_seed(1)))
     objects = [boxes([9, 9, 29, 29], [8, 8, 60, 60], labels=[0, 1]), boxes([1, 1, 100, 100], [0, 0, 128, 127])]
-    detection_loss(answers, locations, [assign(Objects.of(o, CPU), locations) for o in objects]).backward()
+    detection_loss(output, locations, [assign(BoxTensors.of(o, CPU), locations) for o in objects]).backward()
     still = [name for name, weight in detector.named_parameters() if not weight.grad.abs().max() > 0]
     assert still == []

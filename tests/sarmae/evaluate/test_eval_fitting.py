@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from sar1m.store.errors import ConfigError
 from sarmae.errors import NonFiniteError
-from sarmae.evaluate.fitting import epoch_order, fit, flip, flips_of, rated, schedule, seeded, with_encoder
+from sarmae.evaluate.fitting import (
+    epoch_order,
+    fit,
+    flip,
+    flips_of,
+    layerwise_groups,
+    parameter_groups,
+    schedule,
+    seeded,
+)
 from sarmae.evaluate.study_config import FitConfig
 from support.eval_pieces import TinyBackbone
 
@@ -25,7 +34,13 @@ def test_finds_the_least_squares_line():
     def step(numbers: Tensor, _epoch: int) -> Tensor:
         return (line(inputs[numbers, None])[:, 0] - targets[numbers]).square().mean()
 
-    losses = fit(step, rated(line.parameters()), count=50, config=FitConfig(epochs=200, lr=0.1, weight_decay=0), seed=0)
+    losses = fit(
+        step,
+        parameter_groups(line.parameters()),
+        count=50,
+        config=FitConfig(epochs=200, lr=0.1, weight_decay=0),
+        seed=0,
+    )
     assert len(losses) == 200
     assert losses[-1] < 1e-6 < losses[0]
     assert line.weight.item() == pytest.approx(3.0, abs=1e-2)
@@ -34,7 +49,7 @@ def test_finds_the_least_squares_line():
 
 def test_the_head_learns_at_the_full_rate_and_the_first_layer_least():
     backbone, head = TinyBackbone(), nn.Linear(24, 3)
-    weights = with_encoder(backbone.depth_groups(), head.parameters(), layer_decay=0.5)
+    weights = layerwise_groups(backbone.depth_groups(), head.parameters(), layer_decay=0.5)
     scales = {id(one): group.scale for group in weights for one in group.parameters}
     assert [scales[id(one)] for one in (backbone.embed.weight, backbone.mix.weight, head.weight)] == [0.25, 0.5, 1.0]
     assert {id(one) for one in (*backbone.parameters(), *head.parameters())} == set(scales)
@@ -43,7 +58,7 @@ def test_the_head_learns_at_the_full_rate_and_the_first_layer_least():
 def test_biases_norms_and_positions_do_not_decay_and_frozen_weights_are_left_out():
     matrix, bias = nn.Parameter(torch.ones(3, 3)), nn.Parameter(torch.ones(3))
     positions, frozen = nn.Parameter(torch.ones(1, 9, 3)), nn.Parameter(torch.ones(3, 3), requires_grad=False)
-    decaying, still = rated([matrix, bias, positions, frozen])
+    decaying, still = parameter_groups([matrix, bias, positions, frozen])
     assert (decaying.decays, still.decays) == (True, False)
     assert [id(one) for one in decaying.parameters] == [id(matrix)]
     assert [id(one) for one in still.parameters] == [id(bias), id(positions)]
@@ -51,7 +66,7 @@ def test_biases_norms_and_positions_do_not_decay_and_frozen_weights_are_left_out
 
 def test_a_rate_of_zero_of_a_layer_leaves_it_as_it_was():
     still, moving = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
-    weights = (*rated([still], scale=0.0), *rated([moving]))
+    weights = (*parameter_groups([still], scale=0.0), *parameter_groups([moving]))
     fit(lambda *_: (still * moving).sum(), weights, count=4, config=FitConfig(epochs=2), seed=0)
     assert torch.equal(still, torch.ones(2, 2))
     assert not torch.equal(moving, torch.ones(2, 2))
@@ -82,7 +97,7 @@ def test_the_step_is_given_each_sample_once_an_epoch_the_last_batch_smaller():
         met.append((epoch, numbers.tolist()))
         return weight.sum()
 
-    fit(step, rated([weight]), count=10, config=FitConfig(epochs=2, batch=4), seed=3)
+    fit(step, parameter_groups([weight]), count=10, config=FitConfig(epochs=2, batch=4), seed=3)
     assert [(epoch, len(numbers)) for epoch, numbers in met] == [(0, 4), (0, 4), (0, 2), (1, 4), (1, 4), (1, 2)]
     assert sorted(number for epoch, numbers in met if epoch == 1 for number in numbers) == list(range(10))
 
@@ -117,12 +132,12 @@ def test_first_weights_hang_on_seed_and_name_alone_and_disturb_nothing():
 def test_a_loss_that_is_not_finite_names_the_epoch_and_the_remedy(loss: float):
     weight = nn.Parameter(torch.ones(1))
     with pytest.raises(NonFiniteError, match=r"epoch 0.*Lower fit\.lr"):
-        fit(lambda *_: weight.sum() * loss, rated([weight]), count=3, config=FitConfig(), seed=0)
+        fit(lambda *_: weight.sum() * loss, parameter_groups([weight]), count=3, config=FitConfig(), seed=0)
 
 
 def test_nothing_to_train_on_is_said():
     weight = nn.Parameter(torch.ones(1))
     with pytest.raises(ConfigError, match="0 samples and 1 groups"):
-        fit(lambda *_: weight.sum(), rated([weight]), count=0, config=FitConfig(), seed=0)
+        fit(lambda *_: weight.sum(), parameter_groups([weight]), count=0, config=FitConfig(), seed=0)
     with pytest.raises(ConfigError, match="5 samples and 0 groups"):
         fit(lambda *_: weight.sum(), (), count=5, config=FitConfig(), seed=0)

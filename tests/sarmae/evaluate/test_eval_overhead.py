@@ -6,9 +6,10 @@ import torch
 
 from sarmae.evaluate import overhead
 from sarmae.evaluate.backbones import open_backbone
+from sarmae.evaluate.backbones.backbone import Backbone, Features
+from sarmae.evaluate.labelled_images import Inputs
 from sarmae.evaluate.overhead import measure_overhead
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
-from sarmae.evaluate.values import Backbone, Inputs, Seen
 from sarmae.timm_door import timm
 
 INPUTS = Inputs(units="dB", channels=("VV", "VH"), image_px=32, mean=(-9.0, -15.0), std=(3.0, 2.0))
@@ -72,18 +73,18 @@ class Hungry(Backbone):
 
     def forward(self, images):
         held = torch.ones(len(images), 2, 2**20)
-        return Seen(held.mean(dim=(1, 2))[:, None], images[:, :1, :1, :1])
+        return Features(held.mean(dim=(1, 2))[:, None], images[:, :1, :1, :1])
 
     def depth_groups(self):
         return ()
 
 
-def test_memory_is_what_a_pass_takes_and_is_told_anew_each_time():
-    told = [measure_overhead(Hungry(), INPUTS, device=CPU, repeats=1).encoder.peak_mib for _ in range(2)]
+def test_memory_is_what_a_pass_takes_and_is_measured_anew_each_time():
+    peaks = [measure_overhead(Hungry(), INPUTS, device=CPU, repeats=1).encoder.peak_mib for _ in range(2)]
     little = measure_overhead(opened("pixels"), INPUTS, device=CPU, repeats=1).encoder.peak_mib
-    if None in told:
+    if None in peaks:
         pytest.skip("needs a /proc/self/clear_refs that resets the high-water mark")
-    assert np.allclose(told, 8 * 8, rtol=0.1)
+    assert np.allclose(peaks, 8 * 8, rtol=0.1)
     assert little < 8
 
 

@@ -68,7 +68,7 @@ def test_gamma_speckle_is_what_it_claims_and_as_white_as_white_scenes():
     assert "as in the scenes' own" in check.verdict
 
 
-def test_correlated_scenes_are_told_from_white_speckle_and_go_with_correlated():
+def test_correlated_scenes_differ_from_white_speckle_and_agree_with_correlated():
     values, check = speckle(scenes(smooth_px=1.0), speckle="gamma", min_looks=4, max_looks=4)
     assert 0.6 < values["scenes: correlation of neighbours"] < 0.85
     assert abs(values["injected: correlation of neighbours"]) < 0.03
@@ -78,7 +78,7 @@ def test_correlated_scenes_are_told_from_white_speckle_and_go_with_correlated():
     assert "as in the scenes' own" in check.verdict
 
 
-def test_lognormal_speckle_is_told_to_brighten():
+def test_lognormal_speckle_is_reported_to_brighten():
     values, check = speckle(speckle="lognormal", sigma_max=2.5)
     assert values["as drawn: mean of the factor"] > 1.05
     assert "brightens the scene" in check.verdict
@@ -115,10 +115,10 @@ def test_pixels_without_data_and_samples_without_looks_are_left_out():
 def test_where_speckle_has_no_law_it_is_not_asked(units, model):
     values, check = speckle(units=units, speckle=model)
     assert not values
-    assert check.verdict.startswith("Not asked")
+    assert check.verdict.startswith("Not checked")
 
 
-def test_a_factor_of_other_looks_is_told(monkeypatch):
+def test_a_factor_of_other_looks_is_reported(monkeypatch):
     """Speckle of twice the looks that it claims."""
 
     class Weak(Sare):
@@ -196,7 +196,7 @@ def test_a_projector_that_meets_the_teacher_knows_its_partners():
     assert values["cosine, own partner"] == pytest.approx(1, abs=1e-5)
     assert values["centred cosine, own partner"] == pytest.approx(1, abs=1e-5)
     assert values["share of tokens nearer to their own partner"] == 1
-    assert check.verdict.startswith("Features know their own partner")
+    assert check.verdict.startswith("Features match their own partner")
 
 
 def test_a_constant_is_no_evidence_however_high_its_cosine():
@@ -209,7 +209,7 @@ def test_a_constant_is_no_evidence_however_high_its_cosine():
     assert values["cosine, own partner"] > 0.95
     assert values["cosine, a constant to the partners"] > 0.95
     assert abs(values["centred cosine, own partner"]) < 0.2
-    assert check.verdict.startswith("Features do not know their own partner")
+    assert check.verdict.startswith("Features do not match their own partner")
 
 
 def test_unpaired_samples_and_too_few_pairs_are_not_asked():
@@ -272,7 +272,7 @@ def test_a_run_without_teacher_or_speckle_is_not_asked_for_them(trained, tmp_pat
     assert not pairs.values
 
 
-def test_a_teacher_that_is_not_at_hand_is_told_and_stops_nothing(trained, monkeypatch):
+def test_a_teacher_that_is_not_at_hand_is_reported_and_stops_nothing(trained, monkeypatch):
     def absent(config, device):
         raise CheckpointError("no weights here")
 
@@ -282,7 +282,7 @@ def test_a_teacher_that_is_not_at_hand_is_told_and_stops_nothing(trained, monkey
     assert "no weights here" in pairs.verdict
 
 
-def test_no_run_and_no_store_are_told(trained, tmp_path):
+def test_no_run_and_no_store_are_reported(trained, tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
         quick_checks(tmp_path / "nothing", [str(trained[1].root)], 0, CPU)
     with pytest.raises(ConfigError, match="no store to look at"):

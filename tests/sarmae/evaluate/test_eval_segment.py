@@ -11,7 +11,7 @@ from sarmae.evaluate.label_splits import share_of_groups
 from sarmae.evaluate.segment import fit_head, segment
 from sarmae.evaluate.segment.fit_head import KeptGrids
 from sarmae.evaluate.segment.heads import LinearHead, PyramidHead, Standardise
-from support.eval_pieces import HeldImages, HeldMasks, TinyBackbone, asked, made_scenes
+from support.eval_pieces import HeldImages, HeldMasks, TinyBackbone, made_scenes, task_config
 
 CPU = torch.device("cpu")
 FIT = {"epochs": 6, "batch": 8, "lr": 5e-3}
@@ -19,7 +19,7 @@ FIT = {"epochs": 6, "batch": 8, "lr": 5e-3}
 
 def question(**changes):
     fit = FIT | changes.pop("fit", {})
-    return asked("segmentation", fit=fit, **({"bootstrap": 50} | changes))
+    return task_config("segmentation", fit=fit, **({"bootstrap": 50} | changes))
 
 
 def run(task, seed=0, backbone=None, **changes):
@@ -40,7 +40,7 @@ def plain(scenes):
     return run(scenes)
 
 
-def test_half_planes_are_told_apart(plain):
+def test_half_planes_are_distinguished(plain):
     pyramid, linear = values(plain), values(plain, "linear")
     assert pyramid["mIoU"] > 0.85
     assert linear["mIoU"] > 0.6
@@ -120,11 +120,11 @@ def test_pixels_without_data_neither_teach_nor_count(scenes):
     images[:, :, :, :8] = float("nan")
     wrong = scenes.masks.values.clone()
     wrong[:, :, :8] = 1 - wrong[:, :, :8].clamp(min=0)
-    told, lied = (
+    right, wrong_masks = (
         run(replace(scenes, images=HeldImages(images), masks=HeldMasks(masks)), protocols=("knn",), fit={"epochs": 2})
         for masks in (scenes.masks.values, wrong)
     )
-    assert told == lied
+    assert right == wrong_masks
 
 
 def test_scenes_without_labels_count_nothing(scenes):
@@ -138,7 +138,7 @@ def test_scenes_without_labels_count_nothing(scenes):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_split_without_any_label_is_told(scenes, split):
+def test_a_split_without_any_label_is_reported(scenes, split):
     masks = scenes.masks.values.clone()
     masks[np.flatnonzero(scenes.splits == split)] = -1
     with pytest.raises(ConfigError, match=f"no pixel of the {split} scenes"):
@@ -146,12 +146,12 @@ def test_a_split_without_any_label_is_told(scenes, split):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_split_without_scenes_is_told(scenes, split):
+def test_a_split_without_scenes_is_reported(scenes, split):
     with pytest.raises(ConfigError, match=f"no scene in the split {split}"):
         run(replace(scenes, splits=np.where(scenes.splits == split, "val", scenes.splits)))
 
 
-def test_labels_out_of_range_and_masks_of_another_size_are_told(scenes):
+def test_labels_out_of_range_and_masks_of_another_size_are_reported(scenes):
     high = scenes.masks.values.clone()
     high[0, 3, 3] = 2
     with pytest.raises(ConfigError, match=r"labels -1 to 2; expected .* to 1"):

@@ -6,9 +6,15 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, jaccard_score
 
 from sarmae import timm_door
-from sarmae.evaluate.segment.confusion import Resampling, confusion_of, measure, scores_of
+from sarmae.evaluate.segment.confusion import confusion_of, segmentation_measures, segmentation_scores
 
 CLASSES = 5
+
+
+def scores_of(tables, groups, names="abcde", **settings):
+    return segmentation_scores(
+        tables, groups, names, protocol="linear", setting="", **({"draws": 0, "seed": 0} | settings)
+    )
 
 
 def random_maps(seed=0, scenes=6, side=17, classes=CLASSES, ignored=0.2):
@@ -28,7 +34,7 @@ def by_metric(scores):
 def test_the_measures_are_those_of_independent_implementations():
     truth, found = random_maps()
     tables = confusion_of(truth, found, CLASSES)
-    measures = measure(tables.sum(axis=0))
+    measures = segmentation_measures(tables.sum(axis=0))
     known = truth != -1
     flat_truth, flat_found = truth[known].numpy(), found[known].numpy()
     assert (tables.sum(axis=0) == confusion_matrix(flat_truth, flat_found)).all()
@@ -54,8 +60,8 @@ def test_each_scene_has_a_matrix_of_its_own():
 def test_a_class_that_is_nowhere_is_left_out_and_named():
     truth, found = random_maps(classes=3)
     tables = confusion_of(truth, found, CLASSES)
-    scores = by_metric(scores_of(tables, np.arange(6), "abcde", ("linear", ""), Resampling(0, 0)))
-    three = measure(confusion_of(truth, found, 3).sum(axis=0))
+    scores = by_metric(scores_of(tables, np.arange(6)))
+    three = segmentation_measures(confusion_of(truth, found, 3).sum(axis=0))
     assert scores["mIoU"].value == pytest.approx(float(three.mean_iou))
     assert scores["mean accuracy"].value == pytest.approx(float(three.mean_accuracy))
     assert "IoU: c" in scores
@@ -68,9 +74,7 @@ def test_a_class_found_where_it_never_is_costs_the_mean_and_is_named():
     truth = torch.zeros(2, 4, 4, dtype=torch.int64)
     found = truth.clone()
     found[0, 0, 0] = 1
-    scores = by_metric(
-        scores_of(confusion_of(truth, found, 2), np.arange(2), ("land", "sea"), ("linear", ""), Resampling(0, 0))
-    )
+    scores = by_metric(scores_of(confusion_of(truth, found, 2), np.arange(2), names=("land", "sea")))
     assert scores["IoU: sea"].value == 0
     assert scores["mIoU"].value == pytest.approx(31 / 32 / 2)
     assert scores["mean accuracy"].value == pytest.approx(31 / 32)
@@ -81,9 +85,9 @@ def test_a_scene_without_labels_counts_nothing():
     truth, found = random_maps()
     truth[2] = -1
     tables = confusion_of(truth, found, CLASSES)
-    scores = scores_of(tables, np.arange(6), "abcde", ("linear", ""), Resampling(0, 0))
+    scores = scores_of(tables, np.arange(6))
     others = [0, 1, 3, 4, 5]
-    less = scores_of(tables[others], np.arange(5), "abcde", ("linear", ""), Resampling(0, 0))
+    less = scores_of(tables[others], np.arange(5))
     assert [score.value for score in scores] == [score.value for score in less]
     assert {score.tested for score in scores} == {5}
 
@@ -93,7 +97,7 @@ def test_intervals_agree_with_resampling_scenes_one_by_one():
     truth, found = random_maps(scenes=20, side=6)
     truth[:10] = torch.where(truth[:10] == -1, -1, found[:10])  # half of the scenes are all right: a wide interval
     tables = confusion_of(truth, found, CLASSES)
-    score = scores_of(tables, np.arange(20), "abcde", ("linear", ""), Resampling(2000, 1))[0]
+    score = scores_of(tables, np.arange(20), draws=2000, seed=1)[0]
     draws = np.random.default_rng(5)
     means = []
     for _ in range(300):
@@ -109,10 +113,10 @@ def test_copies_in_groups_make_no_interval_narrower():
     truth, found = random_maps(scenes=12, side=5)
     tables = confusion_of(truth, found, CLASSES)
     copied = np.repeat(tables, 4, axis=0)
-    settings = ("abcde", ("linear", ""), Resampling(500, 1))
-    once = scores_of(tables, np.arange(12), *settings)[0]
-    grouped = scores_of(copied, np.repeat(np.arange(12) * 7, 4), *settings)[0]
-    alone = scores_of(copied, np.arange(48), *settings)[0]
+    settings = {"draws": 500, "seed": 1}
+    once = scores_of(tables, np.arange(12), **settings)[0]
+    grouped = scores_of(copied, np.repeat(np.arange(12) * 7, 4), **settings)[0]
+    alone = scores_of(copied, np.arange(48), **settings)[0]
     assert (once.low, once.high) == pytest.approx((grouped.low, grouped.high))
     assert alone.high - alone.low < 0.7 * (once.high - once.low)
 
@@ -120,9 +124,7 @@ def test_copies_in_groups_make_no_interval_narrower():
 def test_intervals_are_the_same_for_the_same_key_and_none_for_one_group():
     truth, found = random_maps()
     tables = confusion_of(truth, found, CLASSES)
-    first, again, other = (
-        scores_of(tables, np.arange(6), "abcde", ("linear", ""), Resampling(100, seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (scores_of(tables, np.arange(6), draws=100, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
-    lone = scores_of(tables, np.zeros(6, dtype=np.int64), "abcde", ("linear", ""), Resampling(100, 1))
+    lone = scores_of(tables, np.zeros(6, dtype=np.int64), draws=100, seed=1)
     assert {(score.low, score.high) for score in lone} == {(None, None)}

@@ -5,9 +5,9 @@ import pytest
 import rasterio
 import torch
 
+from sarmae.evaluate.labelled_images import LabelledScenes
 from sarmae.evaluate.segment import segment
-from sarmae.evaluate.values import LabelledScenes
-from support.eval_pieces import HeldImages, HeldMasks, TinyBackbone, asked, inputs
+from support.eval_pieces import HeldImages, HeldMasks, TinyBackbone, inputs, task_config
 from support.paths import SHARED
 
 CHIPS = SHARED / "data/flood_chips"
@@ -36,7 +36,7 @@ def test_water_is_found_in_a_real_chip():
         groups=np.arange(64, dtype=np.int64),
     )
     fit = {"epochs": 6, "batch": 8, "lr": 5e-3}
-    scores = segment(TinyBackbone(channels=2), scenes, asked("segmentation", fit=fit), 0, torch.device("cpu"))
+    scores = segment(TinyBackbone(channels=2), scenes, task_config("segmentation", fit=fit), 0, torch.device("cpu"))
     first = {score.metric: score for score in scores if score.protocol == "pyramid"}
     assert first["IoU: water"].value > 0.4
     assert first["mIoU"].low < first["mIoU"].value < first["mIoU"].high

@@ -1,4 +1,4 @@
-"""Whole studies: the same bytes whatever stopped them or how many worked, answers kept, failures told and survived."""
+"""Whole studies: the same bytes after any stop and with any number of processes, scores kept, failures reported."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from sar1m.store import settings
 from sar1m.store.errors import ConfigError
-from sarmae.evaluate.score_files import Kept, pretraining
+from sarmae.evaluate.score_files import ScoreFiles
 from sarmae.evaluate.study import run_study
 from sarmae.evaluate.study_config import TASK_OF_DATASET, StudyConfig, TaskConfig
 from support.campaigns import campaign
@@ -108,26 +108,26 @@ def test_a_second_run_answers_nothing_anew(place, undisturbed):
 def test_an_answer_to_another_question_is_not_taken(place, undisturbed):
     study = study_of(place)
     arm, task = study.arms[0], study.tasks[0]
-    assert Kept(study, undisturbed).scores(arm, task, 0)
-    assert Kept(study, undisturbed).scores(arm, task.model_copy(update={"name": "targets "}), 0)
+    assert ScoreFiles(study, undisturbed).scores(arm, task, 0)
+    assert ScoreFiles(study, undisturbed).scores(arm, task.model_copy(update={"name": "targets "}), 0)
     other = task.model_copy(update={"bootstrap": 21})
-    assert Kept(study, undisturbed).scores(arm, other, 0) is None
+    assert ScoreFiles(study, undisturbed).scores(arm, other, 0) is None
     longer = study_of(place, pretrain={**study.pretrain.model_dump(), "name": "other"})
-    assert Kept(longer, undisturbed).scores(longer.arms[0], task, 0) is None
+    assert ScoreFiles(longer, undisturbed).scores(longer.arms[0], task, 0) is None
 
 
 def test_a_damaged_answer_is_asked_again(place, undisturbed, tmp_path):
     study = study_of(place)
-    kept = Kept(study, tmp_path)
+    kept = ScoreFiles(study, tmp_path)
     arm, task = study.arms[0], study.tasks[0]
-    kept.keep_scores(arm, task, 0, Kept(study, undisturbed).scores(arm, task, 0))
+    kept.keep_scores(arm, task, 0, ScoreFiles(study, undisturbed).scores(arm, task, 0))
     assert kept.scores(arm, task, 0)
     path = next(tmp_path.rglob("seed-0.json"))
     path.write_bytes(path.read_bytes()[:-9])
     assert kept.scores(arm, task, 0) is None
 
 
-def test_what_fails_is_told_and_the_rest_goes_on(place, tmp_path):
+def test_what_fails_is_reported_and_the_rest_goes_on(place, tmp_path):
     arms = [
         {"name": "gone", "encoder": "run:nowhere"},
         {"name": "raw statistics", "encoder": "statistics"},
@@ -140,7 +140,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(place, tmp_path):
     assert "nowhere" in (tmp_path / "report.html").read_text()
 
 
-def test_a_wrong_key_of_an_arm_is_told_before_anything_is_computed(place, tmp_path):
+def test_a_wrong_key_of_an_arm_is_reported_before_anything_is_computed(place, tmp_path):
     arms = [{"name": "MAE", "set": ["sare.speckel=gamma"]}]
     with pytest.raises(ConfigError, match=r"arm 'MAE'.*speckel"):
         run_study(study_of(place, arms=arms), tmp_path, Notes())
@@ -148,18 +148,18 @@ def test_a_wrong_key_of_an_arm_is_told_before_anything_is_computed(place, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"arms": [{"name": "A b"}, {"name": "a-B"}]}, "same folder"),
+        ({"arms": [{"name": "A b"}, {"name": "a-B"}]}, "same folder name"),
         ({"arms": [{"name": "A", "control": "B"}]}, "'B' is named as an arm or a control; arms are A"),
         ({"arms": [{"name": "A", "encoder": "pixels", "set": ["train.steps=1"]}]}, "exclude each other"),
-        ({"seeds": [1, 1]}, "stands twice"),
+        ({"seeds": [1, 1]}, "listed only once"),
         ({"tasks": [{**TASK, "arms": ["B"]}]}, "'B' is named as an arm"),
         ({"arms": [{"name": "A", "encoder": "resnet"}]}, "encoder"),
     ],
 )
-def test_studies_that_cannot_be_are_refused(place, changes, told):
-    with pytest.raises(ValueError, match=told):
+def test_studies_that_cannot_be_are_refused(place, changes, message):
+    with pytest.raises(ValueError, match=message):
         study_of(place, **changes)
 
 
@@ -199,7 +199,7 @@ def test_a_task_may_ask_some_arms_only(place, tmp_path):
         ["targets"],
         ["targets", "chosen"],
     ]
-    kept = Kept(both, tmp_path)
+    kept = ScoreFiles(both, tmp_path)
     kept.keep_scores(both.arms[2], chosen, 0, [])
     asked_of_all = chosen.model_copy(update={"arms": ()})
     assert kept.scores(both.arms[2], asked_of_all, 0) == []  # whom else a task asks is no part of the question
@@ -212,5 +212,5 @@ def test_a_study_is_written_as_it_was_read(place):
 
 def test_seed_and_device_of_a_study_are_those_of_its_runs(place):
     study = study_of(place)
-    config = pretraining(study, study.arms[1], 7)
+    config = study.pretraining_of(study.arms[1], 7)
     assert (config.train.seed, config.train.device, config.sare.speckle) == (7, "cpu", "gamma")

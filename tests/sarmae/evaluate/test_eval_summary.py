@@ -4,10 +4,10 @@ import pytest
 from scipy import stats
 
 from sarmae.evaluate.report.study_tables import answer_table, rank_table, setting_tables
-from sarmae.evaluate.score_files import Kept
+from sarmae.evaluate.score_files import ScoreFiles
+from sarmae.evaluate.scores import Score
 from sarmae.evaluate.study_config import StudyConfig
 from sarmae.evaluate.summary import main_questions, summarise
-from sarmae.evaluate.values import Score
 
 TASKS = ("first", "second")
 VALUES = {"A": (0.50, 0.52, 0.51), "B": (0.60, 0.63, 0.62), "C": (0.40, 0.40, 0.40)}
@@ -27,7 +27,7 @@ def kept(tmp_path):
         for at, name in enumerate(TASKS)
     ]
     arms = [{"name": "A"}, {"name": "B"}, {"name": "C", "encoder": "statistics", "control": "B"}]
-    kept = Kept(StudyConfig.model_validate({"arms": arms, "tasks": tasks}), tmp_path)
+    kept = ScoreFiles(StudyConfig.model_validate({"arms": arms, "tasks": tasks}), tmp_path)
     for arm in kept.study.arms:
         for seed, value in zip(kept.study.seeds, VALUES[arm.name], strict=True):
             answers = [score("knn", value / 2), score("linear", value), score("linear", 0.9, metric="accuracy")]

@@ -1,4 +1,4 @@
-"""The command `sarmae evaluate`: one question asked quickly, or a whole study from a file."""
+"""The command `sarmae evaluate`: a quick evaluation of some encoders, or a whole study from a file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.table import Table
 from sar1m.store import settings
 from sar1m.store.errors import ConfigError
 from sarmae.config import CONFIG_FOLDERS, PretrainConfig
-from sarmae.evaluate.score_files import Kept
-from sarmae.evaluate.study import Outcome, run_study
+from sarmae.evaluate.score_files import ScoreFiles
+from sarmae.evaluate.study import StudyOutcome, run_study
 from sarmae.evaluate.study_config import (
     ENCODERS,
     TASK_OF_DATASET,
@@ -24,35 +24,36 @@ from sarmae.evaluate.study_config import (
     TaskConfig,
     slug,
 )
-from sarmae.evaluate.summary import Line, main_questions, summarise
+from sarmae.evaluate.summary import ArmResult, main_questions, summarise
 from sarmae.terminal import console_watch
 from sarmae.train.loop import CONFIG_FILE
 
 STUDY_FOLDERS: Final = tuple(folder / "studies" for folder in CONFIG_FOLDERS)
-BASELINES: Final = ("random", "statistics")  # beside the encoders asked about: what must be beaten
+BASELINES: Final = ("random", "statistics")  # always evaluated too: an encoder must be better than these
 
 
 def evaluate(
     data: Sequence[str], encoders: Sequence[str], config: str | None, out: Path | None, overrides: Sequence[str]
 ) -> int:
-    """Answers a study and prints its tables. Returns the exit code: 0 where it was answered to the end.
+    """Evaluates encoders and prints the tables. Returns the exit code: 0 where every cell of the study has scores.
 
     data: KIND:PATH each, with a KIND of TASK_OF_DATASET.
     encoders: as --encoder takes them.
     config: file or name of a study, instead of data and encoders.
     out: folder of the study, studies/<name> by default.
+    overrides: KEY=VALUE each.
     Raises ConfigError.
     """
     console = Console()
     study = settings.override(_study(data, encoders, config), list(overrides))
     folder = Path("studies") / study.name if out is None else out
     outcome = run_study(study, folder, console_watch(console))
-    _tell(console, summarise(Kept(study, folder)), outcome)
+    _print_results(console, summarise(ScoreFiles(study, folder)), outcome)
     return outcome.exit_code
 
 
 def _study(data: Sequence[str], encoders: Sequence[str], name: str | None) -> StudyConfig:
-    """The study of a file, or one made of what was given. Raises ConfigError."""
+    """The study in a file, or one made of data and encoders. Raises ConfigError."""
     if name is not None:
         if data or encoders:
             raise ConfigError("--config: a study names its own data and encoders; give either --config or DATA.")
@@ -87,25 +88,28 @@ def _task(place: str) -> TaskConfig:
 
 
 def _config_of(run: Path) -> PretrainConfig:
-    """So that the random encoder has the architecture of the one that is asked about."""
+    """The configuration of a run, so that the random encoder gets the same architecture."""
     path = run / CONFIG_FILE
     return settings.parse(PretrainConfig, settings.read_text(path), origin=str(path))
 
 
-def _tell(console: Console, lines: Sequence[Line], outcome: Outcome) -> None:
-    by_question = {(line.question, line.arm): line for line in lines}
-    for task, questions in main_questions(lines).items():
+def _print_results(console: Console, results: Sequence[ArmResult], outcome: StudyOutcome) -> None:
+    by_question = {(result.question, result.arm): result for result in results}
+    for task, questions in main_questions(results).items():
         table = Table(title=f"{task}, {questions[0].metric}", title_justify="left", box=None)
         table.add_column("encoder", overflow="fold")
         for question in questions:
             table.add_column(question.protocol, justify="right")
-        for arm in dict.fromkeys(line.arm for line in lines if line.question.task == task):
+        for arm in dict.fromkeys(result.arm for result in results if result.question.task == task):
             answers = [by_question.get((question, arm)) for question in questions]
-            table.add_row(arm, *("–" if answer is None else answer.told for answer in answers))
+            table.add_row(arm, *("–" if answer is None else answer.text for answer in answers))
         console.print(table)
     watch = console_watch(console)
     for failure in outcome.failures:
-        watch.note(f"No answer: {failure}")
+        watch.note(f"No scores: {failure}")
     if outcome.answered < outcome.asked and not outcome.failures:
-        watch.note("Stopped before the end; the same command goes on from there.")
-    watch.note(f"{outcome.answered} of {outcome.asked} answers. Page: {outcome.report}")
+        watch.note("Stopped before the end. The same command resumes.")
+    watch.note(
+        f"{outcome.answered} of {outcome.asked} cells (an arm, a seed and a task each) have scores. "
+        f"Page: {outcome.report}"
+    )

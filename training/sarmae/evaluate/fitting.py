@@ -1,19 +1,20 @@
-"""How heads, and encoders under them, are trained: one loop for classification, segmentation and detection.
+"""Training of heads, and of encoders below them: one loop for classification, segmentation and detection.
 
     head = seeded(lambda: Head(backbone.width, classes), seed=seed, name="head")
-    weights = rated(head.parameters())    # or with_encoder(backbone.depth_groups(), head.parameters(), layer_decay=...)
-    losses = fit(step, weights, count=len(train), config=asked.fit, seed=seed)
+    groups = parameter_groups(head.parameters())
+    # or: layerwise_groups(backbone.depth_groups(), head.parameters(), layer_decay=...)
+    losses = fit(step, groups, count=len(train), config=config.fit, seed=seed)
 
     def step(numbers: Tensor, epoch: int) -> Tensor:         # (B,) int64 on the CPU, 0 .. count - 1
         images = task.images.read(train[numbers].tolist())
-        if asked.fit.flips:
+        if config.fit.flips:
             images = flip(images, flips_of(numbers, seed=seed, epoch=epoch))
         ...
         return loss                                          # scalar with a gradient
 
-Nothing is drawn from a global generator: the order of an epoch and the flips are functions of (seed, epoch, number),
-the first weights of (seed, name). Leave modules in eval() mode: statistics of batch normalisation stay as they are and
-no layer drops out, so a sample's outcome depends on nothing else; heads of one's own use group or layer norm.
+Nothing is drawn from a global generator: the order of an epoch and the flips depend on (seed, epoch, number), the first
+weights on (seed, name). Leave modules in eval() mode: then the statistics of batch norms are fixed and no layer drops
+out, so the output for a sample depends on nothing else. New heads use group or layer norm.
 """
 
 # B batch, S samples, H W pixels
@@ -43,48 +44,59 @@ FLIP_STREAM: Final = "fit-flip"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rated:
-    """Weights that learn alike. scale: of their learning rate. decays: whether weight decay pulls at them."""
+class ParameterGroup:
+    """Weights with the same learning rate and weight decay.
+
+    scale: factor on the learning rate.
+    decays: whether weight decay applies.
+    """
 
     parameters: tuple[nn.Parameter, ...]
     scale: float
     decays: bool
 
 
-def rated(parameters: Iterable[nn.Parameter], *, scale: float = 1.0) -> tuple[Rated, ...]:
-    """Weights at one rate, in two parts: matrices, which decay, and the rest, which does not.
+def parameter_groups(parameters: Iterable[nn.Parameter], *, scale: float = 1.0) -> tuple[ParameterGroup, ...]:
+    """Weights with one learning rate, in two groups: matrices, with weight decay, and the rest, without.
 
-    The rest is biases and norms (at most one axis) and tokens and position embeddings ((1, N, D)). Weights that ask for
-    no gradient are left out.
+    The rest is biases and norms (at most one axis), and tokens and position embeddings ((1, N, D)). Weights without a
+    gradient are left out.
     """
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     parts = [
-        Rated(parameters=tuple(one for one in learning if _decays(one) == decays), scale=scale, decays=decays)
+        ParameterGroup(parameters=tuple(one for one in learning if _decays(one) == decays), scale=scale, decays=decays)
         for decays in (True, False)
     ]
     return tuple(part for part in parts if part.parameters)
 
 
-def with_encoder(
+def layerwise_groups(
     depth_groups: Sequence[Sequence[nn.Parameter]], head: Iterable[nn.Parameter], *, layer_decay: float
-) -> tuple[Rated, ...]:
-    """The weights of an encoder and of a head for one training.
+) -> tuple[ParameterGroup, ...]:
+    """The weights of an encoder and of a head, for one training with layer-wise decay.
 
-    The head learns at the full rate, group g of n (from the input, 0) at layer_decay^(n - g) of it. Source: Clark et
-    al., ELECTRA, ICLR 2020, and Bao et al., BEiT, ICLR 2022.
+    depth_groups: of the encoder, from input to output.
+    layer_decay: the head learns at the full rate, group g of n (from the input, 0) at layer_decay^(n - g) of it.
+    Source: Clark et al., ELECTRA, ICLR 2020, and Bao et al., BEiT, ICLR 2022.
     """
     depth = len(depth_groups)
     scales = [layer_decay ** (depth - place) for place in range(depth)]
-    layers = [part for group, scale in zip(depth_groups, scales, strict=True) for part in rated(group, scale=scale)]
-    return (*layers, *rated(head))
+    layers = [
+        part for group, scale in zip(depth_groups, scales, strict=True) for part in parameter_groups(group, scale=scale)
+    ]
+    return (*layers, *parameter_groups(head))
 
 
-def fit(step: Step, weights: Sequence[Rated], *, count: int, config: FitConfig, seed: int) -> tuple[float, ...]:
-    """Trains the weights by AdamW, warm-up and half a cosine down to 0 over config.epochs; the mean loss of each epoch.
+def fit(
+    step: Step, weights: Sequence[ParameterGroup], *, count: int, config: FitConfig, seed: int
+) -> tuple[float, ...]:
+    """Trains the weights by AdamW. The learning rate warms up and then falls to 0 along half a cosine, over
+    config.epochs.
 
-    Every epoch meets each of the count samples once, in an order of its own; the last batch may be smaller. What
-    follows counts is the state after the last epoch. Raises ConfigError without samples or weights, NonFiniteError
-    where a loss is NaN or infinite.
+    step: loss of a batch.
+    count: number of samples. Every epoch uses each sample once, in a new order; the last batch may be smaller.
+    Returns the mean loss of each epoch. The weights are those after the last epoch. Raises ConfigError without samples
+    or weights; NonFiniteError where a loss is NaN or infinite.
     """
     if count < 1 or not weights:
         raise ConfigError(f"fit: {count} samples and {len(weights)} groups of weights; at least one of each expected.")
@@ -124,12 +136,12 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> Tensor:
 
 
 def flips_of(numbers: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """(B, 2) bool: whether each sample is turned upside down, and whether left and right are swapped."""
+    """(B, 2) bool: whether each sample is flipped upside down, and whether left and right are swapped."""
     return integers(DrawKey(seed=seed, epoch=epoch, stream=FLIP_STREAM), numbers, 2, 2).bool()
 
 
 def flip(pictures: Tensor, flips: Tensor) -> Tensor:
-    """Pictures or masks (B, ..., H, W) flipped as flips_of says."""
+    """Pictures or masks (B, ..., H, W), flipped. flips: of flips_of."""
     axes = (-1,) + (1,) * (pictures.ndim - 1)
     for column, axis in ((0, -2), (1, -1)):
         turned = flips[:, column].view(axes).to(pictures.device)
@@ -138,7 +150,7 @@ def flip(pictures: Tensor, flips: Tensor) -> Tensor:
 
 
 def seeded(make: Callable[[], Made], *, seed: int, name: str) -> Made:
-    """What make builds, its first weights drawn by (seed, name) alone. The global generator is as it was before."""
+    """What `make` builds, with first weights that depend on (seed, name) alone. The global generator is not changed."""
     word = hashlib.blake2b(f"{seed}|{name}".encode(), digest_size=8).digest()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int.from_bytes(word, "little") >> 1)
@@ -149,7 +161,7 @@ def _decays(parameter: nn.Parameter) -> bool:
     return not (parameter.ndim <= 1 or (parameter.ndim == 3 and parameter.shape[0] == 1))
 
 
-def _optimiser(weights: Sequence[Rated], config: FitConfig) -> torch.optim.AdamW:
+def _optimiser(weights: Sequence[ParameterGroup], config: FitConfig) -> torch.optim.AdamW:
     groups = [
         {"params": list(group.parameters), "weight_decay": config.weight_decay if group.decays else 0.0}
         for group in weights

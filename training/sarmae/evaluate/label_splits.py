@@ -1,7 +1,8 @@
-"""Who is taught and who is tested: splits by groups of near-copies, balanced by class as far as groups allow.
+"""Train, val and test splits: near-copies stay together, and classes are balanced as far as groups allow.
 
-A pure function of groups, labels, shares and seed. A dataset's own split is taken, except for what is near-copied in
-a split of higher rank: test keeps everything, so that scores stay comparable, and train and val lose the copies.
+The splits are a pure function of groups, labels, shares and seed. A split that the dataset brings is used, without the
+samples that have a near-copy in a split of higher rank. The test split keeps everything, so that scores stay
+comparable; train and val lose the copies.
 """
 
 # S samples, K classes
@@ -22,13 +23,13 @@ from sarmae.stream.keyed_random import DrawKey, uniform
 I64 = NDArray[np.int64]
 Strings = NDArray[np.str_]
 NO_SPLIT: Final = ""
-SPLITS: Final = ("train", "val", "test")  # in order of rank: a later one keeps what both hold
+SPLITS: Final = ("train", "val", "test")  # in order of rank: of two near-copies, the one in the later split is kept
 _STREAM: Final = 0x5911  # keeps these draws apart from others of the same seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shares:
-    """Of the samples, in [0, 1); train takes what is left."""
+class SplitShares:
+    """Shares of the samples, each in [0, 1). Train gets the rest."""
 
     val: float
     test: float
@@ -36,14 +37,20 @@ class Shares:
     def __post_init__(self) -> None:
         if not (0 <= self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
             raise ConfigError(
-                f"val_share {self.val} and test_share {self.test}: nothing is left to teach. Their sum must be below 1."
+                f"val_share {self.val} and test_share {self.test}: no samples are left for train. Their sum must be "
+                "below 1."
             )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Samples:
-    """What decides a split. groups, labels: (S,) int64. own: (S,) splits the dataset came with, NO_SPLIT where none.
-    attributes: columns (S,) that hold_out may name. kin: what members of a group are to each other, for notes."""
+class SplitSamples:
+    """What a split depends on.
+
+    groups, labels: (S,) int64.
+    own: (S,) splits that the dataset brings, NO_SPLIT where it brings none.
+    attributes: columns (S,) that hold_out may name.
+    kin: how the members of a group are related, for notes.
+    """
 
     groups: I64
     labels: I64
@@ -53,8 +60,8 @@ class Samples:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Parted:
-    """kept: (n,) numbers of the samples that are used, ascending. splits, groups: (n,), no group in two splits."""
+class AssignedSplits:
+    """kept: (n,) numbers of the samples that are used, ascending. splits, groups: (n,). No group is in two splits."""
 
     kept: I64
     splits: Strings
@@ -62,10 +69,10 @@ class Parted:
     notes: tuple[str, ...]
 
 
-def split_groups(groups: I64, labels: I64, shares: Shares, seed: int) -> Strings:
-    """(S,) split of each sample. Whole groups, the largest first, go where their classes are most wanting.
+def split_groups(groups: I64, labels: I64, shares: SplitShares, seed: int) -> Strings:
+    """(S,) the split of each sample. Whole groups, the largest first, go to the split that lacks their classes most.
 
-    A class of at least two groups, none of them shared with another class, is both in train and, where its share is
+    A class with at least two groups, none of which is shared with another class, is in train and, where its share is
     above 0, in test.
     """
     members, group_of = np.unique(groups, return_inverse=True)
@@ -84,8 +91,9 @@ def split_groups(groups: I64, labels: I64, shares: Shares, seed: int) -> Strings
 
 
 def _neediest(wanted: NDArray[np.float64], given: NDArray[np.float64], count: I64) -> int:
-    """The split whose share of the group's classes is least served, as a fraction of what it is to get; splits that
-    have none yet of a class come first, train before test before val."""
+    """The split with the smallest fraction of its wanted samples of the group's classes. Splits with none of a class
+    come first, in the order train, test, val.
+    """
     its = count > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         served = np.where(wanted[:, its] > 0, given[:, its] / wanted[:, its], np.inf)
@@ -93,22 +101,22 @@ def _neediest(wanted: NDArray[np.float64], given: NDArray[np.float64], count: I6
     return int((0, 2, 1)[int(np.argmin(need[[0, 2, 1]]))])
 
 
-def part_samples(asked: DatasetConfig, samples: Samples) -> Parted:
-    """Splits as configured: hold_out if given, else the dataset's own split, else one drawn by groups.
+def assign_splits(config: DatasetConfig, samples: SplitSamples) -> AssignedSplits:
+    """The splits of a dataset: by hold_out if given; else the dataset's own; else drawn by groups.
 
-    Raises ConfigError where hold_out names an unknown attribute, or nothing or everything.
+    Raises ConfigError where hold_out names an unknown attribute, or would hold out no sample or all of them.
     """
-    if asked.hold_out is not None:
-        return _held_out(asked, samples, _matches(asked.hold_out, samples.attributes))
+    if config.hold_out is not None:
+        return _held_out(config, samples, _matches(config.hold_out, samples.attributes))
     if (samples.own != NO_SPLIT).all():
-        return _own(asked, samples)
-    shares = Shares(val=asked.val_share, test=asked.test_share)
+        return _own(config, samples)
+    shares = SplitShares(val=config.val_share, test=config.test_share)
     note = (
-        f"split drawn by groups ({samples.kin} each other, seed {asked.split_seed}): "
+        f"split drawn by groups ({samples.kin} each other, seed {config.split_seed}): "
         f"{len(np.unique(samples.groups))} groups of {len(samples.groups)} samples"
     )
-    splits = split_groups(samples.groups, samples.labels, shares, asked.split_seed)
-    return Parted(kept=np.arange(len(splits)), splits=splits, groups=samples.groups, notes=(note,))
+    splits = split_groups(samples.groups, samples.labels, shares, config.split_seed)
+    return AssignedSplits(kept=np.arange(len(splits)), splits=splits, groups=samples.groups, notes=(note,))
 
 
 def share_of_groups(numbers: I64, groups: I64, share: float, *, stream: str, seed: int) -> I64:
@@ -125,7 +133,7 @@ def share_of_groups(numbers: I64, groups: I64, share: float, *, stream: str, see
 
 
 def contradictions(groups: I64, labels: I64) -> int:
-    """How many groups of near-copies carry more than one label."""
+    """Number of groups of near-copies with more than one label."""
     return int((np.unique(np.unique(np.stack([groups, labels]), axis=1)[0], return_counts=True)[1] > 1).sum())
 
 
@@ -147,36 +155,38 @@ def _matches(hold_out: str, attributes: Mapping[str, NDArray[Any]]) -> NDArray[n
     return np.asarray(held)
 
 
-def _held_out(asked: DatasetConfig, samples: Samples, held: NDArray[np.bool_]) -> Parted:
+def _held_out(config: DatasetConfig, samples: SplitSamples, held: NDArray[np.bool_]) -> AssignedSplits:
     copied = ~held & np.isin(samples.groups, samples.groups[held])
-    taught = np.flatnonzero(~held & ~copied)
+    train = np.flatnonzero(~held & ~copied)
     splits = np.full(len(held), "test", dtype="<U5")
-    shares = Shares(val=asked.val_share, test=0)
-    splits[taught] = split_groups(samples.groups[taught], samples.labels[taught], shares, asked.split_seed)
-    notes = [f"tested: {asked.hold_out} ({int(held.sum())} samples), taught: all others ({len(taught)})"]
+    shares = SplitShares(val=config.val_share, test=0)
+    splits[train] = split_groups(samples.groups[train], samples.labels[train], shares, config.split_seed)
+    notes = [f"test: {config.hold_out} ({int(held.sum())} samples); train and val: all others ({len(train)})"]
     if copied.any():
-        notes.append(f"{int(copied.sum())} others left out: {samples.kin} tested samples")
+        notes.append(f"{int(copied.sum())} others left out: {samples.kin} samples of the test split")
     kept = np.flatnonzero(~copied)
-    return Parted(kept=kept, splits=splits[kept], groups=samples.groups[kept], notes=tuple(notes))
+    return AssignedSplits(kept=kept, splits=splits[kept], groups=samples.groups[kept], notes=tuple(notes))
 
 
-def _own(asked: DatasetConfig, samples: Samples) -> Parted:
+def _own(config: DatasetConfig, samples: SplitSamples) -> AssignedSplits:
     splits, notes = samples.own.astype("<U5"), ["the dataset's own split"]
     if "test" not in splits:
         splits[splits == "val"] = "test"
-        notes = ["the dataset's own split; its val split is tested, as it has no other"]
-    kept, groups, more = _without_leaks(asked, splits, samples)
+        notes = ["the dataset's own split; its val split serves as test split, because it has none"]
+    kept, groups, more = _without_leaks(config, splits, samples)
     splits, labels = splits[kept], samples.labels[kept]
-    if "val" not in splits and asked.val_share > 0:
+    if "val" not in splits and config.val_share > 0:
         rows = np.flatnonzero(splits == "train")
-        shares = Shares(val=asked.val_share, test=0)
-        splits[rows] = split_groups(groups[rows], labels[rows], shares, asked.split_seed)
-        notes.append(f"val: {asked.val_share:.0%} of train, by groups (seed {asked.split_seed})")
-    return Parted(kept=kept, splits=splits, groups=groups, notes=(*notes, *more))
+        shares = SplitShares(val=config.val_share, test=0)
+        splits[rows] = split_groups(groups[rows], labels[rows], shares, config.split_seed)
+        notes.append(f"val: {config.val_share:.0%} of train, by groups (seed {config.split_seed})")
+    return AssignedSplits(kept=kept, splits=splits, groups=groups, notes=(*notes, *more))
 
 
-def _without_leaks(asked: DatasetConfig, splits: Strings, samples: Samples) -> tuple[I64, I64, list[str]]:
-    """Numbers kept, their groups, what to note. With trust_split everything is kept, and a group ends at its split."""
+def _without_leaks(config: DatasetConfig, splits: Strings, samples: SplitSamples) -> tuple[I64, I64, list[str]]:
+    """Numbers of the samples kept, their groups, and notes. With trust_split all are kept, and a group ends at the
+    border of its split.
+    """
     rank = np.array([SPLITS.index(split) for split in splits])
     groups = samples.groups
     members, group_of = np.unique(groups, return_inverse=True)
@@ -185,8 +195,9 @@ def _without_leaks(asked: DatasetConfig, splits: Strings, samples: Samples) -> t
     copied = rank < highest[group_of]
     if not copied.any():
         return np.arange(len(splits)), groups, []
-    told = f"{int(copied.sum())} of {int((rank < 2).sum())} samples of train and val are {samples.kin} a later split's"
-    if asked.trust_split:
-        return np.arange(len(splits)), groups * len(SPLITS) + rank, [f"{told}; kept, as trust_split asks"]
+    earlier = f"{int(copied.sum())} of {int((rank < 2).sum())} samples of train and val"
+    copies = f"{earlier} are {samples.kin} samples of a later split"
+    if config.trust_split:
+        return np.arange(len(splits)), groups * len(SPLITS) + rank, [f"{copies}; kept, as trust_split asks"]
     kept = np.flatnonzero(~copied)
-    return kept, groups[kept], [f"{told}; left out"]
+    return kept, groups[kept], [f"{copies}; left out"]

@@ -1,18 +1,18 @@
-"""Groups of near-copies: images that show the same echoes again, turned, moved a little, or with another contrast.
+"""Groups of near-copies: images of the same echoes, turned, shifted a little, or with another contrast.
 
-SAR-ACD holds every aircraft about four times with changed brightness, so a random split asks for images that were
-taught: a nearest neighbour on raw pixels is right in 93.6 % of them. Speckle tells copies from likenesses: two
-acquisitions of one aircraft have different speckle, two copies of one acquisition the same. What is compared is
-therefore fine texture, in two steps:
+SAR-ACD holds every aircraft about four times with changed brightness. A random split would test on images that were in
+training: a nearest neighbour on raw pixels is right for 93.6 % of them. Speckle distinguishes copies from similar
+images: two acquisitions of one aircraft have different speckle, two copies of one acquisition have the same. So fine
+texture is compared, in two steps:
 
-1. `candidates`: moduli of the Fourier transform, which no shift changes, over the four turns and flips that a modulus
-   can tell apart. One matrix product of S x 4 S short rows in blocks: 3,000 images take under a second, 100,000 some
-   minutes on one core, and memory grows with S alone.
-2. `similarity`: of the candidates, normalised correlation over all eight turns and flips and shifts of whole pixels up
-   to MOST_SHIFT_PX, straight from the few frequencies kept.
+1. `candidates`: compares moduli of the Fourier transform, which do not change with a shift, over the four turns and
+flips that a modulus can distinguish. This is one matrix product of S x 4 S short rows, in blocks: 3,000 images take
+under a second, 100,000 some minutes on one core, and memory grows with S alone.
+2. `similarity`: of the candidates, the normalised correlation over all eight turns and flips and over shifts of whole
+pixels up to MOST_SHIFT_PX, computed from the few frequencies kept.
 
-Not found: copies that were scaled, turned by other angles than 90 degrees, or moved by more than MOST_SHIFT_PX, and
-images that share an edge alone. Threshold and its evidence: tests/benchmarks/results/near_copies.md.
+Not found: copies that were scaled, turned by other angles than 90 degrees, or shifted by more than MOST_SHIFT_PX, and
+images that overlap only at an edge. Threshold and its evidence: tests/benchmarks/results/near_copies.md.
 """
 
 # S samples, N pairs, K kept frequencies from -BAND to BAND, H those from 0 to BAND, T shifts along a side
@@ -33,7 +33,7 @@ SAME: Final = 0.75  # similarity from which two images are near-copies
 _PROMISING: Final = 0.5  # of moduli, from which a pair is looked at
 _SMOOTH_PX: Final = 15  # what is wider than this is contrast and scene, not texture
 _BLOCK: Final = 512
-_ENOUGH: Final = 256  # images, for what their moduli have in common to tell no copy
+_ENOUGH: Final = 256  # images, from which the mean of the moduli is removed: it is common to all images
 _BLANK: Final = 1e-6  # standard deviation of log amplitude under which an image has no texture to compare
 
 _ROWS: Final = np.concatenate([np.arange(BAND + 1), np.arange(-BAND, 0)])  # K, in the order of np.fft
@@ -44,7 +44,7 @@ I64 = NDArray[np.int64]
 C64 = NDArray[np.complex64]
 
 
-class Pairs(NamedTuple):
+class CandidatePairs(NamedTuple):
     """Pairs of images: first, second (N,) int64 with first < second; likeness (N,) float32, the largest first."""
 
     first: I64
@@ -63,12 +63,12 @@ class Leak:
 
 
 def describe(grey: NDArray[np.floating]) -> C64:
-    """(K, H) spectrum of the texture, of norm 1 over the whole plane; all 0 for an image without texture, which is no
-    copy of any other.
+    """(K, H) spectrum of the texture, with norm 1 over the whole plane. All 0 for an image without texture, which is a
+    copy of no other.
 
-    grey: (rows, cols) amplitudes, NaN: no data. Values below 0 are taken as they are on a scale of dB, others on a
-    log scale, on which gain and gamma corrections are a sum and a factor. Smaller images than WINDOW_PX stand in the
-    middle of an empty window.
+    grey: (rows, cols) amplitudes, NaN where there is no data. With a value below 0 the scale is taken to be dB and used
+    as it is; else the logarithm is used, on which gain and gamma corrections are a sum and a factor. Images smaller
+    than WINDOW_PX stand in the middle of an empty window.
     """
     missing = ~np.isfinite(grey)
     filled = np.where(missing, 0, grey).astype(np.float64)
@@ -83,7 +83,7 @@ def describe(grey: NDArray[np.floating]) -> C64:
 
 
 def find_groups(descriptors: C64, same: float = SAME) -> I64:
-    """(S,) group of each image of descriptors (S, K, H): near-copies, and near-copies of near-copies, share one.
+    """(S,) the group of each image. descriptors: (S, K, H). Near-copies, and near-copies of near-copies, are one group.
 
     Groups are numbered from 0 by their first image.
     """
@@ -99,7 +99,7 @@ def find_groups(descriptors: C64, same: float = SAME) -> I64:
 
 
 def leaks(descriptors: C64, splits: NDArray[np.str_], names: Sequence[str], same: float = SAME) -> tuple[Leak, ...]:
-    """Near-copies across splits, the most alike first."""
+    """Near-copies in different splits, the most similar first."""
     pairs = candidates(descriptors)
     across = splits[pairs.first] != splits[pairs.second]
     first, second = pairs.first[across], pairs.second[across]
@@ -116,8 +116,8 @@ def leaks(descriptors: C64, splits: NDArray[np.str_], names: Sequence[str], same
     )
 
 
-def candidates(descriptors: C64) -> Pairs:
-    """Pairs of descriptors (S, K, H) whose Fourier moduli are alike in some turn; the others are no near-copies."""
+def candidates(descriptors: C64) -> CandidatePairs:
+    """Pairs of descriptors (S, K, H) with similar Fourier moduli in some turn. All other pairs are not near-copies."""
     turned = _moduli(descriptors)
     blocks = []
     for start in range(0, len(descriptors), _BLOCK):
@@ -128,9 +128,11 @@ def candidates(descriptors: C64) -> Pairs:
         forward = first < second  # both count from start
         first, second = first[forward], second[forward]
         blocks.append((first + start, second + start, best[first, second]))
-    columns = [np.concatenate(column) for column in zip(*blocks, strict=True)] or [np.empty(0) for _ in Pairs._fields]
+    columns = [np.concatenate(column) for column in zip(*blocks, strict=True)] or [
+        np.empty(0) for _ in CandidatePairs._fields
+    ]
     order = np.argsort(-columns[2], kind="stable")
-    return Pairs(
+    return CandidatePairs(
         columns[0][order].astype(np.int64), columns[1][order].astype(np.int64), columns[2][order].astype(np.float32)
     )
 
@@ -218,14 +220,14 @@ def _window(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _roots(parents: I64, members: I64) -> I64:
-    """The representative of each member; paths are shortened for all while looking."""
+    """The representative of each member. Paths are shortened for all members on the way."""
     while (parents != (shorter := parents[parents])).any():
         parents[:] = shorter
     return parents[members]
 
 
 def _join(parents: I64, one: int, other: int) -> None:
-    """Makes the groups of two members one; the lower number represents it."""
+    """Merges the groups of two members. The lower number represents both."""
     while parents[one] != one:
         one = int(parents[one])
     while parents[other] != other:

@@ -1,4 +1,4 @@
-"""What an encoder costs where it is used: time, memory, weights, operations; beside a plain timm ViT of its shape."""
+"""The cost of using an encoder: time, memory, weights and operations, compared to a plain timm ViT of its shape."""
 
 # B batch, C channels of the task, S side in pixels
 
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sarmae.evaluate.backbones.ours import SarBackbone
-from sarmae.evaluate.values import Backbone, Inputs
+from sarmae.evaluate.backbones.backbone import Backbone
+from sarmae.evaluate.backbones.sar_encoders import SarBackbone
+from sarmae.evaluate.labelled_images import Inputs
 
 BATCHES_CPU: Final = (1, 8)
 BATCHES: Final = (8, 64, 256)  # of accelerators
@@ -34,10 +35,15 @@ _RESET_PEAK: Final = "5"  # to /proc/self/clear_refs: VmHWM begins anew; proc(5)
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one module costs. latency_p50_ms, latency_p90_ms: of one image. images_per_s: at batch best_batch, the best
-    of a few. peak_mib: the weights and what a pass over MEMORY_BATCH images held besides at its height; on a CPU by the
-    process's high-water mark, None where the system tells none. weights_m: millions. multiply_adds_g: 10^9 an image, of
-    matrix products and convolutions."""
+    """The cost of one module.
+
+    latency_p50_ms, latency_p90_ms: of one image.
+    images_per_s: at batch best_batch, the best of a few.
+    peak_mib: the weights, and the peak of what a pass over MEMORY_BATCH images allocates besides. On a CPU from the
+    peak memory of the process; None where the system does not report it.
+    weights_m: millions.
+    multiply_adds_g: 10^9 for one image, of matrix products and convolutions.
+    """
 
     latency_p50_ms: float
     latency_p90_ms: float
@@ -50,11 +56,13 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Overhead:
-    """An encoder's cost, and that of the plain timm ViT of its shape, measured in turns; None where there is no such.
+    """The cost of an encoder and of the plain timm ViT of its shape, measured in turns; None where there is no such
+    ViT.
 
-    encoder: from the task's units on, normalisation included; plain: from normalised images on. The ratios are
-    encoder over plain, that of latencies the median over pairs of passes, one after the other. largest_difference:
-    between the two's patch features, absolute.
+    encoder: from images in the units of the task, with normalisation. plain: from normalised images.
+    latency_ratio, throughput_ratio, memory_ratio: encoder over plain. The ratio of latencies is the median over pairs
+    of passes, one directly after the other.
+    largest_difference: between the patch features of the two, absolute.
     """
 
     encoder: Cost
@@ -74,10 +82,10 @@ class _Entrant:
 
 
 def measure_overhead(backbone: Backbone, inputs: Inputs, *, device: torch.device, repeats: int = 30) -> Overhead:
-    """Measures a backbone on random images of a task's shape, in eval mode, without gradients; moves it to the device.
+    """Measures a backbone on random images of a task's shape, in eval mode, without gradients. Moves it to the device.
 
-    repeats: timed passes for the latency. The encoder and its plain twin take turns pass by pass, so that what else
-    happens on the machine meets both. Times are of this machine with torch's present number of threads.
+    repeats: timed passes for the latency. The encoder and its plain twin take turns, pass by pass, so that other work
+    on the machine affects both. Times are for this machine and torch's present number of threads.
     """
     was_training = backbone.training
     backbone.to(device).eval()
@@ -87,7 +95,7 @@ def measure_overhead(backbone: Backbone, inputs: Inputs, *, device: torch.device
     with torch.inference_mode():
         if isinstance(backbone, SarBackbone):
             twin = backbone.plain_twin().to(device)
-            entrants.append(_Entrant(module=twin, images=backbone.entrance(images)))
+            entrants.append(_Entrant(module=twin, images=backbone.adapter(images)))
             difference = _difference(backbone, twin, images[:MEMORY_BATCH])
         costs, latencies_s = _costs(entrants, device, repeats)
     backbone.train(was_training)
@@ -103,7 +111,7 @@ def measure_overhead(backbone: Backbone, inputs: Inputs, *, device: torch.device
 
 
 def _costs(entrants: Sequence[_Entrant], device: torch.device, repeats: int) -> tuple[list[Cost], np.ndarray]:
-    """Each entrant's cost, and the seconds of its passes over one image, (entrants, repeats)."""
+    """The cost of each module, and the seconds (modules, repeats) of its passes over one image."""
     for entrant in entrants:
         for _ in range(WARM_UP):
             entrant.module(entrant.images[:1])
@@ -128,7 +136,7 @@ def _costs(entrants: Sequence[_Entrant], device: torch.device, repeats: int) -> 
 
 
 def _timed(entrants: Sequence[_Entrant], batch: int, passes: int, device: torch.device) -> np.ndarray:
-    """(entrants, passes) seconds of a pass over a batch, the entrants in turn."""
+    """(modules, passes) seconds of a pass over a batch, the modules in turn."""
     took_s = np.empty((len(entrants), passes))
     for number in range(passes):
         for place, entrant in enumerate(entrants):
@@ -157,13 +165,13 @@ def _images(inputs: Inputs, count: int) -> Tensor:
 
 
 def _difference(backbone: SarBackbone, twin: nn.Module, images: Tensor) -> float:
-    tokens = twin.fc_norm(twin.forward_features(backbone.entrance(images)))  # type: ignore[operator]  # timm's methods
+    tokens = twin.fc_norm(twin.forward_features(backbone.adapter(images)))  # type: ignore[operator]  # timm's methods
     patches = backbone(images).grid.flatten(2).transpose(1, 2)
     return float((tokens[:, -patches.shape[1] :] - patches).abs().max())
 
 
 def _multiply_adds(entrant: _Entrant) -> int:
-    """Of one image. The fused attention of a CPU is not counted by torch, the plain one is."""
+    """Of one image. torch counts only the plain attention, not the fused attention of a CPU."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         entrant.module(entrant.images[:1])
     return int(counter.get_total_flops()) // 2
@@ -194,7 +202,7 @@ def _peak_besides_cuda(run: Callable[[], None], device: torch.device) -> int:
 
 
 def _peak_besides_cpu(run: Callable[[], None]) -> int | None:
-    """Bytes by which a run raises the process's high-water mark; None where the kernel does not tell."""
+    """Bytes by which a run raises the peak memory of the process; None where the kernel does not report it."""
     with suppress(AttributeError, OSError):  # other C libraries have no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)  # else freed memory of a former run hides what this one takes
     try:

@@ -1,8 +1,8 @@
-"""How plots of a study look: one palette, a white card that reads on light and on dark pages, the same bytes each time.
+"""The style of a study's plots: one palette, a white card for light and dark pages, the same bytes each time.
 
-Colours are those of Okabe and Ito, Color universal design, 2008, less yellow, which is too faint on white; each goes
-with a marker of its own, so that no line is told by its colour alone. Letters are drawn as outlines: the SVG looks the
-same without matplotlib's fonts.
+The colours are those of Okabe and Ito, Color universal design, 2008, without yellow, which is too faint on white. Each
+goes with a marker of its own, so that no line is marked by colour alone. Letters are drawn as outlines: the SVG looks
+the same without matplotlib's fonts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ _STYLE: Final[dict[str, Any]] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw and save within it. matplotlib's own defaults count, never a user's matplotlibrc. ConfigError without it."""
+    """Draw and save within this context. Only matplotlib's own defaults count, never a user's matplotlibrc. Raises
+    ConfigError without matplotlib.
+    """
     mpl = extra_package("matplotlib", "a plot")
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -64,19 +66,19 @@ def styled() -> Iterator[None]:
 
 
 def new_figure(height_in: float) -> Figure:
-    """An empty card that lays itself out. Within `styled`."""
+    """An empty card with an automatic layout. To be used within `styled`."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - an optional package
 
     return Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
 
 
 def svg_of(figure: Figure, title: str) -> bytes:
-    """The figure as SVG, the same bytes for the same figure and version of matplotlib. Within `styled`."""
+    """The figure as SVG: the same bytes for the same figure and version of matplotlib. To be used within `styled`."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
     return stream.getvalue()
 
 
-def look_of(number: int) -> dict[str, Any]:
-    """Colour and marker of the number-th line."""
+def line_style(number: int) -> dict[str, Any]:
+    """Colour and marker of a line, by its number."""
     return {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sar1m.store.errors import ConfigError
-from sarmae.evaluate.plot_style import FAINT, INK, PALETTE, look_of, new_figure, styled, svg_of
+from sarmae.evaluate.plot_style import FAINT, INK, PALETTE, line_style, new_figure, styled, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +24,11 @@ NAME_LETTERS: Final = 36  # a line of a name
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line. x, y: (n,). low, high: (n,) of the interval over seeds, None or NaN where there is none.
+    """One line of a plot.
 
-    ConfigError where lengths differ or a point is not finite.
+    x, y: (n,).
+    low, high: (n,) ends of the interval over seeds; None or NaN where there is none.
+    Raises ConfigError where lengths differ or a point is not finite.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """One figure with its interval, None where there is none. ConfigError for a value that is not finite."""
+    """One value with its interval, None where there is none. Raises ConfigError for a value that is not finite."""
 
     name: str
     value: float
@@ -64,7 +66,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """Words of a plot. x, y: of the axes, with units."""
+    """The words of a plot. x, y: of the axes, with units."""
 
     title: str
     x: str
@@ -72,47 +74,50 @@ class Labels:
 
 
 def label_curve(lines: Sequence[Series], labels: Labels) -> bytes:
-    """Scores against labels (a class, or shares of them), one line an arm, the interval as a band; x logarithmic.
+    """Scores against labels (a class, or shares of them): one line an arm, the interval as a band, x logarithmic.
 
-    ConfigError without a line or a point, and for x not above 0.
+    Raises ConfigError without a line or a point, and for x that is not above 0.
     """
     return _curves(lines, labels, falling=False)
 
 
 def looks_curve(lines: Sequence[Series], labels: Labels) -> bytes:
-    """Scores against the equivalent number of looks of the test images, as label_curve; fewer looks to the right, where
-    images are harder."""
+    """Like label_curve, against the equivalent number of looks of the test images. Fewer looks, on harder images,
+    stand to the right.
+    """
     return _curves(lines, labels, falling=True)
 
 
 def forest(marks: Sequence[Mark], labels: Labels) -> bytes:
-    """Differences of arms to their control, with intervals, and the line of no difference; the first arm on top.
+    """Differences of arms to their control, with intervals, and the line of no difference. The first arm is on top.
 
-    Marks whose interval holds 0, or that have none, are hollow. ConfigError without a mark.
+    Marks are hollow where the interval includes 0 or is missing. Raises ConfigError without a mark.
     """
     return _rows(marks, labels, draw_forest)
 
 
 def bars(marks: Sequence[Mark], labels: Labels) -> bytes:
-    """One bar from 0 for each figure, with its value and, where there is one, its interval; the first on top.
+    """One bar from 0 for each value, with the value in figures and its interval, if any. The first is on top.
 
-    ConfigError without a mark.
+    Raises ConfigError without a mark.
     """
     return _rows(marks, labels, draw_bars)
 
 
 def draw_curves(axes: Axes, lines: Sequence[Series], *, falling: bool) -> None:
-    """Lines with bands and ticks where there are points; the legend in the order of the rightmost values. falling: x
-    falls to the right."""
+    """Lines with bands, and ticks where there are points. The legend is in the order of the rightmost values.
+
+    falling: x falls to the right.
+    """
     drawn = []
     for number, line in enumerate(lines):
         order = sorted(range(len(line.x)), key=line.x.__getitem__, reverse=falling)
         x, y = [line.x[place] for place in order], [line.y[place] for place in order]
-        look = look_of(number)
-        (artist,) = axes.plot(x, y, label=line.name, linewidth=1.6, markersize=4.5, **look)
+        style = line_style(number)
+        (artist,) = axes.plot(x, y, label=line.name, linewidth=1.6, markersize=4.5, **style)
         if line.low is not None and line.high is not None:
             low, high = ([end[place] for place in order] for end in (line.low, line.high))
-            axes.fill_between(x, low, high, color=look["color"], alpha=BAND_ALPHA, linewidth=0)
+            axes.fill_between(x, low, high, color=style["color"], alpha=BAND_ALPHA, linewidth=0)
         drawn.append((y[-1], artist, _wrapped(line.name)))
     axes.set_xscale("log")
     _tick_at(axes, sorted({value for line in lines for value in line.x}))
@@ -123,19 +128,19 @@ def draw_curves(axes: Axes, lines: Sequence[Series], *, falling: bool) -> None:
 
 
 def draw_forest(axes: Axes, marks: Sequence[Mark]) -> None:
-    """A row a mark from the top, and the line at 0."""
+    """One row for each mark, from the top, and the line at 0."""
     axes.axvline(0.0, color=INK, linewidth=0.9, zorder=1)
     for row, mark in enumerate(marks):
-        told = mark.low is not None and mark.high is not None and not mark.low <= 0 <= mark.high
+        significant = mark.low is not None and mark.high is not None and not mark.low <= 0 <= mark.high
         if mark.low is not None and mark.high is not None:
             axes.plot([mark.low, mark.high], [row, row], color=PALETTE[0], linewidth=1.8, solid_capstyle="butt")
-        face = PALETTE[0] if told else "white"
+        face = PALETTE[0] if significant else "white"
         axes.plot([mark.value], [row], "o", color=PALETTE[0], markerfacecolor=face, markersize=6, zorder=3)
     _name_rows(axes, marks)
 
 
 def draw_bars(axes: Axes, marks: Sequence[Mark]) -> None:
-    """A row a mark from the top."""
+    """One row for each mark, from the top."""
     axes.barh(range(len(marks)), [mark.value for mark in marks], color=PALETTE[0], height=0.62, zorder=2)
     for row, mark in enumerate(marks):
         ends = [end for end in (mark.low, mark.high) if end is not None]
@@ -181,7 +186,7 @@ def _name_rows(axes: Axes, marks: Sequence[Mark]) -> None:
 
 
 def _tick_at(axes: Axes, values: Sequence[float]) -> None:
-    """Ticks where there are points, evenly thinned out where there are many."""
+    """Ticks where there are points; where these are many, at every second, third ... of them."""
     step = -(-len(values) // MOST_TICKS)
     shown = values[::step]
     axes.set_xticks(shown, [f"{value:g}" for value in shown])

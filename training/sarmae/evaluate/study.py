@@ -1,10 +1,11 @@
-"""A study: every arm at every seed answers every task. What is done is kept; the same command goes on.
+"""A study: every arm, at every seed, is evaluated on every task. Finished scores are kept, so the same command resumes.
 
     for arm, seed:   pretrain (or open) -> backbone -> for task: scores -> scores/<task>/<arm>/seed-<n>.json
-    then:            scores.csv, summary.md, report.html, of these files alone
+    then:            scores.csv, summary.md, report.html, made of these files alone
 
-An arm at a seed is one process with one thread. All draws are keyed by seed and name and tables are in the study's
-order, so on a CPU the same study gives the same scores bit for bit, whatever the processes and the interruptions.
+One process with one thread evaluates an arm at a seed. All random draws are keyed by seed and name, and tables are in
+the order of the study. So on a CPU the same study gives the same scores bit for bit, for any number of processes and
+after any interruption.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from sar1m.store.durable import write_durably
 from sar1m.store.errors import Sar1mError
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
-from sarmae.evaluate.answers import Answering
+from sarmae.evaluate.arm_evaluation import ArmEvaluation
 from sarmae.evaluate.extra_packages import extra_package
 from sarmae.evaluate.overhead_table import write_overhead
 from sarmae.evaluate.report.study_page import write_report
-from sarmae.evaluate.score_files import Kept, pretraining
+from sarmae.evaluate.score_files import ScoreFiles
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
 from sarmae.sarc.cache_writer import write_cache
 from sarmae.sarc.teachers import NO_TEACHER
@@ -42,12 +43,17 @@ from sarmae.train.loop import Progress, pretrain
 from sarmae.train.preemption import Preemption
 
 STUDY_FILE: Final = "study.toml"
-TOLD_SHARES: Final = 4  # lines a pretraining run
+PROGRESS_LINES: Final = 4  # notes of one pretraining run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a study ended. answered, asked: cells (an arm, a seed, a task). failures: why others did not answer."""
+class StudyOutcome:
+    """How a study ended.
+
+    answered, asked: number of scored and of all cells. A cell is an arm, a seed and a task.
+    failures: one sentence for each cell, arm or process that failed.
+    report: path of the page.
+    """
 
     answered: int
     asked: int
@@ -58,7 +64,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
-    """One process's work: an arm at a seed, all tasks."""
+    """The work of one process: an arm at a seed, on all its tasks."""
 
     study: StudyConfig
     folder: Path
@@ -67,76 +73,78 @@ class _Cell:
 
     @property
     def name(self) -> str:
-        """For lines and errors."""
         return f"{self.arm.name}, seed {self.seed}"
 
 
-def run_study(study: StudyConfig, folder: Path, watch: Watch) -> Outcome:
-    """Answers what is not answered yet, then writes the tables and the page of all that is.
+def run_study(study: StudyConfig, folder: Path, watch: Watch) -> StudyOutcome:
+    """Evaluates every cell that has no scores yet, then writes the tables and the page of all scores.
 
-    Raises ConfigError before anything is computed where an arm's or a task's configuration cannot be; what fails later
-    is told in the outcome, and everything else goes on.
+    study: what is evaluated.
+    folder: of the study; it keeps scores, runs and the page.
+    watch: gets one note for every finished task.
+    Returns counts and failures: a failure of one cell does not stop the others. Raises ConfigError, before anything is
+    computed, for an arm that has no valid configuration and for a package that is not installed.
     """
     for module in ("jinja2", "matplotlib", "scipy", "sklearn"):
-        extra_package(module, "a study")  # said now, not after hours
-    kept = Kept(study, folder)
+        extra_package(module, "a study")  # an error now, not after hours
+    files = ScoreFiles(study, folder)
     cells = [_Cell(study=study, folder=folder, arm=arm, seed=seed) for seed in study.seeds for arm in study.arms]
     for cell in cells:
-        pretraining(study, cell.arm, cell.seed)  # a wrong key is told now, not after hours
+        study.pretraining_of(cell.arm, cell.seed)  # a wrong key is an error now, not after hours
     write_durably(folder / STUDY_FILE, [settings.to_toml(study).encode()])
     with Preemption() as preemption:
-        _write_teachers(kept, watch)
-        open_cells = [cell for cell in cells if _is_open(kept, cell)]
+        _write_teachers(files, watch)
+        open_cells = [cell for cell in cells if _is_open(files, cell)]
         watch.note(f"{len(cells)} arms and seeds, {len(cells) - len(open_cells)} of them answered already.")
         failures = _work_off(open_cells, preemption, watch)
     if study.analyses.overhead and not preemption.asked:
-        write_overhead(kept, watch)
-    answers = [kept.scores(cell.arm, task, cell.seed) for cell in cells for task in study.tasks_of(cell.arm)]
-    return Outcome(
+        write_overhead(files, watch)
+    answers = [files.scores(cell.arm, task, cell.seed) for cell in cells for task in study.tasks_of(cell.arm)]
+    return StudyOutcome(
         answered=sum(scores is not None for scores in answers),
         asked=len(answers),
         failures=tuple(failures),
         exit_code=preemption.exit_code if preemption.asked else int(bool(failures)),
-        report=write_report(kept, failures),
+        report=write_report(files, failures),
     )
 
 
-def _is_open(kept: Kept, cell: _Cell) -> bool:
-    """Whether a cell has anything left to do."""
-    unanswered = any(kept.scores(cell.arm, task, cell.seed) is None for task in cell.study.tasks_of(cell.arm))
+def _is_open(files: ScoreFiles, cell: _Cell) -> bool:
+    """Whether a cell lacks scores or its quick checks."""
+    unanswered = any(files.scores(cell.arm, task, cell.seed) is None for task in cell.study.tasks_of(cell.arm))
     checked = not cell.study.analyses.quick_checks or cell.arm.encoder is not None
-    return unanswered or not (checked or kept.checks(cell.arm, cell.seed) is not None)
+    return unanswered or not (checked or files.checks(cell.arm, cell.seed) is not None)
 
 
-def _write_teachers(kept: Kept, watch: Watch) -> None:
-    """Features of every teacher that an arm learns from, once for all of them."""
+def _write_teachers(files: ScoreFiles, watch: Watch) -> None:
+    """Caches the features of every teacher that an arm learns from, once for all arms."""
     teachers: dict[str, PretrainConfig] = {}
-    for arm in kept.study.arms:
-        config = pretraining(kept.study, arm, kept.study.seeds[0])
-        if kept.study.cache_teachers and arm.encoder is None and config.sarc.cache is None:
+    for arm in files.study.arms:
+        config = files.study.pretraining_of(arm, files.study.seeds[0])
+        if files.study.cache_teachers and arm.encoder is None and config.sarc.cache is None:
             teachers.setdefault(config.sarc.teacher, config)
     for teacher, config in teachers.items():
         if teacher != NO_TEACHER:
-            watch.note(f"Teacher {teacher}: {kept.teacher_cache(teacher)}")
-            write_cache(config, kept.teacher_cache(teacher), watch)
+            watch.note(f"Teacher {teacher}: {files.teacher_cache(teacher)}")
+            write_cache(config, files.teacher_cache(teacher), watch)
 
 
 # ---- processes ----
 
 
 def _work_off(cells: list[_Cell], preemption: Preemption, watch: Watch) -> list[str]:
-    """Runs the cells, so many at a time; gives one sentence for everything that failed."""
+    """Runs the cells, study.processes at a time. Returns one sentence for each failure."""
     context = multiprocessing.get_context("spawn")
-    told: SimpleQueue[tuple[str, bool] | None] = context.SimpleQueue()
+    messages: SimpleQueue[tuple[str, bool] | None] = context.SimpleQueue()
     failures: list[str] = []
-    listener = threading.Thread(target=_listen, args=(told, watch, failures))
+    listener = threading.Thread(target=_listen, args=(messages, watch, failures))
     listener.start()
     waiting, running = list(reversed(cells)), dict[SpawnProcess, _Cell]()
     try:
         while (waiting or running) and not (preemption.asked and not running):
             while waiting and not preemption.asked and len(running) < cells[0].study.processes:
                 cell = waiting.pop()
-                process = context.Process(target=_work, args=(cell, told), daemon=True)
+                process = context.Process(target=_work, args=(cell, messages), daemon=True)
                 process.start()
                 running[process] = cell
             connection.wait([process.sentinel for process in running], timeout=0.5)
@@ -148,13 +156,13 @@ def _work_off(cells: list[_Cell], preemption: Preemption, watch: Watch) -> list[
         _ask_to_stop(running)
         for process in running:
             process.join()
-        told.put(None)
+        messages.put(None)
         listener.join()
     return sorted(failures)
 
 
-def _listen(told: SimpleQueue[tuple[str, bool] | None], watch: Watch, failures: list[str]) -> None:
-    while (line := told.get()) is not None:
+def _listen(messages: SimpleQueue[tuple[str, bool] | None], watch: Watch, failures: list[str]) -> None:
+    while (line := messages.get()) is not None:
         text, failed = line
         watch.note(text)
         if failed:
@@ -175,68 +183,67 @@ def _bury(process: SpawnProcess, cell: _Cell, preemption: Preemption, failures: 
         )
 
 
-class _Told:
-    """A watch of a cell's process: its lines go to the study's."""
+class _CellWatch:
+    """The watch in the process of a cell. It sends its notes to the process of the study."""
 
-    def __init__(self, cell: _Cell, told: SimpleQueue[tuple[str, bool] | None]) -> None:
+    def __init__(self, cell: _Cell, messages: SimpleQueue[tuple[str, bool] | None]) -> None:
         self._name = cell.name
-        self._told = told
+        self._messages = messages
 
     def note(self, text: str) -> None:
-        """One line."""
-        self._told.put((f"{self._name}: {text}", False))
+        self._messages.put((f"{self._name}: {text}", False))
 
     def failed(self, text: str) -> None:
-        """One line on what did not work."""
-        self._told.put((f"{self._name}: {text}", True))
+        """A note on what failed."""
+        self._messages.put((f"{self._name}: {text}", True))
 
 
 class _Quarters:
     """Reports a pretraining run at each quarter of its steps."""
 
-    def __init__(self, told: _Told) -> None:
-        self._told = told
+    def __init__(self, watch: _CellWatch) -> None:
+        self._watch = watch
         self._quarter = 0
 
     def __call__(self, progress: Progress) -> None:
-        """One log step."""
-        quarter = progress.step * TOLD_SHARES // progress.steps
+        quarter = progress.step * PROGRESS_LINES // progress.steps
         if quarter > self._quarter:
             self._quarter = quarter
-            self._told.note(f"pretraining, step {progress.step} of {progress.steps}, loss {progress.loss:.4f}")
+            self._watch.note(f"pretraining, step {progress.step} of {progress.steps}, loss {progress.loss:.4f}")
 
 
-def _work(cell: _Cell, told: SimpleQueue[tuple[str, bool] | None]) -> None:
-    """A cell's process, from beginning to end."""
+def _work(cell: _Cell, messages: SimpleQueue[tuple[str, bool] | None]) -> None:
+    """The whole process of a cell."""
     torch.set_num_threads(1)
-    watch = _Told(cell, told)
+    watch = _CellWatch(cell, messages)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    kept = Kept(cell.study, cell.folder)
-    with _alone(kept.run(cell.arm, cell.seed)):
+    files = ScoreFiles(cell.study, cell.folder)
+    with _alone(files.run(cell.arm, cell.seed)):
         try:
-            run = _pretrained(kept, cell, watch)
+            run = _pretrained(files, cell, watch)
         except Sar1mError as error:
             watch.failed(str(error))
             return
-        answering = Answering(kept, cell.arm, cell.seed, run)
+        evaluation = ArmEvaluation(files, cell.arm, cell.seed, run)
         for task in cell.study.tasks_of(cell.arm):
-            if kept.scores(cell.arm, task, cell.seed) is None:
+            if files.scores(cell.arm, task, cell.seed) is None:
                 try:
-                    watch.note(answering.answer(task))
+                    watch.note(evaluation.score_task(task))
                 except Sar1mError as error:
                     watch.failed(f"{task.name}: {error}")
         if cell.study.analyses.quick_checks and run is not None:
-            answering.check_quickly()
+            evaluation.check_quickly()
 
 
-def _pretrained(kept: Kept, cell: _Cell, watch: _Told) -> Path | None:
-    """The finished run of a cell's arm; None for an arm that is not pretrained here. Leaves the process when asked to
-    stop on the way."""
+def _pretrained(files: ScoreFiles, cell: _Cell, watch: _CellWatch) -> Path | None:
+    """The finished run of an arm; None for an arm that is not pretrained here. Ends the process, with the run's exit
+    code, where the run was asked to stop.
+    """
     if cell.arm.encoder is not None:
         return None
-    config, run = pretraining(cell.study, cell.arm, cell.seed), kept.run(cell.arm, cell.seed)
+    config, run = cell.study.pretraining_of(cell.arm, cell.seed), files.run(cell.arm, cell.seed)
     if cell.study.cache_teachers and config.sarc.teacher != NO_TEACHER and config.sarc.cache is None:
-        cache = str(kept.teacher_cache(config.sarc.teacher))
+        cache = str(files.teacher_cache(config.sarc.teacher))
         config = config.model_copy(update={"sarc": config.sarc.model_copy(update={"cache": cache})})
     outcome = pretrain(config, run, on_log=_Quarters(watch))
     if outcome.exit_code:
@@ -245,7 +252,7 @@ def _pretrained(kept: Kept, cell: _Cell, watch: _Told) -> Path | None:
 
 
 def _stop_with_parent() -> None:
-    """A study that was killed leaves no process behind: what is under way is saved and ends."""
+    """Ends this process when its parent is gone, after saving, so that a killed study leaves no process behind."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -254,7 +261,7 @@ def _stop_with_parent() -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time works on a cell; the next waits for a forgotten one to end."""
+    """Only one process works on a cell at a time; another one waits until the first has ended."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

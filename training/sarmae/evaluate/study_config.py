@@ -13,6 +13,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sar1m.store import settings
+from sar1m.store.errors import ConfigError
 from sar1m.store.settings import Section
 from sarmae.config import PretrainConfig
 
@@ -33,14 +35,17 @@ TASK_OF_DATASET: Final = {
 class DatasetConfig(Section):
     """Where labelled images lie and how they are read.
 
-    kind: `folders` (a folder a class: MSTAR, FUSAR-Ship, SAR-ACD), `masks` (images and index masks: Sen1Floods11,
-    AIR-PolSAR-Seg, S1RTC beside LULC), `coco` (SSDD, HRSID, SARDet-100k), `store` (a store or release of ours with its
-    land cover). image_px: side of the images as the encoder sees them: a centre crop (chips), tiles (scenes of masks),
-    or the longer side after scaling (coco). classes: renames or merges, label number or folder name to class name;
-    empty takes all as they are. val_share, test_share: of the groups of near-copies, where the dataset has no split of
-    its own. trust_split: take the dataset's own split even where near-copies lie across it (they are counted).
-    hold_out: `attribute=value,value`: these samples are tested and never taught (cross-region). split_seed: draws
-    splits, and nothing else.
+    kind: `folders` (a folder a class: MSTAR, FUSAR-Ship, SAR-ACD), `masks` (images and class masks: Sen1Floods11,
+    AIR-PolSAR-Seg, S1RTC with LULC), `coco` (SSDD, HRSID, SARDet-100k), `store` (a store or release of ours with its
+    land cover).
+    image_px: side of the images as the encoder sees them: a centre crop (chips), tiles (scenes with masks), or the
+    longer side after scaling (coco).
+    classes: renames or merges classes: label number or folder name to class name. Empty: all as they are.
+    val_share, test_share: of the groups of near-copies, where the dataset has no split of its own.
+    trust_split: keep the dataset's own split even where it separates near-copies (they are counted).
+    hold_out: `attribute=value,value`: these samples are only tested, all others are for training (cross-region).
+    split_seed: draws splits, and nothing else.
+    most: use at most so many images, drawn by split_seed.
     """
 
     kind: Literal["folders", "masks", "coco", "store"]
@@ -56,10 +61,14 @@ class DatasetConfig(Section):
 
 
 class FitConfig(Section):
-    """How heads, and for fine-tuning encoders, are trained. epochs, lr, batch: of AdamW with a cosine schedule.
-    layer_decay: the learning rate of a layer over that of the next. neighbours: of k-NN. strengths: of the
-    linear probe's penalty, among which the val split chooses. freeze: of segmentation and detection, only the head
-    learns. The last epoch counts, never the best one on test."""
+    """How heads, and for fine-tuning encoders, are trained.
+
+    epochs, lr, batch: of AdamW with a cosine schedule. The last epoch counts, never the best one on test.
+    layer_decay: learning rate of a layer divided by that of the next.
+    neighbours: of k-NN.
+    strengths: of the linear probe's penalty; the val split chooses among them.
+    freeze: of segmentation and detection: only the head is trained.
+    """
 
     epochs: int = Field(default=30, ge=1)
     batch: int = Field(default=32, ge=1)
@@ -74,11 +83,16 @@ class FitConfig(Section):
 
 
 class TaskConfig(Section):
-    """One question. kind must suit the dataset. protocols: of classification; segmentation always has its
-    pyramid, and `linear` beside it where that is among them. shots: labels a class, each drawn anew a seed;
-    label_shares: shares of the training labels. looks: the test images get speckle until so many equivalent looks are
-    left (classification, dB only). breakdown: attributes by whose values or thirds the test scores are told apart.
-    bootstrap: draws for the intervals. arms: names of the arms that are asked, for what costs much; empty asks all."""
+    """One task. kind must suit the dataset.
+
+    protocols: of classification. Segmentation always has its pyramid, and also `linear` where it is listed here.
+    shots: numbers of labels a class; each seed draws other labels.
+    label_shares: shares of the training labels.
+    looks: speckle is added to the test images until they have so many equivalent looks (classification, dB only).
+    breakdown: attributes; scores are also given for parts of the test samples, by value or by thirds of the attribute.
+    bootstrap: draws for the intervals.
+    arms: names of the arms that are evaluated, for a costly task; empty: all.
+    """
 
     name: str = Field(pattern=_PLAIN)
     kind: Literal["classification", "segmentation", "detection"]
@@ -110,10 +124,14 @@ class TaskConfig(Section):
 
 
 class ArmConfig(Section):
-    """One encoder. encoder: `run:FOLDER` (a pretraining run), `file:PATH` (exported or published weights),
-    `timm:NAME` (weights: a file, else timm's hub), `efficientnet_lite0`, `pixels`, `statistics`, or `random` (the
-    study's architecture with starting weights, drawn by seed). Without it the arm is pretrained by the study: set
-    changes keys of [pretrain]. control: its name in the table's column of differences; by default the first arm."""
+    """One encoder.
+
+    encoder: `run:FOLDER` (a pretraining run), `file:PATH` (exported or published weights), `timm:NAME` (weights: a
+    file, else timm's hub), `efficientnet_lite0`, `pixels`, `statistics`, or `random` (the study's architecture with
+    starting weights, drawn by seed). Without it, the study pretrains the arm.
+    set: changes to keys of [pretrain].
+    control: name of the arm to which it is compared in the table; by default the first arm.
+    """
 
     name: str = Field(pattern=_PLAIN)
     encoder: str | None = Field(default=None, pattern=ENCODERS)
@@ -129,18 +147,23 @@ class ArmConfig(Section):
 
 
 class AnalysesConfig(Section):
-    """quick_checks: injected against measured noise, errors on masked and unmasked patches, cosine of pairs against
-    shuffled pairs, spread of one representation over tasks; of pretrained arms. overhead: latency, throughput, memory
-    and weights of every arm's encoder beside a plain timm ViT."""
+    """quick_checks: of pretrained arms: injected against measured speckle, errors on masked and unmasked patches,
+    cosine of pairs against shuffled pairs.
+    overhead: latency, throughput, memory and weights of every arm's encoder and of a plain timm ViT.
+    """
 
     quick_checks: bool = False
     overhead: bool = False
 
 
 class StudyConfig(Section):
-    """Everything a study asks. pretrain: the base of pretrained arms. processes: arms at a time, one thread each, so
-    that the same study gives the same table bit for bit on a CPU. cache_teachers: features of the arms' teachers are
-    written once, not computed in every step; then pretrain.data.flips = false (see sarmae.config.SarcConfig)."""
+    """A whole study.
+
+    pretrain: the configuration that pretrained arms share.
+    processes: arms at a time, each with one thread, so that the same study gives the same table bit for bit on a CPU.
+    cache_teachers: features of the arms' teachers are written once, not computed in every step; then set
+    pretrain.data.flips = false (see sarmae.config.SarcConfig).
+    """
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -158,9 +181,9 @@ class StudyConfig(Section):
             slugs = [slug(name) for name in names]
             double = sorted({name for name, short in zip(names, slugs, strict=True) if slugs.count(short) > 1})
             if double:
-                raise ValueError(f"{what}: {', '.join(double)} stand for the same folder; give each a name of its own")
+                raise ValueError(f"{what}: {', '.join(double)} give the same folder name; rename one")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)}: one stands twice")
+            raise ValueError(f"seeds {list(self.seeds)}: each seed may be listed only once")
         return self
 
     @model_validator(mode="after")
@@ -174,10 +197,20 @@ class StudyConfig(Section):
         return self
 
     def tasks_of(self, arm: ArmConfig) -> tuple[TaskConfig, ...]:
-        """What an arm is asked."""
+        """The tasks on which an arm is evaluated."""
         return tuple(task for task in self.tasks if not task.arms or arm.name in task.arms)
+
+    def pretraining_of(self, arm: ArmConfig, seed: int) -> PretrainConfig:
+        """The pretraining configuration of an arm at a seed. Raises ConfigError that names the arm."""
+        try:
+            config = settings.override(self.pretrain, arm.set)
+        except ConfigError as error:
+            raise ConfigError(f"arm {arm.name!r}: {error}") from error
+        return config.model_copy(
+            update={"train": config.train.model_copy(update={"seed": seed, "device": self.device})}
+        )
 
 
 def slug(name: str) -> str:
-    """A name as a folder is called: small letters, digits and hyphens."""
+    """A name as the name of a folder: small letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "arm"

@@ -1,10 +1,10 @@
-"""How sure a figure is: over the tested samples, over the seeds, and between two arms.
+"""Intervals of a score over the tested samples and over the seeds, and comparisons between two arms.
 
-Two things vary, and two intervals tell them apart. The bootstrap draws the test samples again and holds the training
-fixed; the t interval over seeds repeats the training (weights, order, drawn labels) and holds the test samples fixed.
-Neither contains the other: a difference between two arms that is real for this test split may still not hold for
-another one, so a claim wants both. Student's t with three seeds multiplies the standard error by 4.30 (two degrees of
-freedom), with five by 2.78, with ten by 2.26: a wide interval from three seeds is what three seeds know.
+Two things vary, and each has its own interval. The bootstrap resamples the test samples and keeps the trained model.
+The t interval over seeds repeats the training (weights, order, drawn labels) and keeps the test samples. Neither
+includes the other: a difference between two arms that holds for this test split may not hold for another one. A claim
+needs both. Three seeds give wide intervals: Student's t multiplies the standard error by 4.30 with three seeds (two
+degrees of freedom), by 2.78 with five, by 2.26 with ten.
 """
 
 # S samples, G groups, R draws, M contributions
@@ -40,7 +40,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of a - b over the seeds both have, its 95 % interval, and the two-sided p of no difference."""
+    """Mean of a - b over the seeds that both have, its 95 % interval, and the two-sided p value of no difference."""
 
     mean: float
     low: float | None
@@ -52,11 +52,13 @@ class Difference(NamedTuple):
 def bootstrap_interval(
     contributions: NDArray[Any], statistic: Statistic, groups: I64, *, draws: int, seed: int
 ) -> tuple[float, float] | None:
-    """95 % percentile interval of a statistic of sums over samples, groups of near-copies drawn whole.
+    """95 % percentile interval of a statistic of sums over samples. Groups of near-copies are drawn whole.
 
-    contributions: (S, M), what each sample adds, such as its cell of a confusion matrix. statistic: (R, M) sums to (R,)
-    values; draws for which it is NaN (a class that was not drawn) are left out. groups: (S,). None with fewer than two
-    groups, without draws, or where every draw is NaN.
+    contributions: (S, M), what each sample adds, such as its cell of a confusion matrix.
+    statistic: maps (R, M) sums to (R,) values. Draws for which it is NaN (a class that was not drawn) are left out.
+    groups: (S,) group of each sample.
+    draws, seed: of the bootstrap.
+    Returns None with fewer than two groups, without draws, or where every draw is NaN.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13; of clusters, Field and Welsh, Journal
     of the Royal Statistical Society B 69, 2007.
     """
@@ -74,8 +76,11 @@ def bootstrap_interval(
 
 
 def group_draws(groups: I64, *, draws: int, seed: int) -> Iterator[I64]:
-    """draws bootstrap samples for statistics that are no function of sums: positions of the drawn samples, each group
-    whole and as often as it was drawn."""
+    """Bootstrap samples, for statistics that are not functions of sums.
+
+    groups: (S,) group of each sample.
+    Yields, `draws` times, the positions of the drawn samples. A group is drawn whole, and may be drawn more than once.
+    """
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     for weights in _weights(len(members), draws, seed):
         for times in weights.astype(np.int64):
@@ -83,10 +88,10 @@ def group_draws(groups: I64, *, draws: int, seed: int) -> Iterator[I64]:
 
 
 def seed_interval(values: Sequence[float]) -> Interval:
-    """t interval of the mean over seeds.
+    """The mean over seeds and its 95 % t interval.
 
-    No interval from one value, nor where all values are the same: then the seed decides nothing, and their spread says
-    nothing about how sure the figure is. Raises ConfigError without values or with one that is not finite.
+    There is no interval from one value, nor where all values are equal: then the seed has no effect, and the spread of
+    the values does not measure uncertainty. Raises ConfigError without values or with one that is not finite.
     """
     mean, error = _mean_and_error(values)
     if error is None:
@@ -96,11 +101,12 @@ def seed_interval(values: Sequence[float]) -> Interval:
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
-    """Paired t comparison of two arms' values by seed; seeds that only one of them has are left out.
+    """Paired t comparison of two arms.
 
-    Paired, as arms of one seed share the order of samples and the drawn labels. No interval and no p from fewer than
-    two common seeds, nor where all differences are the same (see seed_interval). Raises ConfigError without a common
-    seed.
+    a, b: value by seed. Seeds that only one of them has are left out. The comparison is paired because arms of one seed
+    share the order of samples and the drawn labels.
+    There is no interval and no p value with fewer than two common seeds, nor where all differences are equal. Raises
+    ConfigError without a common seed.
     """
     common = sorted(a.keys() & b.keys())
     if not common:
@@ -116,8 +122,9 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Differe
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """The p values of a family of comparisons, corrected so that the chance of one false finding among all of them
-    stays at the level each is held against. Source: Holm, Scandinavian Journal of Statistics 6, 1979."""
+    """p values of several comparisons, corrected by Holm's method: the chance of one false finding among all of them
+    stays at the level to which each is compared. Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     corrected = np.empty(len(p_values))

@@ -1,5 +1,5 @@
-"""Encoders of every origin behind the one door of sarmae.evaluate.values.Backbone."""
+"""Encoders of every origin behind the one door of sarmae.evaluate.backbones.backbone.Backbone."""
 
-from sarmae.evaluate.backbones.open_arm import open_backbone
+from sarmae.evaluate.backbones.arm_encoder import open_backbone
 
 __all__ = ["open_backbone"]

@@ -1,4 +1,4 @@
-"""Tested samples told apart by what is known about them."""
+"""Parts of the tested samples, by what is known about them."""
 
 # S samples
 
@@ -13,11 +13,14 @@ I64 = NDArray[np.int64]
 
 
 def parts(name: str, column: NDArray[Any], tested: I64) -> list[tuple[str, I64]]:
-    """Settings and the tested samples (numbers, ascending) that each holds; together they hold every one once.
+    """The parts of the tested samples, as pairs of a setting and sample numbers (ascending). Every sample is in one
+    part.
 
-    column: (S,) str or numbers. Text is told apart by value, numbers by thirds of the tested samples: `incidence_deg
-    31.2 to 36.9`, lower edge included, the last one's upper edge too. Thirds that share an edge (few values) are one.
-    NaN is a part of its own, `unknown`.
+    name: of the attribute.
+    column: (S,) text or numbers. Text gives one part for each value. Numbers give thirds of the tested samples, such as
+    `incidence_deg 31.2 to 36.9`: the lower edge is included, and in the last part the upper edge too. Thirds with a
+    common edge (few values) are one part. NaN is the part `unknown`.
+    tested: numbers of the tested samples.
     """
     values = column[tested]
     if values.dtype.kind not in "fiub":

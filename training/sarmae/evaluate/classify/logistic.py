@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sarmae.errors import NonFiniteError
-from sarmae.evaluate.classify.lesson import I64, Lesson, Predict, most_likely
+from sarmae.evaluate.classify.classifier_training import I64, ClassifierTraining, Predict, most_likely
+from sarmae.evaluate.classify.frozen_features import FrozenFeatures
 from sarmae.evaluate.classify.measures import balanced_accuracy
-from sarmae.evaluate.classify.source import Source
 from sarmae.evaluate.extra_packages import extra_package
 from sarmae.stream.keyed_random import DrawKey, uniform
 
@@ -28,38 +28,38 @@ _STEPS: Final = 500
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Logistic:
-    """weight: (K, D), bias: (K,) float64. Logits are features @ weight.T + bias."""
+    """A linear classifier. weight: (K, D), bias: (K,), both float64. Logits are features @ weight.T + bias."""
 
     weight: Tensor
     bias: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
-        """(S, K) of (S, D)."""
+        """(S, K) of features (S, D)."""
         return features @ self.weight.T + self.bias
 
 
-def by_logistic(lesson: Lesson) -> Predict:
-    """Logistic regression on standardised pooled features, its strength among fit.strengths chosen by the val split.
+def by_logistic(training: ClassifierTraining) -> Predict:
+    """Logistic regression on standardised pooled features. The val split chooses the strength among fit.strengths.
 
-    Chosen is the highest balanced accuracy on val, of equals the lower cross-entropy. Without val samples, both are
-    counted over up to five folds of the taught samples, groups of near-copies whole; where a class has but one group,
-    nothing can be compared and the middle strength is taken.
+    The strength with the highest balanced accuracy on val is taken; of equals, the one with the lower cross-entropy.
+    Without val samples, both are computed over up to five folds of the training samples, with groups of near-copies in
+    one fold. Where a class has only one group, folds are not possible and the middle strength is taken.
     """
-    source = lesson.source
-    standard = source.standard(lesson.seen)
+    source = training.source
+    scaling = source.scaling(training.standardise_by)
 
-    def features(of: Source, numbers: I64) -> Tensor:
-        return standard(of.pooled(numbers).double())
+    def features(of: FrozenFeatures, numbers: I64) -> Tensor:
+        return scaling(of.pooled(numbers).double())
 
-    labels = torch.from_numpy(lesson.labels)
-    taught = features(source, lesson.train), labels[lesson.train]
-    fits = fit_logistic(*taught, lesson.classes, lesson.fit.strengths)
-    if len(lesson.val):
-        asked = features(source, lesson.val)
-        logits = [one.logits(asked) for one in fits]
-        best = _best(logits, labels[lesson.val])
+    labels = torch.from_numpy(training.labels)
+    train = features(source, training.train), labels[training.train]
+    fits = fit_logistic(*train, training.classes, training.fit.strengths)
+    if len(training.val):
+        validation = features(source, training.val)
+        logits = [one.logits(validation) for one in fits]
+        best = _best(logits, labels[training.val])
     else:
-        best = _by_folds(lesson, *taught)
+        best = _by_folds(training, *train)
     return lambda of, numbers: most_likely(fits[best].logits(features(of, numbers)))
 
 
@@ -110,27 +110,28 @@ def _best(logits: list[Tensor], labels: Tensor) -> int:
     return min(range(len(logits)), key=lambda place: (-accuracy[place], loss[place]))
 
 
-def _by_folds(lesson: Lesson, features: Tensor, labels: Tensor) -> int:
-    """Position of the strength that predicts left-out groups best."""
-    strengths = lesson.fit.strengths
-    folds = _folds(lesson)
+def _by_folds(training: ClassifierTraining, features: Tensor, labels: Tensor) -> int:
+    """Position of the strength that predicts groups best when they are left out."""
+    strengths = training.fit.strengths
+    folds = _folds(training)
     if folds.max() == 0:
         return len(strengths) // 2
-    logits = [features.new_zeros((len(features), lesson.classes)) for _ in strengths]
+    logits = [features.new_zeros((len(features), training.classes)) for _ in strengths]
     for fold in range(int(folds.max()) + 1):
         out = torch.from_numpy(folds == fold)
-        for place, one in enumerate(fit_logistic(features[~out], labels[~out], lesson.classes, strengths)):
+        for place, one in enumerate(fit_logistic(features[~out], labels[~out], training.classes, strengths)):
             logits[place][out] = one.logits(features[out])
     return _best(logits, labels)
 
 
-def _folds(lesson: Lesson) -> I64:
-    """(taught,) number of each taught sample's fold: groups dealt out class by class in an order drawn by seed. All 0
-    where a class has but one group."""
-    groups, first, place = np.unique(lesson.groups[lesson.train], return_index=True, return_inverse=True)
-    classes = lesson.labels[lesson.train][first]
+def _folds(training: ClassifierTraining) -> I64:
+    """(n,) fold of each training sample: groups are dealt out class by class, in an order drawn by seed. All 0 where
+    a class has only one group.
+    """
+    groups, first, place = np.unique(training.groups[training.train], return_index=True, return_inverse=True)
+    classes = training.labels[training.train][first]
     count = min(FOLDS, int(np.unique(classes, return_counts=True)[1].min()))
-    drawn = uniform(DrawKey(seed=lesson.seed, epoch=0, stream=STREAM), groups, 1)[:, 0]
+    drawn = uniform(DrawKey(seed=training.seed, epoch=0, stream=STREAM), groups, 1)[:, 0]
     dealt = np.empty(len(groups), dtype=np.int64)
     dealt[np.lexsort((drawn, classes))] = np.arange(len(groups)) % count
     return dealt[place]

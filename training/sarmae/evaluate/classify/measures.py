@@ -12,18 +12,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sarmae.evaluate.scores import Score
 from sarmae.evaluate.uncertainty import F64, bootstrap_interval
-from sarmae.evaluate.values import Score
 
 I64 = NDArray[np.int64]
 Measure = Callable[[F64], F64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """What was predicted for some samples: truth, predicted, groups (S,), and what the rows are called.
+class Predictions:
+    """What was predicted for some samples.
 
-    each: whether rows of single classes are wanted. draws, seed: of the bootstrap.
+    protocol, setting: of the scores.
+    truth, predicted, groups: (S,).
+    draws, seed: of the bootstrap.
+    each: whether the recall of every class is wanted.
     """
 
     protocol: str
@@ -38,14 +41,14 @@ class Answers:
 
 
 def overall(confusion: F64) -> F64:
-    """(...) share of right answers, of (..., K, K) counts with the truth along rows."""
+    """Share of correct predictions. confusion: (..., K, K) counts, the truth along rows. Returns (...)."""
     with np.errstate(invalid="ignore"):
         shares: F64 = _right(confusion).sum(axis=-1) / confusion.sum(axis=(-2, -1))
     return shares
 
 
 def balanced(confusion: F64) -> F64:
-    """(...) mean recall of the classes that have samples."""
+    """Mean recall of the classes that have samples. confusion: (..., K, K) counts. Returns (...)."""
     recalls = _recalls(confusion)
     there = ~np.isnan(recalls)
     with np.errstate(invalid="ignore"):
@@ -54,7 +57,7 @@ def balanced(confusion: F64) -> F64:
 
 
 def macro_f1(confusion: F64) -> F64:
-    """(...) mean F1 of the classes that have samples or are predicted, 2 TP / (2 TP + FP + FN)."""
+    """Mean F1, 2 TP / (2 TP + FP + FN), of the classes that have samples or are predicted. Returns (...)."""
     sizes = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     there = sizes > 0
     scores = 2 * _right(confusion) / np.where(there, sizes, 1)
@@ -64,7 +67,7 @@ def macro_f1(confusion: F64) -> F64:
 
 
 def recall(confusion: F64, *, place: int) -> F64:
-    """(...) share of one class's samples that is found, NaN where it has none."""
+    """(...) share of the samples of class `place` that are found; NaN where it has no samples."""
     found: F64 = _recalls(confusion)[..., place]
     return found
 
@@ -79,36 +82,36 @@ def balanced_accuracy(truth: I64, predicted: I64, classes: int) -> float:
     return float(balanced(confusion))
 
 
-def score(answers: Answers) -> list[Score]:
-    """Balanced accuracy, accuracy and macro F1, then the recalls where wanted; a class that is not tested has none.
+def classification_scores(predictions: Predictions) -> list[Score]:
+    """Balanced accuracy, accuracy, macro F1 and, where wanted, the recall of every class with test samples.
 
     Intervals are 95 % of the bootstrap over groups of near-copies.
     """
-    count = len(answers.classes)
-    cells = np.zeros((len(answers.truth), count * count))
-    cells[np.arange(len(cells)), answers.truth * count + answers.predicted] = 1
+    count = len(predictions.classes)
+    cells = np.zeros((len(predictions.truth), count * count))
+    cells[np.arange(len(cells)), predictions.truth * count + predictions.predicted] = 1
     measures = dict(MEASURES)
-    if answers.each:
-        tested = set(answers.truth.tolist())
+    if predictions.each:
+        tested = set(predictions.truth.tolist())
         measures |= {
             f"recall: {name}": partial(recall, place=place)
-            for place, name in enumerate(answers.classes)
+            for place, name in enumerate(predictions.classes)
             if place in tested
         }
-    return [_score(answers, cells, metric, measure) for metric, measure in measures.items()]
+    return [_score(predictions, cells, metric, measure) for metric, measure in measures.items()]
 
 
-def _score(answers: Answers, cells: F64, metric: str, measure: Measure) -> Score:
-    count = len(answers.classes)
+def _score(predictions: Predictions, cells: F64, metric: str, measure: Measure) -> Score:
+    count = len(predictions.classes)
 
     def statistic(sums: F64) -> F64:
         return measure(sums.reshape(-1, count, count))
 
-    interval = bootstrap_interval(cells, statistic, answers.groups, draws=answers.draws, seed=answers.seed)
+    interval = bootstrap_interval(cells, statistic, predictions.groups, draws=predictions.draws, seed=predictions.seed)
     low, high = interval or (None, None)
     return Score(
-        protocol=answers.protocol,
-        setting=answers.setting,
+        protocol=predictions.protocol,
+        setting=predictions.setting,
         metric=metric,
         value=float(statistic(cells.sum(axis=0))[0]),
         low=low,

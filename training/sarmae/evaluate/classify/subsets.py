@@ -1,6 +1,6 @@
-"""Which labels are left when few are allowed: shots and shares, drawn by seed, near-copies respected.
+"""Subsets of the labels: shots (labels a class) and shares, drawn by seed, with regard to near-copies.
 
-Both the train and the val split are thinned: whoever has ten labels a class to teach with has not a thousand to choose
+Both the train and the val split are reduced: someone with ten labels a class for training has not a thousand to choose
 a regularisation with.
 """
 
@@ -22,10 +22,11 @@ SHARES_STREAM = "label-shares"
 
 
 def shots(numbers: I64, labels: I64, groups: I64, *, each: int, seed: int) -> I64:
-    """Up to `each` of the samples `numbers` of every class, ascending.
+    """Up to `each` samples of every class, out of the samples `numbers`; ascending.
 
-    One of each group of near-copies, then a second one of each, and so on: copies come in only where a class has fewer
-    groups than `each`. A class with fewer samples gives all it has. labels, groups: (S,) of all samples.
+    labels, groups: (S,) of all samples.
+    First one sample of each group of near-copies is taken, then a second one of each, and so on. So copies are used
+    only where a class has fewer groups than `each`. A class with fewer samples gives all it has.
     """
     key = DrawKey(seed=seed, epoch=0, stream=SHOTS_STREAM)
 
@@ -38,10 +39,12 @@ def shots(numbers: I64, labels: I64, groups: I64, *, each: int, seed: int) -> I6
 
 
 def share(numbers: I64, labels: I64, groups: I64, *, part: float, seed: int) -> I64:
-    """A share of the samples `numbers` of every class, at least one, ascending. part: above 0, up to 1.
+    """A share of every class, out of the samples `numbers`; at least one of each, ascending.
 
-    Groups of near-copies come whole one after another (the last may be cut), so that a third of the labels is a third
-    of the scenes too. Of one seed, a smaller share lies within a larger one.
+    labels, groups: (S,) of all samples.
+    part: above 0, up to 1.
+    Whole groups of near-copies are taken one after another (the last may be cut), so that a third of the labels is also
+    a third of the scenes. With one seed, a smaller share lies within a larger one.
     """
     key = DrawKey(seed=seed, epoch=0, stream=SHARES_STREAM)
 
@@ -52,14 +55,14 @@ def share(numbers: I64, labels: I64, groups: I64, *, part: float, seed: int) -> 
 
 
 def _firsts(numbers: I64, labels: I64, order: Callable[[I64], I64], kept: Callable[[int], int]) -> I64:
-    """The first of every class in its order. kept: how many of so many."""
+    """The first samples of every class in its order. kept: how many of a class of that size."""
     classes = [numbers[labels[numbers] == label] for label in np.unique(labels[numbers])]
     chosen = [order(members)[: kept(len(members))] for members in classes]
     return np.sort(np.concatenate([*chosen, np.empty(0, dtype=np.int64)]))
 
 
 def _copy_number(groups: I64) -> I64:
-    """How many of the same group stand before each."""
+    """How many samples of the same group stand before each."""
     by_group = np.argsort(groups, kind="stable")
     sorted_groups = groups[by_group]
     starts = np.r_[True, sorted_groups[1:] != sorted_groups[:-1]]

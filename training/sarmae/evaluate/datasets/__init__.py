@@ -6,8 +6,8 @@ from sarmae.evaluate.datasets.coco_boxes import open_coco
 from sarmae.evaluate.datasets.folders import open_folders
 from sarmae.evaluate.datasets.land_cover import open_labelled_store
 from sarmae.evaluate.datasets.masks import open_masks
+from sarmae.evaluate.labelled_images import BoxedScenes, LabelledChips, LabelledScenes
 from sarmae.evaluate.study_config import TaskConfig
-from sarmae.evaluate.values import BoxedScenes, LabelledChips, LabelledScenes
 
 
 def open_dataset(task: TaskConfig) -> LabelledChips | LabelledScenes | BoxedScenes:
@@ -17,13 +17,13 @@ def open_dataset(task: TaskConfig) -> LabelledChips | LabelledScenes | BoxedScen
     Raises ConfigError where the dataset's keys name what is not there; SourceError (StoreError for a store) with the
     file that is broken or not what its layout promises.
     """
-    asked = task.dataset
-    match asked.kind:
+    config = task.dataset
+    match config.kind:
         case "folders":
-            return open_folders(asked, task.name)
+            return open_folders(config, task.name)
         case "store":
-            return open_labelled_store(asked, task.name)
+            return open_labelled_store(config, task.name)
         case "masks":
-            return open_masks(asked, task.name)
+            return open_masks(config, task.name)
         case _:
-            return open_coco(asked, task.name)
+            return open_coco(config, task.name)

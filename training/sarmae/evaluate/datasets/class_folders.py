@@ -1,4 +1,4 @@
-"""Which pictures lie in which class folder of which split, and what their folders tell of them."""
+"""Pictures in class folders: split, class and depression angle of each, from the names of its folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _DEPRESSION: Final = re.compile(r"(\d+)_?DEG(REES)?", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """A picture file. folders: below the split, without N_DEG. depression_deg: NaN where no folder tells it."""
+    """A picture file.
+
+    folders: below the folder of the split, without N_DEG.
+    depression_deg: NaN where no folder names it.
+    """
 
     path: Path
     split: str
@@ -29,10 +33,10 @@ class Chip:
 
 
 def find_chips(root: Path, classes: Mapping[str, str]) -> list[Chip]:
-    """Every picture in a class folder, in the order of paths. A folder that holds one folder alone is passed through.
+    """Every picture in a class folder, in the order of paths. A folder that holds a single folder is passed through.
 
-    Raises SourceError where there is no picture, where one lies in no class folder or beside the split folders, and
-    where a class folder that classes does not leave out is empty.
+    Raises SourceError where there is no picture; where a picture lies in no class folder or beside the split folders;
+    and where a class folder is empty, unless classes leaves it out.
     """
     root = _descend(root)
     splits = {folder: split for folder in _folders(root) if (split := split_named(folder.name))}
@@ -49,7 +53,7 @@ def find_chips(root: Path, classes: Mapping[str, str]) -> list[Chip]:
 
 
 def label_keys(chips: Sequence[Chip], classes: Mapping[str, str]) -> list[str]:
-    """The label of each chip: the deepest of its folders that classes mentions, else its top folder."""
+    """The label of each chip: the deepest of its folders that is named in classes, else its top folder."""
     keys = []
     for chip in chips:
         paths = ["/".join(chip.folders[:depth]) for depth in range(len(chip.folders), 0, -1)]
@@ -70,7 +74,7 @@ def _chip(root: Path, path: Path, splits: Mapping[Path, str]) -> Chip:
 
 
 def _descend(root: Path) -> Path:
-    """The first folder that holds more than one folder without a meaning of its own."""
+    """The first folder below root that holds several folders, or a folder of a split."""
     inner = _folders(root)
     if len(inner) != 1 or split_named(inner[0].name) or any(path.is_file() for path in root.iterdir()):
         return root

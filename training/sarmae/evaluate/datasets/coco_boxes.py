@@ -1,12 +1,12 @@
-"""Boxes in COCO JSON: SSDD, HRSID, SARDet-100k and everything laid out like them.
+"""Boxes in COCO JSON: SSDD, HRSID, SARDet-100k and datasets with the same layout.
 
     root/annotations/{train,test}.json, root/images/*.jpg            SSDD
     root/annotations/{train2017,test2017}.json, root/JPEGImages/*    HRSID
     root/Annotations/*.json, root/JPEGImages/{train,val,test}/*      SARDet-100k
 
-Images are scaled until their longer side is image_px (bilinear, antialiased) and stand in the upper left corner of a
-square; the rest has no data. Boxes are scaled alike, cut at the image's edge, and left out and noted where nothing of
-them is left. The format: https://cocodataset.org/#format-data, boxes are x, y, width, height.
+Images are scaled until their longer side is image_px (bilinear, antialiased). They stand in the upper left corner of a
+square; the rest of it has no data. Boxes are scaled like the image and clipped to it. A box that lies wholly outside is
+left out and noted. The format: https://cocodataset.org/#format-data, boxes are x, y, width, height.
 """
 
 # B batch, n boxes, S images
@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from sar1m.store.errors import SourceError
-from sarmae.evaluate.datasets.coco_files import Annotation, Picture, read_annotations
+from sarmae.evaluate.datasets.coco_files import AnnotatedImage, BoxAnnotation, read_annotations
 from sarmae.evaluate.datasets.naming import place_labels
 from sarmae.evaluate.datasets.pictures import (
-    Kept,
+    PixelCache,
     drawn,
     moments,
     pictures_under,
@@ -33,18 +33,18 @@ from sarmae.evaluate.datasets.pictures import (
     split_named,
     stacked,
 )
-from sarmae.evaluate.label_splits import Samples, part_samples
+from sarmae.evaluate.label_splits import SplitSamples, assign_splits
+from sarmae.evaluate.labelled_images import BoxedScenes, Boxes, Inputs
 from sarmae.evaluate.near_copies import describe, find_groups
 from sarmae.evaluate.study_config import DatasetConfig
-from sarmae.evaluate.values import BoxedScenes, Boxes, Inputs
 
 
 class ScaledImages:
-    """Picture files, scaled into squares."""
+    """Picture files, scaled into squares of image_px."""
 
     def __init__(self, paths: Sequence[Path], image_px: int) -> None:
         self._paths, self._image_px = tuple(paths), image_px
-        self.scaled = Kept(lambda number: scale_into(read_grey(self._paths[number]), self._image_px))
+        self.scaled = PixelCache(lambda number: scale_into(read_grey(self._paths[number]), self._image_px))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -56,7 +56,9 @@ class ScaledImages:
 
 
 def scale_into(pixels: NDArray[np.generic], side_px: int) -> NDArray[np.float32]:
-    """(side_px, side_px) float32 of (rows, cols): the longer side is side_px, NaN right of and below the image."""
+    """The picture (rows, cols) in a square (side_px, side_px) float32: its longer side is side_px, NaN to the right
+    and below.
+    """
     rows, cols = scaled_shape(pixels.shape, side_px)
     grey = torch.from_numpy(pixels.astype(np.float32))[None, None]
     smaller = torch.nn.functional.interpolate(grey, (rows, cols), mode="bilinear", antialias=True)
@@ -71,46 +73,50 @@ def scaled_shape(shape: Sequence[int], side_px: int) -> tuple[int, int]:
     return rows, cols
 
 
-def open_coco(asked: DatasetConfig, name: str) -> BoxedScenes:
-    """Images with boxes. hold_out may name folder (of the image under the root).
+def open_coco(config: DatasetConfig, name: str) -> BoxedScenes:
+    """Images with boxes. hold_out may name the attribute `folder` (of the image, under the root).
 
-    Raises SourceError for JSON that is no COCO, image ids or annotation ids that stand twice, boxes that are no four
-    finite numbers or of no area, images that are not there or of another size than the JSON says, and class names that
-    contradict each other; ConfigError for classes.
+    Raises SourceError for JSON that is not COCO; for repeated image or category ids; for boxes that are not four finite
+    numbers or have no area; for images that are missing or of another size than the JSON states; and for contradicting
+    class names. Raises ConfigError for classes.
     """
-    root = root_of(asked)
-    told = read_annotations(root)
-    pictures = [told.pictures[number] for number in drawn(len(told.pictures), asked)]
+    root = root_of(config)
+    coco = read_annotations(root)
+    pictures = [coco.pictures[number] for number in drawn(len(coco.pictures), config)]
     paths = _find_files(root, pictures)
-    classes, positions = place_labels(told.names, asked.classes, root)
+    classes, positions = place_labels(coco.names, config.classes, root)
     groups = _groups(paths, pictures)
     own = np.array([picture.split for picture in pictures])
     folders = np.array([path.parent.relative_to(root).as_posix() for path in paths])
     labels = np.zeros(len(paths), dtype=np.int64)
-    parted = part_samples(asked, Samples(groups=groups, labels=labels, own=own, attributes={"folder": folders}))
-    images = ScaledImages([paths[number] for number in parted.kept], asked.image_px)
-    boxes, beyond = _boxes([pictures[number] for number in parted.kept], positions, asked.image_px)
-    _check_taught(root, boxes, parted.splits)
-    mean, std = moments(images.read, np.flatnonzero(parted.splits == "train").tolist(), 1, root)
+    assigned = assign_splits(
+        config, SplitSamples(groups=groups, labels=labels, own=own, attributes={"folder": folders})
+    )
+    images = ScaledImages([paths[number] for number in assigned.kept], config.image_px)
+    boxes, beyond = _boxes([pictures[number] for number in assigned.kept], positions, config.image_px)
+    _check_boxed_splits(root, boxes, assigned.splits)
+    mean, std = moments(images.read, np.flatnonzero(assigned.splits == "train").tolist(), 1, root)
     return BoxedScenes(
         name=name,
-        inputs=Inputs(units="picture", channels=("grey",), image_px=asked.image_px, mean=mean, std=std),
+        inputs=Inputs(units="picture", channels=("grey",), image_px=config.image_px, mean=mean, std=std),
         images=images,
         boxes=boxes,
         classes=classes,
-        splits=parted.splits,
-        groups=parted.groups,
+        splits=assigned.splits,
+        groups=assigned.groups,
         notes=(
-            *parted.notes,
-            *told.notes,
+            *assigned.notes,
+            *coco.notes,
             *([f"{len(beyond)} boxes that lie beyond their image left out ({beyond[0]})"] if beyond else []),
-            f"longer side scaled to {asked.image_px} px; {sum(len(one.labels) for one in boxes)} boxes",
+            f"longer side scaled to {config.image_px} px; {sum(len(one.labels) for one in boxes)} boxes",
         ),
     )
 
 
-def _find_files(root: Path, pictures: Sequence[Picture]) -> list[Path]:
-    """The file of each picture: its file_name under the root or under a folder of the split, else by its last part."""
+def _find_files(root: Path, pictures: Sequence[AnnotatedImage]) -> list[Path]:
+    """The file of each picture: its file_name under the root or under a folder of its split; else the file with that
+    last part.
+    """
     by_name: dict[str, list[Path]] = {}
     for path in pictures_under(root):
         by_name.setdefault(path.name, []).append(path)
@@ -130,8 +136,10 @@ def _find_files(root: Path, pictures: Sequence[Picture]) -> list[Path]:
     return found
 
 
-def _groups(paths: Sequence[Path], pictures: Sequence[Picture]) -> NDArray[np.int64]:
-    """Reads every image once. Raises SourceError for one of another size than told or another depth than the first."""
+def _groups(paths: Sequence[Path], pictures: Sequence[AnnotatedImage]) -> NDArray[np.int64]:
+    """Groups of near-copies. Reads every image once. Raises SourceError for a size other than in the JSON, or a
+    depth other than the first.
+    """
     descriptors = []
     first: np.dtype[np.generic] | None = None
     for path, picture in zip(paths, pictures, strict=True):
@@ -148,12 +156,12 @@ def _groups(paths: Sequence[Path], pictures: Sequence[Picture]) -> NDArray[np.in
 
 
 def _boxes(
-    pictures: Sequence[Picture], positions: Mapping[str, int], side_px: int
+    pictures: Sequence[AnnotatedImage], positions: Mapping[str, int], side_px: int
 ) -> tuple[tuple[Boxes, ...], list[str]]:
-    """Boxes of each image in its scaled pixels, and which annotations lie beyond their image."""
+    """The boxes of each image in its scaled pixels, and the annotations that lie outside their image."""
     boxes, beyond = [], []
     for picture in pictures:
-        inside: list[tuple[NDArray[np.float64], Annotation]] = []
+        inside: list[tuple[NDArray[np.float64], BoxAnnotation]] = []
         for one in picture.annotations:
             if one.label in positions:
                 corners = np.clip(one.corners, 0, (picture.cols, picture.rows) * 2)
@@ -173,7 +181,7 @@ def _boxes(
     return tuple(boxes), beyond
 
 
-def _check_taught(root: Path, boxes: Sequence[Boxes], splits: NDArray[np.str_]) -> None:
+def _check_boxed_splits(root: Path, boxes: Sequence[Boxes], splits: NDArray[np.str_]) -> None:
     for split in ("train", "test"):
         found = sum(len(one.labels) for one, its in zip(boxes, splits, strict=True) if its == split)
         if not found:

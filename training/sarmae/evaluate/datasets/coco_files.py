@@ -1,4 +1,4 @@
-"""COCO JSON files, read strictly: what is wrong is told with the file and the entry."""
+"""COCO JSON files, read strictly: an error names the file and the entry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sarmae.evaluate.label_splits import NO_SPLIT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Annotation:
+class BoxAnnotation:
     """An object. number: its id. label: name of its category. corners: (4,) x0 y0 x1 y1 in px, x1 > x0, y1 > y0."""
 
     number: int
@@ -29,33 +29,37 @@ class Annotation:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Picture:
-    """An image. source: the JSON that tells of it. split: NO_SPLIT where the JSON's name tells none."""
+class AnnotatedImage:
+    """An image. source: the JSON with its entry. split: NO_SPLIT where the name of the JSON contains none."""
 
     file_name: str
     rows: int
     cols: int
     split: str
     source: Path
-    annotations: tuple[Annotation, ...]
+    annotations: tuple[BoxAnnotation, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Told:
-    """pictures: in the order of split and file name. names: of all categories, in the order of their ids. notes: which
-    files were not read."""
+class CocoAnnotations:
+    """The images of one or more COCO files.
 
-    pictures: tuple[Picture, ...]
+    pictures: in the order of split and file name.
+    names: of all categories, in the order of their ids.
+    notes: which files were not read.
+    """
+
+    pictures: tuple[AnnotatedImage, ...]
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def read_annotations(root: Path) -> Told:
-    """COCO files below the root. A file's split is the one in its name (train.json, instances_val2017.json).
+def read_annotations(root: Path) -> CocoAnnotations:
+    """The COCO files below the root. The split of a file is the one in its name (train.json, instances_val2017.json).
 
-    Of several files for a split that of the shortest name is read (SSDD: test.json beside test_offshore.json), and
-    where some name a split none that names no split or two (HRSID: train_test2017.json). Raises SourceError where there
-    is no COCO file, a file is malformed, or two files tell of the same image.
+    Of several files for a split, the one with the shortest name is read (SSDD: test.json beside test_offshore.json).
+    Where some files name a split, files that name none or two are not read (HRSID: train_test2017.json). Raises
+    SourceError where there is no COCO file, a file is malformed, or two files hold the same image.
     """
     there = sorted((path for path in root.rglob("*.json") if not path.name.startswith(".")), key=lambda path: path.name)
     documents = {path: document for path in there if (document := _read(path)) is not None}
@@ -67,7 +71,7 @@ def read_annotations(root: Path) -> Told:
         raise SourceError(f"{root}: no COCO file; {root}/annotations/train.json and test.json expected.")
     pictures, names = _joined({path: documents[path] for path in files}, splits)
     unread = sorted(path.name for path in documents if path not in files)
-    return Told(
+    return CocoAnnotations(
         pictures=tuple(sorted(pictures, key=lambda picture: (picture.split, natural(picture.file_name)))),
         names=names,
         notes=(f"not read: {', '.join(unread)}",) if unread else (),
@@ -80,8 +84,8 @@ def _of(splits: Mapping[Path, str], split: str) -> list[Path]:
 
 def _joined(
     documents: Mapping[Path, Mapping[str, Any]], splits: Mapping[Path, str]
-) -> tuple[list[Picture], tuple[str, ...]]:
-    pictures, categories = list[Picture](), dict[int, str]()
+) -> tuple[list[AnnotatedImage], tuple[str, ...]]:
+    pictures, categories = list[AnnotatedImage](), dict[int, str]()
     for path, document in documents.items():
         names = _categories(path, document)
         for number, name in names.items():
@@ -102,7 +106,7 @@ def _split_of(path: Path) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:
-    """The document, None for JSON of something else. Raises SourceError where it cannot be read."""
+    """The document; None for JSON that is not COCO. Raises SourceError where it cannot be read."""
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -123,17 +127,17 @@ def _categories(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
     return names
 
 
-def _pictures(path: Path, document: Mapping[str, Any], names: Mapping[int, str], split: str) -> list[Picture]:
+def _pictures(path: Path, document: Mapping[str, Any], names: Mapping[int, str], split: str) -> list[AnnotatedImage]:
     entries: dict[int, Mapping[str, Any]] = {}
     for entry in document["images"]:
         number = _field(path, entry, "id", int)
         if number in entries:
             raise SourceError(
                 f"{path}: image id {number} stands twice ({entries[number].get('file_name')!r}, "
-                f"{entry.get('file_name')!r}). Which boxes are whose cannot be told: correct the JSON."
+                f"{entry.get('file_name')!r}). It is not clear which boxes belong to which image: correct the JSON."
             )
         entries[number] = entry
-    annotations: dict[int, list[Annotation]] = {number: [] for number in entries}
+    annotations: dict[int, list[BoxAnnotation]] = {number: [] for number in entries}
     for entry in document["annotations"]:
         number = _field(path, entry, "image_id", int)
         if number not in annotations:
@@ -142,15 +146,17 @@ def _pictures(path: Path, document: Mapping[str, Any], names: Mapping[int, str],
     return [_picture(path, entry, annotations[number], split) for number, entry in entries.items()]
 
 
-def _picture(path: Path, entry: Mapping[str, Any], annotations: Sequence[Annotation], split: str) -> Picture:
+def _picture(path: Path, entry: Mapping[str, Any], annotations: Sequence[BoxAnnotation], split: str) -> AnnotatedImage:
     rows, cols = _field(path, entry, "height", int), _field(path, entry, "width", int)
     name = _field(path, entry, "file_name", str)
     if rows < 1 or cols < 1:
         raise SourceError(f"{path}: image {name!r} of {rows} rows of {cols} px. Correct height and width.")
-    return Picture(file_name=name, rows=rows, cols=cols, split=split, source=path, annotations=tuple(annotations))
+    return AnnotatedImage(
+        file_name=name, rows=rows, cols=cols, split=split, source=path, annotations=tuple(annotations)
+    )
 
 
-def _annotation(path: Path, entry: Mapping[str, Any], names: Mapping[int, str]) -> Annotation:
+def _annotation(path: Path, entry: Mapping[str, Any], names: Mapping[int, str]) -> BoxAnnotation:
     number, category = _field(path, entry, "id", int), _field(path, entry, "category_id", int)
     if category not in names:
         raise SourceError(f"{path}: annotation {number} is of category {category}; known are {sorted(names)}.")
@@ -162,7 +168,7 @@ def _annotation(path: Path, entry: Mapping[str, Any], names: Mapping[int, str]) 
             "px expected, the last two above 0. Correct or remove it."
         )
     corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], dtype=np.float64)
-    return Annotation(number=number, label=names[category], corners=corners, crowd=bool(entry.get("iscrowd", 0)))
+    return BoxAnnotation(number=number, label=names[category], corners=corners, crowd=bool(entry.get("iscrowd", 0)))
 
 
 def _field(path: Path, entry: object, name: str, kind: type) -> Any:  # noqa: ANN401 - checked to be of the kind

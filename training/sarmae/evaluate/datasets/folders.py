@@ -1,12 +1,12 @@
-"""A folder a class, pictures below: MSTAR, FUSAR-Ship, SAR-ACD and everything laid out like them.
+"""Pictures in one folder a class: MSTAR, FUSAR-Ship, SAR-ACD and datasets with the same layout.
 
     root/A220/001.jpg                               classes at the top
-    root/TRAIN/17_DEG/BMP2/SN_9563/HB03787.jpg      a split at the top is taken; N_DEG folders are passed through
+    root/TRAIN/17_DEG/BMP2/SN_9563/HB03787.jpg      a split at the top is used; N_DEG folders are passed through
     root/Cargo/BulkCarrier/Ship_C01.tiff            the top folder is the class; `classes` may name deeper ones
 
-Grey values are read as they are (8 bit: 0 to 255, 16 bit: as stored), never normalised one image at a time. Images are
-cut to image_px around their middle; smaller ones stand in the middle of a window without data. They are not stretched:
-in MSTAR the size of a chip tells its class.
+Grey values are read as they are (8 bit: 0 to 255, 16 bit: as stored); no image is normalised by itself. Images are
+cropped to image_px around their middle; smaller ones stand in the middle of a window without data. They are not
+stretched, because in MSTAR the size of a chip reveals its class.
 """
 
 # S samples
@@ -26,7 +26,7 @@ from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.class_folders import Chip, find_chips, label_keys
 from sarmae.evaluate.datasets.naming import named_classes, unused
 from sarmae.evaluate.datasets.pictures import (
-    Kept,
+    PixelCache,
     Pixels,
     centre_window,
     drawn,
@@ -35,20 +35,20 @@ from sarmae.evaluate.datasets.pictures import (
     root_of,
     stacked,
 )
-from sarmae.evaluate.label_splits import Parted, Samples, contradictions, part_samples
+from sarmae.evaluate.label_splits import AssignedSplits, SplitSamples, assign_splits, contradictions
+from sarmae.evaluate.labelled_images import Inputs, LabelledChips
 from sarmae.evaluate.near_copies import describe, find_groups
 from sarmae.evaluate.study_config import DatasetConfig
-from sarmae.evaluate.values import Inputs, LabelledChips
 
-_LEAST: Final = 2  # samples of a class: one to teach, one to ask
+_LEAST: Final = 2  # samples of a class: one to train on, one to test
 
 
 class ChipFiles:
-    """Images of picture files, windows of image_px."""
+    """Picture files, as windows of image_px."""
 
     def __init__(self, paths: Sequence[Path], image_px: int) -> None:
         self._paths, self._image_px = tuple(paths), image_px
-        self.whole = Kept(lambda number: read_whole(self._paths[number]))
+        self.whole = PixelCache(lambda number: read_whole(self._paths[number]))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -60,47 +60,47 @@ class ChipFiles:
         return stacked(windows, (1, side, side))
 
 
-def open_folders(asked: DatasetConfig, name: str) -> LabelledChips:
+def open_folders(config: DatasetConfig, name: str) -> LabelledChips:
     """Chips of class folders. attributes: folder (below the split), rows_px and cols_px of the file, depression_deg.
 
-    Raises SourceError for a class folder without pictures or with a single one, for a picture that cannot be read or
-    is coloured, and for pictures of different depths in one set; ConfigError for classes that are not there.
+    Raises SourceError for a class folder without pictures or with a single one; for a picture that cannot be read or is
+    coloured; and for pictures of different depths in one set. Raises ConfigError for classes that do not exist.
     """
-    root = root_of(asked)
-    chips = find_chips(root, asked.classes)
-    keys = label_keys(chips, asked.classes)
-    classes, positions = named_classes(sorted(set(keys)), asked.classes, root)
+    root = root_of(config)
+    chips = find_chips(root, config.classes)
+    keys = label_keys(chips, config.classes)
+    classes, positions = named_classes(sorted(set(keys)), config.classes, root)
     notes = [f"left out: {', '.join(left)}"] if (left := unused(set(keys), positions)) else []
     used = [number for number, key in enumerate(keys) if key in positions]
-    used = [used[place] for place in drawn(len(used), asked)]
+    used = [used[place] for place in drawn(len(used), config)]
     chips, labels = [chips[number] for number in used], np.array([positions[keys[number]] for number in used])
-    if asked.most is not None:
-        notes.append(f"{len(used)} images drawn (most = {asked.most})")
+    if config.most is not None:
+        notes.append(f"{len(used)} images drawn (most = {config.most})")
     _check_counts(root, classes, labels)
-    images = ChipFiles([chip.path for chip in chips], asked.image_px)
-    looked = _look(images, chips)
-    attributes = _attributes(chips, looked.shapes)
+    images = ChipFiles([chip.path for chip in chips], config.image_px)
+    survey = _survey_chips(images, chips)
+    attributes = _attributes(chips, survey.shapes)
     own = np.array([chip.split for chip in chips])
-    parted = part_samples(asked, Samples(groups=looked.groups, labels=labels, own=own, attributes=attributes))
-    if (mixed := contradictions(looked.groups, labels)) > 0:
+    assigned = assign_splits(config, SplitSamples(groups=survey.groups, labels=labels, own=own, attributes=attributes))
+    if (mixed := contradictions(survey.groups, labels)) > 0:
         notes.append(f"{mixed} groups of near-copies carry more than one class: their labels contradict each other")
-    check_taught(root, classes, labels[parted.kept], parted.splits)
-    images = ChipFiles([chips[number].path for number in parted.kept], asked.image_px)
+    check_classes(root, classes, labels[assigned.kept], assigned.splits)
+    images = ChipFiles([chips[number].path for number in assigned.kept], config.image_px)
     return LabelledChips(
         name=name,
-        inputs=_inputs(images, parted, asked, root),
+        inputs=_inputs(images, assigned, config, root),
         images=images,
         classes=classes,
-        labels=labels[parted.kept],
-        splits=parted.splits,
-        groups=parted.groups,
-        attributes={column: values[parted.kept] for column, values in attributes.items()},
-        notes=(*notes, *parted.notes, _sizes_told(looked.shapes[parted.kept], asked.image_px)),
+        labels=labels[assigned.kept],
+        splits=assigned.splits,
+        groups=assigned.groups,
+        attributes={column: values[assigned.kept] for column, values in attributes.items()},
+        notes=(*notes, *assigned.notes, _size_note(survey.shapes[assigned.kept], config.image_px)),
     )
 
 
 def read_whole(path: Path) -> Pixels:
-    """(rows, cols) of a picture in its own type. Raises SourceError where a value is infinite."""
+    """(rows, cols) pixels of a picture, in its own type. Raises SourceError where a value is infinite."""
     pixels = read_grey(path)
     if pixels.dtype.kind == "f" and np.isinf(pixels).any():
         raise SourceError(f"{path}: holds infinite values. Write NaN where there is no data.")
@@ -108,14 +108,14 @@ def read_whole(path: Path) -> Pixels:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Looked:
+class _ChipSurvey:
     """shapes: (S, 2) rows and columns. groups: (S,) of near-copies."""
 
     shapes: NDArray[np.int64]
     groups: NDArray[np.int64]
 
 
-def _look(images: ChipFiles, chips: Sequence[Chip]) -> _Looked:
+def _survey_chips(images: ChipFiles, chips: Sequence[Chip]) -> _ChipSurvey:
     """Reads every picture once. Raises SourceError where they are not all of one depth."""
     descriptors, shapes = [], []
     first = images.whole(0).dtype
@@ -128,7 +128,7 @@ def _look(images: ChipFiles, chips: Sequence[Chip]) -> _Looked:
             )
         shapes.append(pixels.shape)
         descriptors.append(describe(pixels))
-    return _Looked(shapes=np.array(shapes), groups=find_groups(np.stack(descriptors)))
+    return _ChipSurvey(shapes=np.array(shapes), groups=find_groups(np.stack(descriptors)))
 
 
 def _attributes(chips: Sequence[Chip], shapes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -140,10 +140,10 @@ def _attributes(chips: Sequence[Chip], shapes: NDArray[np.int64]) -> dict[str, N
     }
 
 
-def _inputs(images: ChipFiles, parted: Parted, asked: DatasetConfig, root: Path) -> Inputs:
-    taught = np.flatnonzero(parted.splits == "train").tolist()
+def _inputs(images: ChipFiles, assigned: AssignedSplits, config: DatasetConfig, root: Path) -> Inputs:
+    taught = np.flatnonzero(assigned.splits == "train").tolist()
     mean, std = moments(images.read, taught, 1, root)
-    return Inputs(units="picture", channels=("grey",), image_px=asked.image_px, mean=mean, std=std)
+    return Inputs(units="picture", channels=("grey",), image_px=config.image_px, mean=mean, std=std)
 
 
 def _check_counts(root: Path, classes: Sequence[str], labels: NDArray[np.int64]) -> None:
@@ -151,12 +151,12 @@ def _check_counts(root: Path, classes: Sequence[str], labels: NDArray[np.int64])
         if (found := int((labels == position).sum())) < _LEAST:
             raise SourceError(
                 f"{root}: class {name!r} has {found} image{'s' * (found != 1)}; at least {_LEAST} expected, one to "
-                "teach and one to ask. Add images, raise `most`, or leave the class out by `classes`."
+                "train on and one to test. Add images, raise `most`, or leave the class out by `classes`."
             )
 
 
-def check_taught(where: object, classes: Sequence[str], labels: NDArray[np.int64], splits: NDArray[np.str_]) -> None:
-    """Raises SourceError where a class has no sample of train, or no class has two classes to tell apart in test."""
+def check_classes(where: object, classes: Sequence[str], labels: NDArray[np.int64], splits: NDArray[np.str_]) -> None:
+    """Raises SourceError where a class has no training sample, or the test split has fewer than two classes."""
     for split, wanted in (("train", len(classes)), ("test", 2)):
         there = set(labels[splits == split].tolist())
         if len(there) < wanted:
@@ -167,7 +167,7 @@ def check_taught(where: object, classes: Sequence[str], labels: NDArray[np.int64
             )
 
 
-def _sizes_told(shapes: NDArray[np.int64], side_px: int) -> str:
+def _size_note(shapes: NDArray[np.int64], side_px: int) -> str:
     cropped, padded = (shapes > side_px).any(axis=1), (shapes < side_px).any(axis=1)
     return (
         f"grey values as stored; centre windows of {side_px} px, never stretched: of {len(shapes)} images "

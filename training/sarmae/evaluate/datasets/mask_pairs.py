@@ -1,12 +1,12 @@
-"""Which mask belongs to which image, as people lay them out.
+"""Pairs of an image and its mask, in the usual folder layouts.
 
     root/images/*, root/masks/*                   folder names in any case, see _IMAGES and _MASKS
     root/s1/*_S1Hand.tif, root/label/*_LabelHand.tif, flood_train_data.csv ...          Sen1Floods11
     root/S1RTC/*.tif, root/LULC/*.tif                                                   TerraMesh
     root/train/images/*_HH.tiff ..., root/train/labels/*_gt.png                         a file a polarisation
 
-A split is taken from folders (above or below the two) or from lists of names (a .csv or .txt with train, val or test
-in its own name). An image and its mask share their stem, but for a last word that every file of the folder has.
+The split comes from folders (above or below the two) or from lists of names (a .csv or .txt with train, val or test in
+its own name). An image and its mask have the same stem, except for a last word that all files of the folder share.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ _LISTS: Final = (".csv", ".txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A scene. images: one file with all its channels, or a file a polarisation, by its name. stem: without suffixes.
-    split: NO_SPLIT where the dataset tells none."""
+class ImageMaskPair:
+    """A scene.
+
+    images: one file with all channels, or one file for each polarisation, by its name.
+    stem: without suffixes.
+    split: NO_SPLIT where the dataset has none.
+    """
 
     stem: str
     images: Mapping[str, Path]
@@ -40,20 +44,23 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
-    """masks: in small letters, the name of the folder of masks and the last word of their names. notes: what was left
-    out."""
+class ImageMaskPairs:
+    """All pairs of a dataset.
 
-    pairs: tuple[Pair, ...]
+    masks: in small letters, the name of the folder of masks and the last word of their file names.
+    notes: what was left out.
+    """
+
+    pairs: tuple[ImageMaskPair, ...]
     masks: tuple[str, str]
     notes: tuple[str, ...]
 
 
-def find_pairs(root: Path) -> Pairs:
-    """All pairs in the natural order of splits and stems.
+def find_pairs(root: Path) -> ImageMaskPairs:
+    """All pairs, in the natural order of splits and stems.
 
-    Images without a mask are left out and noted. Raises SourceError where the two folders are not there, a mask has no
-    image, two files claim one place, or nothing pairs.
+    Images without a mask are left out and noted. Raises SourceError where one of the two folders is missing, a mask has
+    no image, two files have the same role, or no image has a mask.
     """
     tops = {split: folder for folder in sorted(_folders(root)) if (split := split_named(folder.name))}
     places = _places(root, tops)
@@ -70,7 +77,7 @@ def find_pairs(root: Path) -> Pairs:
     if not pairs:
         raise SourceError(f"{root}: no image has a mask. {_expected(root)}")
     word = _common_word([_last_word(pair.mask.stem) for pair in pairs])
-    return Pairs(
+    return ImageMaskPairs(
         pairs=tuple(pairs), masks=(next(iter(places.values()))[1].name.lower(), word.lower()), notes=tuple(notes)
     )
 
@@ -82,24 +89,27 @@ def _places(root: Path, tops: Mapping[str, Path]) -> dict[str, tuple[Path, Path]
     return {NO_SPLIT: _two_folders(root)}
 
 
-def _pair_up(split: str, images: Path, masks: Path) -> tuple[list[Pair], int]:
+def _pair_up(split: str, images: Path, masks: Path) -> tuple[list[ImageMaskPair], int]:
     """Pairs of two folders, and the number of images without a mask."""
     by_stem, by_mask = _images_by_stem(images), _masks_by_stem(masks)
     for (inner, stem), mask in by_mask.items():
         if (inner, stem) not in by_stem:
             raise SourceError(f"{mask}: no image {stem!r} in {images}. Get the image, or remove the mask.")
-    pairs = [Pair(stem=key[1], images=by_stem[key], mask=mask, split=split or key[0]) for key, mask in by_mask.items()]
+    pairs = [
+        ImageMaskPair(stem=key[1], images=by_stem[key], mask=mask, split=split or key[0])
+        for key, mask in by_mask.items()
+    ]
     return pairs, len(by_stem.keys() - by_mask.keys())
 
 
 def _two_folders(root: Path) -> tuple[Path, Path]:
-    """The folders of images and of masks. Raises SourceError where one is not there, or there are several."""
+    """The folders of images and of masks. Raises SourceError where one is missing or there are several."""
     found = []
     for names, what in ((_IMAGES, "images"), (_MASKS, "masks")):
         there = [folder for folder in _folders(root) if folder.name.lower() in names]
         if len(there) != 1:
-            told = ", ".join(str(folder.name) for folder in there) or "none"
-            raise SourceError(f"{root}: one folder of {what} expected, found {told}. {_expected(root)}")
+            listed_pairs = ", ".join(str(folder.name) for folder in there) or "none"
+            raise SourceError(f"{root}: one folder of {what} expected, found {listed_pairs}. {_expected(root)}")
         found.append(there[0])
     return found[0], found[1]
 
@@ -113,7 +123,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _images_by_stem(folder: Path) -> dict[tuple[str, str], dict[str, Path]]:
-    """Files by (split of the subfolder, stem) and, where every stem ends in one, by polarisation; else by ''."""
+    """Files by (split of the subfolder, stem), and by polarisation where every stem ends in one; else by ''."""
     paths = pictures_under(folder)
     words = [_last_word(path.stem) for path in paths]
     by_pol = bool(paths) and all(word.upper() in POLARISATIONS for word in words)
@@ -155,7 +165,7 @@ def _inner_split(folder: Path, path: Path) -> str:
 
 
 def _listed(root: Path) -> dict[str, set[str]]:
-    """Stems by split out of lists of names beside the images."""
+    """Stems by split, from lists of names beside the images."""
     listed: dict[str, set[str]] = {}
     for path in sorted([*root.glob("*"), *root.glob("splits/*")]):
         splits = [split for word in re.split(r"[^A-Za-z]+", path.stem) if (split := split_named(word))]
@@ -166,15 +176,19 @@ def _listed(root: Path) -> dict[str, set[str]]:
 
 
 def _split_by_lists(
-    pairs: Sequence[Pair], listed: Mapping[str, set[str]], notes: list[str]
-) -> tuple[list[Pair], list[str]]:
-    told: list[Pair] = []
+    pairs: Sequence[ImageMaskPair], listed: Mapping[str, set[str]], notes: list[str]
+) -> tuple[list[ImageMaskPair], list[str]]:
+    listed_pairs: list[ImageMaskPair] = []
     for pair in pairs:
         names = {pair.stem, *(path.stem for path in pair.images.values())}
         splits = [split for split, stems in listed.items() if names & stems]
         if len(splits) > 1:
             raise SourceError(f"{pair.mask}: listed in {' and in '.join(splits)}. Correct the lists of the split.")
         if splits:
-            told.append(Pair(stem=pair.stem, images=pair.images, mask=pair.mask, split=splits[0]))
-    more = [f"{len(pairs) - len(told)} images that no list of a split names left out"] if len(told) < len(pairs) else []
-    return told, [*notes, *more]
+            listed_pairs.append(ImageMaskPair(stem=pair.stem, images=pair.images, mask=pair.mask, split=splits[0]))
+    more = (
+        [f"{len(pairs) - len(listed_pairs)} images left out: no list of a split names them"]
+        if len(listed_pairs) < len(pairs)
+        else []
+    )
+    return listed_pairs, [*notes, *more]

@@ -1,8 +1,8 @@
-"""Images with index masks, cut into tiles: Sen1Floods11, S1RTC beside LULC, AIR-PolSAR-Seg, images beside masks.
+"""Images with class masks, cut into tiles: Sen1Floods11, S1RTC with LULC, AIR-PolSAR-Seg, images with masks.
 
-Scenes are cut into tiles of image_px from their upper left corner; what sticks out at the right and bottom is no data.
-Tiles of one scene, and of scenes that are near-copies, are one group. Tiles without any labelled pixel are left out,
-and a pixel without data in any channel has no label.
+Scenes are cut into tiles of image_px from their upper left corner; a tile that extends beyond the scene has no data
+there. Tiles of one scene, and of scenes that are near-copies, are one group. Tiles without any labelled pixel are left
+out. A pixel without data in any channel has no label.
 """
 
 # B batch, C channels, T tiles, H W pixels
@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from sar1m.store.errors import SourceError
-from sarmae.evaluate.datasets.mask_pairs import Pair, Pairs, find_pairs
+from sarmae.evaluate.datasets.mask_pairs import ImageMaskPair, ImageMaskPairs, find_pairs
 from sarmae.evaluate.datasets.naming import LEFT_OUT, named_classes
-from sarmae.evaluate.datasets.pictures import Kept, drawn, moments, root_of, stacked
-from sarmae.evaluate.datasets.rasters import Scene, label_text, read_labels, read_scene
-from sarmae.evaluate.label_splits import Samples, part_samples
+from sarmae.evaluate.datasets.pictures import PixelCache, drawn, moments, root_of, stacked
+from sarmae.evaluate.datasets.rasters import RasterImage, label_text, read_labels, read_scene
+from sarmae.evaluate.label_splits import SplitSamples, assign_splits
+from sarmae.evaluate.labelled_images import IGNORED, Inputs, LabelledScenes, Units
 from sarmae.evaluate.near_copies import describe, find_groups
 from sarmae.evaluate.study_config import DatasetConfig
-from sarmae.evaluate.values import IGNORED, Inputs, LabelledScenes, Units
 
 # By the folder of the masks: what its numbers mean. LULC: TerraMesh's order of the 10 m map of ESRI and Impact
 # Observatory, without gaps (Blumenstiel et al., arXiv 2504.11172). Sen1Floods11: Bonafilia et al., CVPRW 2020.
@@ -39,13 +39,13 @@ _MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
 _REGION: Final = re.compile(r"([A-Za-z]+)[_-]")
 
 
-class Scenes:
-    """Scenes by number with the class position of each pixel; small sets are read once."""
+class MaskedScenes:
+    """Scenes by number, with the class of each pixel; small sets are read once."""
 
-    def __init__(self, pairs: Sequence[Pair], positions: Mapping[int, int]) -> None:
+    def __init__(self, pairs: Sequence[ImageMaskPair], positions: Mapping[int, int]) -> None:
         self.pairs, self._positions = tuple(pairs), dict(positions)
-        self.pixels = Kept(lambda number: read_scene(self.pairs[number].images).pixels)
-        self.classes = Kept(self._classes)
+        self.pixels = PixelCache(lambda number: read_scene(self.pairs[number].images).pixels)
+        self.classes = PixelCache(self._classes)
 
     def _classes(self, number: int) -> NDArray[np.int64]:
         """(H, W) positions, IGNORED where there is no label or no data."""
@@ -59,7 +59,7 @@ class Scenes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tiles:
-    """(T,) int64 each: number of the scene, its upper left pixel. side_px: of every tile."""
+    """(T,) int64 each: number of the scene, and its upper left pixel. side_px: of every tile."""
 
     scene: NDArray[np.int64]
     row: NDArray[np.int64]
@@ -70,15 +70,15 @@ class Tiles:
         return len(self.scene)
 
     def window(self, number: int) -> tuple[slice, slice]:
-        """Rows and columns of a tile in its scene; they may end beyond it."""
+        """Rows and columns of a tile in its scene; they may extend beyond it."""
         row, col = int(self.row[number]), int(self.col[number])
         return slice(row, row + self.side_px), slice(col, col + self.side_px)
 
 
 class TileImages:
-    """Tiles of scenes as images of a task."""
+    """The images of the tiles."""
 
-    def __init__(self, scenes: Scenes, tiles: Tiles, channels: int) -> None:
+    def __init__(self, scenes: MaskedScenes, tiles: Tiles, channels: int) -> None:
         self._scenes, self._tiles, self._shape = scenes, tiles, (channels, tiles.side_px, tiles.side_px)
 
     def __len__(self) -> int:
@@ -97,9 +97,9 @@ class TileImages:
 
 
 class TileMasks:
-    """The masks of TileImages."""
+    """The masks of the tiles."""
 
-    def __init__(self, scenes: Scenes, tiles: Tiles) -> None:
+    def __init__(self, scenes: MaskedScenes, tiles: Tiles) -> None:
         self._scenes, self._tiles = scenes, tiles
 
     def read(self, numbers: Sequence[int]) -> torch.Tensor:
@@ -113,44 +113,45 @@ class TileMasks:
         return masks
 
 
-def open_masks(asked: DatasetConfig, name: str) -> LabelledScenes:
-    """Tiles with masks. hold_out may name scene (the stem) or region (the letters a stem begins with).
+def open_masks(config: DatasetConfig, name: str) -> LabelledScenes:
+    """Tiles with masks. hold_out may name scene (the stem) or region (the letters with which a stem begins).
 
-    Scenes without any data are left out and noted. Raises SourceError for a mask of another size than its image, one
-    without any label, fractional or unknown class numbers, and scenes of different channels; ConfigError for classes.
+    Scenes without any data are left out and noted. Raises SourceError for a mask that has another size than its image
+    or no label at all, for fractional or unknown class numbers, and for scenes with different channels. Raises
+    ConfigError for classes.
     """
-    root = root_of(asked)
+    root = root_of(config)
     found = find_pairs(root)
-    pairs = [found.pairs[number] for number in drawn(len(found.pairs), asked)]
-    looked = look(pairs)
-    pairs = [pairs[number] for number in looked.usable]
-    classes, positions = _positions(looked, found, asked.classes, root)
-    parted = part_samples(asked, _samples(pairs, looked))
-    scenes = Scenes([pairs[number] for number in parted.kept], positions)
-    tiles, blank = cut_tiles(scenes, asked.image_px)
-    splits, images = parted.splits[tiles.scene], TileImages(scenes, tiles, len(looked.channels))
-    _check_taught(root, splits)
-    mean, std = moments(images.read, np.flatnonzero(splits == "train").tolist(), len(looked.channels), root)
-    side = asked.image_px
+    pairs = [found.pairs[number] for number in drawn(len(found.pairs), config)]
+    survey = survey_scenes(pairs)
+    pairs = [pairs[number] for number in survey.usable]
+    classes, positions = _positions(survey, found, config.classes, root)
+    assigned = assign_splits(config, _samples(pairs, survey))
+    scenes = MaskedScenes([pairs[number] for number in assigned.kept], positions)
+    tiles, blank = cut_tiles(scenes, config.image_px)
+    splits, images = assigned.splits[tiles.scene], TileImages(scenes, tiles, len(survey.channels))
+    _check_splits(root, splits)
+    mean, std = moments(images.read, np.flatnonzero(splits == "train").tolist(), len(survey.channels), root)
+    side = config.image_px
     return LabelledScenes(
         name=name,
-        inputs=Inputs(units=looked.units, channels=looked.channels, image_px=side, mean=mean, std=std),
+        inputs=Inputs(units=survey.units, channels=survey.channels, image_px=side, mean=mean, std=std),
         images=images,
         masks=TileMasks(scenes, tiles),
         classes=classes,
         splits=splits,
-        groups=parted.groups[tiles.scene],
+        groups=assigned.groups[tiles.scene],
         notes=(
             *found.notes,
-            *looked.notes,
-            *parted.notes,
+            *survey.notes,
+            *assigned.notes,
             f"{len(tiles)} tiles of {side} px out of {len(scenes.pairs)} scenes, {blank} without a label left out",
         ),
     )
 
 
-def cut_tiles(scenes: Scenes, side_px: int) -> tuple[Tiles, int]:
-    """All tiles that hold a labelled pixel, scene by scene, row by row; and how many hold none."""
+def cut_tiles(scenes: MaskedScenes, side_px: int) -> tuple[Tiles, int]:
+    """All tiles with a labelled pixel, scene by scene and row by row; and the number of tiles without any."""
     found, blank = [], 0
     for scene in range(len(scenes.pairs)):
         classes = scenes.classes(scene)
@@ -165,9 +166,13 @@ def cut_tiles(scenes: Scenes, side_px: int) -> tuple[Tiles, int]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Looked:
-    """What one reading of all scenes tells. usable: numbers of the scenes with data. groups: of near-copies among
-    them. masks, labels: file of each of these, and the numbers that occur in it."""
+class SceneSurvey:
+    """What one reading of all scenes found.
+
+    usable: numbers of the scenes with data.
+    masks, labels: of each usable scene, the file of its mask and the class numbers in it.
+    groups: of near-copies among the usable scenes.
+    """
 
     usable: tuple[int, ...]
     masks: tuple[Path, ...]
@@ -178,10 +183,10 @@ class Looked:
     notes: tuple[str, ...]
 
 
-def look(pairs: Sequence[Pair]) -> Looked:
-    """Reads every scene and mask once. Errors as open_masks."""
+def survey_scenes(pairs: Sequence[ImageMaskPair]) -> SceneSurvey:
+    """Reads every scene and mask once. Raises the errors of open_masks."""
     usable, descriptors, labels = [], [], []
-    first: Scene | None = None
+    first: RasterImage | None = None
     for number, pair in enumerate(pairs):
         scene, mask = read_scene(pair.images), read_labels(pair.mask)
         first = first or scene
@@ -196,7 +201,7 @@ def look(pairs: Sequence[Pair]) -> Looked:
     if first is None or not usable:
         raise SourceError(f"{pairs[0].mask.parent}: none of {len(pairs)} images holds data. Check the files.")
     lost = [pair.stem for number, pair in enumerate(pairs) if number not in usable]
-    return Looked(
+    return SceneSurvey(
         usable=tuple(usable),
         masks=tuple(pairs[number].mask for number in usable),
         groups=find_groups(np.stack(descriptors)),
@@ -207,7 +212,7 @@ def look(pairs: Sequence[Pair]) -> Looked:
     )
 
 
-def _check_scene(pair: Pair, scene: Scene, first: Scene, mask: NDArray[np.int64]) -> None:
+def _check_scene(pair: ImageMaskPair, scene: RasterImage, first: RasterImage, mask: NDArray[np.int64]) -> None:
     path = next(iter(pair.images.values()))
     if mask.shape != scene.pixels.shape[1:]:
         raise SourceError(
@@ -222,21 +227,21 @@ def _check_scene(pair: Pair, scene: Scene, first: Scene, mask: NDArray[np.int64]
 
 
 def _positions(
-    looked: Looked, found: Pairs, asked: Mapping[str, str], root: Path
+    survey: SceneSurvey, found: ImageMaskPairs, config: Mapping[str, str], root: Path
 ) -> tuple[tuple[str, ...], dict[int, int]]:
     """Class names that occur, and the position of each label number. Raises SourceError for a number without name."""
-    meaning = asked or next((_MEANINGS[word] for word in found.masks if word in _MEANINGS), {})
-    there = {label_text(label): label for label in sorted(frozenset().union(*looked.labels))}
+    meaning = config or next((_MEANINGS[word] for word in found.masks if word in _MEANINGS), {})
+    there = {label_text(label): label for label in sorted(frozenset().union(*survey.labels))}
     if any(name != LEFT_OUT for name in meaning.values()):
-        _check_named(looked, meaning)
+        _check_named(survey, meaning)
     names, positions = named_classes(
         list(there), {label: name for label, name in meaning.items() if label in there}, f"{root}: masks"
     )
     return names, {there[label]: position for label, position in positions.items()}
 
 
-def _check_named(looked: Looked, meaning: Mapping[str, str]) -> None:
-    for mask, labels in zip(looked.masks, looked.labels, strict=True):
+def _check_named(survey: SceneSurvey, meaning: Mapping[str, str]) -> None:
+    for mask, labels in zip(survey.masks, survey.labels, strict=True):
         for label in sorted(labels):
             if label_text(label) not in meaning:
                 raise SourceError(
@@ -245,18 +250,18 @@ def _check_named(looked: Looked, meaning: Mapping[str, str]) -> None:
                 )
 
 
-def _samples(pairs: Sequence[Pair], looked: Looked) -> Samples:
-    """Scenes as samples of a split; classes do not weigh, as most scenes hold several."""
+def _samples(pairs: Sequence[ImageMaskPair], survey: SceneSurvey) -> SplitSamples:
+    """Scenes as the samples of a split. Classes have no influence, because most scenes hold several."""
     regions = [_REGION.match(pair.stem) for pair in pairs]
     attributes = {
         "scene": np.array([pair.stem for pair in pairs]),
         "region": np.array([match[1] if match else pair.stem for match, pair in zip(regions, pairs, strict=True)]),
     }
     own, labels = np.array([pair.split for pair in pairs]), np.zeros(len(pairs), dtype=np.int64)
-    return Samples(groups=looked.groups, labels=labels, own=own, attributes=attributes)
+    return SplitSamples(groups=survey.groups, labels=labels, own=own, attributes=attributes)
 
 
-def _check_taught(root: Path, splits: NDArray[np.str_]) -> None:
+def _check_splits(root: Path, splits: NDArray[np.str_]) -> None:
     for split in ("train", "test"):
         if split not in splits:
             raise SourceError(

@@ -13,12 +13,15 @@ LEFT_OUT = ""  # as a class name: what carries the label is not used
 def named_classes(
     found: Sequence[str], classes: Mapping[str, str], where: object
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Names of the classes, and the position among them of each label that is used.
+    """Names of the classes, and the class position of each label that is used.
 
-    classes: label to name. Labels of one name are one class; the name LEFT_OUT leaves a label out. Where any label is
-    given a name, those that are not mentioned are left out too; where labels are only left out, the others keep theirs.
+    found: labels that occur.
+    classes: label to name. Labels with the same name are one class. The name LEFT_OUT leaves a label out. Where any
+    label gets a name, labels that are not mentioned are left out too; where labels are only left out, the others keep
+    theirs.
+    where: the dataset, for errors.
     Named classes come in the order of the configuration, others in the order of their names. Raises ConfigError where
-    classes mentions a label that is not found, or fewer than two classes remain.
+    classes mentions a label that does not occur, or fewer than two classes remain.
     """
     names, positions = place_labels(sorted(found, key=natural), classes, where)
     if len(names) < 2:
@@ -32,7 +35,7 @@ def named_classes(
 def place_labels(
     found: Sequence[str], classes: Mapping[str, str], where: object
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """As named_classes; one class is enough, and labels that are not mentioned keep the order they are found in."""
+    """As named_classes, but one class is enough, and labels that are not mentioned keep the order of `found`."""
     unknown = [label for label in classes if label not in found]
     if unknown:
         raise ConfigError(f"classes: {unknown[0]!r} is no label of {where}. There are: {', '.join(found)}.")

@@ -1,4 +1,4 @@
-"""Single images of strangers: grey pictures of 8, 16 or 32 bits, cut and measured."""
+"""Single image files: grey pictures of 8, 16 or 32 bits, read, cropped and measured."""
 
 # B batch, C channels, H W pixels
 
@@ -37,42 +37,42 @@ _AT_ONCE: Final = 16  # images read for the moments
 Pixels = NDArray[Any]
 
 
-def root_of(asked: DatasetConfig) -> Path:
+def root_of(config: DatasetConfig) -> Path:
     """The dataset's folder. Raises ConfigError where there is none."""
-    root = Path(asked.path).expanduser()
+    root = Path(config.path).expanduser()
     if not root.is_dir():
-        raise ConfigError(f"dataset path {asked.path!r}: no such folder. Put the images there, or correct the path.")
+        raise ConfigError(f"dataset path {config.path!r}: no such folder. Put the images there, or correct the path.")
     return root
 
 
 def pictures_under(folder: Path) -> list[Path]:
-    """All files with a picture's suffix, in the order of their names; hidden files are none."""
+    """All files with the suffix of a picture, in the order of their names, without hidden files."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
 
 
 def split_named(word: str) -> str:
-    """train, val or test for a folder or file of that name in any case, NO_SPLIT for another."""
+    """train, val or test for a folder or file of that name in any case; NO_SPLIT for other names."""
     return SPLIT_NAMES.get(word.lower(), NO_SPLIT)
 
 
 def natural(word: str) -> list[tuple[int, str]]:
-    """Key by which `10` comes after `9`."""
+    """Sort key by which `10` comes after `9`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", word)]
 
 
-def drawn(count: int, asked: DatasetConfig) -> NDArray[np.int64]:
-    """Numbers of the samples that are looked at, ascending: all, or `most` drawn by split_seed."""
-    if asked.most is None or asked.most >= count:
+def drawn(count: int, config: DatasetConfig) -> NDArray[np.int64]:
+    """Numbers of the samples that are used, ascending: all, or `most` of them drawn by split_seed."""
+    if config.most is None or config.most >= count:
         return np.arange(count)
-    return np.sort(np.random.default_rng([_STREAM, asked.split_seed]).permutation(count)[: asked.most])
+    return np.sort(np.random.default_rng([_STREAM, config.split_seed]).permutation(count)[: config.most])
 
 
 def read_grey(path: Path) -> Pixels:
-    """(rows, cols) grey values in the file's own type: uint8, uint16, int32 or float32.
+    """(rows, cols) grey values in the type of the file: uint8, uint16, int32 or float32.
 
-    Three or four channels are read as one where they are equal to within COLOURED of 255; transparency is not looked
-    at. Raises SourceError for a file that is no whole picture, or a coloured one.
+    Three or four channels are read as one where they are equal to within COLOURED of 255; transparency is ignored.
+    Raises SourceError for a file that is not a complete picture, or a coloured one.
     """
     try:
         with Image.open(path) as picture:
@@ -92,14 +92,14 @@ def read_grey(path: Path) -> Pixels:
     return np.asarray(channels[:, :, 0])
 
 
-class Kept:
-    """Reads by number and keeps what it read, up to _KEPT_BYTES: small sets are decoded once."""
+class PixelCache:
+    """Reads images by number and keeps them, up to _KEPT_BYTES, so that small sets are decoded once."""
 
     def __init__(self, read: Callable[[int], Pixels]) -> None:
         self._read, self._held, self._bytes = read, dict[int, Pixels](), 0
 
     def __call__(self, number: int) -> Pixels:
-        """What read gives for the number; not to be written into."""
+        """The pixels of an image, which must not be changed."""
         if number in self._held:
             return self._held[number]
         pixels = self._read(number)
@@ -129,7 +129,7 @@ def moments(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over the measured pixels of the numbered images.
 
-    Raises SourceError where a channel has no measured pixel, or only one value.
+    where: the dataset, for errors. Raises SourceError where a channel has no measured pixel, or only one value.
     """
     count, total, squares = (np.zeros(channels) for _ in range(3))
     for start in range(0, len(numbers), _AT_ONCE):

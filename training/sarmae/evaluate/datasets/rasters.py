@@ -1,7 +1,7 @@
-"""Scenes and index masks from GeoTIFF and picture files.
+"""Scenes and class masks from GeoTIFF and picture files.
 
-Float rasters are backscatter in dB; integer ones are pictures. Of a mask, -1, 255 and NaN say that there is no label.
-Needs rasterio for TIFF, which the extra `evaluate` brings.
+Float rasters are backscatter in dB; integer rasters are pictures. In a mask, -1, 255 and NaN mean that there is no
+label. TIFF files need rasterio, of the extra `evaluate`.
 """
 
 # C channels, H W pixels
@@ -22,7 +22,7 @@ from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.mask_pairs import POLARISATIONS
 from sarmae.evaluate.datasets.pictures import COLOURED, read_grey
 from sarmae.evaluate.extra_packages import extra_package
-from sarmae.evaluate.values import IGNORED, Units
+from sarmae.evaluate.labelled_images import IGNORED, Units
 
 _TIFF: Final = (".tif", ".tiff")
 _NO_LABEL: Final = (-1, 255)
@@ -31,19 +31,19 @@ GREY: Final = ("grey",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scene:
-    """pixels: (C, H, W) float32, NaN: no data. channels: polarisations, or GREY."""
+class RasterImage:
+    """pixels: (C, H, W) float32, NaN where there is no data. channels: polarisations, or GREY."""
 
     pixels: NDArray[np.float32]
     units: Units
     channels: tuple[str, ...]
 
 
-def read_scene(files: Mapping[str, Path]) -> Scene:
-    """A scene of one file, or of a file a polarisation. Infinite dB (no power) are no data.
+def read_scene(files: Mapping[str, Path]) -> RasterImage:
+    """A scene from one file, or from one file for each polarisation. Infinite dB (no power) become no data.
 
-    Raises SourceError where a file is broken, bands have no known polarisation, files differ in size or depth, or a
-    float raster looks like linear power; ConfigError where rasterio is wanted and not installed.
+    Raises SourceError where a file is broken, a band has no known polarisation, files differ in size or depth, or a
+    float raster seems to be linear power. Raises ConfigError where rasterio is needed and not installed.
     """
     if tuple(files) == ("",):
         return _read_one(files[""])
@@ -55,15 +55,15 @@ def read_scene(files: Mapping[str, Path]) -> Scene:
                 f"{files[name]}: {scene.pixels.shape} {scene.units}, but {files[order[0]]} is {scenes[0].pixels.shape} "
                 f"{scenes[0].units}. The polarisations of a scene must lie on one grid."
             )
-    return Scene(
+    return RasterImage(
         pixels=np.concatenate([scene.pixels for scene in scenes]), units=scenes[0].units, channels=tuple(order)
     )
 
 
 def read_labels(path: Path) -> NDArray[np.int64]:
-    """(H, W) label numbers, IGNORED where there is none. A coloured mask gives 2^24 + 65536 red + 256 green + blue.
+    """(H, W) class numbers, IGNORED where there is no label. A coloured mask gives 2^24 + 65536 red + 256 green + blue.
 
-    Raises SourceError where the file is broken, has several bands that are no colours, or fractional values.
+    Raises SourceError where the file is broken, has several bands that are not colours, or has fractional values.
     """
     values = _tiff(path)[0] if path.suffix.lower() in _TIFF else _picture_mask(path)
     if values.ndim == 3 and values.shape[0] >= 3 and values.dtype == np.uint8:
@@ -100,7 +100,7 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _picture_mask(path: Path) -> NDArray[Any]:
-    """(H, W) or (channels, H, W); a palette's numbers, not its colours."""
+    """(H, W) or (channels, H, W). Of a palette, the numbers, not the colours."""
     try:
         with Image.open(path) as picture:
             if picture.mode in ("RGB", "RGBA"):
@@ -110,12 +110,12 @@ def _picture_mask(path: Path) -> NDArray[Any]:
         raise SourceError(f"{path}: cannot be read as a mask ({error}). Get the file again.") from None
 
 
-def _read_one(path: Path, names: tuple[str, ...] = ()) -> Scene:
+def _read_one(path: Path, names: tuple[str, ...] = ()) -> RasterImage:
     if path.suffix.lower() not in _TIFF:
-        return Scene(pixels=_float32(read_grey(path)[None]), units="picture", channels=names or GREY)
+        return RasterImage(pixels=_float32(read_grey(path)[None]), units="picture", channels=names or GREY)
     bands, descriptions = _tiff(path)
     if bands.dtype.kind != "f":
-        return Scene(pixels=_float32(_one_grey(path, bands)), units="picture", channels=names or GREY)
+        return RasterImage(pixels=_float32(_one_grey(path, bands)), units="picture", channels=names or GREY)
     pixels = _float32(bands)
     pixels[~np.isfinite(pixels)] = np.nan
     measured = pixels[~np.isnan(pixels)]
@@ -124,7 +124,7 @@ def _read_one(path: Path, names: tuple[str, ...] = ()) -> Scene:
             f"{path}: float values from {measured.min():g} to {measured.max():g}, none below 0; backscatter in dB "
             "expected. Is it linear power? Write 10 log10 of it. Pictures must be of 8 or 16 bits."
         )
-    return Scene(pixels=pixels, units="dB", channels=names or _channels(path, len(bands), descriptions))
+    return RasterImage(pixels=pixels, units="dB", channels=names or _channels(path, len(bands), descriptions))
 
 
 def _float32(pixels: NDArray[Any]) -> NDArray[np.float32]:
@@ -154,7 +154,9 @@ def _channels(path: Path, count: int, descriptions: Sequence[str | None]) -> tup
 
 
 def _tiff(path: Path) -> tuple[NDArray[Any], tuple[str | None, ...]]:
-    """(bands, H, W) in the file's type, NaN for the nodata of float bands; descriptions."""
+    """(bands, H, W) in the type of the file, with NaN for the nodata of float bands; and the descriptions of the
+    bands.
+    """
     rasterio = extra_package("rasterio", f"{path}: reading a TIFF")
     try:
         with warnings.catch_warnings():

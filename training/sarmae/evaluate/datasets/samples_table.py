@@ -1,4 +1,4 @@
-"""What samples.parquet tells of each sample, in the order of the store's splits. Needs pyarrow (extra `evaluate`)."""
+"""The columns of samples.parquet, in the order of the splits of a store. Needs pyarrow (extra `evaluate`)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _MOST_BYTES: Final = 4 << 30
 
 def read_attributes(stores: Sequence[Store]) -> dict[str, NDArray[Any]]:
     """Columns (S,), split after split: NUMBERS as float64, NaN where unknown; WORDS as text, empty where unknown; enl
-    of the store's own array; paired, `yes` or `no`.
+    from the array of the store; paired, `yes` or `no`.
 
-    stores: the open splits of one store. Raises ConfigError without pyarrow, StoreError where the table is not in the
-    store, was changed, or tells of other samples than the arrays.
+    stores: the open splits of one store. Raises ConfigError without pyarrow. Raises StoreError where the table is
+    missing, was changed, or describes other samples than the arrays.
     """
     table = _read_table(stores[0])
     split, number, paired = (np.asarray(table[name].to_pylist()) for name in _ORDER)

@@ -1,4 +1,4 @@
-"""From found objects to scores: COCO's metrics with 95 % intervals over the tested images."""
+"""COCO metrics of detections, with 95 % intervals over the tested images."""
 
 # I images, K classes, T thresholds, A ranges of areas
 
@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarmae.evaluate.detect.coco_metrics import coco_curves
-from sarmae.evaluate.detect.finding import Found
+from sarmae.evaluate.detect.detections import Detections
 from sarmae.evaluate.detect.matching import AREAS_PX2, THRESHOLDS, MatchTable, match
-from sarmae.evaluate.values import Boxes
+from sarmae.evaluate.labelled_images import Boxes
 
 F64 = NDArray[np.float64]
 
-MIDDLE_SHARE: Final = 0.95
+LEVEL: Final = 0.95
 LEAST_DEFINED: Final = 0.5  # of the draws must hold an object to find, for an interval of a metric
 _AT_75: Final = 5  # number of the threshold 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One of COCO's. low, high: 95 % bootstrap interval, None where there is none."""
+    """One COCO metric. low, high: 95 % bootstrap interval, None where there is none."""
 
     name: str
     value: float
@@ -34,22 +34,25 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trial:
-    """Tested images: what is in them, what was found, and the classes. weights: (draws, I), how often each image counts
-    in every draw of the bootstrap."""
+class DetectionResults:
+    """True boxes and detections of the tested images.
+
+    image_px: side of the images as they are read.
+    weights: (draws, I), how often each image counts in every draw of the bootstrap.
+    """
 
     truth: Sequence[Boxes]
-    found: Sequence[Found]
+    found: Sequence[Detections]
     classes: Sequence[str]
     image_px: int
     weights: NDArray[np.int64]
 
 
-def measure(tested: Trial) -> list[Metric]:
-    """AP (mean over thresholds 0.5 to 0.95 and classes), AP50, AP75, AP of small, medium and large boxes where there
-    are any, AR100, and AP of every class where there are several and the class was tested.
+def detection_metrics(tested: DetectionResults) -> list[Metric]:
+    """COCO's metrics: AP (mean over thresholds 0.5 to 0.95 and over classes), AP50, AP75, AP of small, medium and large
+    boxes where there are any, AR100, and AP of every tested class where there are several.
 
-    Values are faster-coco-eval's; an interval is between the quantiles of the same metric over draws of the images.
+    Values are those of faster-coco-eval. An interval is between quantiles of the same metric over draws of the images.
     """
     curves = coco_curves(tested.truth, tested.found, tested.classes, tested.image_px)
     values = _named(curves.precision.mean(axis=1), curves.recall, tested.classes)
@@ -62,7 +65,7 @@ def measure(tested: Trial) -> list[Metric]:
 
 
 def _named(average: F64, recall: F64, classes: Sequence[str]) -> dict[str, float]:
-    """Metrics by name of (T, K, A) average precisions and recalls; NaN where nothing was to be found."""
+    """Metrics by name. average, recall: (T, K, A), NaN where there was no object."""
     sides = [name for name in AREAS_PX2 if name]
     named = {"AP": average[:, :, 0], "AP50": average[:1, :, 0], "AP75": average[_AT_75 : _AT_75 + 1, :, 0]}
     named |= {f"AP {name}": average[:, :, number] for number, name in enumerate(sides, start=1)}
@@ -73,13 +76,13 @@ def _named(average: F64, recall: F64, classes: Sequence[str]) -> dict[str, float
 
 
 def _mean(values: F64) -> float:
-    """Of what is not NaN; NaN of nothing."""
+    """Mean of the values that are not NaN; NaN without any."""
     defined = values[np.isfinite(values)]
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def _drawn(tested: Trial) -> Mapping[str, list[float]]:
-    """Every metric in every draw."""
+def _drawn(tested: DetectionResults) -> Mapping[str, list[float]]:
+    """Every metric for every draw of the bootstrap."""
     if not len(tested.weights):
         return {}
     tables = [
@@ -95,7 +98,7 @@ def _drawn(tested: Trial) -> Mapping[str, list[float]]:
 def recount(
     tables: Sequence[Sequence[MatchTable]], weights: NDArray[np.int64], classes: Sequence[str]
 ) -> dict[str, float]:
-    """The metrics by name of images counted weights (I,) times each; tables: by class and range of AREAS_PX2."""
+    """The metrics by name, of images that count weights (I,) times each. tables: by class and range of AREAS_PX2."""
     average = np.empty((len(THRESHOLDS), len(classes), len(AREAS_PX2)))
     recall = np.empty_like(average)
     for label, of_class in enumerate(tables):
@@ -108,5 +111,5 @@ def _interval(values: Sequence[float]) -> dict[str, float | None]:
     defined = [value for value in values if np.isfinite(value)]
     if len(defined) < 2 or len(defined) < LEAST_DEFINED * len(values):
         return {"low": None, "high": None}
-    low, high = np.quantile(defined, [(1 - MIDDLE_SHARE) / 2, (1 + MIDDLE_SHARE) / 2])
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {"low": float(low), "high": float(high)}

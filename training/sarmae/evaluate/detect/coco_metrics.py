@@ -1,4 +1,4 @@
-"""COCO's metrics of found objects, by faster-coco-eval."""
+"""COCO's metrics of detections, computed by faster-coco-eval."""
 
 # T thresholds, R recalls, K classes, A ranges of areas
 
@@ -11,23 +11,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sarmae.evaluate.detect.finding import Found
+from sarmae.evaluate.detect.detections import Detections
 from sarmae.evaluate.extra_packages import extra_package
-from sarmae.evaluate.values import Boxes
+from sarmae.evaluate.labelled_images import Boxes
 
 
 class Curves(NamedTuple):
-    """precision: (T, R, K, A) and recall: (T, K, A) at 100 found objects an image, NaN where nothing is to be found.
-    A: all, small, medium, large."""
+    """precision: (T, R, K, A), and recall: (T, K, A), with at most 100 detections an image; NaN where there is no
+    object.
+
+    A: all areas, small, medium, large.
+    """
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
 
 
-def coco_curves(truth: Sequence[Boxes], found: Sequence[Found], classes: Sequence[str], image_px: int) -> Curves:
-    """What faster-coco-eval says of objects found in these images.
+def coco_curves(truth: Sequence[Boxes], found: Sequence[Detections], classes: Sequence[str], image_px: int) -> Curves:
+    """The curves of detections in these images, by faster-coco-eval.
 
-    Areas are those of the boxes, in pixels of the images as they are read: records hold no outlines.
+    Areas are those of the boxes, in pixels of the images as they are read: our records hold no outlines.
     """
     package = faster_coco_eval()
     facts = {
@@ -61,7 +64,7 @@ def _true(truth: Sequence[Boxes]) -> list[dict[str, Any]]:
     return [_annotation(number, *row) for number, row in enumerate(rows, start=1)]
 
 
-def _found(found: Sequence[Found]) -> list[dict[str, Any]]:
+def _found(found: Sequence[Detections]) -> list[dict[str, Any]]:
     rows = [
         (image, corners, int(label), {"score": float(score)})
         for image, one in enumerate(found, start=1)
@@ -73,7 +76,7 @@ def _found(found: Sequence[Found]) -> list[dict[str, Any]]:
 def _annotation(
     number: int, image: int, corners: NDArray[np.float32], label: int, more: dict[str, Any]
 ) -> dict[str, Any]:
-    """Numbers count from 1: the rules of COCO take 0 for no match."""
+    """A record in the format of COCO. Numbers count from 1, because COCO reads 0 as no match."""
     x0, y0, x1, y1 = (float(side) for side in corners)
     box = [x0, y0, x1 - x0, y1 - y0]
     return {

@@ -1,10 +1,10 @@
-"""The detector on top of an encoder's last grid: a simple feature pyramid, an anchor-free head on each of its levels.
+"""The detector on an encoder's last grid: a simple feature pyramid, and one anchor-free head for all its levels.
 
-Sources: Li et al., "Exploring plain vision transformer backbones for object detection", ECCV 2022, section 3 (levels of
-one last feature map by transposed convolutions and pooling); Tian et al., "FCOS: fully convolutional one-stage object
-detection", ICCV 2019 (four distances from a location to the sides of its box, class, centre-ness; centre-ness beside
-the distances as in the 2020 version). Unlike there the grid is brought to PYRAMID_WIDTH first, so that encoders of any
-width get a head of the same size.
+Sources: Li et al., "Exploring plain vision transformer backbones for object detection", ECCV 2022, section 3 (levels
+made of one last feature map by transposed convolutions and pooling); Tian et al., "FCOS: fully convolutional one-stage
+object detection", ICCV 2019 (four distances from a location to the sides of its box, class, centre-ness; centre-ness
+beside the distances as in the 2020 version). Unlike there, the grid is first brought to PYRAMID_WIDTH, so that the head
+has the same size for encoders of any width.
 """
 
 # B batch, D width of the features, h w the encoder's grid, W width of the pyramid, K classes, L locations of all levels
@@ -21,15 +21,19 @@ from torch import Tensor, nn
 from sarmae.evaluate.pyramid import STRIDES_PX, group_norm, pyramid_level
 
 PYRAMID_WIDTH: Final = 64
-TOWER_LAYERS: Final = 2  # of 3 x 3 convolutions before each of the two kinds of answers; FCOS has 4
+TOWER_LAYERS: Final = 2  # 3 x 3 convolutions before each of the two kinds of outputs; FCOS has 4
 PRIOR: Final = 0.01  # share of locations that hold an object, at the start (Lin et al. 2017, focal loss, section 4.1)
 LARGEST_EXPONENT: Final = 6.0  # a side at most 403 strides away: nothing overflows in the first steps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Locations:
-    """The places that answer, all levels after each other. x_px, y_px: (L,) in the image; stride_px: (L,) of their
-    level; level: (L,) its number, the finest is 0; level_strides_px: by that number."""
+    """The locations that predict a box, of all levels in a row.
+
+    x_px, y_px: (L,) in the image.
+    stride_px, level: (L,) of their level; the finest level is 0.
+    level_strides_px: stride by number of the level.
+    """
 
     x_px: Tensor
     y_px: Tensor
@@ -39,7 +43,7 @@ class Locations:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class DetectorOutput:
     """class_logits: (B, L, K). corners: (B, L, 4), pixels of the image. centre_logits: (B, L), of the centre-ness."""
 
     class_logits: Tensor
@@ -48,10 +52,14 @@ class Answers:
 
 
 class Detector(nn.Module):
-    """width: of the encoder's features. stride_px: of its grid. classes: how many.
+    """A feature pyramid and its head.
 
-    The levels lie at the powers of two of stride_px next to STRIDES_PX: a grid of stride 16 gives these, one of stride
-    14 gives 3.5, 7, 14, 28. The first weights come from torch's generator: make it in sarmae.evaluate.fitting.seeded.
+    width: of the encoder's features.
+    stride_px: of its grid.
+    classes: how many.
+    The strides of the levels are stride_px times powers of two, as near to STRIDES_PX as possible: a grid of stride 16
+    gives exactly these, one of stride 14 gives 3.5, 7, 14 and 28. The first weights come from torch's global generator:
+    build it within sarmae.evaluate.fitting.seeded.
     """
 
     def __init__(self, width: int, stride_px: int, classes: int) -> None:
@@ -63,31 +71,31 @@ class Detector(nn.Module):
         self.class_tower = _tower()
         self.side_tower = _tower()
         self.classify = nn.Conv2d(PYRAMID_WIDTH, classes, 3, padding=1)
-        self.measure = nn.Conv2d(PYRAMID_WIDTH, 4, 3, padding=1)
+        self.regress = nn.Conv2d(PYRAMID_WIDTH, 4, 3, padding=1)
         self.centre = nn.Conv2d(PYRAMID_WIDTH, 1, 3, padding=1)
         self.scales = nn.Parameter(torch.ones(len(STRIDES_PX)))
         self._draw_weights()
 
-    def forward(self, grid: Tensor) -> tuple[Answers, Locations]:
-        """grid: (B, D, h, w)."""
+    def forward(self, grid: Tensor) -> tuple[DetectorOutput, Locations]:
+        """Predictions from a grid (B, D, h, w)."""
         projected = self.project(grid)
         maps = [level(projected) for level in self.levels]
         locations = self._locations([(m.shape[2], m.shape[3]) for m in maps], grid.device)
         logits, sides, centres = [], [], []
         for features, scale, stride_px in zip(maps, self.scales, self.strides_px, strict=True):
-            looked, measured = self.class_tower(features), self.side_tower(features)
-            exponents = (self.measure(measured) * scale).clamp_max(LARGEST_EXPONENT)
-            logits.append(_flat(self.classify(looked)))
+            class_features, side_features = self.class_tower(features), self.side_tower(features)
+            exponents = (self.regress(side_features) * scale).clamp_max(LARGEST_EXPONENT)
+            logits.append(_flat(self.classify(class_features)))
             sides.append(_flat(exponents.exp() * stride_px))
-            centres.append(_flat(self.centre(measured))[..., 0])
+            centres.append(_flat(self.centre(side_features))[..., 0])
         corners = _corners(torch.cat(sides, dim=1), locations)
-        answers = Answers(
+        output = DetectorOutput(
             class_logits=torch.cat(logits, dim=1), corners=corners, centre_logits=torch.cat(centres, dim=1)
         )
-        return answers, locations
+        return output, locations
 
     def _locations(self, sizes: list[tuple[int, int]], device: torch.device) -> Locations:
-        """Middles of the cells of every level."""
+        """The middles of the cells of every level."""
         places = [_middles(size, stride_px, device) for size, stride_px in zip(sizes, self.strides_px, strict=True)]
         x_px, y_px = torch.cat(places).unbind(1)
         strides_px = torch.tensor(self.strides_px, device=device)
@@ -95,8 +103,8 @@ class Detector(nn.Module):
         return Locations(x_px=x_px, y_px=y_px, stride_px=strides_px[level], level=level, level_strides_px=strides_px)
 
     def _draw_weights(self) -> None:
-        """He's normal in the pyramid and the towers, 0.01 in the last layers, biases 0 but the classes' (PRIOR)."""
-        last = {self.classify, self.measure, self.centre}
+        """He's normal in the pyramid and the towers, 0.01 in the last layers; biases 0, but PRIOR for the classes."""
+        last = {self.classify, self.regress, self.centre}
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 fan_in = module.in_channels * (math.prod(module.kernel_size) if isinstance(module, nn.Conv2d) else 1)
@@ -113,19 +121,19 @@ def _tower() -> nn.Sequential:
 
 
 def _middles(size: tuple[int, int], stride_px: float, device: torch.device) -> Tensor:
-    """(h w, 2): x and y of the middles of a map's cells, row by row."""
+    """(h w, 2): x and y of the middles of the cells of a map, row by row."""
     down, across = ((torch.arange(count, device=device) + 0.5) * stride_px for count in size)
     y, x = torch.meshgrid(down, across, indexing="ij")
     return torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
 
 
-def _flat(answers: Tensor) -> Tensor:
+def _flat(output: Tensor) -> Tensor:
     """(B, C, h, w) to (B, h w, C)."""
-    return answers.flatten(2).transpose(1, 2)
+    return output.flatten(2).transpose(1, 2)
 
 
 def _corners(sides_px: Tensor, locations: Locations) -> Tensor:
-    """Boxes of the distances (B, L, 4) to their left, upper, right and lower side."""
+    """Boxes from the distances (B, L, 4) to their left, upper, right and lower side."""
     left, upper, right, lower = sides_px.unbind(-1)
     x, y = locations.x_px, locations.y_px
     return torch.stack([x - left, y - upper, x + right, y + lower], dim=-1)

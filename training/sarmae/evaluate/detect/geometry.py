@@ -1,4 +1,4 @@
-"""Boxes as corners x0 y0 x1 y1 in pixels of the image as it is read: overlaps, mirrors, greedy suppression."""
+"""Boxes as corners x0 y0 x1 y1 in pixels of the image as it is read: overlaps, mirroring, greedy suppression."""
 
 # N, M boxes
 
@@ -11,12 +11,12 @@ _SMALLEST_AREA_PX2 = 1e-6  # under a quotient: two boxes without area overlap by
 
 
 def areas(corners: Tensor) -> Tensor:
-    """(..., 4) to (...), square pixels; 0 where a side is negative."""
+    """Areas in square pixels, (...) of corners (..., 4); 0 where a side is negative."""
     return (corners[..., 2:] - corners[..., :2]).clamp_min(0).prod(-1)
 
 
 def overlaps(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of every pair: (N, 4) and (M, 4) to (N, M), 0 for boxes without area."""
+    """Intersection over union of all pairs of boxes (N, 4) and (M, 4): (N, M), 0 for boxes without area."""
     low = torch.maximum(first[:, None, :2], second[None, :, :2])
     high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = (high - low).clamp_min(0).prod(-1)
@@ -25,8 +25,11 @@ def overlaps(first: Tensor, second: Tensor) -> Tensor:
 
 
 def generalised_overlaps(first: Tensor, second: Tensor) -> Tensor:
-    """Generalised intersection over union box by box: (N, 4) twice to (N,), in [-1, 1]; falls with the distance where
-    boxes do not touch. Source: Rezatofighi et al., "Generalized intersection over union", CVPR 2019, algorithm 1."""
+    """Generalised intersection over union of boxes (N, 4) and (N, 4), pair by pair: (N,) in [-1, 1].
+
+    It falls with the distance where boxes do not touch. Source: Rezatofighi et al., "Generalized intersection over
+    union", CVPR 2019, algorithm 1.
+    """
     shared = torch.cat([torch.maximum(first, second)[:, :2], torch.minimum(first, second)[:, 2:]], dim=1)
     around = torch.cat([torch.minimum(first, second)[:, :2], torch.maximum(first, second)[:, 2:]], dim=1)
     both = areas(shared)
@@ -36,9 +39,10 @@ def generalised_overlaps(first: Tensor, second: Tensor) -> Tensor:
 
 
 def mirror(corners: Tensor, *, across: bool, down: bool, image_px: tuple[int, int]) -> Tensor:
-    """Where the boxes (N, 4) lie once the image is mirrored left to right (across) or top to bottom (down).
+    """Boxes (N, 4) in the mirrored image.
 
-    image_px: its rows and columns.
+    across: left and right are swapped. down: top and bottom are swapped.
+    image_px: rows and columns of the image.
     """
     x0, y0, x1, y1 = corners.unbind(-1)
     if across:
@@ -49,12 +53,14 @@ def mirror(corners: Tensor, *, across: bool, down: bool, image_px: tuple[int, in
 
 
 def suppress(corners: Tensor, scores: Tensor, labels: Tensor, most_overlap: float) -> Tensor:
-    """Numbers of the boxes that greedy suppression keeps, the best first; of equal scores the earlier box counts more.
+    """Numbers of the boxes that greedy non-maximum suppression keeps, the best first. Of equal scores, the earlier box
+    is better.
 
-    A box goes where a kept, better one of its class overlaps it by more than most_overlap. Instead of one box at a
-    time, all are judged at once by those kept so far until nothing changes: box k of the order is right after at most
-    k rounds, in practice after a few. The result is the greedy one exactly. Source of the rounds: Zheng et al.,
-    "Enhancing geometric factors in model learning and inference", 2020 (Cluster-NMS).
+    corners: (N, 4). scores, labels: (N,).
+    most_overlap: a box is dropped where a better box of its class, which is kept, overlaps it by more.
+    The result is exactly that of the greedy algorithm. Instead of one box at a time, all boxes are judged at once by
+    the boxes kept so far, until nothing changes: box k is right after at most k rounds, in practice after a few. Source
+    of the rounds: Zheng et al., "Enhancing geometric factors in model learning and inference", 2020 (Cluster-NMS).
     """
     order = torch.argsort(scores, descending=True, stable=True)
     ranked, classes = corners[order], labels[order]

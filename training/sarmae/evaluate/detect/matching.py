@@ -1,9 +1,9 @@
-"""Which found objects are right: match tables of COCO's rules, and the metrics of any weighting of the images by them.
+"""Matches between detections and true boxes by COCO's rules, and the metrics of any weighting of the images.
 
-The points come from faster-coco-eval (sarmae.evaluate.detect.coco_metrics); these tables are for the intervals, where
-images are drawn again a thousand times. An image drawn twice counts as weight 2, which gives the metric of the
-doubled set exactly: a pair of equal right answers only lets precision rise, and COCO reads it at the last of them.
-Source of the rules: Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation protocol (cocodataset.org).
+Scores come from faster-coco-eval (sarmae.evaluate.detect.coco_metrics). The tables of this module serve the intervals,
+for which images are drawn a thousand times. An image that is drawn twice has weight 2. This gives exactly the metric of
+the doubled set: a pair of equal right detections can only raise precision, and COCO reads precision at the last of
+them. Source of the rules: Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation protocol (cocodataset.org).
 """
 
 # I images, M N found objects over all images, g true objects and n found ones of an image, T thresholds
@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sarmae.evaluate.detect.finding import MOST_FOUND, Found
-from sarmae.evaluate.values import Boxes
+from sarmae.evaluate.detect.detections import MOST_FOUND, Detections
+from sarmae.evaluate.labelled_images import Boxes
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -36,12 +36,14 @@ AREAS_PX2: Final = {  # of boxes; COCO's limits
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MatchTable:
-    """Found objects of one class and one range of areas, the best first over all images.
+    """The detections of one class and one range of areas, over all images, the best first.
 
-    image: (M,) whose, of those that take a true object at some threshold. right, counted: (T, M), whether an object is
-    a true one, and whether it counts at all (crowds and objects of other areas make it neither right nor wrong). wrong:
-    (N,) whose are those that count and take none at any. wrong_before: (M,) how many of them are better. true: (I,)
-    objects to find by image.
+    image: (M,) image of each detection that matches a true object at some threshold.
+    right, counted: (T, M), whether it is a true positive, and whether it counts at all. Matches with crowds and with
+    objects of other areas do not count.
+    wrong: (N,) image of each counted detection that matches no object at any threshold.
+    wrong_before: (M,) how many of these have a better score.
+    true: (I,) number of true objects by image.
     """
 
     image: I64
@@ -52,9 +54,9 @@ class MatchTable:
     true: I64
 
     def curves(self, weights: I64) -> tuple[F64, F64]:
-        """(average precision, recall) by threshold, (T,) each, of images counted weights (I,) times each.
+        """(average precision, recall) by threshold, (T,) each, of images that count weights (I,) times each.
 
-        NaN where nothing is to be found.
+        NaN where there are no true objects.
         """
         wanted = int((weights * self.true).sum())
         if not wanted:
@@ -70,13 +72,13 @@ class MatchTable:
 
 
 def _average(recall: F64, precision: F64) -> float:
-    """Mean of the precision at 101 recalls, 0 at those that are not reached."""
+    """Mean of the precision at 101 recalls; 0 at recalls that are not reached."""
     place = np.searchsorted(recall, RECALLS, side="left")
     return float(precision[place[place < len(recall)]].sum() / len(RECALLS))
 
 
-def match(truth: Sequence[Boxes], found: Sequence[Found], label: int, area: str) -> MatchTable:
-    """The table of a class and of a range of AREAS_PX2, image by image."""
+def match(truth: Sequence[Boxes], found: Sequence[Detections], label: int, area: str) -> MatchTable:
+    """The table of a class and of a range of AREAS_PX2."""
     parts = [_match_one(boxes, one, label, AREAS_PX2[area]) for boxes, one in zip(truth, found, strict=True)]
     order = np.argsort(-np.concatenate([part.scores for part in parts]), kind="stable")
     image = np.repeat(np.arange(len(parts)), [len(part.scores) for part in parts])[order]
@@ -97,7 +99,9 @@ def match(truth: Sequence[Boxes], found: Sequence[Found], label: int, area: str)
 
 
 class _Matched(NamedTuple):
-    """Of one image: scores (n,), whether each takes an object, is right and counts (T, n), objects to find."""
+    """Of one image: scores (n,); whether each detection has a match, is right, and counts (T, n); number of true
+    objects.
+    """
 
     scores: F64
     matched: Flags
@@ -106,7 +110,7 @@ class _Matched(NamedTuple):
     true: int
 
 
-def _match_one(boxes: Boxes, found: Found, label: int, area: tuple[float, float]) -> _Matched:
+def _match_one(boxes: Boxes, found: Detections, label: int, area: tuple[float, float]) -> _Matched:
     best = np.flatnonzero(found.labels == label)
     best = best[np.argsort(-found.scores[best], kind="stable")][:MOST_FOUND]
     of_class = boxes.labels == label
@@ -124,9 +128,11 @@ def _match_one(boxes: Boxes, found: Found, label: int, area: tuple[float, float]
 
 
 def _owners(overlap: F64, aside: Flags, crowd: Flags, threshold: float) -> I64:
-    """(n,): the true object each found one takes, -1 for none. The better found one chooses first, and takes the free
-    object it overlaps most (the later one of equals); one set aside only where no other will do; a crowd is never used
-    up."""
+    """(n,) the true object of each detection, -1 without a match.
+
+    The better detection chooses first. It takes the free object that it overlaps most (of equals, the later one). An
+    object set aside is taken only where no other is possible; a crowd can be taken many times.
+    """
     taken = np.zeros(len(aside), dtype=bool)
     owners = np.full(len(overlap), -1, dtype=np.int64)
     for number in np.flatnonzero((overlap >= min(threshold, 1 - 1e-10)).any(axis=1)):
@@ -147,7 +153,7 @@ def _within(corners: F64, area: tuple[float, float]) -> Flags:
 
 
 def _overlaps(guessed: F64, true: F64, crowd: Flags) -> F64:
-    """(n, g) intersection over union; with a crowd, over the found object alone."""
+    """(n, g) intersection over union; with a crowd, over the area of the detection alone."""
     low = np.maximum(guessed[:, None, :2], true[None, :, :2])
     high = np.minimum(guessed[:, None, 2:], true[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=-1)

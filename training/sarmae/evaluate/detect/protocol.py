@@ -1,4 +1,4 @@
-"""The question "how well are objects found" from a task to scores."""
+"""A detection task from end to end: a detector is trained and its detections are scored."""
 
 # S images, B batch, G groups
 
@@ -12,71 +12,78 @@ import torch
 from numpy.typing import NDArray
 
 from sar1m.store.errors import ConfigError
-from sarmae.evaluate.detect.box_scores import Metric, Trial, measure
+from sarmae.evaluate.backbones.backbone import Backbone
+from sarmae.evaluate.detect.box_scores import DetectionResults, Metric, detection_metrics
 from sarmae.evaluate.detect.coco_metrics import faster_coco_eval
-from sarmae.evaluate.detect.finding import Found, find
-from sarmae.evaluate.detect.fit_detector import Lesson, Trained, train
+from sarmae.evaluate.detect.detections import Detections, decode_detections
+from sarmae.evaluate.detect.fit_detector import DetectorTraining, TrainedDetector, train_detector
 from sarmae.evaluate.label_splits import share_of_groups
+from sarmae.evaluate.labelled_images import BoxedScenes, Boxes
+from sarmae.evaluate.scores import Score
 from sarmae.evaluate.study_config import TaskConfig
 from sarmae.evaluate.uncertainty import group_draws
-from sarmae.evaluate.values import Backbone, BoxedScenes, Boxes, Score
 
 PROTOCOL: Final = "fcos"
 SHARE_STREAM: Final = "detection-label-share"
 I64 = NDArray[np.int64]
 
 
-def detect(backbone: Backbone, task: BoxedScenes, asked: TaskConfig, seed: int, device: torch.device) -> list[Score]:
-    """Trains a detector on the train split, tests it once on the test split, AP over all of the labels first.
+def detect(backbone: Backbone, task: BoxedScenes, config: TaskConfig, seed: int, device: torch.device) -> list[Score]:
+    """Trains a detector on the train split and scores it on the test split. The first score is AP with all labels.
 
-    asked.fit.freeze, or an encoder without weights to learn, teaches the pyramid and the head alone; the setting says
-    "frozen encoder" then. asked.label_shares adds trainings on shares of the train split's groups. Nothing is chosen,
-    so the val split is not used. Boxes, their areas and all metrics are in the frame of the images as they are read,
-    after any scaling by the dataset's image_px: COCO's small, medium and large count those pixels. Images are read by
-    batches; what grows with their number is what was found (at most 100 objects each), match tables of that, and a
-    frozen encoder's kept grids (sarmae.evaluate.detect.fit_detector). The weights of the backbone stay as they are. The
-    same seed gives the same bits on a CPU.
+    With config.fit.freeze, and for an encoder without weights, only the pyramid and the head are trained; the setting
+    then says "frozen encoder". config.label_shares adds trainings on shares of the groups of the train split. Nothing
+    is chosen, so the val split is not used.
+    Boxes, areas and metrics are in pixels of the images as they are read, after scaling to dataset.image_px. So COCO's
+    small, medium and large refer to scaled pixels.
+    Memory grows with the number of images only by the detections (at most 100 an image), their match tables and the
+    kept grids of a frozen encoder. The weights of the backbone stay as they are. The same seed gives the same bits on a
+    CPU.
 
-    Raises ConfigError where splits or boxes cannot be used or faster-coco-eval is missing, NonFiniteError where
+    Raises ConfigError where splits or boxes cannot be used or faster-coco-eval is missing; NonFiniteError where
     training diverges.
     """
     check_scenes(task)
-    faster_coco_eval()  # told now, not after hours of training
+    faster_coco_eval()  # an error now, not after hours of training
     backbone.to(device)
-    taught, tested = (np.flatnonzero(task.splits == split) for split in ("train", "test"))
-    weights = draw_weights(task.groups[tested], asked.bootstrap, seed)
-    freeze = asked.fit.freeze or not backbone.learns
+    train, tested = (np.flatnonzero(task.splits == split) for split in ("train", "test"))
+    weights = draw_weights(task.groups[tested], config.bootstrap, seed)
+    freeze = config.fit.freeze or not backbone.learns
 
     def measured(numbers: I64) -> list[Metric]:
-        lesson = Lesson(task=task, train=numbers.tolist(), config=asked.fit, freeze=freeze, seed=seed, device=device)
-        found = find_all(train(backbone, lesson), task, tested, asked.fit.batch, device)
-        return measure(_trial(task, tested, found, weights))
+        training = DetectorTraining(
+            task=task, train=numbers.tolist(), config=config.fit, freeze=freeze, seed=seed, device=device
+        )
+        found = find_all(train_detector(backbone, training), task, tested, config.fit.batch, device)
+        return detection_metrics(_trial(task, tested, found, weights))
 
-    plain = measured(taught)
+    plain = measured(train)
     scores = [_score(metric, _setting(freeze, ""), len(tested)) for metric in plain]
-    for share in asked.label_shares:
+    for share in config.label_shares:
         stream = f"{SHARE_STREAM}: {task.name}"
-        numbers = share_of_groups(taught, task.groups, share, stream=stream, seed=seed)
-        metrics = plain if len(numbers) == len(taught) else measured(numbers)
+        numbers = share_of_groups(train, task.groups, share, stream=stream, seed=seed)
+        metrics = plain if len(numbers) == len(train) else measured(numbers)
         setting = _setting(freeze, f"{100 * share:g} % of the labels")
         scores += [_score(metric, setting, len(tested)) for metric in metrics]
     return scores
 
 
-def find_all(trained: Trained, task: BoxedScenes, numbers: I64, batch: int, device: torch.device) -> list[Found]:
-    """What is found in these images, so many at a time."""
-    found: list[Found] = []
+def find_all(
+    trained: TrainedDetector, task: BoxedScenes, numbers: I64, batch: int, device: torch.device
+) -> list[Detections]:
+    """The detections of these images, `batch` images at a time."""
+    found: list[Detections] = []
     with torch.no_grad():
         for start in range(0, len(numbers), batch):
             images = task.images.read([int(number) for number in numbers[start : start + batch]]).to(device)
-            found += find(*trained.answer(images), images)
+            found += decode_detections(*trained.predict(images), images)
     return found
 
 
 def draw_weights(groups: I64, draws: int, seed: int) -> I64:
-    """(draws, I): how often each image counts in a draw of the bootstrap, groups of near-copies (I,) drawn whole.
+    """(draws, I): how often each image counts in every draw of the bootstrap. groups: (I,) near-copies, drawn whole.
 
-    No draws where all images are near-copies of each other.
+    There are no draws where all images are near-copies of each other.
     """
     if len(np.unique(groups)) < 2:
         return np.empty((0, len(groups)), dtype=np.int64)
@@ -85,7 +92,7 @@ def draw_weights(groups: I64, draws: int, seed: int) -> I64:
 
 
 def check_scenes(task: BoxedScenes) -> None:
-    """Raises ConfigError where a detector cannot be taught or tested with these scenes, naming what is wrong."""
+    """Raises ConfigError, with the image and box, where a detector cannot be trained or tested on these scenes."""
     for number, boxes in enumerate(task.boxes):
         _check_boxes(task, number, boxes)
     for split in ("train", "test"):
@@ -120,8 +127,8 @@ def _setting(freeze: bool, labels: str) -> str:
     return ", ".join(part for part in ("frozen encoder" * freeze, labels) if part)
 
 
-def _trial(task: BoxedScenes, numbers: I64, found: Sequence[Found], weights: I64) -> Trial:
-    return Trial(
+def _trial(task: BoxedScenes, numbers: I64, found: Sequence[Detections], weights: I64) -> DetectionResults:
+    return DetectionResults(
         truth=[task.boxes[number] for number in numbers],
         found=found,
         classes=task.classes,

@@ -1,8 +1,9 @@
-"""Quick checks of a pretrained run, the SARMAE paper's own list: is injected speckle speckle, is anything predicted
-that was masked, do features know their optical partner. (One representation over many tasks is the study's table.)
+"""Quick checks of a pretrained run, after the list of the SARMAE paper: is the injected speckle like speckle, are
+masked patches predicted, do features match their optical partner. (The fourth, one representation for many tasks, is
+the table of the study.)
 
-Samples of the val split are looked at where every store has one, else of train, as the run's own views: its crop,
-flips, speckle, mask and teacher, drawn anew by seed.
+The val split is used where every store has one, else train. Samples are seen as in the run: with its crop, flips,
+speckle, mask and teacher, drawn anew by seed.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from sar1m.store.cache.place import open_cached
 from sar1m.store.errors import ConfigError
 from sarmae.config import PretrainConfig
 from sarmae.errors import CheckpointError
-from sarmae.evaluate.quick.answer import QuickCheck
 from sarmae.evaluate.quick.features import PAIRS, check_pairs, check_reconstruction
 from sarmae.evaluate.quick.injected_speckle import check_speckle
+from sarmae.evaluate.quick.quick_check import QuickCheck
 from sarmae.runs import RunModel, load_run_model
 from sarmae.sarc import Anchors, open_anchors
 from sarmae.sarc.teachers import NO_TEACHER, weights_at_hand
@@ -43,11 +44,12 @@ PROJECTOR_PREFIX: Final = "projector."
 
 
 def quick_checks(run: Path, stores: Sequence[str], seed: int, device: torch.device) -> tuple[QuickCheck, ...]:
-    """Injected speckle, reconstruction and optical pairs of a run, on samples of stores (folders or URLs).
+    """Checks of injected speckle, reconstruction and optical pairs of a run, on samples of stores (folders or URLs).
 
-    A question that the run does not pose (no speckle, no teacher, no pairs, a teacher whose weights are not at hand)
-    comes back without values and says so. The same seed gives the same figures on a CPU. Raises CheckpointError where
-    run holds no whole checkpoint, StoreError or ConfigError where stores cannot be read or do not fit the model.
+    A check that does not apply to the run (no speckle, no teacher, no pairs, or a teacher whose weights are missing)
+    has no values, and its verdict states why. The same seed gives the same values on a CPU. Raises CheckpointError
+    where the run has no complete checkpoint; StoreError or ConfigError where stores cannot be read or do not fit the
+    model.
     """
     trained = load_run_model(run)
     config = trained.config.model_copy(
@@ -64,7 +66,7 @@ def quick_checks(run: Path, stores: Sequence[str], seed: int, device: torch.devi
     batches = list(islice(loader, BATCHES))
     views = [make_views(batch) for batch in batches]
     projector = _projector(trained, device)
-    pairs = QuickCheck(name=PAIRS, compared="nothing", values=(), verdict=f"Not asked: {why_none}")
+    pairs = QuickCheck(name=PAIRS, compared="nothing", values=(), verdict=f"Not checked: {why_none}")
     if projector is not None and anchors is not None:
         pairs = check_pairs(model, projector, views)
     few = batches[0].select(torch.arange(min(SPECKLED, len(batches[0]))))
@@ -75,7 +77,9 @@ def quick_checks(run: Path, stores: Sequence[str], seed: int, device: torch.devi
 
 
 def _anchors(config: PretrainConfig, device: torch.device) -> tuple[Anchors | None, str]:
-    """The run's teacher, looking for itself where it can, so that any split will do; why there is none."""
+    """The teacher of the run, computing features itself where possible, so that any split can be used; or the reason
+    why there is none.
+    """
     if config.sarc.teacher == NO_TEACHER:
         return None, "the run has no teacher (sarc.teacher = none)."
     live = config.model_copy(update={"sarc": config.sarc.model_copy(update={"cache": None})})
@@ -109,14 +113,16 @@ def _loader(config: PretrainConfig, stores: Sequence[str], *, split: str, optica
 
 
 def _projector(trained: RunModel, device: torch.device) -> Projector | None:
-    """As the latest checkpoint has it, its moving average where there is one; None of a run without a teacher."""
-    told: dict[str, torch.Tensor] = {}
+    """The projector of the latest checkpoint, its moving average where there is one; None for a run without a
+    teacher.
+    """
+    weights: dict[str, torch.Tensor] = {}
     for prefix in (PROJECTOR_PREFIX, AVERAGE_PREFIX + PROJECTOR_PREFIX):
         named = trained.checkpoint.model.items()
-        told |= {name.removeprefix(prefix): tensor for name, tensor in named if name.startswith(prefix)}
-    if not told:
+        weights |= {name.removeprefix(prefix): tensor for name, tensor in named if name.startswith(prefix)}
+    if not weights:
         return None
-    hidden, width = told["first.weight"].shape
-    projector = Projector(width, hidden, len(told["second.weight"]), seed=0)
-    projector.load_state_dict(told)
+    hidden, width = weights["first.weight"].shape
+    projector = Projector(width, hidden, len(weights["second.weight"]), seed=0)
+    projector.load_state_dict(weights)
     return projector.to(device)

@@ -1,4 +1,4 @@
-"""Does a run predict what it did not see, and do its projected features know their own optical partner?"""
+"""Does a run predict masked patches, and do its projected features match their own optical partner?"""
 
 # B batch, S samples, N patches, K visible ones, P polarisations, V values of a patch, T teacher width
 
@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from sarmae.evaluate.quick.answer import QuickCheck
+from sarmae.evaluate.quick.quick_check import QuickCheck
 from sarmae.model.loss import patch_moments
 from sarmae.model.patches import flat_targets, mask_by_noise, take_patches
 from sarmae.model.sarmae import SarMae
@@ -26,9 +26,12 @@ SURE: Final = 2.0  # standard errors
 
 @torch.no_grad()
 def check_reconstruction(model: SarMae, batches: Sequence[Views]) -> QuickCheck:
-    """Mean squared errors in normalised decibels (a band's standard deviation is 1), over measured pixels, on masked
-    and on visible patches, beside what needs no model. Under norm_pix a patch's own mean and contrast are given back
-    to the prediction, so its rival is the flat patch of that same mean."""
+    """Mean squared errors in normalised decibels (a band's standard deviation is 1) over measured pixels: on masked and
+    on visible patches, and of predictors that need no model.
+
+    With norm_pix the prediction gets the patch's own mean and contrast back, so it is compared to a flat patch of that
+    mean.
+    """
     parts = [_squared_errors(model, views) for views in batches]
     sums, counts = (torch.stack([part[place] for part in parts]).sum(dim=0) for place in (0, 1))
     errors = {name: float(value) for name, value in zip(_ERRORS, (sums / counts.clamp(min=1)).tolist(), strict=True)}
@@ -37,16 +40,16 @@ def check_reconstruction(model: SarMae, batches: Sequence[Views]) -> QuickCheck:
         del errors[_OWN_MEAN]
     explained = 1 - errors[_MASKED] / max(errors[rival], 1e-12)
     what = "better" if explained > 0 else "worse"
-    told = {_OWN_MEAN: "flat patches of their own mean", _VISIBLE_MEAN: "the mean of the visible patches"}[rival]
+    rival_name = {_OWN_MEAN: "flat patches of their own mean", _VISIBLE_MEAN: "the mean of the visible patches"}[rival]
     samples = sum(len(views.noise) for views in batches)
     return QuickCheck(
         name=RECONSTRUCTION,
         compared=f"predictions on masked and visible patches of {samples} samples, and predictors that need no model",
         values=(*errors.items(), ("share of the error explained on masked patches", explained)),
         verdict=(
-            f"Masked patches are predicted {abs(explained):.1%} {what} than by {told}. Visible patches enter no loss: "
-            f"their error is {errors[_VISIBLE] / max(errors[_MASKED], 1e-12):.2f} times that of masked ones. Speckle "
-            "in the target cannot be predicted, so no error can reach 0."
+            f"Masked patches are predicted {abs(explained):.1%} {what} than by {rival_name}. Visible patches are not "
+            f"part of the loss: their error is {errors[_VISIBLE] / max(errors[_MASKED], 1e-12):.2f} times that of "
+            "masked ones. Speckle in the target cannot be predicted, so no error can be 0."
         ),
     )
 
@@ -95,15 +98,17 @@ def _visible_means(target: Tensor, valid: Tensor, bands: int) -> Tensor:
 
 @torch.no_grad()
 def check_pairs(model: SarMae, projector: Projector, batches: Sequence[Views]) -> QuickCheck:
-    """Cosine of projected visible tokens to the teacher's features at the same places, of their own optical partner and
-    of another sample's; raw, and after the mean feature was taken from both sides. A constant, the mean feature of the
-    teacher, is held against the partners too: what it reaches, SARC's loss reaches without any knowledge of the image.
+    """Cosine between projected visible tokens and the teacher's features at the same places: of their own optical
+    partner, and of another sample's. Both raw, and after subtraction of the mean feature on both sides.
+
+    A constant, the mean feature of the teacher, is compared to the partners too: SARC's loss reaches that value without
+    any knowledge of the image.
     """
     projected, own, other = _features(model, projector, batches)
     samples = 0 if projected is None or own is None or other is None else len(projected)
     compared = f"projected SAR tokens of {samples} samples, the teacher's features of their own and of other partners"
     if samples < LEAST_PAIRS or projected is None or own is None or other is None:
-        verdict = f"Not asked: {samples} paired samples, {LEAST_PAIRS} needed."
+        verdict = f"Not checked: {samples} paired samples, {LEAST_PAIRS} needed."
         return QuickCheck(name=PAIRS, compared=compared, values=(), verdict=verdict)
     mean_own, mean_projected = own.mean(dim=(0, 1)), projected.mean(dim=(0, 1))
     raw = [_cosine(projected, anchors) for anchors in (own, other)]
@@ -127,12 +132,12 @@ def check_pairs(model: SarMae, projector: Projector, batches: Sequence[Views]) -
 def _pairs_verdict(values: dict[str, float]) -> str:
     gain, error = values["centred, own less another's"], values["its standard error over samples"]
     raw, constant = values["cosine, own partner"], values["cosine, a constant to the partners"]
-    against = f"The raw cosine of {raw:.2f} stands beside {constant:.2f} that a constant reaches"
+    against = f"The raw cosine is {raw:.2f}; a constant reaches {constant:.2f}"
     if gain > SURE * error:
-        return f"Features know their own partner: centred cosine higher by {gain:.3f} +- {error:.3f}. {against}."
+        return f"Features match their own partner: centred cosine higher by {gain:.3f} +- {error:.3f}. {against}."
     return (
-        f"Features do not know their own partner: centred cosine differs by {gain:.3f} +- {error:.3f}. {against}, and "
-        "is no evidence."
+        f"Features do not match their own partner: centred cosine differs by {gain:.3f} +- {error:.3f}. {against}, so "
+        "the raw cosine is no evidence."
     )
 
 

@@ -1,4 +1,4 @@
-"""Does the speckle that a run injects have the statistics it claims, and those that the scenes' own speckle has?"""
+"""Has the injected speckle of a run the statistics it should have, and those of the speckle in the scenes?"""
 
 # B batch, P polarisations, H W pixels, n windows of w x w pixels, q points of a distribution function
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sar1m.store.schema import SAR_FLOOR_DB
 from sarmae.config import SareConfig
-from sarmae.evaluate.quick.answer import QuickCheck
+from sarmae.evaluate.quick.quick_check import QuickCheck
 from sarmae.sare import Sare
 from sarmae.sare.extra_speckle import DECIBELS
 from sarmae.stream.batch import Batch
@@ -39,18 +39,17 @@ class _Law(NamedTuple):
 
 
 def check_speckle(sare: SareConfig, values: Batch, units: str, seed: int) -> QuickCheck:
-    """values: dequantised samples in these units; only decibels are asked. The factor is what speckle did to each
-    pixel, noisy over clean power.
+    """The statistics of injected speckle. The factor is noisy over clean power, pixel by pixel.
 
-    gamma and correlated are asked at their fewest, middle and most looks, against the gamma law of these looks; the
-    other models as they draw, each image's factor against the gamma law of its own looks. The scenes' own speckle is
-    looked at in windows that their measured looks say are homogeneous.
+    values: dequantised samples.
+    units: of the values; only decibels are checked.
+    Models gamma and correlated are checked at their fewest, middle and most looks, against the gamma law of these
+    looks; other models as they draw, the factor of each image against the gamma law of its own looks. Speckle of the
+    scenes is measured in windows that are homogeneous by their measured looks.
     """
     if sare.speckle == "none" or units != DECIBELS:
-        why = (
-            "the run injects no speckle" if sare.speckle == "none" else f"statistics of speckle are of dB, not {units}"
-        )
-        return QuickCheck(name=NAME, compared="nothing", values=(), verdict=f"Not asked: {why}.")
+        why = "the run injects no speckle" if sare.speckle == "none" else f"speckle is checked in dB, not in {units}"
+        return QuickCheck(name=NAME, compared="nothing", values=(), verdict=f"Not checked: {why}.")
     found: list[tuple[str, float]] = []
     remarks: list[str] = []
     noisy = values.sar
@@ -131,7 +130,7 @@ def _neighbours(values: Batch, noisy: Tensor) -> tuple[list[tuple[str, float]], 
     windows = _homogeneous(values, noisy)
     count = len(windows.scenes)
     if count < LEAST_WINDOWS:
-        return [], f"The scenes' own speckle was not looked at: {count} homogeneous windows, {LEAST_WINDOWS} needed."
+        return [], f"The scenes' own speckle was not measured: {count} homogeneous windows, {LEAST_WINDOWS} needed."
     own, injected, both = (_lag(part) for part in windows[:3])
     found = [
         ("scenes: measured ENL, median", float(values.enl[values.enl.isfinite()].median())),

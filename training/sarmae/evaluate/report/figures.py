@@ -1,4 +1,4 @@
-"""The plots of a study, under the tables they belong to."""
+"""The plots of a study and the tables below which they stand."""
 
 from __future__ import annotations
 
@@ -10,108 +10,127 @@ from typing import Final
 
 from sarmae.evaluate.plots import Labels, Mark, Series, forest, label_curve, looks_curve
 from sarmae.evaluate.report.study_tables import FEW_LABELS, FEWER_LOOKS, LABELS, LOOKS
-from sarmae.evaluate.summary import Line, Question, main_questions
+from sarmae.evaluate.summary import ArmResult, Question, main_questions
 
-MOST_LINES: Final = 5  # of a plot; more bands cannot be told apart
+MOST_LINES: Final = 5  # of a plot; more bands cannot be distinguished
 ALL_LABELS: Final = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """table: title of the table it stands with."""
+class StudyPlot:
+    """A plot. table: title of the table with which it stands."""
 
     table: str
     svg: str
     caption: str
 
 
-def figures_of(lines: Sequence[Line]) -> list[Figure]:
-    """Differences to the controls by task; scores against labels and against looks where they were asked for."""
-    figures = []
-    for task, questions in main_questions(lines).items():
-        plain = [line for line in lines if line.question == questions[-1]]
-        figures += _differences(task, plain)
+def plots_of(results: Sequence[ArmResult]) -> list[StudyPlot]:
+    """For each task: differences to the controls, and scores against labels and against looks where these were
+    evaluated.
+    """
+    plots = []
+    for task, questions in main_questions(results).items():
+        plain = [result for result in results if result.question == questions[-1]]
+        plots += _differences(task, plain)
         special = [
-            line
-            for line in lines
-            if line.question.task == task
-            and line.question.protocol == questions[-1].protocol
-            and line.question.metric == questions[-1].metric
-            and line.question != questions[-1]
+            result
+            for result in results
+            if result.question.task == task
+            and result.question.protocol == questions[-1].protocol
+            and result.question.metric == questions[-1].metric
+            and result.question != questions[-1]
         ]
-        figures += _label_curves(task, questions[-1], plain, special)
-        figures += _looks_curve(task, questions[-1], plain, special)
-    return figures
+        plots += _label_curves(task, questions[-1], plain, special)
+        plots += _looks_curve(task, questions[-1], plain, special)
+    return plots
 
 
-def _differences(task: str, plain: Sequence[Line]) -> list[Figure]:
+def _differences(task: str, plain: Sequence[ArmResult]) -> list[StudyPlot]:
     marks = [
-        Mark(name=line.arm, value=line.difference.mean, low=line.difference.low, high=line.difference.high)
-        for line in plain
-        if line.difference is not None
+        Mark(name=result.arm, value=result.difference.mean, low=result.difference.low, high=result.difference.high)
+        for result in plain
+        if result.difference is not None
     ]
     if not marks:
         return []
     question = plain[0].question
     labels = Labels(title=f"{task}: {question.protocol}", x=f"difference of {question.metric} to the control")
-    caption = "Mean difference over seeds with its 95 % t interval, before correction; hollow where it holds 0."
-    return [Figure(table=task, svg=_text(forest(marks, labels)), caption=caption)]
+    caption = (
+        "Mean difference over seeds and its 95 % t interval, before correction; hollow where the interval includes 0."
+    )
+    return [StudyPlot(table=task, svg=_text(forest(marks, labels)), caption=caption)]
 
 
-def _label_curves(task: str, question: Question, plain: Sequence[Line], special: Sequence[Line]) -> list[Figure]:
-    """One plot for labels a class, one for shares of the labels; the latter ends in the plain answer."""
-    figures = []
+def _label_curves(
+    task: str, question: Question, plain: Sequence[ArmResult], special: Sequence[ArmResult]
+) -> list[StudyPlot]:
+    """One plot for labels a class, and one for shares of the labels, which ends with the result for all labels."""
+    plots = []
     for unit, axis in (("a class", "labels a class"), ("% of the labels", "share of the labels in %")):
-        asked = [line for line in special if (found := LABELS.match(line.question.setting)) and found["unit"] == unit]
+        asked = [
+            result for result in special if (found := LABELS.match(result.question.setting)) and found["unit"] == unit
+        ]
         ends = plain if unit.startswith("%") else ()
         if asked:
-            series = _series(asked, LABELS, {line.arm: (ALL_LABELS, line) for line in ends}, plain)
+            series = _series(asked, LABELS, {result.arm: (ALL_LABELS, result) for result in ends}, plain)
             labels = Labels(title=f"{task}: {question.protocol}", x=axis, y=question.metric)
             svg = _text(label_curve(series, labels))
-            figures.append(Figure(table=f"{task}, {FEW_LABELS}", svg=svg, caption=_caption(series, plain)))
-    return figures
+            plots.append(StudyPlot(table=f"{task}, {FEW_LABELS}", svg=svg, caption=_caption(series, plain)))
+    return plots
 
 
-def _looks_curve(task: str, question: Question, plain: Sequence[Line], special: Sequence[Line]) -> list[Figure]:
-    asked = [line for line in special if LOOKS.match(line.question.setting)]
+def _looks_curve(
+    task: str, question: Question, plain: Sequence[ArmResult], special: Sequence[ArmResult]
+) -> list[StudyPlot]:
+    asked = [result for result in special if LOOKS.match(result.question.setting)]
     if not asked:
         return []
     series = _series(asked, LOOKS, {}, plain)
     labels = Labels(
         title=f"{task}: {question.protocol}", x="equivalent number of looks of the test images", y=question.metric
     )
-    caption = f"{_caption(series, plain)} The classifier learned from images as they are."
-    return [Figure(table=f"{task}, {FEWER_LOOKS}", svg=_text(looks_curve(series, labels)), caption=caption)]
+    caption = f"{_caption(series, plain)} The classifier was trained on images without added speckle."
+    return [StudyPlot(table=f"{task}, {FEWER_LOOKS}", svg=_text(looks_curve(series, labels)), caption=caption)]
 
 
 def _series(
-    asked: Sequence[Line], pattern: Pattern[str], ends: dict[str, tuple[float, Line]], plain: Sequence[Line]
+    asked: Sequence[ArmResult],
+    pattern: Pattern[str],
+    ends: dict[str, tuple[float, ArmResult]],
+    plain: Sequence[ArmResult],
 ) -> list[Series]:
-    """Of the first arm and of the best in the plain setting, MOST_LINES in all."""
-    best = [line.arm for line in sorted(plain, key=lambda line: -line.mean)]
+    """The curves of the first arm and of the best arms in the plain setting, MOST_LINES in all."""
+    best = [result.arm for result in sorted(plain, key=lambda result: -result.mean)]
     shown = set(list(dict.fromkeys([plain[0].arm, *best]))[:MOST_LINES])
     series = []
-    for arm in dict.fromkeys(line.arm for line in asked if line.arm in shown):
-        points = {float(pattern.match(line.question.setting)["number"]): line for line in asked if line.arm == arm}  # type: ignore[index]  # they matched before
+    for arm in dict.fromkeys(result.arm for result in asked if result.arm in shown):
+        points = {_number(pattern, result): result for result in asked if result.arm == arm}
         points |= dict([ends[arm]]) if arm in ends else {}
         ordered = sorted(points.items())
         series.append(
             Series(
                 name=arm,
                 x=tuple(x for x, _ in ordered),
-                y=tuple(line.mean for _, line in ordered),
-                low=tuple(math.nan if line.low is None else line.low for _, line in ordered),
-                high=tuple(math.nan if line.high is None else line.high for _, line in ordered),
+                y=tuple(result.mean for _, result in ordered),
+                low=tuple(math.nan if result.low is None else result.low for _, result in ordered),
+                high=tuple(math.nan if result.high is None else result.high for _, result in ordered),
             )
         )
     return series
 
 
-def _caption(series: Sequence[Series], plain: Sequence[Line]) -> str:
-    told = "Mean over seeds and its 95 % t interval."
+def _number(pattern: Pattern[str], result: ArmResult) -> float:
+    """The number in a setting that matches the pattern."""
+    found = pattern.match(result.question.setting)
+    return math.nan if found is None else float(found["number"])
+
+
+def _caption(series: Sequence[Series], plain: Sequence[ArmResult]) -> str:
+    caption = "Mean over seeds and its 95 % t interval."
     if len(plain) > len(series):
-        told += f" Of {len(plain)} encoders the first and the best {len(series) - 1} in the plain setting."
-    return told
+        caption += f" Of {len(plain)} encoders: the first one, and the best {len(series) - 1} in the plain setting."
+    return caption
 
 
 def _text(svg: bytes) -> str:

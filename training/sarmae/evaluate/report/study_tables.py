@@ -1,4 +1,4 @@
-"""The tables of a study, for Markdown and for the page alike."""
+"""The tables of a study, for the Markdown file and for the page."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sarmae.evaluate.score_files import Kept
-from sarmae.evaluate.summary import LEVEL, Line, Question, main_questions
+from sarmae.evaluate.score_files import ScoreFiles
+from sarmae.evaluate.summary import LEVEL, ArmResult, Question, main_questions
 
 LABELS: Final = re.compile(r"^(?P<number>[\d.]+) (?P<unit>a class|% of the labels)")
 LOOKS: Final = re.compile(r"^ENL (?P<number>[\d.]+)")
 FEW_LABELS: Final = "with few labels"  # titles of tables after the task's
 FEWER_LOOKS: Final = "with fewer looks"
-TOLD_APART: Final = "told apart"
+BY_ATTRIBUTE: Final = "by attribute"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """head: of the columns, the first of which names the row. note: how to read it."""
+    """head: names of the columns; the first column names the row. note: how to read the table."""
 
     title: str
     note: str
@@ -27,55 +27,56 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def answer_table(task: str, lines: Sequence[Line]) -> Table:
-    """Every arm's answer by each protocol in its main metric, and what it differs by from its control."""
-    questions = main_questions(lines)[task]
-    by_place = {(line.question, line.arm): line for line in lines}
+def result_table(task: str, results: Sequence[ArmResult]) -> Table:
+    """The results of every arm by each protocol, in its main metric, and the difference to its control."""
+    questions = main_questions(results)[task]
+    by_place = {(result.question, result.arm): result for result in results}
     compared = questions[-1]
     rows = []
-    for arm in _arms(lines, task):
+    for arm in _arms(results, task):
         answers = [by_place.get((question, arm)) for question in questions]
         against = by_place.get((compared, arm))
-        told = ["–" if answer is None else answer.told for answer in answers]
-        difference = "–" if against is None else against.told_difference
-        rows.append((arm, *told, difference, "" if against is None or against.difference is None else against.control))
-    tested = max(line.tested for line in lines if line.question.task == task)
+        texts = ["–" if answer is None else answer.text for answer in answers]
+        difference = "–" if against is None else against.difference_text
+        rows.append((arm, *texts, difference, "" if against is None or against.difference is None else against.control))
+    tested = max(result.tested for result in results if result.question.task == task)
     note = (
-        f"Mean and 95 % t interval over the seeds; where these change nothing, the bootstrap's over the {tested:,} "
-        f"tested samples. Differences are paired by seed; * marks those below {LEVEL:.0%} after Holm's correction over "
-        f"the arms of the table. Metric: {questions[0].metric}."
+        f"Mean and 95 % t interval over the seeds. Where seeds change nothing: the bootstrap interval over the "
+        f"{tested:,} tested samples. Differences are paired by seed; * marks a p value below {LEVEL:.0%} after Holm's "
+        f"correction over the arms of the table. Metric: {questions[0].metric}."
     )
     head = ("encoder", *(question.protocol for question in questions), f"{compared.protocol}, difference", "to")
     return Table(title=task, note=note, head=head, rows=tuple(rows))
 
 
-def setting_tables(task: str, lines: Sequence[Line]) -> list[Table]:
-    """Answers in special settings: with few labels, with fewer looks, told apart by an attribute; none where there are
-    none."""
+def setting_tables(task: str, results: Sequence[ArmResult]) -> list[Table]:
+    """Results in special settings, where there are any: with few labels, with fewer looks, by an attribute."""
     kinds: tuple[tuple[str, Callable[[str], object], str], ...] = (
-        (FEW_LABELS, LABELS.match, "Labels are drawn anew by every seed; a smaller share is part of a larger."),
-        (FEWER_LOOKS, LOOKS.match, "The test images got speckle until so many equivalent looks were left."),
-        (TOLD_APART, _other, "Test samples told apart by what is known of them."),
+        (FEW_LABELS, LABELS.match, "Every seed draws other labels. A smaller share is part of a larger one."),
+        (FEWER_LOOKS, LOOKS.match, "Speckle was added to the test images, until they had so many equivalent looks."),
+        (BY_ATTRIBUTE, _other, "Parts of the test samples, by their attributes."),
     )
     tables = []
     for title, belongs, note in kinds:
-        wanted = [question for question in _main_in_settings(task, lines) if belongs(question.setting)]
+        wanted = [question for question in _main_in_settings(task, results) if belongs(question.setting)]
         if wanted:
-            tables.append(_by_setting(f"{task}, {title}", note, wanted, lines))
+            tables.append(_by_setting(f"{task}, {title}", note, wanted, results))
     return tables
 
 
-def rank_table(lines: Sequence[Line]) -> Table | None:
-    """One representation across tasks: its rank in each by the last protocol; None for less than two tasks."""
-    main = main_questions(lines)
+def rank_table(results: Sequence[ArmResult]) -> Table | None:
+    """The rank of each encoder in every task by the last protocol; None for less than two tasks."""
+    main = main_questions(results)
     if len(main) < 2:
         return None
     ranks: dict[str, list[str]] = {}
     means: dict[str, list[float]] = {}
     for questions in main.values():
-        answers = sorted((line for line in lines if line.question == questions[-1]), key=lambda line: -line.mean)
-        placed = {line.arm: place for place, line in enumerate(answers, start=1)}
-        for arm in _arms(lines, None):
+        answers = sorted(
+            (result for result in results if result.question == questions[-1]), key=lambda result: -result.mean
+        )
+        placed = {result.arm: place for place, result in enumerate(answers, start=1)}
+        for arm in _arms(results, None):
             ranks.setdefault(arm, []).append(str(placed.get(arm, "–")))
             means.setdefault(arm, []).extend([float(placed[arm])] if arm in placed else [])
     rows = [(arm, *places, f"{sum(means[arm]) / len(means[arm]):.1f}") for arm, places in ranks.items() if means[arm]]
@@ -84,19 +85,19 @@ def rank_table(lines: Sequence[Line]) -> Table | None:
     return Table(title="One encoder across tasks", note=note, head=("encoder", *main, "mean rank"), rows=tuple(rows))
 
 
-def check_table(kept: Kept) -> Table | None:
-    """The quick checks of pretrained arms at their first checked seed; None where there are none."""
+def check_table(files: ScoreFiles) -> Table | None:
+    """The quick checks of pretrained arms, at the first seed that has them; None where there are none."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for arm in kept.study.arms:
-        checks = next((checks for seed in kept.study.seeds if (checks := kept.checks(arm, seed)) is not None), None)
+    for arm in files.study.arms:
+        checks = next((checks for seed in files.study.seeds if (checks := files.checks(arm, seed)) is not None), None)
         if checks is not None:
             found[arm.name] = checks
     answered = [(arm, check) for arm, checks in found.items() for check in checks if check["values"]]
     if not answered:
         return None
     rows = tuple((arm, *_check_cells(check)) for arm, check in answered)
-    note = "Of the first seed: does the noise behave, does the decoder predict, do pairs agree more than strangers."
-    return Table(title="Quick checks", note=note, head=("encoder", "asked", "measured", "says"), rows=rows)
+    note = "Of the first seed: is the injected speckle as it should be, are masked patches predicted, do pairs agree."
+    return Table(title="Quick checks", note=note, head=("encoder", "check", "measured", "verdict"), rows=rows)
 
 
 def _check_cells(check: dict[str, Any]) -> tuple[str, str, str]:
@@ -104,22 +105,22 @@ def _check_cells(check: dict[str, Any]) -> tuple[str, str, str]:
     return str(check["name"]), measured, str(check["verdict"])
 
 
-def _by_setting(title: str, note: str, questions: Sequence[Question], lines: Sequence[Line]) -> Table:
-    by_place = {(line.question, line.arm): line for line in lines}
+def _by_setting(title: str, note: str, questions: Sequence[Question], results: Sequence[ArmResult]) -> Table:
+    by_place = {(result.question, result.arm): result for result in results}
     head = ("encoder", *(f"{question.protocol}, {question.setting.split(' (')[0]}" for question in questions))
     remarks = dict.fromkeys(question.setting for question in questions if " (" in question.setting)
     rows = []
-    for arm in _arms(lines, questions[0].task):
+    for arm in _arms(results, questions[0].task):
         answers = [by_place.get((question, arm)) for question in questions]
-        rows.append((arm, *("–" if answer is None else answer.told for answer in answers)))
+        rows.append((arm, *("–" if answer is None else answer.text for answer in answers)))
     note = " ".join([note, *(f"{remark}." for remark in remarks), f"Metric: {questions[0].metric}."])
     return Table(title=title, note=note, head=head, rows=tuple(rows))
 
 
-def _main_in_settings(task: str, lines: Sequence[Line]) -> list[Question]:
-    """Questions in another setting than the plain one, in the main metric of the task."""
-    main = main_questions(lines)[task]
-    asked = dict.fromkeys(line.question for line in lines if line.question.task == task)
+def _main_in_settings(task: str, results: Sequence[ArmResult]) -> list[Question]:
+    """Questions in the main metric of the task, in other settings than the plain one."""
+    main = main_questions(results)[task]
+    asked = dict.fromkeys(result.question for result in results if result.question.task == task)
     return [question for question in asked if question.metric == main[0].metric and question not in main]
 
 
@@ -127,5 +128,5 @@ def _other(setting: str) -> bool:
     return LABELS.match(setting) is None and LOOKS.match(setting) is None
 
 
-def _arms(lines: Sequence[Line], task: str | None) -> list[str]:
-    return list(dict.fromkeys(line.arm for line in lines if task is None or line.question.task == task))
+def _arms(results: Sequence[ArmResult], task: str | None) -> list[str]:
+    return list(dict.fromkeys(result.arm for result in results if task is None or result.question.task == task))

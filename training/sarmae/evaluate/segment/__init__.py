@@ -1,5 +1,5 @@
 """Segmentation: a light pyramid head and a linear one on any encoder's grid, scored by one confusion matrix."""
 
-from sarmae.evaluate.segment.mask_scores import segment
+from sarmae.evaluate.segment.protocol import segment
 
 __all__ = ["segment"]

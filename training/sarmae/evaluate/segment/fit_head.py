@@ -1,4 +1,4 @@
-"""A head learns to segment: on the grids of a frozen encoder, which are kept, or together with the encoder."""
+"""Trains a segmentation head: on the kept grids of a frozen encoder, or together with the encoder."""
 
 # B batch, C channels, H W pixels, D width of the features, h w the encoder's grid, K classes
 
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sar1m.store.errors import ConfigError
-from sarmae.evaluate.fitting import fit, flip, flips_of, seeded, with_encoder
+from sarmae.evaluate.backbones.backbone import Backbone
+from sarmae.evaluate.fitting import fit, flip, flips_of, layerwise_groups, seeded
+from sarmae.evaluate.labelled_images import IGNORED, LabelledScenes
 from sarmae.evaluate.segment.confusion import I64, confusion_of
 from sarmae.evaluate.segment.heads import LinearHead, PyramidHead, Standardise
 from sarmae.evaluate.study_config import FitConfig
-from sarmae.evaluate.values import IGNORED, Backbone, LabelledScenes
 
 Head = Literal["pyramid", "frozen pyramid", "linear"]
 Key = tuple[int, bool, bool]  # number of a scene, upside down, left and right swapped
@@ -27,15 +28,17 @@ MOST_KEPT_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scenes:
-    """A task's scenes and masks by number, on a device."""
+class SceneReader:
+    """Reads the scenes and masks of a task, on a device."""
 
     task: LabelledScenes
     device: torch.device
 
     def read(self, numbers: I64) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) and (B, H, W); pixels without data in any channel are IGNORED. Raises ConfigError where masks do
-        not fit the images or the classes."""
+        """Images (B, C, H, W) and masks (B, H, W). Pixels without data in any channel are IGNORED.
+
+        Raises ConfigError where masks do not fit the images or the classes.
+        """
         images, truth = self.task.images.read(numbers.tolist()), self.task.masks.read(numbers.tolist())
         lowest, highest, classes = int(truth.min()), int(truth.max()), len(self.task.classes)
         if images.shape[-2:] != truth.shape[-2:] or highest >= classes or lowest < IGNORED:
@@ -48,7 +51,7 @@ class Scenes:
         return images.to(self.device), truth.to(self.device)
 
     def unlabelled(self, split: str) -> ConfigError:
-        """The error where no pixel of a split's scenes counts."""
+        """The error for a split without a labelled pixel."""
         return ConfigError(
             f"{self.task.name}: no pixel of the {split} scenes that were drawn has both a label and data; one or more "
             "expected. Check the masks and dataset.classes, or raise the share of the labels."
@@ -57,7 +60,7 @@ class Scenes:
 
 @dataclass(kw_only=True, eq=False)
 class KeptGrids:
-    """What a frozen encoder sees, made once for every scene and way it is flipped while there is room for it."""
+    """The grids of a frozen encoder, computed once for every scene and flip, and kept up to MOST_KEPT_BYTES."""
 
     encoder: Backbone
     _kept: dict[Key, Tensor] = field(default_factory=dict)
@@ -65,7 +68,7 @@ class KeptGrids:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, keys: list[Key]) -> Tensor:
-        """(B, D, h, w) float32 of images (B, C, H, W), flipped already, known by keys."""
+        """Grids (B, D, h, w) float32 of images (B, C, H, W) that are flipped already. keys: scene and flips of each."""
         new = [row for row, key in enumerate(keys) if key not in self._kept]
         made = dict(zip(new, self.encoder(images[new]).grid.float(), strict=True)) if new else {}
         grids = torch.stack([made[row] if row in made else self._kept[key] for row, key in enumerate(keys)])
@@ -78,7 +81,7 @@ class KeptGrids:
 
 
 class Segmenter(nn.Module):
-    """An encoder, its features' scale, and a head. kept: of an encoder that stays as it is."""
+    """An encoder, the scaling of its features, and a head. kept: the grids of an encoder that is frozen, else None."""
 
     def __init__(self, encoder: Backbone, kept: KeptGrids | None, scale: Standardise, head: nn.Module) -> None:
         super().__init__()
@@ -92,12 +95,14 @@ class Segmenter(nn.Module):
         return logits
 
 
-def train(kept: KeptGrids, protocol: Head, scenes: Scenes, numbers: I64, how: tuple[FitConfig, int]) -> Segmenter:
-    """A head after the last epoch on these scenes (n,), with a copy of the encoder where that learns along.
+def train_head(
+    kept: KeptGrids, protocol: Head, scenes: SceneReader, numbers: I64, config: FitConfig, seed: int
+) -> Segmenter:
+    """A head after the last epoch on these scenes. An encoder that learns too is copied.
 
-    how: training and seed. Raises ConfigError where no pixel has a label, NonFiniteError where the loss is not finite.
+    numbers: (n,) of the scenes.
+    Raises ConfigError where no pixel has a label; NonFiniteError where the loss is not finite.
     """
-    config, seed = how
     learns = protocol == "pyramid" and kept.encoder.learns
     encoder = copy.deepcopy(kept.encoder) if learns else kept.encoder
     head = _head(encoder, protocol, len(scenes.task.classes), seed).to(scenes.device)
@@ -111,13 +116,13 @@ def train(kept: KeptGrids, protocol: Head, scenes: Scenes, numbers: I64, how: tu
         turns = flips_of(places, seed=seed, epoch=epoch) & config.flips
         return _loss(model(flip(images, turns), _keys(chosen, turns)), flip(truth, turns))
 
-    weights = with_encoder(layers, head.parameters(), layer_decay=config.layer_decay)
+    weights = layerwise_groups(layers, head.parameters(), layer_decay=config.layer_decay)
     fit(step, weights, count=len(numbers), config=config, seed=seed)
     return model
 
 
 @torch.no_grad()
-def tested(model: Segmenter, scenes: Scenes, numbers: I64, batch: int) -> I64:
+def confusion_by_scene(model: Segmenter, scenes: SceneReader, numbers: I64, batch: int) -> I64:
     """(n, K, K) confusion of each of these scenes. Raises ConfigError where no pixel has a label."""
     tables = []
     for part in _batches(numbers, batch):
@@ -135,8 +140,8 @@ def _head(encoder: Backbone, protocol: Head, classes: int, seed: int) -> nn.Modu
     return seeded(lambda: PyramidHead(encoder.width, encoder.stride_px, classes), seed=seed, name="segment-pyramid")
 
 
-def _scale(kept: KeptGrids, scenes: Scenes, numbers: I64, batch: int) -> Standardise:
-    """Mean and deviation of every channel over all cells of the scenes."""
+def _scale(kept: KeptGrids, scenes: SceneReader, numbers: I64, batch: int) -> Standardise:
+    """Mean and standard deviation of every channel over all cells of the scenes."""
     total = torch.zeros(2, kept.encoder.width, dtype=torch.float64)
     cells, labelled = 0, 0
     for part in _batches(numbers, batch):
@@ -152,7 +157,7 @@ def _scale(kept: KeptGrids, scenes: Scenes, numbers: I64, batch: int) -> Standar
 
 
 def _loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy over the labelled pixels of a batch; 0 without any."""
+    """Mean cross-entropy over the labelled pixels of a batch; 0 without any."""
     total = functional.cross_entropy(logits, truth, ignore_index=IGNORED, reduction="sum")
     return total / (truth != IGNORED).sum().clamp(min=1)
 

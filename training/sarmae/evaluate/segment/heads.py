@@ -1,4 +1,4 @@
-"""What turns an encoder's grid into a class a pixel: a light feature pyramid, and one linear map."""
+"""Segmentation heads on an encoder's grid: a light feature pyramid, and one linear map."""
 
 # B batch, D width of the features, h w the encoder's grid, H W pixels, F width of the pyramid, K classes
 
@@ -13,12 +13,14 @@ from torch.nn import functional
 from sarmae.evaluate.pyramid import STRIDES_PX, group_norm, pyramid_level
 
 PYRAMID_WIDTH: Final = 96
-_FLOOR: Final = 1e-6  # of a channel's deviation: one that never varies says nothing and becomes 0
+_FLOOR: Final = 1e-6  # of a channel's deviation: one that does not vary becomes 0
 
 
 class Standardise(nn.Module):
-    """Features (B, D, h, w) less the channels' mean over the train split, over their deviation, both fixed before the
-    first step, so that raw pixels and learned features meet the same head at the same scale."""
+    """Standardises features (B, D, h, w) by the mean and deviation of each channel over the train split.
+
+    Both are fixed before the first step, so that raw pixels and learned features meet the head at the same scale.
+    """
 
     mean: Tensor
     std: Tensor
@@ -29,12 +31,12 @@ class Standardise(nn.Module):
         self.register_buffer("std", std.clamp(min=_FLOOR)[:, None, None].float())
 
     def forward(self, grid: Tensor) -> Tensor:
-        """(B, D, h, w)."""
+        """Standardised features (B, D, h, w)."""
         return (grid - self.mean) / self.std
 
 
 class LinearHead(nn.Module):
-    """A class of every cell by one linear map, brought to pixels bilinearly: the linear probe of segmentation."""
+    """A linear map from each cell to its class, interpolated bilinearly to pixels: the linear probe of segmentation."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -46,12 +48,14 @@ class LinearHead(nn.Module):
 
 
 class PyramidHead(nn.Module):
-    """Maps of strides 4, 8, 16 and 32 px from the encoder's last grid, added at the finest, and a class a pixel.
+    """Maps of strides 4, 8, 16 and 32 px from the encoder's last grid, added at the finest stride, and a class for each
+    pixel.
 
-    stride_px: of the encoder's grid. Finer maps come by transposed convolutions, coarser ones by maxima; a stride that
-    is no power of two goes to the nearest. Source: Li et al., Exploring plain vision transformer backbones for object
-    detection, 2022, section 3 (simple feature pyramid); Kirillov et al., Panoptic feature pyramid networks, 2019,
-    section 3.1 (levels added at the finest stride).
+    stride_px: of the encoder's grid. Finer maps come from transposed convolutions, coarser ones from maxima. A stride
+    that is no power of two is rounded to the nearest.
+    Source: Li et al., Exploring plain vision transformer backbones for object detection, 2022, section 3 (simple
+    feature pyramid); Kirillov et al., Panoptic feature pyramid networks, 2019, section 3.1 (levels added at the finest
+    stride).
     """
 
     def __init__(self, width: int, stride_px: int, classes: int) -> None:
@@ -75,5 +79,5 @@ class PyramidHead(nn.Module):
 
 
 def to_pixels(logits: Tensor, side_px: int) -> Tensor:
-    """(B, K, side_px, side_px), bilinear."""
+    """Logits at the pixels, (B, K, side_px, side_px), interpolated bilinearly."""
     return functional.interpolate(logits, (side_px, side_px), mode="bilinear", align_corners=False)

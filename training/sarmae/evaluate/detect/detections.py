@@ -1,4 +1,4 @@
-"""From a detector's answers to found objects."""
+"""Detections from a detector's output: scores, clipping, suppression."""
 
 # B batch, C channels, H W pixels, L locations, n found
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sarmae.evaluate.detect.detector import Answers, Locations
+from sarmae.evaluate.detect.detector import DetectorOutput, Locations
 from sarmae.evaluate.detect.geometry import suppress
 
 LEAST_CHANCE: Final = 0.05  # of a class at a location; FCOS
@@ -22,45 +22,46 @@ MOST_FOUND: Final = 100  # an image; COCO counts no more
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
-    """Objects found in one image, the best first. corners: (n, 4) float32, labels: (n,) int64, scores: (n,) float32."""
+class Detections:
+    """Detected objects of one image, the best first. corners: (n, 4) float32, labels: (n,) int64, scores: (n,)
+    float32.
+    """
 
     corners: NDArray[np.float32]
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
 
 
-def find(answers: Answers, locations: Locations, images: Tensor) -> list[Found]:
-    """Objects of every image (B, C, H, W); at most MOST_FOUND each.
+def decode_detections(output: DetectorOutput, locations: Locations, images: Tensor) -> list[Detections]:
+    """The detections of every image (B, C, H, W), at most MOST_FOUND each.
 
-    Locations on pixels without data (NaN in every channel) find nothing, and boxes end where the measured part of the
-    image ends (the rectangle around it). A score is the geometric mean of the chance of the class and of the
-    centre-ness (FCOS, 2020).
+    Locations on pixels without data (NaN in every channel) give none. Boxes are clipped to the rectangle around the
+    pixels with data. A score is the geometric mean of the class probability and of the centre-ness (FCOS, 2020).
     """
     measured = ~images.isnan().all(dim=1)
-    return [_find_in_one(answers, locations, measured[i], i) for i in range(len(images))]
+    return [_decode_one(output, locations, measured[i], i) for i in range(len(images))]
 
 
-def _find_in_one(answers: Answers, locations: Locations, measured: Tensor, image: int) -> Found:
+def _decode_one(output: DetectorOutput, locations: Locations, measured: Tensor, image: int) -> Detections:
     row, column = locations.y_px.floor().long(), locations.x_px.floor().long()
     present = (row < measured.shape[0]) & (column < measured.shape[1])
     present &= measured[row.clamp_max(measured.shape[0] - 1), column.clamp_max(measured.shape[1] - 1)]
-    chance = torch.sigmoid(answers.class_logits[image])
-    scores = (chance * torch.sigmoid(answers.centre_logits[image])[:, None]).sqrt()
+    chance = torch.sigmoid(output.class_logits[image])
+    scores = (chance * torch.sigmoid(output.centre_logits[image])[:, None]).sqrt()
     place, label = torch.nonzero((chance > LEAST_CHANCE) & present[:, None], as_tuple=True)
     best = torch.argsort(scores[place, label], descending=True, stable=True)[:CANDIDATES]
     place, label = place[best], label[best]
-    corners = _clipped(answers.corners[image, place], measured)
+    corners = _clipped(output.corners[image, place], measured)
     solid = ((corners[:, 2:] - corners[:, :2]) > 0).all(1)
     corners, label, score = corners[solid], label[solid], scores[place, label][solid]
     kept = suppress(corners, score, label, MOST_OVERLAP)[:MOST_FOUND]
-    return Found(
+    return Detections(
         corners=corners[kept].cpu().numpy(), labels=label[kept].cpu().numpy(), scores=score[kept].cpu().numpy()
     )
 
 
 def _clipped(corners: Tensor, measured: Tensor) -> Tensor:
-    """Boxes cut off at the rectangle around the measured pixels; as they are where there is none."""
+    """Boxes clipped to the rectangle around the measured pixels; unchanged where there are none."""
     rows, columns = measured.any(1).nonzero()[:, 0], measured.any(0).nonzero()[:, 0]
     if not len(rows):
         return corners

@@ -1,4 +1,4 @@
-"""Backbones that learned or can learn: vision transformers, and networks with a map of stride 16."""
+"""Backbones with weights: vision transformers of timm, and networks with a feature map of stride 16."""
 
 # B batch, N patches, L tokens, D width, h w the encoder's grid
 
@@ -8,10 +8,12 @@ import re
 from typing import Any, Final, cast
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from sar1m.store.errors import ConfigError
-from sarmae.evaluate.backbones.entrance import Entrance, check_side, grid_of
-from sarmae.evaluate.values import Backbone, Inputs, Seen
+from sarmae.evaluate.backbones.backbone import Backbone, Features
+from sarmae.evaluate.backbones.input_adapter import InputAdapter, check_side, grid_of
+from sarmae.evaluate.labelled_images import Inputs
 from sarmae.sarc.frozen_encoders import Pyramid, PyramidTrunk
 from sarmae.stream.settings import TOKEN_PX
 from sarmae.timm_door import timm
@@ -23,17 +25,20 @@ _AFTER_BLOCKS: Final = re.compile(r"^(norm|fc_norm|attn_pool)\.")
 class TransformerBackbone(Backbone):
     """A vision transformer of timm: its patch tokens after the last norm.
 
-    pooled: with patch_mean the mean of these tokens, as in pretraining's own probes; else timm's pooling of the model
-    (class token or average, as it was trained). The input may have any sides that are multiples of the patch; positions
-    are interpolated to image_px once, when it is opened, and to other sizes in every pass.
+    patch_mean: pooled is the mean of these tokens, as in the probes of pretraining; else it is timm's own pooling of
+    the model (class token or average, as it was trained).
+    The sides of the input may be any multiples of the patch. Positions are interpolated to image_px once, when the
+    encoder is opened, and to other sizes in every pass.
     """
 
     learns = True
 
-    def __init__(self, name: str, entrance: Entrance, network: nn.Module, inputs: Inputs, *, patch_mean: bool) -> None:
+    def __init__(
+        self, name: str, adapter: InputAdapter, network: nn.Module, inputs: Inputs, *, patch_mean: bool
+    ) -> None:
         super().__init__()
         transformer = cast(Any, network)
-        self.name, self.entrance, self.network = name, entrance, network
+        self.name, self.adapter, self.network = name, adapter, network
         self.width: int = transformer.embed_dim
         self.stride_px: int = transformer.patch_embed.patch_size[0]
         self._prefix: int = transformer.num_prefix_tokens
@@ -41,15 +46,15 @@ class TransformerBackbone(Backbone):
         check_side(inputs.image_px, self.stride_px, name)
         transformer.set_input_size(img_size=(inputs.image_px, inputs.image_px))
 
-    def forward(self, images: Tensor) -> Seen:
-        """See Backbone."""
+    @override
+    def forward(self, images: Tensor) -> Features:
         rows, cols = grid_of(images, self.stride_px, self.name)
         network = cast(Any, self.network)
-        tokens: Tensor = network.forward_features(self.entrance(images))
+        tokens: Tensor = network.forward_features(self.adapter(images))
         # fc_norm: the last norm, where timm applies it after pooling; else the identity
         patches: Tensor = network.fc_norm(tokens[:, self._prefix :])
         pooled = patches.mean(dim=1) if self._patch_mean else network.forward_head(tokens, pre_logits=True)
-        return Seen(pooled, patches.transpose(1, 2).reshape(len(images), self.width, rows, cols))
+        return Features(pooled, patches.transpose(1, 2).reshape(len(images), self.width, rows, cols))
 
     def depth_groups(self) -> tuple[tuple[nn.Parameter, ...], ...]:
         """Embedding with positions and tokens; each block; the last norm."""
@@ -63,18 +68,19 @@ class TransformerBackbone(Backbone):
 
 
 class MapBackbone(Backbone):
-    """A network of timm up to its map of stride 16, that of the ViT's patches; what comes after it is cut off.
+    """A network of timm up to its feature map of stride 16, like the patches of the ViT; what follows is cut off.
 
-    pooled: the mean of the map. Batch norms keep their running statistics in training too (a few chips a batch say
-    nothing of these), while their factors learn.
+    pooled: the mean of the map.
+    Batch norms keep their running statistics in training too, because a few chips a batch are too few to estimate them;
+    their factors learn.
     """
 
     learns = True
     stride_px = TOKEN_PX
 
-    def __init__(self, name: str, entrance: Entrance, network: nn.Module, inputs: Inputs) -> None:
+    def __init__(self, name: str, adapter: InputAdapter, network: nn.Module, inputs: Inputs) -> None:
         super().__init__()
-        self.name, self.entrance = name, entrance
+        self.name, self.adapter = name, adapter
         check_side(inputs.image_px, self.stride_px, name)
         level = _level_of_stride_16(network, name)
         whole = cast(Any, network)
@@ -84,14 +90,14 @@ class MapBackbone(Backbone):
         self.trunk = PyramidTrunk(cast(Pyramid, network), level)
         self.width = self.trunk.width
 
-    def forward(self, images: Tensor) -> Seen:
-        """See Backbone."""
+    @override
+    def forward(self, images: Tensor) -> Features:
         grid_of(images, self.stride_px, self.name)
-        grid = self.trunk(self.entrance(images))
-        return Seen(grid.mean(dim=(2, 3)), grid)
+        grid = self.trunk(self.adapter(images))
+        return Features(grid.mean(dim=(2, 3)), grid)
 
     def train(self, mode: bool = True) -> MapBackbone:
-        """As nn.Module.train, except for batch norms."""
+        """As nn.Module.train, but batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -108,12 +114,14 @@ class MapBackbone(Backbone):
         return tuple(tuple(groups[place]) for place in sorted(groups))
 
 
-def timm_backbone(name: str, entrance: Entrance, network: nn.Module, inputs: Inputs) -> Backbone:
-    """The backbone for a network of timm with its classifier. ConfigError where it gives no map of patches."""
+def timm_backbone(name: str, adapter: InputAdapter, network: nn.Module, inputs: Inputs) -> Backbone:
+    """The backbone for a network of timm with its classifier. ConfigError where it has neither patch tokens nor a
+    map of stride 16.
+    """
     if hasattr(network, "num_prefix_tokens") and hasattr(network, "patch_embed"):
         cast(Any, network).reset_classifier(0)
-        return TransformerBackbone(name, entrance, network, inputs, patch_mean=False)
-    return MapBackbone(name, entrance, network, inputs)
+        return TransformerBackbone(name, adapter, network, inputs, patch_mean=False)
+    return MapBackbone(name, adapter, network, inputs)
 
 
 def channels_of(network: nn.Module) -> int:

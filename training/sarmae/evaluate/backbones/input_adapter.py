@@ -1,8 +1,9 @@
-"""What stands before an encoder: a task's images in their own units in, the encoder's normalised channels out.
+"""The first step of every backbone: images of a task in their own units in, normalised channels of the encoder out.
 
-Channels meet by name. A channel that an encoder expects and a task lacks is the mean, in standardised units, of those
-that it has: with one channel every one of the encoder's sees it. On the input this does what
-sarmae.weights.adapt_channels does to the weights (its sum over channels is kept), and leaves the weights as they are.
+Channels are matched by name. A channel that the encoder expects and the task lacks becomes the mean, in standardised
+units, of the known ones. So an image with one channel is given to every channel of the encoder. This does to the input
+what sarmae.weights.adapt_channels does to the weights (the sum over channels is kept), and leaves the weights as they
+are.
 """
 
 # B batch, C channels of the task, E channels of the encoder, H W pixels
@@ -16,17 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from sar1m.store.errors import ConfigError
-from sarmae.evaluate.values import Inputs
+from sarmae.evaluate.labelled_images import Inputs
 from sarmae.stream.normalise import Normalise
 
 RGB: Final = 3
 CO_POLARISED: Final = ("VV", "HH")
 
 
-class Entrance(nn.Module):
-    """Standardises every channel, 0 where there is no data, then mixes the task's channels into the encoder's.
+class InputAdapter(nn.Module):
+    """Standardises every channel, 0 where there is no data, then mixes the channels of the task into those of the
+    encoder.
 
-    normalise: over the C channels. mix: (E, C), or None where the encoder takes them as they are.
+    normalise: over the C channels.
+    mix: (E, C); None where the encoder takes the channels as they are.
     """
 
     mix: Tensor | None
@@ -44,17 +47,17 @@ class Entrance(nn.Module):
         return nn.functional.conv2d(standardised, self.mix[:, :, None, None])
 
 
-def plain_entrance(inputs: Inputs) -> Entrance:
-    """Channels as they come, by the statistics of the task's train split."""
-    return Entrance(Normalise(inputs.mean, inputs.std), None)
+def plain_adapter(inputs: Inputs) -> InputAdapter:
+    """Keeps the channels; standardises by the task's train split."""
+    return InputAdapter(Normalise(inputs.mean, inputs.std), None)
 
 
-def sar_entrance(inputs: Inputs, channels: tuple[str, ...], normalise: Normalise) -> Entrance:
-    """For an encoder of ours that was pretrained on channels (E), in decibels by normalise.
+def sar_adapter(inputs: Inputs, channels: tuple[str, ...], normalise: Normalise) -> InputAdapter:
+    """For an encoder of ours that was pretrained on `channels` (E), with `normalise` of decibels.
 
-    A channel of the task that the encoder knows by name is normalised as in pretraining where the units are dB, and by
-    the train split's statistics where they are not; one that it does not know by the train split's statistics. It is
-    looked at only where no channel is known.
+    A channel that the encoder knows by name is normalised as in pretraining where the units are dB. In other units, and
+    for unknown channels, the statistics of the train split are used. Unknown channels are used only where no channel is
+    known.
     """
     mean, std = list(inputs.mean), list(inputs.std)
     known = [place for place, name in enumerate(inputs.channels) if name in channels]
@@ -66,14 +69,15 @@ def sar_entrance(inputs: Inputs, channels: tuple[str, ...], normalise: Normalise
     for row, name in zip(mix, channels, strict=True):
         found = [inputs.channels.index(name)] if name in inputs.channels else seen
         row[found] = 1.0 / len(found)
-    return Entrance(Normalise(mean, std), None if channels == inputs.channels else mix)
+    return InputAdapter(Normalise(mean, std), None if channels == inputs.channels else mix)
 
 
-def optical_entrance(inputs: Inputs, channels: int) -> Entrance:
-    """For an encoder of pictures with so many channels, in whose normalised space a channel has mean 0 and std 1.
+def optical_adapter(inputs: Inputs, channels: int) -> InputAdapter:
+    """For an encoder of pictures with `channels` channels, whose normalised inputs have mean 0 and standard deviation
+    1.
 
-    One channel is told to all. Of two, co-polarised first, an RGB encoder sees both and their mean. Three go in as they
-    are, and any other number as its mean.
+    One channel of the task is copied to all. Two are given to an RGB encoder, co-polarised first, with their mean as
+    the third. As many channels as the encoder has go in as they are; any other number is averaged.
     """
     count = len(inputs.channels)
     mix = torch.full((channels, count), 1.0 / count)
@@ -82,7 +86,7 @@ def optical_entrance(inputs: Inputs, channels: int) -> Entrance:
     elif count == 2 and channels == RGB:
         first = int(inputs.channels[0] not in CO_POLARISED and inputs.channels[1] in CO_POLARISED)
         mix[:2] = torch.eye(2)[[first, 1 - first]]
-    return Entrance(Normalise(inputs.mean, inputs.std), mix)
+    return InputAdapter(Normalise(inputs.mean, inputs.std), mix)
 
 
 def grid_of(images: Tensor, patch_px: int, name: str) -> tuple[int, int]:
@@ -111,5 +115,5 @@ def check_statistics(inputs: Inputs) -> None:
         raise ConfigError(
             f"images of {', '.join(inputs.channels)} ({inputs.units}): mean {list(inputs.mean)}, standard deviation "
             f"{list(inputs.std)} over the train split; one finite mean and one positive deviation a channel expected. "
-            "A channel that is the same everywhere tells nothing: look at the images, or leave it out of them."
+            "A channel that is the same everywhere holds no information: check the images, or leave the channel out."
         )

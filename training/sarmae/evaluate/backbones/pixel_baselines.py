@@ -1,4 +1,4 @@
-"""Baselines without a weight: what the pixels tell by themselves."""
+"""Baselines without weights: the pixels themselves, and their statistics."""
 
 # B batch, C channels, H W pixels, h w cells of 16 px
 
@@ -9,9 +9,11 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, pixel_unshuffle
+from typing_extensions import override
 
-from sarmae.evaluate.backbones.entrance import check_side, grid_of, plain_entrance
-from sarmae.evaluate.values import Backbone, Inputs, Seen
+from sarmae.evaluate.backbones.backbone import Backbone, Features
+from sarmae.evaluate.backbones.input_adapter import check_side, grid_of, plain_adapter
+from sarmae.evaluate.labelled_images import Inputs
 from sarmae.stream.settings import TOKEN_PX
 
 BINS: Final = 16
@@ -19,9 +21,10 @@ WIDEST: Final = 3.0  # standard deviations of the train split that the bins span
 
 
 class PixelBackbone(Backbone):
-    """Standardised pixels, 0 where there is no data. Width C * 256, channel by channel, row by row.
+    """Standardised pixels, 0 where there is no data. Width: C * 256, channel by channel, row by row.
 
-    pooled: the image's means over a grid of 16 x 16. grid: the pixels of each cell of 16 x 16 px.
+    pooled: means over a grid of 16 x 16 parts of the image.
+    grid: the pixels of each cell of 16 x 16 px.
     """
 
     learns = False
@@ -31,25 +34,26 @@ class PixelBackbone(Backbone):
         super().__init__()
         check_side(inputs.image_px, TOKEN_PX, name)
         self.name, self.width = name, len(inputs.channels) * TOKEN_PX**2
-        self.entrance = plain_entrance(inputs)
+        self.adapter = plain_adapter(inputs)
 
-    def forward(self, images: Tensor) -> Seen:
-        """See Backbone."""
+    @override
+    def forward(self, images: Tensor) -> Features:
         grid_of(images, TOKEN_PX, self.name)
-        pixels = self.entrance(images)
-        return Seen(adaptive_avg_pool2d(pixels, TOKEN_PX).flatten(1), pixel_unshuffle(pixels, TOKEN_PX))
+        pixels = self.adapter(images)
+        return Features(adaptive_avg_pool2d(pixels, TOKEN_PX).flatten(1), pixel_unshuffle(pixels, TOKEN_PX))
 
+    @override
     def depth_groups(self) -> tuple[tuple[nn.Parameter, ...], ...]:
-        """None."""
         return ()
 
 
 class StatisticsBackbone(Backbone):
-    """Mean, standard deviation and a histogram of BINS shares a channel, of standardised pixels with data.
+    """Mean, standard deviation and a histogram of BINS shares for each channel, of standardised pixels with data.
 
-    The bins are equal and fixed by the train split: WIDEST deviations either side of its mean. Width C * 18: C means,
-    C deviations, then the shares, channel by channel within each bin. pooled: over the image; grid: over each cell of
-    16 x 16 px. Where nothing was measured all are 0, the shares too, which no measured cell has.
+    The bins have equal widths and are fixed by the train split: WIDEST standard deviations on either side of its mean.
+    Width: C * 18 (C means, C deviations, then the shares, channel by channel within each bin).
+    pooled: over the image. grid: over each cell of 16 x 16 px.
+    Where there is no data all values are 0, also the shares, which never are all 0 in a cell with data.
     """
 
     learns = False
@@ -59,18 +63,18 @@ class StatisticsBackbone(Backbone):
         super().__init__()
         check_side(inputs.image_px, TOKEN_PX, name)
         self.name, self.width = name, len(inputs.channels) * (2 + BINS)
-        self.entrance = plain_entrance(inputs)
+        self.adapter = plain_adapter(inputs)
 
-    def forward(self, images: Tensor) -> Seen:
-        """See Backbone."""
+    @override
+    def forward(self, images: Tensor) -> Features:
         grid_of(images, TOKEN_PX, self.name)
-        values, measured = self.entrance(images), (~images.isnan()).float()
+        values, measured = self.adapter(images), (~images.isnan()).float()
         cell = _moments(values, measured, (TOKEN_PX, TOKEN_PX))
         whole = _moments(values, measured, tuple(images.shape[-2:]))
-        return Seen(whole.flatten(1), cell)
+        return Features(whole.flatten(1), cell)
 
+    @override
     def depth_groups(self) -> tuple[tuple[nn.Parameter, ...], ...]:
-        """None."""
         return ()
 
 

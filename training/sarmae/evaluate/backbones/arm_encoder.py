@@ -1,4 +1,4 @@
-"""From an arm of a study to its encoder."""
+"""Opens the encoder of an arm."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 import torch
 
 from sar1m.store.errors import ConfigError
-from sarmae.encoders import encoder_of
-from sarmae.evaluate.backbones.entrance import check_statistics, optical_entrance
-from sarmae.evaluate.backbones.ours import SarBackbone, open_encoder, starting_model
-from sarmae.evaluate.backbones.plain import PixelBackbone, StatisticsBackbone
-from sarmae.evaluate.backbones.trained import channels_of, timm_backbone
-from sarmae.evaluate.score_files import pretraining
+from sarmae.evaluate.backbones.backbone import Backbone
+from sarmae.evaluate.backbones.input_adapter import check_statistics, optical_adapter
+from sarmae.evaluate.backbones.pixel_baselines import PixelBackbone, StatisticsBackbone
+from sarmae.evaluate.backbones.sar_encoders import SarBackbone, open_encoder, starting_model
+from sarmae.evaluate.backbones.timm_backbones import channels_of, timm_backbone
+from sarmae.evaluate.labelled_images import Inputs
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
-from sarmae.evaluate.values import Backbone, Inputs
+from sarmae.encoders import encoder_of
 from sarmae.runs import load_run_model
 from sarmae.sarc.timm_networks import EFFICIENTNET, NetworkRequest, open_network, timm_name
 
@@ -28,12 +28,14 @@ STATISTICS: Final = "statistics"
 
 
 def open_backbone(arm: ArmConfig, inputs: Inputs, *, study: StudyConfig, seed: int, run: Path | None) -> Backbone:
-    """The encoder of an arm for images of a task, on the CPU, in eval mode, gradients on; no global state is touched.
+    """The encoder of an arm for the images of a task: on the CPU, in eval mode, with gradients. No global state
+    changes.
 
-    run: folder of the arm's own pretraining at this seed; None for an arm that names an encoder. seed decides the
-    weights of `random` and nothing else. How channels and units meet is told in entrance.py, what is pooled by the
-    classes. Raises ConfigError where the arm cannot see such images or names no encoder, CheckpointError for weights
-    that are absent, damaged or another model's.
+    inputs: of the task's images.
+    seed: decides the weights of `random` and nothing else.
+    run: folder of the arm's own pretraining at this seed; None for an arm that names an encoder.
+    Raises ConfigError where the arm names no encoder or cannot take such images; CheckpointError for weights that are
+    missing, damaged or of another model.
     """
     check_statistics(inputs)
     with torch.random.fork_rng(devices=[]):  # timm draws starting weights, even of what is then loaded
@@ -53,7 +55,7 @@ def _open(arm: ArmConfig, inputs: Inputs, study: StudyConfig, seed: int, run: Pa
         return StatisticsBackbone(arm.name, inputs)
     if kind in (TIMM, EFFICIENTNET):
         return _open_timm(arm, inputs)
-    config = pretraining(study, arm, seed)
+    config = study.pretraining_of(arm, seed)
     if kind == RANDOM:
         encoder = encoder_of(starting_model(config, inputs, image_px=config.data.crop_px), "starting weights")
     elif kind == FILE:
@@ -86,4 +88,4 @@ def _open_timm(arm: ArmConfig, inputs: Inputs) -> Backbone:
         weights_key="weights",
     )
     network = open_network(asked)
-    return timm_backbone(arm.name, optical_entrance(inputs, channels_of(network)), network, inputs)
+    return timm_backbone(arm.name, optical_adapter(inputs, channels_of(network)), network, inputs)

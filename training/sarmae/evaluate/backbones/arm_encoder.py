@@ -8,6 +8,7 @@ from typing import Final
 import torch
 
 from sar1m.store.errors import ConfigError
+from sarmae.encoders import encoder_of
 from sarmae.evaluate.backbones.backbone import Backbone
 from sarmae.evaluate.backbones.input_adapter import check_statistics, optical_adapter
 from sarmae.evaluate.backbones.pixel_baselines import PixelBackbone, StatisticsBackbone
@@ -15,7 +16,6 @@ from sarmae.evaluate.backbones.sar_encoders import SarBackbone, open_encoder, st
 from sarmae.evaluate.backbones.timm_backbones import channels_of, timm_backbone
 from sarmae.evaluate.labelled_images import Inputs
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig
-from sarmae.encoders import encoder_of
 from sarmae.runs import load_run_model
 from sarmae.sarc.timm_networks import EFFICIENTNET, NetworkRequest, open_network, timm_name
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sar1m.store.errors import ConfigError
-from sarmae.evaluate.plot_style import MARKERS, PALETTE, look_of
+from sarmae.evaluate.plot_style import MARKERS, PALETTE, line_style
 from sarmae.evaluate.plots import (
     Labels,
     Mark,
@@ -107,7 +107,7 @@ def test_bars_begin_at_nought_and_say_their_value():
 
 
 def test_no_two_lines_look_alike():
-    looks = [(look["color"], look["marker"]) for look in map(look_of, range(len(PALETTE) * len(MARKERS)))]
+    looks = [(look["color"], look["marker"]) for look in map(line_style, range(len(PALETTE) * len(MARKERS)))]
     assert len(set(looks)) == len(looks)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from sarmae.evaluate.report.study_tables import answer_table, rank_table, setting_tables
+from sarmae.evaluate.report.study_tables import rank_table, result_table, setting_tables
 from sarmae.evaluate.score_files import ScoreFiles
 from sarmae.evaluate.scores import Score
 from sarmae.evaluate.study_config import StudyConfig
@@ -78,7 +78,7 @@ def test_what_no_seed_changes_has_the_interval_of_its_samples(kept):
 def test_tables_hold_every_arm_and_the_settings_apart(kept):
     lines = summarise(kept)
     assert [question.protocol for question in main_questions(lines)["first"]] == ["knn", "linear"]
-    table = answer_table("first", lines)
+    table = result_table("first", lines)
     assert [row[0] for row in table.rows] == ["A", "B", "C"]
     assert table.rows[1][2].startswith("0.617 (")
     titles = {table.title: table for table in setting_tables("first", lines)}

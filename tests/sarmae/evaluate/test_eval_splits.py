@@ -72,7 +72,7 @@ def test_the_datasets_own_split_is_taken_and_val_comes_out_of_train():
 def test_a_val_split_alone_is_tested():
     assigned = assign_splits(config(val_share=0), samples(range(6), own=["train"] * 4 + ["val"] * 2))
     assert assigned.splits.tolist() == ["train"] * 4 + ["test"] * 2
-    assert "its val split is tested" in assigned.notes[0]
+    assert "its val split serves as test split" in assigned.notes[0]
 
 
 def test_what_leaks_is_left_out_of_the_lower_split():

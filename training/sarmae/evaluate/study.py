@@ -10,13 +10,10 @@ after any interruption.
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
@@ -29,6 +26,7 @@ import torch
 from sar1m.store import settings
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import Sar1mError
+from sar1m.store.file_lock import locked_file
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.evaluate.arm_evaluation import ArmEvaluation
@@ -218,7 +216,8 @@ def _work(cell: _Cell, messages: SimpleQueue[tuple[str, bool] | None]) -> None:
     watch = _CellWatch(cell, messages)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     files = ScoreFiles(cell.study, cell.folder)
-    with _alone(files.run(cell.arm, cell.seed)):
+    folder = files.run(cell.arm, cell.seed)
+    with locked_file(folder.with_name(f".{folder.name}.lock")):  # a forgotten process may still work on this cell
         try:
             run = _pretrained(files, cell, watch)
         except Sar1mError as error:
@@ -257,12 +256,3 @@ def _stop_with_parent() -> None:
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one process works on a cell at a time; another one waits until the first has ended."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

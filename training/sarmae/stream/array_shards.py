@@ -29,8 +29,8 @@ class ArrayShards:
     Safe for threads; two that ask for a new shard at once may both read its index.
     """
 
-    def __init__(self, objects: Place, split: SplitIndex, spec: ImageSpec) -> None:
-        self._objects, self._split, self._spec = objects, split, spec
+    def __init__(self, place: Place, split: SplitIndex, spec: ImageSpec) -> None:
+        self._place, self._split, self._spec = place, split, spec
         self._shards: dict[int, Shard] = {}
 
     def name(self, number: int) -> str:
@@ -47,22 +47,22 @@ class ArrayShards:
 
     def _open(self, number: int) -> Shard:
         name = self.name(number)
-        place = f"{self._objects.location}/{name}"
+        shown = f"{self._place.location}/{name}"
         size = self._split.files.get(name)
         if size is None:
-            raise StoreError(f"{place}: this shard is missing from the store's manifest. {REMEDY}")
+            raise StoreError(f"{shown}: this shard is missing from the store's manifest. {REMEDY}")
         try:
             try:
                 return self._indexed(name, size)
             except ValueError:  # of a remote store, a damaged copy may lie in the cache
-                self._objects.forget(ByteRange(name=name, start=size - index_bytes(self._spec.slots), stop=size))
+                self._place.forget(ByteRange(name=name, start=size - index_bytes(self._spec.slots), stop=size))
                 return self._indexed(name, size)
         except ValueError as error:
-            raise StoreError(f"{place}: {error}. {REMEDY}") from error
+            raise StoreError(f"{shown}: {error}. {REMEDY}") from error
 
     def _indexed(self, name: str, size: int) -> Shard:
         index = read_index(
-            lambda start, stop: self._objects.read_range(name, start, stop),
+            lambda start, stop: self._place.read_range(name, start, stop),
             file_bytes=size,
             slots=self._spec.slots,
             longest=most_chunk_bytes(self._spec.sample_bytes),
@@ -71,9 +71,9 @@ class ArrayShards:
 
     def forget(self, shard: Shard, start: int, length: int) -> None:
         """Throws away what is cached of a chunk that turned out damaged."""
-        self._objects.forget(ByteRange(name=shard.name, start=start, stop=start + length))
+        self._place.forget(ByteRange(name=shard.name, start=start, stop=start + length))
 
     def fill(self, shard: Shard, start: int, *buffers: np.ndarray) -> None:
         """Reads bytes from offset start into buffers (uint8, contiguous), one after another, without a copy between.
         StoreError where that cannot be."""
-        self._objects.read_into(shard.name, start, *(buffer.data for buffer in buffers))
+        self._place.read_into(shard.name, start, *(buffer.data for buffer in buffers))

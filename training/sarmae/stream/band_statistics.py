@@ -34,14 +34,14 @@ class SarStatistics:
     samples: int
 
 
-def read_statistics(objects: Place, polarisations: tuple[str, ...]) -> SarStatistics:
+def read_statistics(place: Place, polarisations: tuple[str, ...]) -> SarStatistics:
     """Statistics of a store in the order of polarisations, that of the pol dimension.
 
     Raises StoreError where the file is missing, larger than 1 MiB, not JSON or holds impossible values; ConfigError
     where it does not know a polarisation asked for.
     """
-    where = f"{objects.location}: {NORMALISATION_FILE}"
-    found = _parsed(objects, where)
+    where = f"{place.location}: {NORMALISATION_FILE}"
+    found = _parsed(place, where)
     sar = _mapping(found.get("sar"), f"{where}: sar")
     unknown = [name for name in polarisations if name not in sar]
     if unknown or not polarisations:
@@ -61,9 +61,9 @@ def read_statistics(objects: Place, polarisations: tuple[str, ...]) -> SarStatis
     )
 
 
-def _parsed(objects: Place, where: str) -> Mapping[str, object]:
+def _parsed(place: Place, where: str) -> Mapping[str, object]:
     try:
-        content = objects.read(NORMALISATION_FILE, max_bytes=_MAX_BYTES)
+        content = place.read(NORMALISATION_FILE, max_bytes=_MAX_BYTES)
     except StoreError as error:
         raise StoreError(f"{error} It holds the store's mean and standard deviation. {_REMEDY}") from error
     try:

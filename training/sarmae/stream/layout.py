@@ -20,14 +20,14 @@ from sarmae.stream.zarr_meta import OPTICAL_RULES, SAR_RULES, read_column, read_
 _READ = re.compile(r"(?:(?:sar/|optical/)?zarr\.json|(?:pol|band|sample_key|paired|land_cover|enl)/.+)")
 
 
-def open_split(objects: Place, split: str) -> SplitIndex:
+def open_split(place: Place, split: str) -> SplitIndex:
     """The index of a split of a finished store; reads metadata and small arrays alone.
 
     Checks that the store is finished and sealed, that its arrays are what sar1m.store.schema says, and that every shard
     which has samples is in the manifest with a size that can be true; of a local store also that it is there with that
     size. enl is NaN throughout for stores older than that column. Raises StoreError naming the file and what differs.
     """
-    sealed = open_sealed(objects)
+    sealed = open_sealed(place)
     group = group_name(split)
     _check_split(sealed, split)
     sealed.prefetch(name for name in sealed.sizes if _READ.fullmatch(name.removeprefix(f"{group}/")))
@@ -38,9 +38,9 @@ def open_split(objects: Place, split: str) -> SplitIndex:
     land_cover, land_cover_names = _land_cover(sealed, group, samples)
     paired = _paired(sealed, group, samples)
     if optical is None and paired.any():
-        raise StoreError(f"{sealed.place(group)}: has paired samples, but no optical array. {REMEDY}")
+        raise StoreError(f"{sealed.shown(group)}: has paired samples, but no optical array. {REMEDY}")
     index = SplitIndex(
-        location=objects.location,
+        location=place.location,
         split=split,
         digest=sealed.digest,
         files={name: size for name, size in sealed.sizes.items() if name.startswith(f"{group}/")},
@@ -58,9 +58,9 @@ def open_split(objects: Place, split: str) -> SplitIndex:
     return index
 
 
-def splits_of(objects: Place) -> list[str]:
+def splits_of(place: Place) -> list[str]:
     """The splits that have samples. StoreError where there is no finished store."""
-    return _splits(open_sealed(objects))
+    return _splits(open_sealed(place))
 
 
 def _splits(sealed: SealedFiles) -> list[str]:
@@ -73,11 +73,11 @@ def _check_split(sealed: SealedFiles, split: str) -> None:
         return
     if sealed.leaves_out(f"{group_name(split)}/zarr.json"):
         raise StoreError(
-            f"{sealed.objects.location}: a part of a release ({PARTIAL_FILE}) without split {split!r}; it holds "
+            f"{sealed.place.location}: a part of a release ({PARTIAL_FILE}) without split {split!r}; it holds "
             f"{', '.join(there) or 'no split'}. Get the rest into the same folder with `sar1m get`."
         )
     what = "has no samples in" if split in SPLITS else "knows no"
-    raise StoreError(f"{sealed.objects.location}: {what} split {split!r}. There are: {', '.join(there) or 'none'}.")
+    raise StoreError(f"{sealed.place.location}: {what} split {split!r}. There are: {', '.join(there) or 'none'}.")
 
 
 def _optical(sealed: SealedFiles, group: str, sar: ImageSpec, samples: int) -> ImageSpec | None:
@@ -87,7 +87,7 @@ def _optical(sealed: SealedFiles, group: str, sar: ImageSpec, samples: int) -> I
     optical, found = read_image(sealed, group, OPTICAL_RULES)
     if found != samples or optical.sample_shape[1:] != sar.sample_shape[1:]:
         raise StoreError(
-            f"{sealed.place(name)}: {found} samples of {optical.sample_shape[1:]} pixels, but sar has {samples} of "
+            f"{sealed.shown(name)}: {found} samples of {optical.sample_shape[1:]} pixels, but sar has {samples} of "
             f"{sar.sample_shape[1:]}. {REMEDY}"
         )
     return optical
@@ -96,7 +96,7 @@ def _optical(sealed: SealedFiles, group: str, sar: ImageSpec, samples: int) -> I
 def _paired(sealed: SealedFiles, group: str, samples: int) -> np.ndarray:
     flags = read_column(sealed, group, "paired", "uint8", samples, zeros_are_absent=True)
     if flags.max() > 1:
-        raise StoreError(f"{sealed.place(group)}/paired: holds {flags.max()}, expected 0 and 1 alone. {REMEDY}")
+        raise StoreError(f"{sealed.shown(group)}/paired: holds {flags.max()}, expected 0 and 1 alone. {REMEDY}")
     return flags.astype(bool)
 
 
@@ -110,7 +110,7 @@ def _land_cover(sealed: SealedFiles, group: str, samples: int) -> tuple[np.ndarr
     meanings = attributes.get("flag_meanings") if isinstance(attributes, dict) else None
     names = tuple(meanings.split()) if isinstance(meanings, str) else ()
     if not names or (samples and numbers.max() >= len(names)):
-        raise StoreError(f"{sealed.place(name)}: flag_meanings does not name every class of the column. {REMEDY}")
+        raise StoreError(f"{sealed.shown(name)}: flag_meanings does not name every class of the column. {REMEDY}")
     return numbers, names
 
 
@@ -125,16 +125,16 @@ def _check_shards(sealed: SealedFiles, index: SplitIndex, spec: ImageSpec, store
     shards, chunks = np.unique(stored // spec.slots, return_counts=True)
     for shard, count in zip(shards.tolist(), chunks.tolist(), strict=True):
         name = f"{group_name(index.split)}/{shard_name(spec.name, shard)}"
-        place, objects = sealed.place(name), sealed.objects
+        shown, place = sealed.shown(name), sealed.place
         size = index.files.get(name)
         if size is None:
             raise StoreError(sealed.absent(name))
         least, most = _shard_bytes(spec, count)
         if not least <= size <= most:
-            raise StoreError(f"{place}: {size} bytes, expected {least} to {most} for {count} samples. {REMEDY}")
-        if objects.local_path(name) is not None and (found := objects.size(name)) != size:
+            raise StoreError(f"{shown}: {size} bytes, expected {least} to {most} for {count} samples. {REMEDY}")
+        if place.local_path(name) is not None and (found := place.size(name)) != size:
             what = "missing" if found is None else f"{found} bytes"
-            raise StoreError(f"{place}: {what}, expected {size} bytes. {REMEDY}")
+            raise StoreError(f"{shown}: {what}, expected {size} bytes. {REMEDY}")
 
 
 def _shard_bytes(spec: ImageSpec, chunks: int) -> tuple[int, int]:

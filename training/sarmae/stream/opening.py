@@ -46,7 +46,7 @@ class Store:
     ours."""
 
     index: SplitIndex
-    objects: Place
+    place: Place
     reader: Reader
     remote: SplitReader | None
     optical: bool
@@ -56,7 +56,7 @@ class Store:
         """Per-band statistics of the SAR array. Raises StoreError where the store has none."""
         if self.left_out is not None:
             return DISPLAY_STATISTICS
-        return read_statistics(self.objects, self.index.sar.labels)
+        return read_statistics(self.place, self.index.sar.labels)
 
 
 def open_store(
@@ -76,11 +76,11 @@ def open_store(
     if location.startswith(PUBLISHED):
         folder = Path(location.removeprefix(PUBLISHED))
         return _open_published(folder, split=split, optical=optical, published_px=published_px)
-    objects = open_cached(location, cache)
-    index = open_split(objects, split)
-    reader = SplitReader(index, objects, optical=optical)
+    place = open_cached(location, cache)
+    index = open_split(place, split)
+    reader = SplitReader(index, place, optical=optical)
     return Store(
-        index=index, objects=objects, reader=reader, remote=reader if is_remote(location) else None, optical=optical
+        index=index, place=place, reader=reader, remote=reader if is_remote(location) else None, optical=optical
     )
 
 
@@ -90,7 +90,7 @@ def _open_published(folder: Path, *, split: str, optical: bool, published_px: in
     published = index_published(folder, published_px=published_px)
     return Store(
         index=published.split,
-        objects=FolderPlace(folder),
+        place=FolderPlace(folder),
         reader=PublishedReader(published),
         remote=None,
         optical=optical,

@@ -106,7 +106,7 @@ class Reading:
     def _fetch(self, block: BlockRange) -> None:
         store = self._stores[block.store]
         if store.remote is not None:
-            store.objects.prefetch(store.remote.ranges(np.arange(block.start, block.stop)))
+            store.place.prefetch(store.remote.ranges(np.arange(block.start, block.stop)))
 
     def _submit(
         self, store: Store, rows: np.ndarray, request: BatchRequest, batch: Batch, fetched: list[Future[None]]

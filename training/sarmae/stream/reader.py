@@ -34,12 +34,12 @@ class SplitReader:
     chunk. Raises StoreError where codecs need zarr-python and are not as opened.
     """
 
-    def __init__(self, index: SplitIndex, objects: Place, *, optical: bool = True) -> None:
+    def __init__(self, index: SplitIndex, place: Place, *, optical: bool = True) -> None:
         keep_blosc_single_threaded()
         self._index = index
         self._paired = index.paired
-        self._sar = _Images(objects, index, index.sar)
-        self._optical = _Images(objects, index, index.optical) if optical and index.optical else None
+        self._sar = _Images(place, index, index.sar)
+        self._optical = _Images(place, index, index.optical) if optical and index.optical else None
 
     def read_into(
         self, samples: np.ndarray, rows: np.ndarray, sar: np.ndarray, optical: np.ndarray | None
@@ -92,12 +92,12 @@ class SplitReader:
 class _Images:
     """The samples of one image array."""
 
-    def __init__(self, objects: Place, index: SplitIndex, spec: ImageSpec) -> None:
+    def __init__(self, place: Place, index: SplitIndex, spec: ImageSpec) -> None:
         self.spec = spec
         self._index = index
-        self._shards = ArrayShards(objects, index, spec)
+        self._shards = ArrayShards(place, index, spec)
         self._own = threading.local()
-        self._chain = _stored_chain(objects, index, spec) if spec.codec == "zarr" else []
+        self._chain = _stored_chain(place, index, spec) if spec.codec == "zarr" else []
         self._decode = {"none": self._copy, "blosc-lz4": self._unpack, "zarr": self._fall_back}[spec.codec]
 
     def read(self, sample: int, row: np.ndarray) -> None:
@@ -169,13 +169,11 @@ class _Images:
         return ChunkError(f"{where}: {found}. {REMEDY}", sample=sample)
 
 
-def _stored_chain(objects: Place, index: SplitIndex, spec: ImageSpec) -> list[dict[str, Any]]:
+def _stored_chain(place: Place, index: SplitIndex, spec: ImageSpec) -> list[dict[str, Any]]:
     """The codec chain of an array, read again from the zarr.json that the index's digest covers."""
-    sealed = SealedFiles(
-        objects=objects, digest=index.digest, sizes=index.files, sha256=read_manifest(objects, index.digest)
-    )
+    sealed = SealedFiles(place=place, digest=index.digest, sizes=index.files, sha256=read_manifest(place, index.digest))
     name = f"{group_name(index.split)}/{spec.name}/zarr.json"
-    return chunk_codecs(sealed.read_json(name), sealed.place(name))
+    return chunk_codecs(sealed.read_json(name), sealed.shown(name))
 
 
 def _join(spans: list[tuple[str, int, int]], name: str, start: int, length: int) -> None:

@@ -28,14 +28,14 @@ class SealedFiles:
     files of the whole one.
     """
 
-    objects: Place
+    place: Place
     digest: str
     sizes: Mapping[str, int]
     sha256: Mapping[str, str]
 
-    def place(self, name: str) -> str:
+    def shown(self, name: str) -> str:
         """A file as messages name it."""
-        return f"{self.objects.location}/{name}"
+        return f"{self.place.location}/{name}"
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """A whole file. StoreError where the store has none, it is larger than max_bytes, or it was changed."""
@@ -43,13 +43,13 @@ class SealedFiles:
         if size is None or name not in self.sha256:
             raise StoreError(self.absent(name))
         if size > max_bytes:
-            raise StoreError(f"{self.place(name)}: {size} bytes, at most {max_bytes} expected of such a file. {REMEDY}")
+            raise StoreError(f"{self.shown(name)}: {size} bytes, at most {max_bytes} expected of such a file. {REMEDY}")
         for _ in range(2):  # of a remote store, a damaged copy may lie in the cache
-            content = self.objects.read(name, max_bytes=size)
+            content = self.place.read(name, max_bytes=size)
             if hashlib.sha256(content).hexdigest() == self.sha256[name]:
                 return content
-            self.objects.forget(ByteRange(name=name, start=0, stop=max(size, 1)))
-        raise StoreError(f"{self.place(name)}: damaged: its content differs from its sha256. {REMEDY}")
+            self.place.forget(ByteRange(name=name, start=0, stop=max(size, 1)))
+        raise StoreError(f"{self.shown(name)}: damaged: its content differs from its sha256. {REMEDY}")
 
     def leaves_out(self, name: str) -> bool:
         """Whether a file is of the release that this is a part of, and not of the part."""
@@ -59,16 +59,16 @@ class SealedFiles:
         """The message about a file that sizes does not name."""
         if self.leaves_out(name):
             return (
-                f"{self.place(name)}: left out of this copy, which is a part of a release ({PARTIAL_FILE}). Get the "
+                f"{self.shown(name)}: left out of this copy, which is a part of a release ({PARTIAL_FILE}). Get the "
                 "rest into the same folder with `sar1m get`."
             )
-        return f"{self.place(name)}: no such file in the store's manifest. {REMEDY}"
+        return f"{self.shown(name)}: no such file in the store's manifest. {REMEDY}"
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Brings those of the files that the store has into reach at once: of a remote store, in one round trip instead
         of one each. StoreError as of Objects.prefetch."""
         there = {name: size for name in names if (size := self.sizes.get(name))}
-        self.objects.prefetch([ByteRange(name=name, start=0, stop=size) for name, size in there.items()])
+        self.place.prefetch([ByteRange(name=name, start=0, stop=size) for name, size in there.items()])
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A file that holds one JSON object, of at most 1 MiB. StoreError as `read`, and for other content."""
@@ -76,17 +76,17 @@ class SealedFiles:
         try:
             return parse_object(content)
         except ValueError as error:
-            raise StoreError(f"{self.place(name)}: {error}. {REMEDY}") from error
+            raise StoreError(f"{self.shown(name)}: {error}. {REMEDY}") from error
 
 
-def open_sealed(objects: Place) -> SealedFiles:
+def open_sealed(place: Place) -> SealedFiles:
     """The sealed files of a build, a release or a part of one. StoreError where the location holds no finished store,
     its seal was damaged, or its layout is of another version."""
-    seal = require_seal(objects, MARKERS)
+    seal = require_seal(place, MARKERS)
     version = str(seal.marker.get("schema_version"))
     if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
         raise StoreError(
-            f"{objects.location}/{seal.marker_file}: layout version {version}, but {SCHEMA_VERSION} is what this "
+            f"{place.location}/{seal.marker_file}: layout version {version}, but {SCHEMA_VERSION} is what this "
             "version reads."
         )
-    return SealedFiles(objects=objects, digest=seal.marker["manifest_sha256"], sizes=seal.sizes, sha256=seal.sha256)
+    return SealedFiles(place=place, digest=seal.marker["manifest_sha256"], sizes=seal.sizes, sha256=seal.sha256)

@@ -57,28 +57,28 @@ def read_group(sealed: SealedFiles, group: str, split: str) -> None:
     """Checks a split's own zarr.json. StoreError where it is no group, or one of another split."""
     name = f"{group}/zarr.json"
     meta = sealed.read_json(name)
-    place = sealed.place(name)
-    expect(place, "node_type", meta.get("node_type"), "group")
-    expect(place, "zarr_format", meta.get("zarr_format"), 3)
+    shown = sealed.shown(name)
+    expect(shown, "node_type", meta.get("node_type"), "group")
+    expect(shown, "zarr_format", meta.get("zarr_format"), 3)
     attributes = meta.get("attributes")
-    expect(place, "split", attributes.get("split") if isinstance(attributes, dict) else None, split)
+    expect(shown, "split", attributes.get("split") if isinstance(attributes, dict) else None, split)
 
 
 def read_image(sealed: SealedFiles, group: str, rules: ImageRules) -> tuple[ImageSpec, int]:
     """An image array and how many samples it has. StoreError naming its zarr.json and the first thing that differs."""
     name = f"{group}/{rules.name}/zarr.json"
-    meta, place = sealed.read_json(name), sealed.place(name)
-    check_array(meta, place)
-    shape = image_shape(meta, place)
-    expect(place, "dimension_names", meta.get("dimension_names"), ["sample", rules.dim, "y", "x"])
-    expect(place, "fill_value", meta.get("fill_value"), NODATA_DN)
+    meta, shown = sealed.read_json(name), sealed.shown(name)
+    check_array(meta, shown)
+    shape = image_shape(meta, shown)
+    expect(shown, "dimension_names", meta.get("dimension_names"), ["sample", rules.dim, "y", "x"])
+    expect(shown, "fill_value", meta.get("fill_value"), NODATA_DN)
     dtype = meta.get("data_type")
     if dtype not in rules.dtypes:
-        raise differs(place, "data_type", dtype, " or ".join(rules.dtypes))
+        raise differs(shown, "data_type", dtype, " or ".join(rules.dtypes))
     sample_bytes = math.prod(shape[1:]) * np.dtype(dtype).itemsize
     if sample_bytes > MAX_SAMPLE_BYTES or shape[0] > MAX_SAMPLES or shape[1] > MAX_LABELS:
-        raise differs(place, "shape", shape, f"samples of at most {MAX_SAMPLE_BYTES} bytes")
-    scale_factor, add_offset, units = _encoding(meta.get("attributes"), place)
+        raise differs(shown, "shape", shape, f"samples of at most {MAX_SAMPLE_BYTES} bytes")
+    scale_factor, add_offset, units = _encoding(meta.get("attributes"), shown)
     spec = ImageSpec(
         name=rules.name,
         labels=_labels(sealed, group, rules.dim, shape[1]),
@@ -87,8 +87,8 @@ def read_image(sealed: SealedFiles, group: str, rules: ImageRules) -> tuple[Imag
         scale_factor=scale_factor,
         add_offset=add_offset,
         units=units,
-        slots=shard_slots(meta, place),
-        codec=_codec(chunk_codecs(meta, place), np.dtype(dtype).itemsize, place),
+        slots=shard_slots(meta, shown),
+        codec=_codec(chunk_codecs(meta, shown), np.dtype(dtype).itemsize, shown),
     )
     return spec, shape[0]
 
@@ -101,15 +101,15 @@ def read_column(
     samples are believed only as far as the chunk has bytes for them. zeros_are_absent: a column without a chunk is 0
     throughout (zarr writes no such chunk); samples must be known from another column then.
     """
-    place = sealed.place(f"{group}/{name}/zarr.json")
+    shown = sealed.shown(f"{group}/{name}/zarr.json")
     meta = sealed.read_json(f"{group}/{name}/zarr.json")
-    check_array(meta, place)
-    expect(place, "shape", meta.get("shape"), [samples])
-    expect(place, "data_type", meta.get("data_type"), dtype)
-    expect(place, "chunk_grid", meta.get("chunk_grid"), regular_grid([samples]))
+    check_array(meta, shown)
+    expect(shown, "shape", meta.get("shape"), [samples])
+    expect(shown, "data_type", meta.get("data_type"), dtype)
+    expect(shown, "chunk_grid", meta.get("chunk_grid"), regular_grid([samples]))
     plain = {"name": "bytes"} if np.dtype(dtype).itemsize == 1 else LITTLE_ENDIAN
-    expect(place, "codecs", meta.get("codecs"), [plain, CRC32C])
-    expect(place, "fill_value", meta.get("fill_value"), np.zeros((), dtype).item())
+    expect(shown, "codecs", meta.get("codecs"), [plain, CRC32C])
+    expect(shown, "fill_value", meta.get("fill_value"), np.zeros((), dtype).item())
     chunk = f"{group}/{name}/c/0"
     if zeros_are_absent and chunk not in sealed.sizes:
         return np.zeros(samples, dtype=dtype)
@@ -120,26 +120,26 @@ def read_column(
         if len(payload) != nbytes:
             raise ValueError(f"{len(payload)} bytes")
     except ValueError as error:
-        raise StoreError(f"{sealed.place(chunk)}: not {nbytes} bytes and their checksum ({error}). {REMEDY}") from error
+        raise StoreError(f"{sealed.shown(chunk)}: not {nbytes} bytes and their checksum ({error}). {REMEDY}") from error
     return np.frombuffer(payload, np.dtype(dtype).newbyteorder("<")).astype(dtype)
 
 
 def _labels(sealed: SealedFiles, group: str, dim: str, count: int) -> tuple[str, ...]:
     """The strings along an image's second dimension: vlen-utf8, zstd around it."""
-    place = sealed.place(f"{group}/{dim}/zarr.json")
+    shown = sealed.shown(f"{group}/{dim}/zarr.json")
     meta = sealed.read_json(f"{group}/{dim}/zarr.json")
-    check_array(meta, place)
-    expect(place, "shape", meta.get("shape"), [count])
-    expect(place, "data_type", meta.get("data_type"), "string")
-    expect(place, "chunk_grid", meta.get("chunk_grid"), regular_grid([count]))
+    check_array(meta, shown)
+    expect(shown, "shape", meta.get("shape"), [count])
+    expect(shown, "data_type", meta.get("data_type"), "string")
+    expect(shown, "chunk_grid", meta.get("chunk_grid"), regular_grid([count]))
     chain = meta.get("codecs")
     chunk = f"{group}/{dim}/c/0"
     try:
         names = [named_codec(codec)[0] for codec in chain] if isinstance(chain, list) else []
-        expect(place, "codecs", names, ["vlen-utf8", "zstd"])
+        expect(shown, "codecs", names, ["vlen-utf8", "zstd"])
         return _strings(sealed.read(chunk, max_bytes=MAX_LABEL_BYTES), count)
     except (ValueError, RuntimeError, struct.error) as error:
-        raise StoreError(f"{sealed.place(chunk)}: not the {count} labels expected ({error}). {REMEDY}") from error
+        raise StoreError(f"{sealed.shown(chunk)}: not the {count} labels expected ({error}). {REMEDY}") from error
 
 
 def _strings(content: bytes, count: int) -> tuple[str, ...]:
@@ -158,21 +158,21 @@ def _strings(content: bytes, count: int) -> tuple[str, ...]:
     return tuple(strings)
 
 
-def _codec(chain: list[Any], itemsize: int, place: str) -> Codec:
+def _codec(chain: list[Any], itemsize: int, shown: str) -> Codec:
     try:
         return codec_of(chain, itemsize)
     except ValueError as error:
-        raise StoreError(f"{place}: {error}. {REMEDY}") from error
+        raise StoreError(f"{shown}: {error}. {REMEDY}") from error
 
 
-def _encoding(attributes: object, place: str) -> tuple[float, float, str]:
+def _encoding(attributes: object, shown: str) -> tuple[float, float, str]:
     given = attributes if isinstance(attributes, dict) else {}
     scale, offset, units = given.get("scale_factor"), given.get("add_offset"), given.get("units")
-    expect(place, "_FillValue", given.get("_FillValue"), NODATA_DN)
+    expect(shown, "_FillValue", given.get("_FillValue"), NODATA_DN)
     if not isinstance(scale, (int, float)) or not 0 < scale < MAX_FACTOR:
-        raise differs(place, "scale_factor", scale, "a positive number")
+        raise differs(shown, "scale_factor", scale, "a positive number")
     if not isinstance(offset, (int, float)) or not -MAX_FACTOR < offset < MAX_FACTOR:
-        raise differs(place, "add_offset", offset, "a finite number")
+        raise differs(shown, "add_offset", offset, "a finite number")
     if not isinstance(units, str):
-        raise differs(place, "units", units, "a unit")
+        raise differs(shown, "units", units, "a unit")
     return float(scale), float(offset), units

@@ -143,8 +143,8 @@ def _read(location: str, split: str, most: int, crop: CropFlip, cache: CacheConf
     """Centre crops in dB of samples with a known land cover, and its names; nothing for a split that is empty."""
     if location.startswith(PUBLISHED):
         return
-    objects = open_cached(location, cache)
-    if split not in splits_of(objects):
+    place = open_cached(location, cache)
+    if split not in splits_of(place):
         return
     store = open_store(location, split=split, optical=False, cache=cache)
     index = store.index

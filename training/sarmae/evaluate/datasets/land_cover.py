@@ -131,7 +131,7 @@ def _open(config: DatasetConfig) -> list[Store]:
         raise ConfigError(f"{config.path}: the published pictures carry no land cover. Name a store of ours.")
     location = str(Path(config.path).expanduser()) if "://" not in config.path else config.path
     first = open_store(location, split="train", optical=False)
-    others = [split for split in splits_of(first.objects) if split != "train"]
+    others = [split for split in splits_of(first.place) if split != "train"]
     stores = [first, *(open_store(location, split=split, optical=False) for split in others)]
     spec = first.index.sar
     if any(store.index.sar.sample_shape != spec.sample_shape for store in stores):

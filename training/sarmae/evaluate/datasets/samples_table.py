@@ -54,7 +54,7 @@ def read_attributes(stores: Sequence[Store]) -> dict[str, NDArray[Any]]:
 
 def _read_table(store: Store) -> Any:  # noqa: ANN401 - pyarrow has no types
     parquet = extra_package("pyarrow.parquet", f"reading {SAMPLES_FILE}")
-    content = open_sealed(store.objects).read(SAMPLES_FILE, max_bytes=_MOST_BYTES)
+    content = open_sealed(store.place).read(SAMPLES_FILE, max_bytes=_MOST_BYTES)
     file = parquet.ParquetFile(io.BytesIO(content))
     there = [name for name in (*_ORDER, *WORDS, *NUMBERS) if name in file.schema_arrow.names]
     if absent := [name for name in (*_ORDER, "cell") if name not in there]:

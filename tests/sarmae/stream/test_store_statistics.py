@@ -54,7 +54,7 @@ def test_a_missing_file_says_what_to_do(tmp_path):
         ({"sar": {"VV": {"mean_db": 10**400, "std_db": 5}}}, "mean_db is 1000"),
         ({"sar": {"VV": {"mean_db": True, "std_db": 5}}}, "mean_db is True"),
         ({"sar": {"VV": {"mean_db": "-11", "std_db": 5}}}, "mean_db is '-11'"),
-        (" " * (1 << 20) + "{}", "more than the 1048576 bytes"),
+        (" " * (1 << 20) + "{}", "more than 1048576 bytes"),
     ],
 )
 def test_impossible_statistics_are_refused_by_name(tmp_path, content, told):

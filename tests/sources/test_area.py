@@ -274,7 +274,7 @@ def test_an_undated_partner_has_no_time_in_candidates_plans_and_handles(tmp_path
     assert list(area.candidates_of(read_plan_table(path, CONFIG), CONFIG)) == found
 
 
-def test_remarks_of_one_service_in_both_places_are_told_once():
+def test_remarks_of_one_service_in_both_places_come_once():
     service = FakeService()
     object.__setattr__(service, "remarks", ["left out: one item"])
     area = source(sar=service, optical=service)

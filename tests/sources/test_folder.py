@@ -143,7 +143,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path, rng):
         list(FolderSource(tmp_path / "in").candidates(CONFIG))
 
 
-def test_empty_pixels_and_infinities_are_told(tmp_path, rng):
+def test_empty_pixels_and_infinities_are_flagged(tmp_path, rng):
     write_modalities(tmp_path, rng, ("a",))
     values = np.full((2, 80, 80), np.nan, dtype=np.float32)
     values[1, 3, 3] = -np.inf

@@ -102,7 +102,7 @@ def test_a_wrong_asset_names_its_item(catalogue, edit, found):
         list(FolderSource(root).candidates(CONFIG))
 
 
-def test_items_must_tell_quantity_baseline_and_a_usable_id(catalogue):
+def test_items_must_state_quantity_baseline_and_a_usable_id(catalogue):
     root, _ = catalogue
     sar = {"vv": {"href": "vv.tif"}}
     path = write_item(root, "s1/other", "2023-06-10T16:04:18Z", sar)

@@ -130,7 +130,7 @@ def _utm_geopackage(path: Path, crs: int | None) -> str:
     return str(path)
 
 
-def test_a_projected_geopackage_is_reprojected_and_the_user_told(tmp_path: Path) -> None:
+def test_a_projected_geopackage_is_reprojected_with_a_note(tmp_path: Path) -> None:
     region = parse_region(_utm_geopackage(tmp_path / "utm.gpkg", 32629))
     assert region.geometry is not None
     np.testing.assert_allclose(region.geometry.bounds, (-8, 40, -7.9, 40.1), atol=1e-3)

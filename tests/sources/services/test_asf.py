@@ -44,7 +44,7 @@ def only(service):
     return scene
 
 
-def test_a_search_tells_what_the_catalogue_tells(stand_in, delivered, tmp_path):
+def test_a_search_gives_what_the_catalogue_states(stand_in, delivered, tmp_path):
     stand_in.add(delivered, processingLevel="METADATA_GRD_HD", md5sum="0" * 32)  # its description, of the same name
     scene = only(service_of(stand_in, delivered, tmp_path / "net"))
     assert (scene.scene_id, scene.acquired) == (delivered.product_id, delivered.start.replace(microsecond=0))

@@ -39,7 +39,7 @@ from support.paths import SHARED
 RECORDED = SHARED / "data/api_responses/cdse_odata/cop_dataspace_search.json"
 
 
-def test_a_search_tells_what_the_catalogue_tells(stand_in, delivered, tmp_path):
+def test_a_search_gives_what_the_catalogue_states(stand_in, delivered, tmp_path):
     service = service_of(stand_in, delivered, tmp_path / "net")
     scene = only(service)
     assert (scene.scene_id, scene.acquired, scene.datatake) == (delivered.product_id, delivered.start, "049F13")

@@ -44,7 +44,7 @@ def test_the_other_edition_has_the_pixels_of_the_original_otherwise_packed(both,
 
 
 @pytest.mark.parametrize("access", ["zipper", "s3"])
-def test_both_catalogues_tell_the_same_scenes(both, delivered, tmp_path, access):
+def test_both_catalogues_give_the_same_scenes(both, delivered, tmp_path, access):
     found = {}
     for search in ("odata", "stac"):
         route = CdseRoute(search=search, access=access)

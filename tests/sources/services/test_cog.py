@@ -385,7 +385,7 @@ def test_a_missing_file_is_named(server, fetcher):
         a_service(fetcher).read_sar(scene, BLOCK, CONFIG)
 
 
-def test_a_scene_that_tells_no_offset_or_is_no_radar_scene_is_not_read(server, fetcher):
+def test_a_scene_without_offset_or_that_is_no_radar_scene_is_not_read(server, fetcher):
     service = a_service(fetcher)
     with pytest.raises(SourceError, match="offset"):
         service.read_optical(replace(only(service, OPTICAL), offset_dn=None), BLOCK, CONFIG)

@@ -48,7 +48,7 @@ def only(service):
     return scene
 
 
-def test_a_search_tells_what_the_catalogue_tells(stand_in, delivered, tmp_path):
+def test_a_search_gives_what_the_catalogue_states(stand_in, delivered, tmp_path):
     service = service_of(stand_in, delivered, tmp_path / "net")
     scene = only(service)
     millisecond = delivered.start.replace(microsecond=delivered.start.microsecond // 1000 * 1000)
@@ -120,7 +120,7 @@ def test_a_hub_that_calls_online_what_is_not_is_not_asked_over_and_over(stand_in
     assert stand_in.orders() == 1
 
 
-def test_a_wrong_password_and_a_stranger_are_told(stand_in, delivered, monkeypatch, tmp_path):
+def test_a_wrong_password_and_a_stranger_are_named(stand_in, delivered, monkeypatch, tmp_path):
     monkeypatch.setenv("DHUS_PASSWORD", "canary-wrong-63")
     service = service_of(stand_in, delivered, tmp_path / "net")
     with pytest.raises(SourceError, match=r"answered 401") as caught:

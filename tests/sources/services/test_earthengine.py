@@ -77,7 +77,7 @@ def scenes(service, kind, **changes):
 # ---- search ----
 
 
-def test_search_tells_what_the_catalogue_knows(account):
+def test_a_search_gives_what_the_catalogue_knows(account):
     with EarthEngine(catalogue()) as server:
         found = list(account(server).search(query("sar")))
         assert [scene.scene_id for scene in found] == [S1, S1_NEXT]  # by time; VV alone, far and later ones left out
@@ -195,7 +195,7 @@ def test_optical_block_is_the_simulated_truth(account):
     assert block.flags == frozenset()
 
 
-def test_without_a_cloud_score_the_classes_tell_clouds(account):
+def test_without_a_cloud_score_the_classes_show_clouds(account):
     ground = Ground()
     config = BuildConfig.model_validate({"pixels": {"optical_bands": ["B05", "B04"]}})
     with EarthEngine(catalogue(), ground) as server:

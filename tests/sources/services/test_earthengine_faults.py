@@ -146,7 +146,7 @@ def test_a_refusal_while_opening_is_typed_and_not_remembered(closed_service, ser
     assert np.isfinite(closed_service.read_sar(scene, GRID, CONFIG).sar).all()
 
 
-def test_a_revoked_account_is_told_how_to_return(closed_service, server, scene):
+def test_a_revoked_account_reads_how_to_return(closed_service, server, scene):
     server.faults["/token"] = [
         lambda *_: reply_json({"error": "invalid_grant", "error_description": "canary-x"}, status=400)
     ]

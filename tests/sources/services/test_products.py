@@ -55,7 +55,7 @@ def test_an_image_is_read_to_its_end(delivered, tmp_path, monkeypatch):
         check_product(path, product_id=delivered.product_id)
 
 
-def test_names_tell_polarisations_and_other_products_are_passed_over():
+def test_names_state_polarisations_and_other_products_are_passed_over():
     assert channels_of(NAME) == ("VV", "VH")
     assert channels_of(NAME.replace("1SDV", "1SSH")) == ("HH",)
     assert channels_of(NAME.replace("1SDV", "1SDH")) == ("HH", "HV")
@@ -105,7 +105,7 @@ def test_a_footprint_without_area_is_refused(rings):
         one_ring([[[0, 0], [float("nan"), 1], [2, 2]]], NAME, "asf")
 
 
-def test_a_dem_that_is_not_there_is_told_before_anything_is_asked(delivered, tmp_path):
+def test_a_dem_that_is_not_there_is_named_before_anything_is_asked(delivered, tmp_path):
     safe = delivered.config.safe.model_copy(update={"dem": str(tmp_path / "nowhere")})
     service = Cdse(fetcher=make_fetcher(tmp_path), safe=safe)
     with pytest.raises(ConfigError, match=r"safe\.dem = .*nowhere: no such file or folder"):

@@ -72,7 +72,7 @@ def test_a_radar_scene_says_all_that_its_item_says(server, fetcher, place):
     assert scene_from_text(scene_to_text(scene), "x") == scene
 
 
-def test_an_optical_scene_tells_the_offset_that_its_service_left_in(server, fetcher):
+def test_an_optical_scene_states_the_offset_that_its_service_left_in(server, fetcher):
     theirs = only(a_service(fetcher), OPTICAL)
     open_one = only(a_service(fetcher, "earth-search"), OPTICAL)
     assert (theirs.offset_dn, open_one.offset_dn) == (-1000, 0)
@@ -114,7 +114,7 @@ def test_a_box_beyond_the_antimeridian_is_asked_in_two_parts(server, fetcher):
     assert asked == [[178.0, -18.0, 180.0, -17.0], [-180.0, -18.0, -178.0, -17.0]]
 
 
-def test_long_times_are_asked_by_months_and_scenes_are_told_once(server, fetcher):
+def test_long_times_are_asked_by_months_and_scenes_come_once(server, fetcher):
     midnight = Place(grid=GRID, name="midnight", acquired=JULY - timedelta(seconds=10))  # its middle lies in July
     server.tell(midnight)
     found = list(a_service(fetcher).search(replace(SAR, last=JULY + timedelta(days=60))))

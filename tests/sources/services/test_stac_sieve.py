@@ -76,7 +76,7 @@ def test_remarks_name_the_first_items_and_count_the_others(server, fetcher, plac
 
 
 @pytest.mark.parametrize(("bad", "fails"), [(2, False), (3, True)])
-def test_a_service_that_tells_mostly_what_cannot_be_used_is_not_used(server, fetcher, place, bad, fails):
+def test_a_service_most_of_whose_items_cannot_be_used_is_not_used(server, fetcher, place, bad, fails):
     """Of five items, over two months."""
     server.items["stac"] = []
     for number in range(5):

@@ -488,7 +488,7 @@ def test_an_address_that_cannot_be_used_is_explained(address, says):
     assert "0f8fad5b" not in str(refused.value)
 
 
-def test_ids_tell_addresses_apart_and_hold_no_key(monkeypatch):
+def test_ids_differ_by_address_and_hold_no_key(monkeypatch):
     base = "https://{s}.example.org/{z}/{x}/{y}.png"
     addresses = [base, base + "?key={key}", base + "#nodata=ffffff", base + "#max_zoom=9", base.replace("{y}", "{-y}")]
     digests = {parse_template(address).digest for address in addresses}

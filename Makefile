@@ -60,7 +60,7 @@ test-lowest:  ## the tests on the lowest versions that pyproject.toml allows, in
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest_versions.py | .venv-lowest/bin/python -m pip install --quiet --requirement /dev/stdin
 	.venv-lowest/bin/python -m pip install --quiet --no-deps --editable .
-	.venv-lowest/bin/python -m pytest -W default
+	.venv-lowest/bin/python -m pytest -W default -m 'not long'
 
 check: $(VENV)/.dev  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -263,6 +263,13 @@ def test_where_things_lie_is_written_once():
     assert [path.name for path in TESTS if path not in allowed and climbing.search(path.read_text())] == []
 
 
+def test_profiles_alone_count_examples():
+    """conftest.py has the profiles, support/examples.py shares of them."""
+    counting = re.compile(r"\b(max_examples|deadline)=")
+    allowed = {ROOT / "tests/conftest.py", ROOT / "tests/support/examples.py"}
+    assert [path.name for path in TESTS if path not in allowed and counting.search(path.read_text())] == []
+
+
 # ---- the repository ----
 
 

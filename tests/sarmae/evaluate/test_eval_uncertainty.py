@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -39,7 +39,6 @@ def student_t(t: float, freedom: int) -> float:
     return 1 - (total if even else (angle + total) * 2 / math.pi)
 
 
-@settings(deadline=None)
 @given(values=st.lists(st.floats(-1, 1), min_size=2, max_size=30))
 def test_p_and_interval_are_those_of_the_handbooks_series(values: list[float]):
     assume(np.std(values) > 1e-3)

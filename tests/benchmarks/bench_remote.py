@@ -33,8 +33,8 @@ from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.cache.place import open_cached
 from sarmae.stream.layout import open_split
 from sarmae.stream.loader import ShardLoader
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.reader import SplitReader
-from sarmae.stream.settings import LoaderSettings
 
 BATCH = 64
 BLOCK = LoaderSettings().block

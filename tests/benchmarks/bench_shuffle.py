@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from measure import MIB, Section, Spread, run_with_one_thread, write_results
 
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.order.sample_order import Order
 from sarmae.stream.order.specification import OrderSpec, StoreShare, divisors
-from sarmae.stream.settings import LoaderSettings
 
 BATCH = 256
 SAMPLE_MB = 0.368  # compressed, design/storage.md

@@ -33,8 +33,8 @@ from sarmae.sarc.frozen_encoders import FrozenTeacher
 from sarmae.sarc.teachers import open_teacher
 from sarmae.stream.batch import Batch
 from sarmae.stream.loader import ShardLoader
+from sarmae.stream.loader_settings import TOKEN_PX, LoaderSettings
 from sarmae.stream.order.specification import StoreShare
-from sarmae.stream.settings import TOKEN_PX, LoaderSettings
 from sarmae.stream.transforms import Augmented, Dequantise, Geometry
 
 ROUNDS = 20

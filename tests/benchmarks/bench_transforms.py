@@ -25,10 +25,10 @@ from PIL import Image
 from sar1m.store.schema import LinearEncoding, optical_encoding, sar_encoding
 from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.keyed_random import DrawKey, normal, uniform
+from sarmae.stream.loader_settings import CropFlip
 from sarmae.stream.normalise import Normalise
 from sarmae.stream.published.index import index_published
 from sarmae.stream.published.picture_reader import PublishedReader
-from sarmae.stream.settings import CropFlip
 from sarmae.stream.transforms import Dequantise, _copy_windows, _gather_windows, crop_flip, draw_geometry
 
 SAMPLES, STORED_PX, CROP_PX = 64, 256, 224

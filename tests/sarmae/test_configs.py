@@ -76,8 +76,8 @@ def test_the_hours_in_its_head_follow_from_its_operations(name, gpus, live):
     samples = config.train.steps * config.train.global_batch
     hours = samples * (step_flops(spec_of(config)).step + teacher) / H100_FLOPS / gpus / 3600
     head = head_of(name)
-    told = float(re.search(r"^Hours: +about ([\d.]+), estimated", head, re.MULTILINE)[1])
-    assert told == pytest.approx(hours, rel=0.1)
+    stated = float(re.search(r"^Hours: +about ([\d.]+), estimated", head, re.MULTILINE)[1])
+    assert stated == pytest.approx(hours, rel=0.1)
     assert "not measured" in head
 
 

@@ -10,7 +10,7 @@ import xarray
 
 from sarmae.config import resolve_config
 from sarmae.stream.loader import ShardLoader
-from sarmae.stream.settings import LoaderSettings
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.transforms import Dequantise
 from support.small_runs import train
 

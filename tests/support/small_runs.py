@@ -40,10 +40,10 @@ def training_store(root, *, samples=22, unpaired=(3, 9), statistics=True):
     store = small_store(root, samples=samples, slots=8, side=48, unpaired=unpaired)
     if statistics:
         band = {"mean_db": -12.0, "std_db": 5.0, "p02_db": -20.0, "p50_db": -12.0, "p98_db": -3.0, "pixels": 100}
-        told = {"basis": "train", "samples": samples, "sar": {"VV": band, "VH": band}, "optical": {}}
+        statistics_file = {"basis": "train", "samples": samples, "sar": {"VV": band, "VH": band}, "optical": {}}
         path = root / "stats/normalisation.json"
         path.parent.mkdir()
-        path.write_text(json.dumps(told))
+        path.write_text(json.dumps(statistics_file))
         seal(root)
     return store
 

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from sarmae.api import pretrain as pretrain
     from sarmae.encoders import load_encoder as load_encoder
     from sarmae.stream.loader import ShardLoader as ShardLoader
-    from sarmae.stream.settings import LoaderSettings as LoaderSettings
+    from sarmae.stream.loader_settings import LoaderSettings as LoaderSettings
 
 _HOMES: Final = {
-    "LoaderSettings": "sarmae.stream.settings",
+    "LoaderSettings": "sarmae.stream.loader_settings",
     "ShardLoader": "sarmae.stream.loader",
     "load_encoder": "sarmae.encoders",
     "pretrain": "sarmae.api",

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from sar1m.store import settings
 from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.settings import Section
-from sarmae.stream.settings import CropFlip, LoaderSettings
+from sarmae.stream.loader_settings import CropFlip, LoaderSettings
 
 # In a wheel the configurations lie in the package, in a checkout beside it.
 _LOADER_KEYS: Final = {field.name for field in fields(LoaderSettings)}
@@ -28,11 +28,11 @@ class DataConfig(Section):
     """The stream.
 
     stores: folders or URLs of finished stores; the command's --data goes first.
-    crop_px, align: as in sarmae.stream.settings.CropFlip.
+    crop_px, align: as in sarmae.stream.loader_settings.CropFlip.
     flips: whether samples are turned upside down and mirrored, half of them each.
     cache: folder of the disk cache for remote stores, by default in the folder of the run.
     cache_gb: size of this cache at most, in units of 10^9 bytes.
-    Other keys: as in sarmae.stream.settings.LoaderSettings.
+    Other keys: as in sarmae.stream.loader_settings.LoaderSettings.
     """
 
     stores: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ from loader_peers.common import (
 
 from sarmae.stream.batch import Batch as Record
 from sarmae.stream.loader import ShardLoader
-from sarmae.stream.settings import LoaderSettings
+from sarmae.stream.loader_settings import LoaderSettings
 
 LIMIT_SAMPLES = 1024  # held in memory
 

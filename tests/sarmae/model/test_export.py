@@ -40,7 +40,7 @@ def tokens_of(theirs, model, seen):
 @pytest.mark.parametrize("pool", ["token", "avg"])
 @pytest.mark.parametrize("changed", [{}, {"polarisations": ("HH",), "image_px": 40}])
 def test_timm_loads_the_file_and_gives_the_same_tokens(tmp_path, pool, changed):
-    """By the two ways the card tells: the folder alone, or the weights file with the arguments."""
+    """By the two ways the card describes: the folder alone, or the weights file with the arguments."""
     model = exported(tmp_path, pool, **changed)
     seen, _, _ = batch_db(model.spec)
     name, arguments = timm_arguments(model.spec, pool)
@@ -74,12 +74,16 @@ def test_the_cards_own_lines_work(tmp_path):
 def test_the_file_holds_the_encoder_alone_and_its_constants(tmp_path):
     model = exported(tmp_path)
     with safetensors.safe_open(tmp_path / WEIGHTS_FILE, "pt") as file:
-        names, told = set(file.keys()), json.loads(file.metadata()["sarmae"])
+        names, metadata_facts = set(file.keys()), json.loads(file.metadata()["sarmae"])
     assert not [name for name in names if name.startswith(("decoder", "normalise", "mask_token", "head"))]
     assert len(names) == len(model.encoder.state_dict())
-    assert told["polarisations"] == ["VV", "VH"]
-    assert (told["units"], told["mean_db"], told["std_db"]) == ("dB", [-12.0, -18.0], [4.0, 4.5])
-    assert told["data_digest"] == "sha256:00ff"
+    assert metadata_facts["polarisations"] == ["VV", "VH"]
+    assert (metadata_facts["units"], metadata_facts["mean_db"], metadata_facts["std_db"]) == (
+        "dB",
+        [-12.0, -18.0],
+        [4.0, 4.5],
+    )
+    assert metadata_facts["data_digest"] == "sha256:00ff"
     config = json.loads((tmp_path / CONFIG_FILE).read_text())
     assert (config["pretrained_cfg"]["mean"], config["pretrained_cfg"]["std"]) == ([-12.0, -18.0], [4.0, 4.5])
 

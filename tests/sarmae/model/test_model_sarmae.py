@@ -284,8 +284,8 @@ def test_spec_counts():
     assert (spec.grid, spec.patches, spec.kept, spec.decoded, spec.patch_values) == (14, 196, 49, 147, 512)
     assert ModelSpec(decode_share=0.25).decoded == 37
     assert ModelSpec(image_px=160, mask_ratio=0.8).kept == 20  # 100 * (1 - 0.8) is 19.999...
-    told = json.loads(json.dumps(asdict(spec)))
-    assert ModelSpec(**{**told, "polarisations": tuple(told["polarisations"])}) == spec
+    fields = json.loads(json.dumps(asdict(spec)))
+    assert ModelSpec(**{**fields, "polarisations": tuple(fields["polarisations"])}) == spec
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_images_of_another_shape_are_refused(which):
 
 
 def test_statistics_of_other_polarisations_are_refused():
-    statistics = type("Told", (), {"polarisations": ("VH", "VV"), "mean_db": (0.0, 0.0), "std_db": (1.0, 1.0)})
+    statistics = type("Statistics", (), {"polarisations": ("VH", "VV"), "mean_db": (0.0, 0.0), "std_db": (1.0, 1.0)})
     with pytest.raises(ConfigError, match="statistics of VH, VV for a model of VV, VH"):
         build_model(tiny_spec(), statistics, seed=0)
 

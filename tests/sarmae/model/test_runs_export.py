@@ -44,8 +44,8 @@ def write_run(run, model, *, step=40, average=None, **facts):
     tensors = dict(objective.state_dict())
     if average is not None:
         tensors |= {f"average.model.{name}": weight.detach() for name, weight in average.named_parameters()}
-    told = json.loads(json.dumps(facts_of(model, **facts)))
-    save(run, Checkpoint(step=step, model=tensors, optimiser={"a/step": torch.zeros(1)}, facts=told), keep=3)
+    as_json = json.loads(json.dumps(facts_of(model, **facts)))
+    save(run, Checkpoint(step=step, model=tensors, optimiser={"a/step": torch.zeros(1)}, facts=as_json), keep=3)
     return run
 
 

@@ -43,25 +43,25 @@ def attempt(source):
 
 sys.path.insert(0, sys.argv[1])
 sys.dont_write_bytecode = True
-told = {"sound": attempt("import torch  # all is well")}
-told["lacks a module"] = attempt("import a_module_that_is_not_there")
-told["other fault"] = attempt("raise RuntimeError('compiled with different CUDA major versions')")
+outcomes = {"sound": attempt("import torch  # all is well")}
+outcomes["lacks a module"] = attempt("import a_module_that_is_not_there")
+outcomes["other fault"] = attempt("raise RuntimeError('compiled with different CUDA major versions')")
 sys.meta_path.insert(0, Absent())
-told["absent"] = attempt("")
+outcomes["absent"] = attempt("")
 sys.meta_path.pop(0)
-told["broken"] = attempt('''
+outcomes["broken"] = attempt('''
 import torch
 @torch.library.register_fake("torchvision::nms")
 def shape_of_nms(dets, scores, iou_threshold):
     return dets.new_empty(0)
 ''')
-told["again"] = (repair_torchvision(), declared(), True)
-print(json.dumps(told))
+outcomes["again"] = (repair_torchvision(), declared(), True)
+print(json.dumps(outcomes))
 """
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def outcomes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fake")
     paths = os.pathsep.join(path for path in sys.path if path)
     process = subprocess.run(
@@ -86,9 +86,9 @@ def told(tmp_path_factory):
         ("again", [False, True, True]),
     ],
 )
-def test_repair_acts_only_on_a_broken_torchvision(told, kind, expected):
+def test_repair_acts_only_on_a_broken_torchvision(outcomes, kind, expected):
     """Whether it acted (or what it raised), whether the operator is declared, whether torchvision is imported."""
-    assert told[kind] == expected
+    assert outcomes[kind] == expected
 
 
 def test_the_door_leaves_torchvision_and_timm_usable():

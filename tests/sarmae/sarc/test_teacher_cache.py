@@ -21,8 +21,8 @@ from sarmae.sarc.frozen_encoders import FrozenTeacher, PatchTrunk
 from sarmae.sarc.teachers import IMAGENET_MEAN, IMAGENET_STD
 from sarmae.stream.batch import Batch
 from sarmae.stream.loader import ShardLoader
+from sarmae.stream.loader_settings import CropFlip, LoaderSettings
 from sarmae.stream.order.specification import StoreShare
-from sarmae.stream.settings import CropFlip, LoaderSettings
 from sarmae.stream.transforms import Augmented, Dequantise, Geometry, crop_flip
 from sarmae.timm_door import timm
 from support.small_stores import small_store
@@ -287,11 +287,11 @@ def test_another_teacher_or_alignment_is_refused(store, cache, tmp_path):
 
 def test_other_weights_are_refused(store, own_cache):
     path = own_cache[0] / "teacher.json"
-    told = json.loads(path.read_text())
-    told["weights_sha256"] = "0" * 64
-    told.pop("own_sha256")
-    own = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps({**told, "own_sha256": own}))
+    record = json.loads(path.read_text())
+    record["weights_sha256"] = "0" * 64
+    record.pop("own_sha256")
+    own = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**record, "own_sha256": own}))
     with pytest.raises(ConfigError, match=r"weights with sha256 0000000000000000\.\.\., those given"):
         open_anchors(config_for(store.root, cache=own_cache[0]), CPU)
 
@@ -363,7 +363,7 @@ def test_features_are_gathered_from_several_stores_and_a_missing_one_is_named(tm
 
 
 def test_the_cache_says_how_large_it_is(cache, store):
-    told = json.loads((cache / "teacher.json").read_text())
-    assert (told["patch_px"], told["width"], told["components"], told["fitted_samples"]) == (64, 256, 256, 8)
+    record = json.loads((cache / "teacher.json").read_text())
+    assert (record["patch_px"], record["width"], record["components"], record["fitted_samples"]) == (64, 256, 256, 8)
     complete = json.loads(next(Path(cache).glob("*/COMPLETE.json")).read_text())
     assert (complete["samples"], complete["store"]) == (8, digest_of(store))

@@ -70,8 +70,8 @@ def test_the_stem_of_a_convolutional_network_is_its_first_convolution(packaged):
     rgb = images(side_px=96)
     padded = torch.nn.functional.pad((rgb * 255 - 127) / 128, (0, 1, 0, 1))  # TensorFlow's "same"
     convolved = torch.nn.functional.conv2d(padded, packaged["_conv_stem.weight"], stride=2)
-    told = (packaged[f"_bn0.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
-    mapped = torch.nn.functional.batch_norm(convolved, *told, eps=1e-3).clamp(0, 6)
+    norm = (packaged[f"_bn0.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
+    mapped = torch.nn.functional.batch_norm(convolved, *norm, eps=1e-3).clamp(0, 6)
     expected = adaptive_avg_pool2d(mapped, 6).flatten(2).transpose(1, 2)
     torch.testing.assert_close(teacher(rgb), expected, atol=1e-5, rtol=1e-5)
     assert teacher.width == 32
@@ -99,7 +99,7 @@ def test_untrained_networks_tell_patches_apart(name):
     assert flat.isfinite().all()
     assert 1e-3 < flat.std(dim=0).median() < 1e3
     shares = torch.linalg.svdvals(flat - flat.mean(dim=0)).square()
-    assert shares[0] < 0.5 * shares.sum()  # not one number told many times over
+    assert shares[0] < 0.5 * shares.sum()  # not one number repeated
 
 
 def test_an_untrained_network_is_the_same_in_every_process_and_leaves_the_generator_alone():

@@ -60,10 +60,10 @@ def test_tokens_run_row_by_row(dinov3_teacher):
 
 
 def test_satellite_weights_bring_their_own_normalisation():
-    told = {name: timm.get_pretrained_cfg(model) for name, model in DINOV3.items()}
-    assert told["dinov3_large_sat493m"].mean == (0.430, 0.411, 0.296)
-    assert {one.mean for name, one in told.items() if "sat" not in name} == {IMAGENET_MEAN}
-    assert all(one.hf_hub_id for one in told.values())
+    known = {name: timm.get_pretrained_cfg(model) for name, model in DINOV3.items()}
+    assert known["dinov3_large_sat493m"].mean == (0.430, 0.411, 0.296)
+    assert {one.mean for name, one in known.items() if "sat" not in name} == {IMAGENET_MEAN}
+    assert all(one.hf_hub_id for one in known.values())
 
 
 @pytest.mark.parametrize(("name", "side_px", "width"), [("vit_tiny_patch16_224", 64, 192), ("resnet18", 96, 256)])

@@ -143,7 +143,7 @@ def test_thinning_keeps_at_most_nine_tenths_log_uniformly():
 
 
 def kept_and_left(scene_enl, **config):
-    """Looks that samples of these ENL were thinned by, told by the factors' variances on a flat scene."""
+    """Looks that samples of these ENL were thinned by, estimated from the factors' variances on a flat scene."""
     batch = batch_of(flat(count=len(scene_enl)))
     batch.enl = torch.tensor(scene_enl)
     settings = {"speckle": "thinning", "target": "complement", **same_looks(2), **config}

@@ -94,7 +94,7 @@ def leaks(speckle):
 
 
 def test_white_thinning_leaks_where_the_scene_is_correlated():
-    # r / L: a neighbour in one part tells 30 % (0.136 of 1/2.2) of the other part's speckle
+    # r / L: a neighbour in one part explains 30 % (0.136 of 1/2.2) of the other part's speckle
     assert leaks("thinning") == pytest.approx([0, 0.6 / 4.4, 0.12 / 4.4, 0.36 / 4.4], abs=0.005)
 
 

@@ -11,7 +11,7 @@ SMOOTH = ("282D_485L_3_3 VV", "282D_485L_3_3 VH", "Nigeria_812045_S1Hand VV")
 
 @pytest.fixture(scope="module")
 def real_rows():
-    """Chips with large homogeneous areas; the others have too few for their looks to be told."""
+    """Chips with large homogeneous areas; the others have too few for an estimate of their looks."""
     chips = [chip for chip in real_chips() if chip.name in SMOOTH]
     if not chips:
         pytest.skip(f"no real chips beside the checkout ({REAL_FOLDER.name}/s1s2_rtc_pairs, flood_chips)")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sarmae.stream.loader import ShardLoader
-from sarmae.stream.settings import LoaderSettings
+from sarmae.stream.loader_settings import LoaderSettings
 
 
 def test_the_former_name_of_the_loader_works_with_a_warning():

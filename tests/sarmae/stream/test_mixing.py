@@ -8,10 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sar1m.store.errors import ConfigError
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.order.mixing import apportion, mix_of
 from sarmae.stream.order.sample_order import Order
 from sarmae.stream.order.specification import OrderSpec, StoreShare
-from sarmae.stream.settings import LoaderSettings
 
 MODES = st.sampled_from(["full", "lanes"])
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.store.errors import ConfigError
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.order.sample_order import Order
 from sarmae.stream.order.specification import OrderSpec, StoreShare
-from sarmae.stream.settings import LoaderSettings
 
 WORLDS = (1, 2, 4, 8)
 

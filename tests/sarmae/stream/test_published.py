@@ -136,7 +136,7 @@ def tiff():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "cause_words"),
     [
         (b"", "whole PNG or JPEG"),
         (b"not a picture", "whole PNG or JPEG"),
@@ -147,14 +147,14 @@ def tiff():
         (None, "is missing"),
     ],
 )
-def test_pictures_that_cannot_be_used_are_left_out_by_name(folder, content, told):
+def test_pictures_that_cannot_be_used_are_left_out_by_name(folder, content, cause_words):
     if content is not None:
         (folder / "SAR/5.png").write_bytes(content)
     add(folder, "5.png")
     published = index_published(folder, published_px=SIDE)
     assert len(published.split) == 4
     assert [out.name for out in published.left_out] == ["SAR/5.png"]
-    assert told in published.left_out[0].cause
+    assert cause_words in published.left_out[0].cause
 
 
 def test_a_picture_beyond_pillows_warning_is_left_out(folder):

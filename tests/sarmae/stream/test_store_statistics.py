@@ -39,7 +39,7 @@ def test_a_missing_file_says_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -57,8 +57,8 @@ def test_a_missing_file_says_what_to_do(tmp_path):
         (" " * (1 << 20) + "{}", "more than 1048576 bytes"),
     ],
 )
-def test_impossible_statistics_are_refused_by_name(tmp_path, content, told):
-    with pytest.raises(StoreError, match=told) as caught:
+def test_impossible_statistics_are_refused_by_name(tmp_path, content, message):
+    with pytest.raises(StoreError, match=message) as caught:
         read_statistics(store(tmp_path, content), ("VV",))
     assert "normalisation.json" in str(caught.value)
 

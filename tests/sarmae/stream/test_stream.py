@@ -17,7 +17,7 @@ from sar1m.store.errors import ConfigError, StoreError
 from sarmae.stream.batch import Batch
 from sarmae.stream.buffers import BufferPool
 from sarmae.stream.loader import ShardLoader
-from sarmae.stream.settings import CropFlip, LoaderSettings
+from sarmae.stream.loader_settings import CropFlip, LoaderSettings
 from sarmae.stream.transforms import crop_flip
 from support.examples import examples
 from support.small_stores import small_store
@@ -43,15 +43,15 @@ def loader(*stores, rank=0, world=1, **how):
 def seen(batches):
     """(epoch, step, ids) of batches, and a digest of what a training step would see of them."""
     crop = CropFlip(crop_px=16)
-    told = []
+    records = []
     for batch in batches:
         cut = crop_flip(batch, crop, seed=5).batch
         pixels = [
             cut.sar.to(torch.int64).flatten(1).sum(1).tolist(),
             cut.optical.to(torch.int64).flatten(1).sum(1).tolist(),
         ]
-        told.append((batch.epoch, batch.step, batch.id.tolist(), batch.paired.tolist(), pixels))
-    return told
+        records.append((batch.epoch, batch.step, batch.id.tolist(), batch.paired.tolist(), pixels))
+    return records
 
 
 def test_an_epoch_holds_every_sample_with_its_own_pixels_once(store):
@@ -206,7 +206,7 @@ def test_allowed_faults_are_left_out_counted_and_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
         ({"global_batch": 0}, "global_batch is 0, expected at least 1"),
         ({"prefetch": 0}, "prefetch is 0, expected at least 1"),
@@ -215,8 +215,8 @@ def test_allowed_faults_are_left_out_counted_and_named(tmp_path):
         ({"rank": 1, "world": 3}, "world size 3: expected a divisor of global_batch = 4"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(store, how, told):
-    with pytest.raises(ConfigError, match=told):
+def test_settings_that_do_not_fit_are_refused(store, how, message):
+    with pytest.raises(ConfigError, match=message):
         loader(store, **how)
 
 

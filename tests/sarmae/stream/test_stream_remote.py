@@ -24,8 +24,8 @@ from sar1m.store.errors import OutputError, StoreError, UnreachableError
 from sar1m.store.schema import MARKER_FILE, PARTIAL_FILE
 from sarmae.stream.layout import open_split
 from sarmae.stream.loader import ShardLoader
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.reader import SplitReader
-from sarmae.stream.settings import LoaderSettings
 from servers.base import Reply, wait_until
 from servers.objects import PREFIX, asked_ranges, folder_server
 from support.hang_guard import STUCK_S
@@ -165,7 +165,7 @@ import json, sys
 from pathlib import Path
 from sar1m.store.cache.bound import CacheConfig
 from sarmae.stream.loader import ShardLoader
-from sarmae.stream.settings import LoaderSettings
+from sarmae.stream.loader_settings import LoaderSettings
 url, root, rank, world = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 cache = CacheConfig(root=root, max_bytes=int(sys.argv[6]), in_flight=int(sys.argv[7]), timeout_s=60.0)
 loader = ShardLoader([url], LoaderSettings(**json.loads(sys.argv[5])), cache=cache, rank_and_world=(rank, world))

@@ -10,7 +10,7 @@ from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.schema import optical_encoding, sar_encoding
 from sarmae.stream import transforms
 from sarmae.stream.batch import Batch, ImageSpec
-from sarmae.stream.settings import CropFlip
+from sarmae.stream.loader_settings import CropFlip
 from sarmae.stream.transforms import Dequantise, centre_crop, crop_flip, draw_geometry
 
 SEED = 11
@@ -117,7 +117,7 @@ def test_sar_alone_passes():
 
 
 @pytest.mark.parametrize(
-    ("side_px", "settings", "told"),
+    ("side_px", "settings", "message"),
     [
         (64, {"crop_px": 80}, "larger than the stored patches of 64 x 64"),
         (72, {"crop_px": 64}, "multiple of 16 px; these are 72 x 72"),
@@ -126,8 +126,8 @@ def test_sar_alone_passes():
         (64, {"crop_px": -16}, "positive number"),
     ],
 )
-def test_impossible_crops_are_refused(side_px, settings, told):
-    with pytest.raises(ConfigError, match=told):
+def test_impossible_crops_are_refused(side_px, settings, message):
+    with pytest.raises(ConfigError, match=message):
         crop_flip(coordinates(side_px), CropFlip(**settings), SEED)
 
 

@@ -12,7 +12,7 @@ import zarr
 from sarmae.model.sarmae import build_model
 from sarmae.model.spec import ModelSpec
 from sarmae.stream.band_statistics import SarStatistics
-from sarmae.stream.settings import CropFlip
+from sarmae.stream.loader_settings import CropFlip
 from sarmae.train.panels import GAP_PX, MASKED_GREY, SAMPLES, panel
 from sarmae.train.probe import LEAST_ASKED, LEAST_SHOWN, ProbeSet, encode, open_probe, score
 from sarmae.train.step import Views
@@ -54,7 +54,7 @@ def test_noise_is_worth_a_guess():
 
 
 def test_labels_of_the_asked_are_not_looked_at():
-    """Features that tell the asked from one another, but which the teaching samples lack, are worth a guess."""
+    """Features that distinguish the tested samples, but not the teaching ones, give the score of a guess."""
     labels = torch.arange(4000) % 2
     teaches = torch.arange(4000) < 2000
     features = torch.randn(4000, 2, generator=draws(3))
@@ -130,7 +130,7 @@ def test_every_fourth_of_train_is_asked_where_val_is_too_small(tmp_path):
     [
         ([1, 2] * 10, []),  # five asked
         ([0] * 200, []),  # nothing known
-        ([1] * 200, []),  # nothing to tell apart
+        ([1] * 200, []),  # one class alone
         ([1] * 200 + [2] * (LEAST_SHOWN - 1), [1, 2] * LEAST_ASKED),  # a class hardly shown
         ([1, 2] * 40, [3] * LEAST_ASKED),  # none of those asked was shown
     ],

@@ -1,4 +1,4 @@
-"""Whole runs: the loss falls, a killed run goes on bit for bit, bad input is told, and nothing hides a NaN."""
+"""Whole runs: the loss falls, a killed run goes on bit for bit, bad input is reported, and nothing hides a NaN."""
 
 import itertools
 import json
@@ -37,14 +37,14 @@ def undisturbed(store, tmp_path_factory):
 
 
 def test_the_loss_falls(undisturbed):
-    told = losses(undisturbed)
-    assert sorted(told) == list(range(1, 25))
-    first, last = (sum(told[step][0] for step in steps) / 5 for steps in (range(1, 6), range(20, 25)))
+    logged = losses(undisturbed)
+    assert sorted(logged) == list(range(1, 25))
+    first, last = (sum(logged[step][0] for step in steps) / 5 for steps in (range(1, 6), range(20, 25)))
     assert last < 0.97 * first
 
 
 def pretrain_until(config, folder, step):
-    """Trains, and is gone at once after a step was told; no step: trains to the end."""
+    """Trains, and is killed right after a step was logged; without a step: trains to the end."""
 
     class Killed(Notes):
         def progress(self, progress):
@@ -192,7 +192,7 @@ def test_a_single_bad_step_is_borne_without_effect(store, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "message"),
     [
         ({"data": {"crop_px": 64}}, "larger than the stored patches of 48 x 48 px"),
         ({"train": {"global_batch": 64}}, "global_batch is 64 and the stores hold 22"),
@@ -200,8 +200,8 @@ def test_a_single_bad_step_is_borne_without_effect(store, tmp_path, monkeypatch)
         ({"train": {"device": "cuda:7"}}, r"train\.device: 'cuda:7' cannot be used here"),
     ],
 )
-def test_a_configuration_that_does_not_fit_is_refused_before_the_first_step(store, tmp_path, sections, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_configuration_that_does_not_fit_is_refused_before_the_first_step(store, tmp_path, sections, message):
+    with pytest.raises(ConfigError, match=message):
         train(small_config(store, **sections), tmp_path)
 
 

@@ -3,7 +3,7 @@
 import warnings
 
 from sarmae.stream.loader import ShardLoader
-from sarmae.stream.settings import LoaderSettings
+from sarmae.stream.loader_settings import LoaderSettings
 
 __all__ = ["LoaderSettings", "ShardLoader"]
 

@@ -26,8 +26,8 @@ from sarmae.sarc.feature_cache import StoreFeatures, TeacherFacts, read_teacher
 from sarmae.sarc.frozen_encoders import FrozenTeacher
 from sarmae.sarc.teachers import NO_TEACHER, open_teacher, weights_at_hand
 from sarmae.stream.batch import Batch, ImageSpec
+from sarmae.stream.loader_settings import TOKEN_PX
 from sarmae.stream.order.specification import StoreShare
-from sarmae.stream.settings import TOKEN_PX
 from sarmae.stream.transforms import Augmented, Geometry
 
 # names that stores give their bands: ours, of Sentinel-2; published pictures

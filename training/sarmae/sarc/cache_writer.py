@@ -27,10 +27,10 @@ from sarmae.sarc.feature_cache import TEACHER_FILE, FeatureWriter, TeacherFacts,
 from sarmae.sarc.frozen_encoders import FrozenTeacher
 from sarmae.sarc.teachers import NO_TEACHER, open_teacher
 from sarmae.stream.batch import ImageSpec
+from sarmae.stream.loader_settings import TOKEN_PX
 from sarmae.stream.opening import Store, open_store
 from sarmae.stream.order.sample_order import BlockRange
 from sarmae.stream.read_ahead import BatchRequest, Reading
-from sarmae.stream.settings import TOKEN_PX
 from sarmae.stream.transforms import Dequantise
 from sarmae.train.parallel import pick_device
 

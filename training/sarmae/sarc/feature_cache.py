@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 from sar1m.store.durable import make_folders, write_durably
 from sar1m.store.errors import ConfigError, StoreError
 from sarmae.sarc.compression import Basis
-from sarmae.stream.settings import TOKEN_PX
+from sarmae.stream.loader_settings import TOKEN_PX
 
 FORMAT: Final = 1
 TEACHER_FILE: Final = "teacher.json"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from sarmae.stream.settings import TOKEN_PX
+from sarmae.stream.loader_settings import TOKEN_PX
 
 RGB: Final = 3
 

@@ -28,7 +28,7 @@ from sarmae.sarc.timm_networks import (
     timm_name,
     untrained_network,
 )
-from sarmae.stream.settings import TOKEN_PX
+from sarmae.stream.loader_settings import TOKEN_PX
 
 NO_TEACHER: Final = "none"
 LINEAR_PATCH: Final = "linear_patch"

@@ -30,12 +30,12 @@ from sar1m.store.errors import ConfigError, StoreError
 from sarmae.errors import ChunkError
 from sarmae.stream.band_statistics import SarStatistics
 from sarmae.stream.batch import Batch, ImageSpec
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.opening import Store, open_store
 from sarmae.stream.order.sample_order import BlockRange, Order
 from sarmae.stream.order.specification import OrderSpec, StoreShare
 from sarmae.stream.published.index import UnusablePicture
 from sarmae.stream.read_ahead import BatchRequest, Reading, UnreadSample
-from sarmae.stream.settings import LoaderSettings
 
 NAMED_FAULTS = 5
 

@@ -15,9 +15,9 @@ import torch
 from sarmae.errors import ChunkError
 from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.buffers import BufferPool, pinned
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.opening import Store
 from sarmae.stream.order.sample_order import BlockRange
-from sarmae.stream.settings import LoaderSettings
 
 FETCHERS = 24  # blocks of remote stores under way at once, two ranges each; how many fly, CacheConfig.in_flight says
 PIECE = 32  # samples a task of the pool reads: some 10 ms of work, so that the pool's own cost does not show

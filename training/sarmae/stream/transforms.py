@@ -17,7 +17,7 @@ from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.schema import RGB8_FULL_SCALE_REFLECTANCE, LinearEncoding
 from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.keyed_random import DrawKey, integers
-from sarmae.stream.settings import TOKEN_PX, CropFlip
+from sarmae.stream.loader_settings import TOKEN_PX, CropFlip
 
 _BLOCK_PX: Final = 1 << 17  # looked up at a time on a CPU: indices and values of a block stay in the second-level cache
 _STREAM: Final = "crop-flip"

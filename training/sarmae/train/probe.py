@@ -23,9 +23,9 @@ from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.cache.place import open_cached
 from sarmae.model.sarmae import SarMae
 from sarmae.stream.layout import splits_of
+from sarmae.stream.loader_settings import CropFlip
 from sarmae.stream.opening import PUBLISHED, open_store
 from sarmae.stream.read_ahead import read_samples
-from sarmae.stream.settings import CropFlip
 from sarmae.stream.transforms import Dequantise, centre_crop
 
 NEIGHBOURS = 10

@@ -14,7 +14,7 @@ from typing_extensions import override
 from sarmae.evaluate.backbones.backbone import Backbone, Features
 from sarmae.evaluate.backbones.input_adapter import check_side, grid_of, plain_adapter
 from sarmae.evaluate.labelled_images import Inputs
-from sarmae.stream.settings import TOKEN_PX
+from sarmae.stream.loader_settings import TOKEN_PX
 
 BINS: Final = 16
 WIDEST: Final = 3.0  # standard deviations of the train split that the bins span either side; the outer ones are open

@@ -15,7 +15,7 @@ from sarmae.evaluate.backbones.backbone import Backbone, Features
 from sarmae.evaluate.backbones.input_adapter import InputAdapter, check_side, grid_of
 from sarmae.evaluate.labelled_images import Inputs
 from sarmae.sarc.frozen_encoders import Pyramid, PyramidTrunk
-from sarmae.stream.settings import TOKEN_PX
+from sarmae.stream.loader_settings import TOKEN_PX
 from sarmae.timm_door import timm
 
 _BLOCK: Final = re.compile(r"^blocks\.(\d+)\.")

@@ -28,8 +28,8 @@ from sarmae.sarc import Anchors, open_anchors
 from sarmae.sarc.teachers import NO_TEACHER, weights_at_hand
 from sarmae.stream.layout import splits_of
 from sarmae.stream.loader import ShardLoader
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.opening import PUBLISHED
-from sarmae.stream.settings import LoaderSettings
 from sarmae.stream.transforms import Dequantise
 from sarmae.train.objective import Projector
 from sarmae.train.state import AVERAGE_PREFIX

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sar1m.store.errors import ConfigError
+from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.order.shuffle import ALGORITHM_VERSION
-from sarmae.stream.settings import LoaderSettings
 
 MOST_LANES = 16  # where settings.lanes is None: a first batch then touches 16 lanes of few blocks
 WINDOW = 64  # where settings.window is None

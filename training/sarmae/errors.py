@@ -22,8 +22,7 @@ class CheckpointError(Sar1mError):
 
 
 class NonFiniteError(Sar1mError):
-    """What is computed is NaN or infinite, or does not converge: a loss for too many steps in a row, features, a probe.
-    Names the samples."""
+    """A loss (too many steps in a row), features or a probe are not finite, or do not converge. Names the samples."""
 
 
 class ParityError(Sar1mError):

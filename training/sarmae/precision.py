@@ -1,4 +1,4 @@
-"""In which precision a run computes."""
+"""The precision in which a run computes."""
 
 from __future__ import annotations
 

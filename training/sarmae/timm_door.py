@@ -1,4 +1,4 @@
-"""The one door to timm: every module of ours takes it from here, so that torchvision is repaired before.
+"""The one place that imports timm: every module of ours takes it from here, so that torchvision is repaired before.
 
 A test of the house forbids `import timm` anywhere else.
 """

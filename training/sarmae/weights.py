@@ -47,7 +47,7 @@ DAMAGE: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What was done to weights on their way into a model: one sentence each for a log; empty if nothing was."""
+    """The changes that make weights fit a model: one sentence each, for a log; empty where there are none."""
 
     changes: tuple[str, ...]
 

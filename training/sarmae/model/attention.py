@@ -1,4 +1,4 @@
-"""Which of the two ways to compute attention is the faster one where a run takes place."""
+"""The choice between the two ways to compute attention: whichever is faster on the device of a run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Per-band statistics of a store: what its train split looks like in decibels. The model's normalisation comes from
-here once and then travels in the checkpoint, the same in every arm of an ablation and downstream."""
+"""Per-band statistics of the train split of a store, in decibels. The model takes its normalisation from them once and
+keeps it in its checkpoints, so it is the same in every arm of an ablation and downstream."""
 
 from __future__ import annotations
 

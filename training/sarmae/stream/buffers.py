@@ -1,4 +1,4 @@
-"""Memory for batches: handed out as tensors that their holder owns, used again when the last reference is gone."""
+"""Memory for batches: lent as tensors, and used again when the last reference to a tensor is gone."""
 
 from __future__ import annotations
 

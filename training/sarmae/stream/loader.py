@@ -5,15 +5,15 @@
         batch = batch.to("cuda")     # sar, optical, paired, id, enl: named tensors, yours to keep
     torch.save(loader.state_dict(), ...)   # O(1): where the next batch stands
 
-What a batch holds is a function of (stores, settings, epoch, step) alone: not of the world size, the threads, the
-workers or where the run was broken off (`order`). `state_dict` speaks of the batch last handed out, not of those read
-ahead. Iterating goes to the end of the epoch; the next iteration is the next epoch.
+The content of a batch is a function of (stores, settings, epoch, step) alone. It does not depend on the number of
+ranks, threads or workers, nor on where a run was interrupted (see `order`). `state_dict` is the position after the
+last batch given, not after those read ahead. An iteration ends with the epoch; the next one is the next epoch.
 
-Threads. A batch is read in pieces of some samples by a pool of `threads`, straight into its tensors; at most
-`prefetch` batches are under way or wait, so memory is bounded by (prefetch + 2) batches and the pool's read buffers.
-Pageable batches come from buffers that are used again once nobody holds any tensor of them: fresh memory costs a page
-fault every 4 KiB, a quarter of the decoding. Page-locked batches come from torch's own host allocator, which knows
-when a copy to the device has ended.
+Threads. A pool of `threads` reads a batch in pieces of some samples, straight into its tensors. At most `prefetch`
+batches are being read or wait, so memory is bounded by (prefetch + 2) batches and the pool's read buffers. Pageable
+batches come from buffers that are used again once nobody holds a tensor of them: fresh memory costs a page fault every
+4 KiB, a quarter of the time of decoding. Page-locked batches come from torch's own host allocator, which knows when a
+copy to the device has ended.
 """
 
 from __future__ import annotations
@@ -43,12 +43,18 @@ BLOCKS_AHEAD = 32  # fetched while others are decoded: 32 x 9 MB on the disk, mo
 
 
 class ShardLoader(IterableDataset[Batch]):
-    """Streams batches of a split of one or many stores; what torch, Lightning and plain loops take as a loader.
+    """Streams batches of a split of one or many stores, as a loader for torch, Lightning or a plain loop.
 
-    locations: folders or URLs of finished stores. Use it as it is, or inside DataLoader(loader, batch_size=None,
-    num_workers=n): workers deal the batches out in turn, so the order is the same; its own threads are faster.
-    rank_and_world defaults to torch.distributed's where it runs, else to one process. faults: the samples left out so
-    far. Raises StoreError for a store that cannot be read, ConfigError for settings that do not fit the stores.
+    Use it as it is, or inside DataLoader(loader, batch_size=None, num_workers=n). Workers take batches in turn, so the
+    order is the same; the loader's own threads are faster.
+
+    locations: folders or URLs of finished stores.
+    cache: on disk, for remote stores.
+    rank_and_world: this process's rank and the number of ranks; by default those of torch.distributed where it runs,
+        else one process.
+    faults: the samples left out so far.
+
+    Raises StoreError for a store that cannot be read, ConfigError for settings that do not fit the stores.
     """
 
     def __init__(
@@ -85,7 +91,7 @@ class ShardLoader(IterableDataset[Batch]):
 
     @property
     def left_out(self) -> list[UnusablePicture]:
-        """What of published pictures cannot be used, by name and cause."""
+        """The published pictures that cannot be used, by name and cause."""
         return [item for store in self._stores for item in store.left_out or ()]
 
     def __len__(self) -> int:
@@ -93,7 +99,7 @@ class ShardLoader(IterableDataset[Batch]):
         return self.order.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rest of the epoch; then the position is the start of the next."""
+        """The remaining batches of the epoch. Afterwards the position is the start of the next one."""
         with Reading(self._stores, self.settings) as reading:
             for batch, unread in reading.batches(self._requests()):
                 kept = self._without(batch, unread) if unread else batch
@@ -110,7 +116,7 @@ class ShardLoader(IterableDataset[Batch]):
         return self.order.state(self.epoch, self.step).state_dict()
 
     def state_after(self, batch: Batch) -> dict[str, Any]:
-        """The position after a batch, for those who take batches from a DataLoader's workers."""
+        """The position after a batch, where batches come from the workers of a DataLoader."""
         return self.order.state(batch.epoch, batch.step + 1).state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -146,7 +152,7 @@ class ShardLoader(IterableDataset[Batch]):
         return tuple(block for block in blocks if self._stores[block.store].remote is not None)
 
     def _without(self, batch: Batch, unread: list[UnreadSample]) -> Batch:
-        """The batch without its faulty samples. Raises StoreError when there were too many of them."""
+        """The batch without its unread samples. Raises StoreError once there were too many of them."""
         self.faults.extend(sample.error for sample in unread)
         if len(self.faults) > self.settings.max_faults:
             named = "\n".join(f"  {fault}" for fault in self.faults[-NAMED_FAULTS:])
@@ -193,7 +199,7 @@ class ShardLoader(IterableDataset[Batch]):
 
 
 def _check_alike(stores: Sequence[Store], *, optical: bool) -> None:
-    """Raises StoreError where samples of two stores could not stand in one batch."""
+    """Raises StoreError where samples of two stores do not fit into one batch."""
     first = stores[0].index
     for index in (store.index for store in stores):
         for name in ("sar", "optical") if optical else ("sar",):

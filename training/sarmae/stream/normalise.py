@@ -1,4 +1,4 @@
-"""The one normalisation of the input: fixed per band, in decibels, part of the model and of its checkpoint."""
+"""The normalisation of the input: fixed for each band, in decibels, part of the model and of its checkpoint."""
 # B batch, P polarisations, H W pixels
 
 from __future__ import annotations

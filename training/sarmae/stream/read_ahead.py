@@ -1,4 +1,4 @@
-"""One pass of a loader over its steps: threads that decode ahead, in order, into batches that are handed out whole."""
+"""One pass of a loader over its steps: threads read and decode ahead, into batches that come out whole and in order."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.opening import Store
 from sarmae.stream.order.sample_order import BlockRange
 
-FETCHERS = 24  # blocks of remote stores under way at once, two ranges each; how many fly, CacheConfig.in_flight says
-PIECE = 32  # samples a task of the pool reads: some 10 ms of work, so that the pool's own cost does not show
+FETCHERS = 24  # blocks of remote stores fetched at once, two ranges each; CacheConfig.in_flight limits the requests
+PIECE = 32  # samples that one task of the pool reads: some 10 ms of work, far more than the cost of a task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class Reading:
         return _Pending(batch=batch, pieces=pieces)
 
     def _prefetch(self, request: BatchRequest) -> list[Future[None]]:
-        """Begins to bring blocks of remote stores into reach; returns what this batch must wait for."""
+        """Begins to fetch blocks of remote stores. Returns what this batch must wait for."""
         for block in request.ahead:
             key = (block.store, block.start)
             if key not in self._fetched:

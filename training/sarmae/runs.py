@@ -32,7 +32,7 @@ _PROBES: Final = "probe/"
 
 @dataclass(frozen=True, kw_only=True)
 class RunModel:
-    """A model as a run's latest whole checkpoint has it. averaged: its weights are the moving average, not those of
+    """The model of a run's latest whole checkpoint. averaged: whether its weights are the moving average, not those of
     the last step."""
 
     model: SarMae

@@ -36,20 +36,25 @@ READ_THREADS: Final = 4  # reading and checking one sample is some 20 microsecon
 
 
 class Anchors(Protocol):
-    """A teacher at work. width: T. needs_optical: whether batches must hold the optical partners."""
+    """A source of the teacher's features. width: T. needs_optical: whether batches must hold the optical partners."""
 
     width: int
     needs_optical: bool
 
     def prepare(self, optical: ImageSpec | None, stores: Sequence[StoreShare]) -> None:
-        """Called once, before the first batch. optical: how the stream's optical array is encoded; None where none is
-        read. stores: the stream's, by name and digest. ConfigError or StoreError where they do not fit the teacher."""
+        """To be called once, before the first batch. ConfigError or StoreError where the stores do not fit the teacher.
+
+        optical: encoding of the stream's optical array; None where none is read.
+        stores: of the stream.
+        """
 
     def __call__(self, augmented: Augmented, host: Batch | None = None) -> Tensor:
-        """(B, N, T) features on the batch's device, row by row; of unpaired samples anything finite.
+        """(B, N, T) features on the batch's device, row by row; for unpaired samples any finite values.
 
-        augmented: its optical values are display brightness 0..1. host: the batch as the loader gave it, with ids and
-        flags on the CPU; without it a batch on an accelerator is waited for."""
+        augmented: with optical values as display brightness 0..1.
+        host: the batch as the loader gave it, with ids and flags on the CPU. Without it the call waits for a batch on
+            an accelerator.
+        """
 
 
 def open_anchors(config: PretrainConfig, device: torch.device) -> Anchors | None:
@@ -91,7 +96,7 @@ class LiveAnchors:
         self._bands = rgb_positions(optical.labels)
 
     def __call__(self, augmented: Augmented, host: Batch | None = None) -> Tensor:
-        """See Anchors."""
+        """ConfigError where the batch holds no optical images."""
         optical = augmented.batch.optical
         if optical is None:
             raise ConfigError("sarc.teacher: this batch holds no optical images. Open the loader with optical=True.")
@@ -175,7 +180,7 @@ class CachedAnchors:
 
 
 def rgb_positions(labels: Sequence[str]) -> tuple[int, ...]:
-    """Where red, green and blue stand among a store's bands. ConfigError where they are not among them by name."""
+    """The positions of red, green and blue among a store's bands. ConfigError where they are not among them."""
     for names in RGB_LABELS:
         if set(names) <= set(labels):
             return tuple(labels.index(name) for name in names)
@@ -187,7 +192,7 @@ def rgb_positions(labels: Sequence[str]) -> tuple[int, ...]:
 
 
 def slice_grid(stored: Tensor, geometry: Geometry) -> Tensor:
-    """(B, g * g, D): what of (B, G, G, D) lies under each crop, turned as the crop was, row by row."""
+    """The features under each crop, flipped as the crop was: (B, g * g, D), row by row, of stored (B, G, G, D)."""
     grid = geometry.size_px // TOKEN_PX
     steps = torch.arange(grid, device=stored.device)
 

@@ -22,8 +22,10 @@ LARGEST_CODE: Final = 127
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Basis:
-    """mean: (T,). components: (D, T) orthonormal rows, by falling variance. step: (D,) of each component's code.
-    All float32 on one device."""
+    """The coding of a teacher's features; float32, on one device.
+
+    mean: (T,). components: (D, T), orthonormal rows by falling variance. step: (D,), of the code of each component.
+    """
 
     mean: Tensor
     components: Tensor

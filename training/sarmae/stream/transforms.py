@@ -1,4 +1,4 @@
-"""What happens to a batch between the reader and the model: crop and flips, then digital numbers to physical values.
+"""Transforms of a batch between the reader and the model: crop and flips, then digital numbers to physical values.
 
 Both sensors are cut at the same place and flipped the same way. Place and flips are drawn by (seed, epoch, sample id)
 alone (keyed_random.py), so they are the same for a sample in any batch, on any rank and after any resume.
@@ -43,7 +43,7 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Augmented:
-    """A cropped and flipped batch and how it came about. The teacher cache needs the geometry."""
+    """A cropped and flipped batch, and its geometry, which the teacher cache needs."""
 
     batch: Batch
     geometry: Geometry
@@ -139,7 +139,7 @@ def _gather_windows(images: torch.Tensor, geometry: Geometry) -> torch.Tensor:
 
 
 class Dequantise:
-    """Digital numbers to what they mean, by one table look-up, so that every device gives the bits of the schema.
+    """Digital numbers to physical values, by one table look-up, so that every device gives the bits of the schema.
 
     sar: float32 in the units of its ImageSpec (decibels in our stores), NaN where the digital number is 0 (no data).
     optical: float32 display brightness in [0, 1], 0.0 where there is no data and for all of an unpaired sample. 8 bits:

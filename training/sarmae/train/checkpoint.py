@@ -40,8 +40,12 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a run needs to go on exactly. model, optimiser: flat names to tensors on the CPU. facts: JSON values (the
-    step done, the stream's position, the configuration, random states)."""
+    """All that a run needs to go on exactly where it was.
+
+    step: steps taken.
+    model, optimiser: tensors on the CPU by flat names.
+    facts: JSON values: the position in the stream, the configuration, the shape of the model.
+    """
 
     step: int
     model: Mapping[str, torch.Tensor]
@@ -146,7 +150,7 @@ def _facts_digest(facts: Mapping[str, Any]) -> str:
 
 
 def _replace_folder(aside: Path, final: Path) -> None:
-    """The same step may be written again after a resume from an older checkpoint."""
+    """Renames a folder into place. One of the same step may be there, after a resume from an older checkpoint."""
     former = final.with_name(f".{final.name}.old")
     shutil.rmtree(former, ignore_errors=True)
     if final.exists():

@@ -145,7 +145,7 @@ def _train(run: Run, preemption: Preemption, ledger: Ledger) -> PretrainOutcome:
 
 
 def _batches(run: Run, stopwatch: Stopwatch) -> Iterator[Batch]:
-    """Batches without end, epoch after epoch; the wait for each is measured."""
+    """Batches without end, epoch after epoch. Measures the wait for each."""
     while True:
         stopwatch.waiting()
         for batch in run.loader:
@@ -155,7 +155,7 @@ def _batches(run: Run, stopwatch: Stopwatch) -> Iterator[Batch]:
 
 
 def _look(run: Run, ledger: Ledger, views: Views) -> None:
-    """Now and then: what probes make of the features, and a picture of what is reconstructed. Every rank takes part."""
+    """Every probe_every steps scores the features, every panel_every steps draws a panel. Every rank must call it."""
     train = run.config.train
     probing = run.probe if train.probe_every and run.step % train.probe_every == 0 else None
     if probing is not None:

@@ -1,4 +1,4 @@
-"""What a step minimises: MAE's reconstruction error and the distance to the optical anchors."""
+"""The objective of a step: MAE's reconstruction error and the distance to the optical anchors."""
 
 # B batch, P polarisations, N patches, K kept (visible), D encoder width, T teacher width
 

@@ -1,4 +1,4 @@
-"""What a folder of the published SAR-1M (arXiv 2512.16635) holds, and which of it can be read.
+"""The index of a folder of the published SAR-1M (arXiv 2512.16635): its lists, and which pictures can be read.
 
 The layout, as the authors' training code of April 2026 (MiliLab/SARMAE) reads it:
 

@@ -1,8 +1,8 @@
 """The loop: take a batch, take a step, log, save; until the last step or until the batch system asks to stop.
 
     with join_ranks(...) as here:
-        run = set_up(config, folder, here)      # goes on from the latest checkpoint by itself
-        train(run, ...)
+        run = set_up(config, out, here)      # goes on from the latest checkpoint by itself
+        _train(run, ...)
 
 After a kill at any moment the same command goes on from the latest checkpoint; on a CPU with the same number of
 processes, every loss is then bit for bit what it would have been.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from sar1m.store.durable import write_durably
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.stream.batch import Batch
@@ -94,7 +95,7 @@ def pretrain(
         run = set_up(config, out, here)
         if not here.leads:
             return _train(run, preemption, Ledger(run))
-        (out / CONFIG_FILE).write_text(config.to_toml(), encoding="utf-8")
+        write_durably(out / CONFIG_FILE, [config.to_toml().encode()])
         if watch:
             _introduce(run, watch)
         with Metrics(out, resumed_at=run.step) as metrics:

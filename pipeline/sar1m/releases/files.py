@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sar1m.io.tables import parquet_bytes
 from sar1m.releases import licences, stats_files
@@ -36,6 +36,7 @@ from sar1m.releases.stac import stac_files
 from sar1m.releases.versions import LOCK_FILE, Changes, changes_since, require_semver, tombstones_parquet
 from sar1m.stages.pack import environment_text, write_groups
 from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
+from sar1m.store.progress import Watch
 from sar1m.store.schema import (
     FAILED_COLUMNS,
     PROVENANCE_DIR,
@@ -49,9 +50,6 @@ from sar1m.store.schema import (
 )
 from sar1m.store.seal import payload_files, write_seal
 from sar1m.store.version import __version__
-
-if TYPE_CHECKING:
-    from sar1m.store.progress import Watch
 
 Generator = Callable[[ReleaseFacts], dict[str, bytes]]
 # In this order: each may read what those before it wrote; croissant.json describes them all.

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sar1m.releases import versions
@@ -32,13 +32,11 @@ from sar1m.releases.versions import Previous
 from sar1m.store.durable import remove_partials, remove_tree, settle_folders, sync_directory, write_durably, writing_to
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
 from sar1m.store.file_lock import output_lock
+from sar1m.store.progress import Watch
 from sar1m.store.schema import DATA_DIR, RELEASE_MARKER_FILE
 from sar1m.store.seal import require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS
 from sar1m.store.version import __version__
-
-if TYPE_CHECKING:
-    from sar1m.store.progress import Watch
 
 MAKING_SUFFIX: Final = ".making"
 INPUTS_FILE: Final = "inputs.json"  # in the folder under way: what it is being made from

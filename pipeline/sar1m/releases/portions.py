@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sar1m.releases.hub import open_release
 from sar1m.store.durable import digest_file, remove_partials, remove_tree, settle_folders, write_durably
@@ -15,13 +15,11 @@ from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.place import Place
+from sar1m.store.progress import Watch
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS, group_name
 from sar1m.store.seal import Seal, SealedFile, require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS, marker_bytes
 from sar1m.store.shard_index import SHARD_NAME
-
-if TYPE_CHECKING:
-    from sar1m.store.progress import Watch
 
 _AT_ONCE: Final = 4
 

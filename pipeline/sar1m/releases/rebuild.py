@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -32,13 +32,11 @@ from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError
 from sar1m.store.places.folder import FolderPlace
+from sar1m.store.progress import Watch
 from sar1m.store.schema import PROVENANCE_DIR
 from sar1m.store.seal import StoreFault, require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS
 from sar1m.store.settings import override
-
-if TYPE_CHECKING:
-    from sar1m.store.progress import Watch
 
 BUILDS_DIR: Final = f"{PROVENANCE_DIR}/builds"  # one folder a build, named by 16 digits of its digest
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -22,11 +22,9 @@ from sar1m.releases.builds import Build
 from sar1m.stages.pack import has_chunk, shard_count
 from sar1m.stages.statistics import ChannelTotals, channel_statistics, channel_totals
 from sar1m.store.durable import FileDigest, write_durably
+from sar1m.store.progress import Watch
 from sar1m.store.schema import SPLITS, group_name
 from sar1m.store.shard_index import shard_name, shard_pieces
-
-if TYPE_CHECKING:
-    from sar1m.store.progress import Watch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sar1m.releases.chunk_sampling import chunk_faults
 from sar1m.releases.hub import open_release
 from sar1m.store.errors import StoreError
+from sar1m.store.progress import Watch
 from sar1m.store.seal import StoreFault, content_faults, listing_faults, read_seal
 from sar1m.store.seal_text import RELEASE_MARKERS
-
-if TYPE_CHECKING:
-    from sar1m.store.progress import Watch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sar1m.releases.publishing.folder import FolderTarget
 from sar1m.releases.publishing.target import (
@@ -25,12 +24,10 @@ from sar1m.releases.versions import parse_version
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.places.folder import FolderPlace
+from sar1m.store.progress import Watch
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE
 from sar1m.store.seal import Seal, require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS, parse_marker
-
-if TYPE_CHECKING:
-    from sar1m.store.progress import Watch
 
 
 def publish(release: Path, target: str, options: PublishOptions, watch: Watch) -> PublishSummary:

@@ -66,9 +66,11 @@ def by_logistic(training: ClassifierTraining) -> Predict:
 def fit_logistic(features: Tensor, labels: Tensor, classes: int, strengths: tuple[float, ...]) -> tuple[Logistic, ...]:
     """The minimum, for each strength, of mean cross-entropy + strength / 2 * sum of squared weights; biases are free.
 
-    features: (S, D) float64 on the CPU. labels: (S,) int64 of two classes or more. A class without samples has
-    probability 0. scikit-learn solves it by Newton's method, with as many threads as torch has, each strength from the
-    solution of the next stronger one. Raises NonFiniteError where that does not converge.
+    features: (S, D) float64 on the CPU.
+    labels: (S,) int64, of two classes or more. A class without samples has probability 0.
+    classes: K.
+    scikit-learn solves it by Newton's method, with as many threads as torch has; each strength starts from the solution
+    of the next stronger one. Raises NonFiniteError where it does not converge.
     """
     linear_model = extra_package("sklearn.linear_model", "the linear probe")
     threads = extra_package("threadpoolctl", "the linear probe").threadpool_limits

@@ -185,7 +185,7 @@ def _check(task: LabelledChips, config: TaskConfig) -> None:
         )
     if config.looks and task.inputs.units != "dB":
         raise ConfigError(
-            f"task {config.name!r}: looks are asked of {task.name}, whose images are grey values without a physical "
+            f"task {config.name!r}: looks are set for {task.name}, whose images are grey values without a physical "
             "unit; calibrated backscatter in dB expected. Take `looks` out of the task."
         )
 

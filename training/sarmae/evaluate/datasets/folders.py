@@ -141,8 +141,8 @@ def _attributes(chips: Sequence[Chip], shapes: NDArray[np.int64]) -> dict[str, N
 
 
 def _inputs(images: ChipFiles, assigned: AssignedSplits, config: DatasetConfig, root: Path) -> Inputs:
-    taught = np.flatnonzero(assigned.splits == "train").tolist()
-    mean, std = moments(images.read, taught, 1, root)
+    train = np.flatnonzero(assigned.splits == "train").tolist()
+    mean, std = moments(images.read, train, 1, root)
     return Inputs(units="picture", channels=("grey",), image_px=config.image_px, mean=mean, std=std)
 
 

@@ -69,15 +69,15 @@ def assign(objects: BoxTensors, locations: Locations) -> Targets:
     strides_px = locations.level_strides_px
     level = torch.bucketize(areas(corners).sqrt(), strides_px[:-1] * SIDE_PER_STRIDE)
     reach_px = strides_px[level]
-    taught = _reaching(corners, reach_px)
+    enlarged = _reaching(corners, reach_px)
     centre = (corners[:, :2] + corners[:, 2:]) / 2
     away_px = torch.maximum(
         (locations.x_px[:, None] - centre[None, :, 0]).abs(), (locations.y_px[:, None] - centre[None, :, 1]).abs()
     )
     claimed = (locations.level[:, None] == level[None, :]) & (away_px <= CENTRE_STRIDES * reach_px)
-    claimed &= _inside(taught, locations)
-    size, owner = torch.where(claimed, areas(taught)[None, :], torch.inf).min(1)
-    return Targets(labels=torch.where(size.isfinite(), labels[owner], background), corners=taught[owner])
+    claimed &= _inside(enlarged, locations)
+    size, owner = torch.where(claimed, areas(enlarged)[None, :], torch.inf).min(1)
+    return Targets(labels=torch.where(size.isfinite(), labels[owner], background), corners=enlarged[owner])
 
 
 def _inside(corners: Tensor, locations: Locations) -> Tensor:

@@ -68,12 +68,12 @@ def _label_curves(
     """One plot for labels a class, and one for shares of the labels, which ends with the result for all labels."""
     plots = []
     for unit, axis in (("a class", "labels a class"), ("% of the labels", "share of the labels in %")):
-        asked = [
+        chosen = [
             result for result in special if (found := LABELS.match(result.question.setting)) and found["unit"] == unit
         ]
         ends = plain if unit.startswith("%") else ()
-        if asked:
-            series = _series(asked, LABELS, {result.arm: (ALL_LABELS, result) for result in ends}, plain)
+        if chosen:
+            series = _series(chosen, LABELS, {result.arm: (ALL_LABELS, result) for result in ends}, plain)
             labels = Labels(title=f"{task}: {question.protocol}", x=axis, y=question.metric)
             svg = _text(label_curve(series, labels))
             plots.append(StudyPlot(table=f"{task}, {FEW_LABELS}", svg=svg, caption=_caption(series, plain)))
@@ -83,10 +83,10 @@ def _label_curves(
 def _looks_curve(
     task: str, question: Question, plain: Sequence[ArmResult], special: Sequence[ArmResult]
 ) -> list[StudyPlot]:
-    asked = [result for result in special if LOOKS.match(result.question.setting)]
-    if not asked:
+    chosen = [result for result in special if LOOKS.match(result.question.setting)]
+    if not chosen:
         return []
-    series = _series(asked, LOOKS, {}, plain)
+    series = _series(chosen, LOOKS, {}, plain)
     labels = Labels(
         title=f"{task}: {question.protocol}", x="equivalent number of looks of the test images", y=question.metric
     )
@@ -95,7 +95,7 @@ def _looks_curve(
 
 
 def _series(
-    asked: Sequence[ArmResult],
+    chosen: Sequence[ArmResult],
     pattern: Pattern[str],
     ends: dict[str, tuple[float, ArmResult]],
     plain: Sequence[ArmResult],
@@ -104,8 +104,8 @@ def _series(
     best = [result.arm for result in sorted(plain, key=lambda result: -result.mean)]
     shown = set(list(dict.fromkeys([plain[0].arm, *best]))[:MOST_LINES])
     series = []
-    for arm in dict.fromkeys(result.arm for result in asked if result.arm in shown):
-        points = {_number(pattern, result): result for result in asked if result.arm == arm}
+    for arm in dict.fromkeys(result.arm for result in chosen if result.arm in shown):
+        points = {_number(pattern, result): result for result in chosen if result.arm == arm}
         points |= dict([ends[arm]]) if arm in ends else {}
         ordered = sorted(points.items())
         series.append(

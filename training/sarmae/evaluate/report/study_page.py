@@ -12,7 +12,7 @@ from sar1m.store import settings
 from sar1m.store.durable import write_durably
 from sarmae.evaluate.extra_packages import extra_package
 from sarmae.evaluate.overhead_table import overhead_table
-from sarmae.evaluate.report.figures import StudyPlot, plots_of
+from sarmae.evaluate.report.study_plots import StudyPlot, plots_of
 from sarmae.evaluate.report.study_tables import Table, check_table, rank_table, result_table, setting_tables
 from sarmae.evaluate.score_files import SCORES_FILE, ScoreFiles, scores_csv
 from sarmae.evaluate.summary import ArmResult, main_questions, summarise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -31,7 +31,8 @@ SITES_SHOWN = 40
 
 @dataclass(frozen=True, kw_only=True)
 class RejectedGroup:
-    """One reason in words: how many it turned away, and the first as (sample, site, measured, limit, duplicate of)."""
+    """All candidates that one rule rejected. reason: the rule in words. rows: the first candidates, as texts: sample,
+    site, measured, limit, the sample that it duplicates."""
 
     reason: str
     count: int
@@ -40,7 +41,8 @@ class RejectedGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditRow:
-    """Two splits: least distance in words, whether the buffer holds (None: nothing to compare), shared inputs."""
+    """How far two splits are apart. distance: of their nearest samples, as text; holds: whether it is at least the
+    buffer, None where a split is empty; shared: numbers of inputs in common, in the order of shared_names."""
 
     pair: str
     distance: str
@@ -49,7 +51,7 @@ class AuditRow:
 
 
 def render_report(store: Path) -> str:
-    """The page as HTML text. A pure function of the store's files: no times, paths or names of machines get in.
+    """The page as HTML text: a pure function of the store's files, without times, paths or names of machines.
 
     Raises StoreError naming the file or sample that is missing or damaged, ConfigError for the stored configuration.
     """
@@ -58,11 +60,10 @@ def render_report(store: Path) -> str:
     positions, shown = load_samples(contents, stretch)
     coverage = coverage_map(contents, positions)
     style, script = asset("page.css"), asset("page.js")
-    environment = page_environment(asset)
-    return environment.get_template(
-        "template.html.j2"
+    return page_template(
+        "sar1m.page"
     ).render(
-        policy=_policy(style, script),
+        policy=content_policy(style, source_hash(script)),
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         marks=mark_shapes(),
@@ -83,17 +84,17 @@ def render_report(store: Path) -> str:
         land_cover=land_cover_bars(contents.classes),
         labels=label_bars(contents.classes),
         audit=audit_rows(contents.splits),
-        shared_names=_shared_names(contents.splits),
+        shared_names=shared_names(contents.splits),
         splits=SPLITS,
     )
 
 
 def first_words(contents: Contents) -> list[str]:
-    """What to read first: sentences that say what a careful reader would look up, bad news before good."""
+    """The sentences under "What to read first": what a careful reader would look up, bad news before good."""
     counts, test = contents.summary["counts"], contents.self_test
     words = []
     if not counts["accepted"]:
-        words.append("The store holds no samples: see below why each candidate was turned away.")
+        words.append("The store holds no samples: see below why each candidate was rejected.")
     if counts["failed"]:
         words.append(
             f"{_many(counts['failed'], 'patch', 'patches')} failed for missing or damaged inputs; the store lacks them."
@@ -108,7 +109,7 @@ def first_words(contents: Contents) -> list[str]:
             f"Most often, {human(reasons[0][1])} times: {reason_words(reasons[0][0])}."
         )
     if counts["unpaired"]:
-        words.append(f"{_many(counts['unpaired'], 'sample')} without an optical partner; each says why.")
+        words.append(f"{_many(counts['unpaired'], 'sample')} without an optical partner; each states its reason.")
     if test.get("rmse_px") is not None:
         words.append(
             f"Known shifts injected into {_many(test['pairs'], 'pair')} came back with an error of "
@@ -143,7 +144,7 @@ def rejected_groups(rejected: pd.DataFrame) -> list[RejectedGroup]:
 
 
 def audit_rows(splits: Mapping[str, Any]) -> list[AuditRow]:
-    """The split audit, one row a pair of splits."""
+    """One row a pair of splits. splits: as stats/splits.json holds the audit."""
     buffer_km = splits["buffer_km"]
     return [
         AuditRow(
@@ -161,12 +162,13 @@ def human_or_missing(value: float | None) -> str:
     return "–" if value is None or pd.isna(value) else human(value)
 
 
+def shared_names(splits: Mapping[str, Any]) -> list[str]:
+    """The inputs that the split audit compares, such as "sar product"."""
+    return [name.removeprefix("shared_").replace("_", " ") for name in _shared_keys(splits)]
+
+
 def _shared_keys(splits: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in splits if name.startswith("shared_") and isinstance(splits[name], dict))
-
-
-def _shared_names(splits: Mapping[str, Any]) -> list[str]:
-    return [name.removeprefix("shared_").replace("_", " ") for name in _shared_keys(splits)]
 
 
 def _failed_rows(failed: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -174,29 +176,36 @@ def _failed_rows(failed: pd.DataFrame) -> list[tuple[str, ...]]:
     return [(str(r.item), human(r.patches), str(r.error), str(r.cause)) for r in first.itertuples()]
 
 
-def page_environment(load: Callable[[str], str]) -> jinja2.Environment:
-    """How pages are written, of a build and of a release: everything escaped, a missing value is an error. load gives
-    a template's text by its file name."""
+def page_template(package: str) -> jinja2.Template:
+    """template.html.j2 of a package, which may use the macros of this one. Every text is escaped, and a missing value
+    is an error."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(load),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package, "."), jinja2.PackageLoader("sar1m.page", ".")]),
     )
     environment.filters["human"] = human_or_missing
-    return environment
+    return environment.get_template("template.html.j2")
 
 
 def asset(name: str) -> str:
-    """Text of a file beside this module: style sheet, script or template."""
+    """Text of a file beside this module: a style sheet or a script."""
     return files("sar1m.page").joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
-    """Content Security Policy Level 3: nothing may load, and only this very style and script may run."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+def content_policy(style: str, scripts: str) -> str:
+    """Content Security Policy Level 3 of a page that loads nothing.
+
+    style: the text of its one style sheet. scripts: the source expression of the scripts that may run.
+    """
     return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        f"default-src 'none'; img-src data:; style-src {source_hash(style)}; script-src {scripts}; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def source_hash(text: str) -> str:
+    """The source expression that allows exactly this text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""A histogram for every metric, accepted and rejected stacked, with the limit and the side it turns away."""
+"""A histogram of every metric, accepted and rejected stacked, with the limit and the side beyond it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from sar1m.config import BuildConfig
 from sar1m.core.table import F64, I64, floats
-from sar1m.page.store_contents import METRIC_COLUMNS, Contents
+from sar1m.page.store_contents import Contents, metric_columns
 from sar1m.page.svg import Axis, Figure, drawing, element, human
+from sar1m.store.schema import Column
 
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 44, 350, 24, 170
@@ -24,7 +25,7 @@ Side = Literal["above", "below", "beyond"]  # beyond: the absolute value counts
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """What the configuration allows of a metric, which side breaks it and what follows."""
+    """What the configuration allows of a metric. side: where a value breaks it; effect: what happens to the patch."""
 
     value: float
     side: Side
@@ -33,7 +34,8 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Binned:
-    """Counts by bin. edges (n + 1,); accepted, rejected (n,); clipped: values beyond the axis, counted in its ends."""
+    """Counts by bin. edges: (n + 1,); accepted, rejected: (n,); clipped: how many values lie beyond the axis and are
+    counted in its end bins."""
 
     edges: F64
     accepted: I64
@@ -64,23 +66,27 @@ def metric_limits(config: BuildConfig) -> dict[str, Limit]:
 
 
 def metric_figures(contents: Contents) -> list[Figure]:
-    """One figure a metric column in the order of the contract, then the mean backscatter by polarisation."""
+    """One figure a metric, in the order of metric_columns."""
     limits = metric_limits(contents.config)
-    figures = [
+    return [
         histogram_figure(
             name=column.name,
-            title=f"{column.description}{_unit(column.unit)}",
+            title=metric_title(column),
             accepted=floats(contents.samples, column.name),
             rejected=floats(contents.rejected, column.name),
             limit=limits.get(column.name),
         )
-        for column in METRIC_COLUMNS
+        for column in metric_columns(contents.summary["polarisations"])
     ]
-    return [*figures, *_mean_figures(contents)]
+
+
+def metric_title(column: Column) -> str:
+    """What a metric is, with its unit in brackets."""
+    return f"{column.description} ({column.unit})" if column.unit not in ("", "1") else column.description
 
 
 def histogram_figure(*, name: str, title: str, accepted: F64, rejected: F64, limit: Limit | None) -> Figure:
-    """accepted, rejected: (n,), (m,) values; what is not finite was not measured and is counted in the note."""
+    """accepted: (n,), rejected: (m,) values. What is not finite was not measured; the note counts it."""
     missing = int((~np.isfinite(accepted)).sum() + (~np.isfinite(rejected)).sum())
     measured = len(accepted) + len(rejected) - missing
     if not measured:
@@ -93,10 +99,10 @@ def histogram_figure(*, name: str, title: str, accepted: F64, rejected: F64, lim
 
 
 def bin_values(accepted: F64, rejected: F64, limit: Limit | None) -> Binned:
-    """Equal bins over the values and, where it lies near, the limit, which then falls on an edge between two bins.
+    """Equal bins over the values. Where the limit lies near, the axis includes it and it falls on an edge of two bins.
 
-    A far outlier does not flatten the rest: the axis ends where 0.5 % of the values lie beyond, if the whole range is
-    over three times as wide. At least one value must be finite.
+    Far outliers must not flatten the rest: where the whole range is over three times as wide as that of the 0.5th to
+    the 99.5th percentile, the axis shows the latter. At least one value must be finite.
     """
     values = [part[np.isfinite(part)] for part in (accepted, rejected)]
     both = np.concatenate(values)
@@ -143,23 +149,6 @@ def _marks(limit: Limit | None) -> tuple[float, ...]:
 def _limit_words(limit: Limit) -> str:
     words = {"above": "above", "below": "below", "beyond": "further from 0 than"}[limit.side]
     return f"Limit: {words} {human(limit.value)} {limit.effect}."
-
-
-def _mean_figures(contents: Contents) -> list[Figure]:
-    return [
-        histogram_figure(
-            name=f"mean_db {pol}",
-            title=f"10 log10 of the mean linear power, {pol} (dB)",
-            accepted=floats(contents.samples, f"mean_db {pol}"),
-            rejected=floats(contents.rejected, f"mean_db {pol}"),
-            limit=None,
-        )
-        for pol in contents.summary["polarisations"]
-    ]
-
-
-def _unit(unit: str) -> str:
-    return f" ({unit})" if unit not in ("", "1") else ""
 
 
 def _draw(name: str, binned: Binned, limit: Limit | None, note: str) -> Markup:

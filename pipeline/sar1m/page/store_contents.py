@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from sar1m.store.schema import (
     REJECTED_FILE,
     SAMPLES_FILE,
     STATS_DIR,
+    Column,
 )
 
-# Metrics are the measured numbers of the contract: all of single precision, but for what merely describes the grid.
+# Metrics are the measured numbers of the contract: those of single precision, without the spacing of the grid.
 METRIC_COLUMNS = tuple(c for c in CANDIDATE_COLUMNS if c.type == "float32" and c.name != "gsd_m")
 PLACE_COLUMNS = ("sample_id", "site", "lon", "lat", "bounds_lonlat", "registration_status", "mean_db")
 BOUNDS = ("west", "south", "east", "north")  # the columns that bounds_lonlat becomes
@@ -34,9 +36,12 @@ REJECTED_ONLY_COLUMNS = ("reason", "measured", "limit", "duplicates_of")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contents:
-    """samples, rejected, failed: pandas frames of the columns named above, but bounds_lonlat as four columns (BOUNDS)
-    and mean_db as one a polarisation ("mean_db VV"); classes: Arrow table of CLASS_COLUMNS and split, in the order of
-    samples. summary, normalisation, self_test, splits: the files under stats/."""
+    """What the page shows of a store.
+
+    samples, rejected, failed: the columns named above; bounds_lonlat as four columns (BOUNDS), mean_db as one a
+    polarisation ("mean_db VV"). classes: CLASS_COLUMNS and split, in the order of samples.
+    summary, normalisation, self_test, splits: the files under stats/.
+    """
 
     store: Path
     config: BuildConfig
@@ -49,6 +54,17 @@ class Contents:
     classes: pa.Table
     rejected: pd.DataFrame
     failed: pd.DataFrame
+
+
+def metric_columns(polarisations: Sequence[str]) -> tuple[Column, ...]:
+    """Every metric in the order of the contract, then the mean backscatter by polarisation."""
+    means = (
+        Column(
+            name=f"mean_db {pol}", type="float32", unit="dB", description=f"10 log10 of the mean linear power, {pol}"
+        )
+        for pol in polarisations
+    )
+    return (*METRIC_COLUMNS, *means)
 
 
 def read_contents(store: Path) -> Contents:

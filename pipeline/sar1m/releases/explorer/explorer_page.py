@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -18,7 +17,7 @@ from sar1m.io.tables import read_table
 from sar1m.page import build_page as report
 from sar1m.page.browser import script_json
 from sar1m.page.charts import outcome_bars
-from sar1m.page.histograms import histogram_figure, metric_limits
+from sar1m.page.histograms import histogram_figure, metric_limits, metric_title
 from sar1m.page.previews import release_stretch, stretch_words
 from sar1m.page.svg import Figure
 from sar1m.releases.catalogue import description, extent_of, is_simulated, release_terms
@@ -26,7 +25,7 @@ from sar1m.releases.citation import citation_words
 from sar1m.releases.contents import ReleaseFacts
 from sar1m.releases.explorer.encoding import script_part
 from sar1m.releases.explorer.outlines import outlines
-from sar1m.releases.explorer.rows import core, held_positions, metric_columns, metric_parts, row_parts
+from sar1m.releases.explorer.rows import core, held_positions, metric_parts, metric_values, row_parts
 from sar1m.releases.explorer.thumbnails import Pictures, draw_pictures
 from sar1m.releases.provenance import LOCK_COLUMNS
 from sar1m.releases.versions import LOCK_FILE
@@ -52,7 +51,7 @@ def page_files(facts: ReleaseFacts, pictures: Pictures) -> dict[str, bytes]:
     """The same, with pictures drawn before; their positions count in the samples that the page holds (rows.HELD_MOST
     at most). Of the release's files it reads provenance/config.toml and, where it is there, provenance/lock.parquet."""
     held = _held(facts.samples)
-    metrics = metric_columns(held, facts.summary["polarisations"])
+    metrics = metric_values(held, facts.summary["polarisations"])
     parts = {
         "core": core(held, metrics, pictures.positions),
         "outlines": outlines(floats(held, "lon"), floats(held, "lat")),
@@ -86,20 +85,16 @@ def _program() -> bytes:
 def _index(facts: ReleaseFacts, pictures: Pictures, held: int, scripts: Mapping[str, bytes]) -> bytes:
     style = report.asset("page.css") + _asset("explorer.css")
     nonce = _nonce(scripts)
-    page = (
-        report.page_environment(_asset)
-        .get_template("template.html.j2")
-        .render(
-            policy=_policy(style, nonce),
-            nonce=nonce,
-            style=Markup(style),  # noqa: S704 - our own files
-            facts=facts,
-            held=held,
-            pictured=len(pictures.positions),
-            picture_px=pictures.longest_px,
-            settings=script_json(_settings(facts, pictures, scripts)),
-            **_context(facts),
-        )
+    page = report.page_template("sar1m.releases.explorer").render(
+        policy=report.content_policy(style, f"'nonce-{nonce}'"),
+        nonce=nonce,
+        style=Markup(style),  # noqa: S704 - our own files
+        facts=facts,
+        held=held,
+        pictured=len(pictures.positions),
+        picture_px=pictures.longest_px,
+        settings=script_json(_settings(facts, pictures, scripts)),
+        **_context(facts),
     )
     return page.encode()
 
@@ -133,7 +128,7 @@ def _context(facts: ReleaseFacts) -> dict[str, Any]:
         "splits": SPLITS,
         "audit": audit,
         "audit_rows": report.audit_rows(audit),
-        "audit_names": [name.removeprefix("shared_").replace("_", " ") for name in _shared(audit)],
+        "audit_names": report.shared_names(audit),
         "audit_holds": bool(audit.get("holds", audit["buffer_holds"])),
         "outcomes": outcome_bars(summary),
         "figures": _figures(facts),
@@ -162,22 +157,18 @@ def _figures(facts: ReleaseFacts) -> list[Figure]:
     """Every measured metric, kept and rejected, with the limit of the newest build's configuration."""
     limits = metric_limits(load_config(facts.root / PROVENANCE_DIR / "config.toml"))
     pols: Sequence[str] = facts.summary["polarisations"]
-    accepted, rejected = metric_columns(facts.samples, pols), metric_columns(facts.rejected, pols)
+    rejected = metric_values(facts.rejected, pols)
     return [
         histogram_figure(
-            name=name,
-            title=column.meaning + (f" ({column.unit})" if column.unit not in ("", "1") else ""),
-            accepted=column.values,
-            rejected=rejected[name].values,
-            limit=limits.get(name),
+            name=column.name,
+            title=metric_title(column),
+            accepted=values,
+            rejected=rejected[column],
+            limit=limits.get(column.name),
         )
-        for name, column in accepted.items()
-        if np.isfinite(column.values).any() or np.isfinite(rejected[name].values).any()
+        for column, values in metric_values(facts.samples, pols).items()
+        if np.isfinite(values).any() or np.isfinite(rejected[column]).any()
     ]
-
-
-def _shared(audit: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in audit if name.startswith("shared_") and isinstance(audit[name], dict))
 
 
 def _asset(name: str) -> str:
@@ -191,12 +182,3 @@ def _nonce(scripts: Mapping[str, bytes]) -> str:
     for name in sorted(scripts):
         digest.update(hashlib.sha256(scripts[name]).digest())
     return digest.hexdigest()[:32]
-
-
-def _policy(style: str, nonce: str) -> str:
-    """Content Security Policy Level 3: pictures from the page itself, scripts that carry the nonce, nothing else."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; script-src 'nonce-{nonce}'; "
-        "base-uri 'none'; form-action 'none'"
-    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -19,11 +18,11 @@ from sar1m.core.table import F64, floats, keyed_hash
 from sar1m.page.browser import readable
 from sar1m.page.histograms import bin_values
 from sar1m.page.reasons import reason_words
-from sar1m.page.store_contents import METRIC_COLUMNS
+from sar1m.page.store_contents import METRIC_COLUMNS, metric_columns
 from sar1m.releases.catalogue import class_names
 from sar1m.releases.explorer.encoding import Json, coded, packed, repeated
 from sar1m.sources.regions.countries import countries
-from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS
+from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, Column
 
 HELD_MOST: Final = 200_000  # samples in the page; of a larger release a spread choice, or no browser would open it
 PART_ROWS: Final = 1_000
@@ -53,15 +52,6 @@ _ELSEWHERE: Final = frozenset(
 )
 ROW_COLUMNS: Final = tuple(column for column in SAMPLE_COLUMNS if column.name not in _ELSEWHERE)
 LOCK_COLUMNS: Final = ("build", "sar_hash", "optical_hash", "pixel_hash")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MetricColumn:
-    """A measured number of every sample. values: (n,) in unit, NaN where unmeasured; meaning: what it is, in words."""
-
-    meaning: str
-    unit: str
-    values: F64
 
 
 def held_positions(samples: pd.DataFrame) -> list[int]:
@@ -101,21 +91,17 @@ def texts(samples: pd.DataFrame, name: str) -> list[str]:
     return [UNKNOWN if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
 
 
-def metric_columns(samples: pd.DataFrame, polarisations: Sequence[str]) -> dict[str, MetricColumn]:
-    """Measured numbers by name; mean backscatter by polarisation last."""
-    found = {
-        column.name: MetricColumn(meaning=column.description, unit=column.unit, values=floats(samples, column.name))
-        for column in METRIC_COLUMNS
+def metric_values(samples: pd.DataFrame, polarisations: Sequence[str]) -> dict[Column, F64]:
+    """(n,) values of every metric, NaN where it was not measured."""
+    means = {
+        f"mean_db {pol}": [row[number] if len(row) > number else np.nan for row in samples["mean_db"]]
+        for number, pol in enumerate(polarisations)
     }
-    for number, pol in enumerate(polarisations):
-        means = np.array([row[number] if len(row) > number else np.nan for row in samples["mean_db"]], dtype=np.float64)
-        found[f"mean_db {pol}"] = MetricColumn(
-            meaning=f"10 log10 of the mean linear power, {pol}", unit="dB", values=means
-        )
-    return found
+    table = samples[[column.name for column in METRIC_COLUMNS]].assign(**means)
+    return {column: floats(table, column.name) for column in metric_columns(polarisations)}
 
 
-def core(samples: pd.DataFrame, metrics: Mapping[str, MetricColumn], pictured: Sequence[int]) -> Json:
+def core(samples: pd.DataFrame, metrics: Mapping[Column, F64], pictured: Sequence[int]) -> Json:
     """What map, list and filters start with. pictured: positions of the samples that have pictures, ascending."""
     numbers = np.full(len(samples), -1, dtype=np.int64)
     numbers[list(pictured)] = np.arange(len(pictured))
@@ -131,7 +117,7 @@ def core(samples: pd.DataFrame, metrics: Mapping[str, MetricColumn], pictured: S
         "splits": list(SPLITS),
         "products": {name: coded(texts(samples, name)) for name in ("sar_product", "optical_product")},
         "dates": coded([text[:10] for text in texts(samples, "sar_datetime")]),
-        "metrics": [_metric(name, column) for name, column in metrics.items()],
+        "metrics": [_metric(column, values) for column, values in metrics.items()],
         "rows": [[column.name, column.description] for column in ROW_COLUMNS],
         "part_rows": PART_ROWS,
         "part_metrics": metrics_a_part(len(samples)),
@@ -139,12 +125,12 @@ def core(samples: pd.DataFrame, metrics: Mapping[str, MetricColumn], pictured: S
     }
 
 
-def metric_parts(metrics: Mapping[str, MetricColumn]) -> Iterator[dict[str, Json]]:
+def metric_parts(metrics: Mapping[Column, F64]) -> Iterator[dict[str, Json]]:
     """Values by name of every metric that was measured on any sample, metrics_a_part of them a part."""
-    known = [name for name, column in metrics.items() if np.isfinite(column.values).any()]
-    step = metrics_a_part(len(metrics[known[0]].values)) if known else 1
+    known = [column for column, values in metrics.items() if np.isfinite(values).any()]
+    step = metrics_a_part(len(metrics[known[0]])) if known else 1
     for start in range(0, len(known), step):
-        yield {name: packed(metrics[name].values, "f4") for name in known[start : start + step]}
+        yield {column.name: packed(metrics[column], "f4") for column in known[start : start + step]}
 
 
 def metrics_a_part(count: int) -> int:
@@ -175,15 +161,14 @@ def _country_names() -> dict[str, str]:
     return {country.alpha_3: country.name for country in countries()}
 
 
-def _metric(name: str, column: MetricColumn) -> Json:
-    known = column.values[np.isfinite(column.values)].astype(np.float32).astype(np.float64)
+def _metric(column: Column, values: F64) -> Json:
+    named = {"name": column.name, "meaning": column.description, "unit": column.unit}
+    known = values[np.isfinite(values)].astype(np.float32).astype(np.float64)
     if not known.size:
-        return {"name": name, "meaning": column.meaning, "unit": column.unit, "known": 0}
+        return {**named, "known": 0}
     edges = bin_values(known, np.empty(0), None).edges
     return {
-        "name": name,
-        "meaning": column.meaning,
-        "unit": column.unit,
+        **named,
         "known": int(known.size),
         "least": float(known.min()),
         "most": float(known.max()),

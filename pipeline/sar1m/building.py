@@ -1,17 +1,24 @@
-"""A build from region to finished store: plan, phase 1 over all work items, phase 2, in an output folder of its own."""
+"""A build: from a region to a finished store, in an output folder of its own.
+
+    plan -> phase 1: prepare every block, in parallel and in any order -> phase 2: choose, pack, page, install
+
+`build` runs all of it, `refilter` phase 2 alone. Both do only what is still to be done, and the same command goes on
+after an interruption.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sar1m.config import BuildConfig
+from sar1m.config import PIXEL_SECTIONS, BuildConfig
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.io.build_log import BuildLog
 from sar1m.page.build_page import render_report
@@ -37,7 +44,7 @@ TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What a user asked for."""
+    """What a user asked for. plan: a table of scenes made before by `sar1m plan`, which the build then keeps to."""
 
     region: str
     out: Path
@@ -48,7 +55,11 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSummary:
-    """How a build ended. facts: the completion marker. prepared, reused: work items of this run."""
+    """How a build ended.
+
+    facts: the completion marker. prepared, reused: how many work items this run prepared and found staged.
+    nothing_to_do: the store was up to date.
+    """
 
     facts: dict[str, Any]
     prepared: int = 0
@@ -58,44 +69,40 @@ class BuildSummary:
 
 
 def build(request: BuildRequest, watch: Watch) -> BuildSummary:
-    """Runs what is still to be done and returns how it ended.
+    """Runs what is still to be done and returns how it ended. Items that fail are set aside by name.
 
-    Raises ConfigError, RegionError, SourceError before anything but the build log is written; OutputError where the
-    output folder is not ours or cannot be written; LockedError where another build works there. Items that fail are set
-    aside by name.
+    Raises ConfigError, RegionError or SourceError before anything but the build log is written; OutputError where the
+    output folder is not ours or cannot be written; LockedError where another build works there.
     """
-    region = parse_region(request.region)
-    source = open_source(region, request.config, request.out.absolute(), request.plan)
-    choice = choice_digest(request.config)
-    request = replace(request, out=request.out.absolute())  # workers may run elsewhere
-    claim(request.out, region.label)
-    with output_lock(request.out):
-        log = BuildLog(request.out)
-        log.event("start", region=request.region, config=request.config.digest())
+    region, config = parse_region(request.region), request.config
+    out = request.out.absolute()  # workers may run in another folder
+    source = open_source(region, config, out, request.plan)
+    choice = choice_digest(config)
+    claim(out, region.label)
+    with output_lock(out):
+        log = BuildLog(out)
+        log.event("start", region=request.region, config=config.digest())
         with watch.stage("plan", 0):
-            plan, candidates = make_plan(region.label, source.candidates(request.config), request.config)
+            plan, candidates = make_plan(region.label, source.candidates(config), config)
         for remark in source.remarks:
             watch.note(remark)
             log.event("left out", remark=remark)
-        current = current_facts(request.out, plan, choice)
+        current = current_facts(out, plan, choice)
         if current is not None:
             log.event("nothing to do")
             return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
-        staging = request.out / "staging"
-        remove_partials(request.out)
+        staging = out / "staging"
+        remove_partials(out)
         write_plan(staging, plan)
         missing = {key: one for key, one in candidates.items() if not staged_path(staging, key).is_file()}
-        with Workers(request.workers) as workers:
-            _announce(workers, watch)
-            task = partial(prepare_item, source=source, config=request.config, staging=staging)
-            failed = _prepare_all(workers, task, missing, watch, log)
-            plan = plan.with_failures(_for_the_store(item, (Path(region.argument), request.out)) for item in failed)
+        with _workers(request.workers, watch) as workers:
+            task = partial(prepare_item, source=source, config=config, staging=staging)
+            failed = _prepare_blocks(workers, task, missing, watch, log)
+            plan = plan.with_failures(_without_folders(item, (Path(region.argument), out)) for item in failed)
             write_plan(staging, plan)
             # Where the same items failed as before, the store is as it was: a million samples are not packed again.
-            facts = current_facts(request.out, plan, choice) or _finish(
-                request.out, plan, request.config, workers, watch
-            )
-        shutil.rmtree(request.out / INFLATED_DIR, ignore_errors=True)
+            facts = current_facts(out, plan, choice) or _finish(out, plan, config, workers, watch)
+        shutil.rmtree(out / INFLATED_DIR, ignore_errors=True)
         log.event("complete", **facts["counts"])
         prepared = len(missing) - len(failed)
         return BuildSummary(facts=facts, prepared=prepared, reused=len(candidates) - len(missing), failed=plan.failed)
@@ -104,29 +111,88 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
 def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
     """Runs phase 2 alone, under new thresholds, from what is staged. No source is read.
 
-    Raises ConfigError where the configuration would shape other pixels than those staged, OutputError where no build
-    has been.
+    Raises ConfigError where the configuration would shape other pixels than those staged, OutputError where out is no
+    output folder of a build.
     """
-    out = _existing(out).absolute()
+    if not (out / TOOL_FILE).is_file():
+        raise OutputError(f"{out}: not an output folder of sar1m (no {TOOL_FILE} in it).")
+    out = out.absolute()
     with output_lock(out):
         log = BuildLog(out)
         log.event("refilter", config=config.digest())
         remove_partials(out)
         plan = read_plan(out / "staging")
         if plan.pixel_digest != pixel_digest(config):
+            sections = ", ".join(f"[{name}]" for name in PIXEL_SECTIONS)
             raise ConfigError(
-                f"{out}: [grid], [pixels], [registration], [safe], [simulated] or seed differ from those the blocks "
-                "were staged with, or another version of sar1m staged them. refilter changes thresholds only; run "
-                "`sar1m build` with this configuration."
+                f"{out}: {sections} or seed differ from those the blocks were staged with, or another version of sar1m "
+                "staged them. refilter changes thresholds only; run `sar1m build` with this configuration."
             )
         current = current_facts(out, plan, choice_digest(config))
         if current is not None:
             return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
-        with Workers(settings) as workers:
-            _announce(workers, watch)
+        with _workers(settings, watch) as workers:
             facts = _finish(out, plan, config, workers, watch)
         log.event("complete", **facts["counts"])
         return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
+
+
+@contextmanager
+def _workers(settings: WorkersSettings, watch: Watch) -> Iterator[Workers]:
+    with Workers(settings) as workers:
+        if workers.dashboard:
+            watch.note(f"Dask dashboard: {workers.dashboard}")
+        if workers.waiting:
+            watch.note("The scheduler has no workers yet. Waiting for them; the work starts with the first one.")
+        yield workers
+
+
+def _prepare_blocks(
+    workers: Workers,
+    task: Callable[[tuple[str, Candidate]], None],
+    missing: Mapping[str, Candidate],
+    watch: Watch,
+    log: BuildLog,
+) -> list[FailedItem]:
+    """Phase 1. missing: candidates by content key."""
+    failed = []
+    with watch.stage("prepare blocks", len(missing)) as step:
+        for outcome in workers.map(task, missing.items()):
+            _key, candidate = outcome.item
+            if outcome.error:
+                known = {"error": outcome.error, "cause": outcome.cause}
+                log.event("failed", item=candidate.item_id, **known, trace=outcome.trace)
+                failed.append(FailedItem(item_id=candidate.item_id, patches=len(candidate.patches), **known))
+            else:
+                log.event("prepared", item=candidate.item_id)
+            step()
+    return failed
+
+
+def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch: Watch) -> dict[str, Any]:
+    """Phase 2. Returns the facts of the completion marker."""
+    choice = choose(out / "staging", plan, config)
+    packing = plan_packing(out / "staging", choice, plan.kind, config)
+    packed = packing.folder
+    if not is_sealed(packed):
+        remove_other_packs(packed)
+        known = write_tables(packing, plan, config)
+        with watch.stage("pack shards", shard_count(choice.samples, packing.images)) as step:
+            for outcome in workers.map(write_shard, shard_tasks(packing)):
+                if outcome.result is None:
+                    raise StoreError(f"{outcome.item.path.relative_to(packed)}: {outcome.cause}")
+                known[outcome.item.path] = outcome.result
+                step()
+        with watch.stage("report", 0):
+            page = render_report(packed)
+            known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
+        seal(packed, known, choice.facts)
+    install(packed, out)
+    write_durably(out / CONFIG_FILE, [config.beside(Path.cwd()).to_toml().encode()])
+    facts = read_marker(out)
+    if facts is None:
+        raise StoreError(f"{out}: the completion marker vanished while the store was installed. Run the build again.")
+    return facts
 
 
 def claim(out: Path, region: str) -> None:
@@ -155,9 +221,11 @@ def _require_region(out: Path, marker: Path, region: str) -> None:
 
 
 def current_facts(out: Path, plan: Plan, choice: str) -> dict[str, Any] | None:
-    """The marker's facts where the store is complete for this very plan and choice (choose.choice_digest), the
-    manifest is the marker's and every file has its size; None otherwise. A damaged marker counts as none: the build
-    makes it anew."""
+    """The facts of the completion marker where the store in out is up to date, else None.
+
+    Up to date: made from this very plan and choice (choose.choice_digest), with the manifest that the marker names, and
+    every file has its size. A damaged marker counts as none: the build makes it anew.
+    """
     try:
         marker = read_marker(out)
         manifest_sha256 = None if marker is None else digest_file(out / MANIFEST_FILE).sha256
@@ -173,78 +241,17 @@ def current_facts(out: Path, plan: Plan, choice: str) -> dict[str, Any] | None:
     return marker if whole else None
 
 
-def _existing(out: Path) -> Path:
-    if not (out / TOOL_FILE).is_file():
-        raise OutputError(f"{out}: not an output folder of sar1m (no {TOOL_FILE} in it).")
-    return out
-
-
-def _prepare_all(
-    workers: Workers,
-    task: Callable[[tuple[str, Candidate]], None],
-    missing: dict[str, Candidate],
-    watch: Watch,
-    log: BuildLog,
-) -> list[FailedItem]:
-    failed = []
-    with watch.stage("prepare blocks", len(missing)) as step:
-        for outcome in workers.map(task, missing.items()):
-            candidate = outcome.item[1]
-            if outcome.error:
-                facts = {"error": outcome.error, "cause": outcome.cause, "trace": outcome.trace}
-                log.event("failed", item=candidate.item_id, **facts)
-                patches = len(candidate.patches)
-                failed.append(
-                    FailedItem(item_id=candidate.item_id, patches=patches, error=outcome.error, cause=outcome.cause)
-                )
-            else:
-                log.event("prepared", item=candidate.item_id)
-            step()
-    return failed
-
-
-def _announce(workers: Workers, watch: Watch) -> None:
-    if workers.dashboard:
-        watch.note(f"Dask dashboard: {workers.dashboard}")
-    if workers.waiting:
-        watch.note("The scheduler has no workers yet. Waiting for them; the work starts with the first one.")
-
-
-def _for_the_store(item: FailedItem, folders: Iterable[Path]) -> FailedItem:
+def _without_folders(item: FailedItem, folders: Iterable[Path]) -> FailedItem:
     return replace(item, cause=without_folders(item.cause, folders))
 
 
 def without_folders(text: str, folders: Iterable[Path] = ()) -> str:
-    """A message with absolute paths cut short: what goes into a store names no machine's folders.
+    """A message without absolute paths: what goes into a store names no folders of a machine.
 
-    Paths in the given folders become relative to them, whatever characters they hold; of others the file's name stays.
+    Paths below the given folders become relative to them, whatever characters they hold. Of other paths the file's name
+    stays.
     """
     known = {str(form) for folder in folders for form in (folder.absolute(), folder.resolve())}
     for folder in sorted(known, key=len, reverse=True):
         text = text.replace(f"{folder}/", "")
     return re.sub(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+", "", text)
-
-
-def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch: Watch) -> dict[str, Any]:
-    choice = choose(out / "staging", plan, config)
-    packing = plan_packing(out / "staging", choice, plan.kind, config)
-    packed = packing.folder
-    if not is_sealed(packed):
-        remove_other_packs(packed)
-        known = write_tables(packing, plan, config)
-        with watch.stage("pack shards", shard_count(choice.samples, packing.images)) as step:
-            for outcome in workers.map(write_shard, shard_tasks(packing)):
-                if outcome.result is None:
-                    raise StoreError(f"{outcome.item.path.relative_to(packed)}: {outcome.cause}")
-                known[outcome.item.path] = outcome.result
-                step()
-        with watch.stage("report", 0):
-            page = render_report(packed)
-            known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
-        seal(packed, known, choice.facts)
-    install(packed, out)
-    write_durably(out / CONFIG_FILE, [config.beside(Path.cwd()).to_toml().encode()])
-    facts = read_marker(out)
-    if facts is None:
-        raise StoreError(f"{out}: the completion marker vanished while the store was installed. Run the build again.")
-    return facts

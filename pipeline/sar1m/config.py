@@ -1,7 +1,7 @@
 """A build's configuration: TOML in, frozen and validated models out, with a digest.
 
-Sections that shape pixels (grid, pixels, registration) enter the content key of a staged block; thresholds
-(screening, balance, split, pack) do not, so that changing them never reads a source again.
+Sections that shape pixels (PIXEL_SECTIONS) are part of the content key of a staged block. Thresholds (screening,
+balance, split, pack) are not, so that a change of them never reads a source again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ from sar1m.store.settings import Section
 
 # In a wheel the configurations lie in the package, in a checkout beside it.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+PIXEL_SECTIONS: Final = ("grid", "pixels", "registration", "safe", "simulated")
+SAFE_PLACES: Final = ("dem", "geoid", "orbits", "optical")  # keys of [safe] that name files or folders
 
 Fraction = float  # between 0 and 1; the bounds stand at each field
 
 
 class GridConfig(Section):
-    """Cells, patches and the margin around them."""
+    """Cells, patches and the margin around them.
+
+    layout: majortom cuts scenes into Major TOM cells of 10 km; chips makes one block of each input raster; auto does so
+    with rasters that are smaller than a block.
+    patch_px: side of a patch. patches_per_side: of a block. gsd_m: size of a pixel.
+    halo_px: margin read around a block, so that correcting the shift loses no edge.
+    """
 
     layout: Literal["auto", "majortom", "chips"] = "auto"
     patch_px: int = Field(default=256, ge=32, le=2048, multiple_of=16)
@@ -43,7 +51,14 @@ class PixelsConfig(Section):
 
 
 class RegistrationConfig(Section):
-    """How the shift between SAR and optical is measured and corrected."""
+    """How the shift between SAR and optical is measured and corrected.
+
+    search_px: the largest shift that is searched.
+    min_psr: peak to sidelobe ratio from which a shift counts as measured.
+    max_polarisation_spread_px: how far the shifts of both polarisations may lie from their mean.
+    correct: integer moves the optical window by whole pixels.
+    self_test_share: of the measured pairs, into which a known shift is injected and recovered.
+    """
 
     search_px: int = Field(default=16, ge=8, le=64)  # under 8 no room is left beside the peak
     min_psr: float = Field(default=5.0, gt=0)
@@ -53,7 +68,11 @@ class RegistrationConfig(Section):
 
 
 class ScreeningConfig(Section):
-    """Limits on what is measured. A SAR rule rejects the sample; an optical rule leaves the partner out."""
+    """Limits on what is measured.
+
+    A sample that breaks a SAR rule is rejected. One that breaks an optical rule (max_optical_nodata_frac and those
+    after it) loses its partner, or is rejected where on_optical_failure is reject.
+    """
 
     max_sar_nodata_frac: Fraction = Field(default=0.01, ge=0, le=1)
     min_dynamic_range_db: float = Field(default=3.0, ge=0)
@@ -68,10 +87,14 @@ class ScreeningConfig(Section):
 
 
 class BalanceConfig(Section):
-    """Shares that hold over the whole dataset.
+    """Limits on shares of the whole dataset, and near-duplicates.
 
-    ecoregions: a file of polygons, of which the attribute ecoregion_name gives names (ECO_NAME in RESOLVE Ecoregions
-    2017 and WWF TEOW): every sample is told its own, and max_ecoregion_share goes by it.
+    water_patch_frac: share of water from which a patch counts as a water patch.
+    ecoregions: a file of polygons. Every sample gets the name of the polygon it lies in, and max_ecoregion_share limits
+    the share of each name.
+    ecoregion_name: the attribute that holds the names (ECO_NAME in RESOLVE Ecoregions 2017 and WWF TEOW).
+    duplicate_hamming: bits by which the perceptual hashes of near-duplicates differ at most.
+    duplicate_days: samples of one place and orbit within so many days count as duplicates.
     """
 
     max_unpaired_share: Fraction = Field(default=0.25, ge=0, le=1)
@@ -86,7 +109,11 @@ class BalanceConfig(Section):
 
 
 class SplitConfig(Section):
-    """Geographic blocks, their shares and the gap kept between splits."""
+    """Geographic blocks, their shares and the gap kept between splits.
+
+    block_km: side of a block; all of its samples belong to one split. buffer_km: least distance between two splits.
+    exclude_footprints: a file of polygons; samples in one, or within exclude_buffer_km of it, are rejected.
+    """
 
     block_km: float = Field(default=50.0, gt=0)
     buffer_km: float = Field(default=5.0, ge=0)
@@ -103,7 +130,7 @@ class SplitConfig(Section):
 
 
 class PackConfig(Section):
-    """How accepted samples become shards."""
+    """How accepted samples become shards. seed: of their order."""
 
     shard_samples: int = Field(default=512, ge=1, le=65536)
     seed: int = Field(default=20251216, ge=0)
@@ -112,11 +139,13 @@ class PackConfig(Section):
 class SafeConfig(Section):
     """The safe source: how Sentinel-1 GRD products become backscatter on the grid.
 
-    dem, geoid, orbits, optical: files or folders; where left out, the folders dem, geoid, orbits and optical beside the
-    products. heights auto: of the DEM; without one those of the product's tie points, where these differ so little
-    around a block that relief moves nothing by more than max_relief_error_px; tie_points: theirs, whatever the relief.
-    sea_level: where no DEM tile is, the sea's own height: auto by the coastlines that come with sar1m.
+    dem, geoid, orbits, optical: files or folders. A key left out: the folder of that name beside the products.
+    heights: dem takes heights from the DEM, tie_points from the product's tie points. auto takes the DEM; without one,
+    the tie points for blocks where relief displaces nothing by more than max_relief_error_px.
+    sea_level: whether a place without a DEM tile has the height of the sea; auto decides by the coastlines that come
+    with sar1m.
     ground_range_rule, azimuth_rule: see core/radar/product.py.
+    skip_known_bad: leaves out products that are known to be faulty.
     """
 
     quantity: Literal["gamma0", "sigma0"] = "gamma0"
@@ -151,16 +180,17 @@ class SafeConfig(Section):
         return {key: place for key, place in named.items() if place is not None}
 
 
-SAFE_PLACES: Final = ("dem", "geoid", "orbits", "optical")
-
-
 class AreaConfig(Section):
     """An area of the Earth: which services, when, and how scenes are chosen for a cell.
 
-    sar, optical: names of services (`sar1m doctor` lists them); optical none builds SAR alone. first, last: dates, last
-    not included. scenes_per_cell: SAR scenes; spread over seasons quarters of the year where seasons > 1. optical
-    partners within pair_days of the SAR scene. orbit any: whichever fits best, of one direction in a cell. land_cover:
-    ESA WorldCover 2021 under every block, of planetary-computer; [balance] max_class_share goes by it.
+    sar, optical: names of services (`sar1m doctor` lists them). With optical = "none" the samples are SAR alone.
+    first, last: dates; last is not included.
+    orbit: any takes the direction that fits a cell best, one direction a cell.
+    scenes_per_cell: number of SAR scenes. seasons: quarters of the year over which they are spread.
+    pair_days: the most days between a SAR scene and its optical partner.
+    max_scene_cloud_frac: of an optical scene, as its catalogue states it.
+    min_cell_cover: share of a cell that a scene must cover.
+    land_cover: ESA WorldCover 2021 for every block, from planetary-computer; [balance] max_class_share uses it.
     """
 
     sar: str = "planetary-computer"
@@ -184,7 +214,10 @@ class AreaConfig(Section):
 
 
 class DownloadConfig(Section):
-    """How services are asked. Limits hold over all workers of a build. Budgets are hard; 0 means none."""
+    """How services are asked. Limits hold for all workers of a build together.
+
+    max_gb, max_requests, max_units: budgets; the build stops before the request that would exceed one. 0: no budget.
+    """
 
     connections: int = Field(default=8, ge=1, le=256)
     requests_per_s: float = Field(default=20.0, gt=0)
@@ -198,7 +231,7 @@ class DownloadConfig(Section):
 
 
 class SimulatedConfig(Section):
-    """The simulated source: what the world and the sensors do."""
+    """The simulated source: what its world and its sensors do."""
 
     enl: float = Field(default=4.4, gt=0)
     speckle_correlation: bool = True
@@ -230,22 +263,24 @@ class BuildConfig(Section):
 
     def pixel_digest(self) -> str:
         """blake2b-128 of the parameters that shape pixels or measurements, hexadecimal."""
-        shaping = ("seed", "grid", "pixels", "registration", "safe", "simulated")
-        told = self.model_dump(mode="json", include=set(shaping))
-        for place in SAFE_PLACES:  # where inputs stand shapes nothing; their bytes enter through the candidates
-            del told["safe"][place]
-        return settings.digest_of({"schema": SCHEMA_VERSION, **told})
+        shaping = self.model_dump(mode="json", include={"seed", *PIXEL_SECTIONS})
+        for place in SAFE_PLACES:  # where inputs lie shapes nothing; their bytes enter through the candidates
+            del shaping["safe"][place]
+        return settings.digest_of({"schema": SCHEMA_VERSION, **shaping})
 
     def portable(self) -> BuildConfig:
-        """The same without this machine's folders: what a store may say of itself. The footprints to leave out and the
-        ecoregions keep their file's name; a copy of the footprints as GeoJSON stands beside the configuration."""
+        """The same without folders of this machine, as a store may hold it.
+
+        The ecoregions keep the name of their file. The footprints to leave out take the name of their copy as GeoJSON,
+        which the store holds beside the configuration.
+        """
         footprints, ecoregions = self.split.exclude_footprints, self.balance.ecoregions
         named = None if footprints is None else f"{Path(footprints).stem}.geojson"
         named_regions = None if ecoregions is None else Path(ecoregions).name
         return self._with_places(named, named_regions, dict.fromkeys(SAFE_PLACES))
 
     def beside(self, folder: Path) -> BuildConfig:
-        """The same with the files that it names relative to a folder."""
+        """The same with every file that it names taken relative to a folder."""
         footprints, ecoregions = self.split.exclude_footprints, self.balance.ecoregions
         return self._with_places(
             None if footprints is None else str(folder / footprints),
@@ -275,7 +310,7 @@ def parse_config(text: str, *, origin: str) -> BuildConfig:
 
 
 def load_config(path: Path) -> BuildConfig:
-    """BuildConfig from a TOML file; files that it names stand relative to it.
+    """BuildConfig from a TOML file. Files that it names are relative to its folder.
 
     Raises ConfigError where the file is missing, unreadable or wrong.
     """
@@ -283,8 +318,8 @@ def load_config(path: Path) -> BuildConfig:
 
 
 def resolve_config(name: str, overrides: Sequence[str]) -> BuildConfig:
-    """A configuration by file or by the name of one that comes with sar1m, with overrides such as grid.patch_px=192.
+    """A configuration by the path of a file, or by the name of one that comes with sar1m (sar1m, chips, sample).
 
-    Raises ConfigError.
+    overrides: such as grid.patch_px=192. Raises ConfigError.
     """
     return settings.override(load_config(settings.find_file(name, CONFIG_FOLDERS)), overrides)

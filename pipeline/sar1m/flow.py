@@ -1,7 +1,8 @@
-"""Work items over Dask: bounded work in flight, faults kept as values, poison found by name.
+"""Work items over Dask, the only module that imports it.
 
-The only module that imports Dask. `Workers` runs one function over many items on a local cluster, on any Dask
-scheduler, or (workers=0) in this process, and yields an Outcome for every item, in the order of completion.
+`Workers` runs one function over many items: on a cluster of processes on this machine, on any Dask scheduler, or
+(workers=0) in this process. It yields an Outcome for every item, in the order of completion. Few items are in flight at
+a time; an error becomes a value, so that one bad item ends no build; an item that kills its workers is found and named.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 IN_FLIGHT_PER_WORKER = 3  # enough to hide the scheduler's latency, few enough to keep memory flat
-ALLOWED_DEATHS = 2  # workers a task may take down before it is suspected
+ALLOWED_DEATHS = 2  # workers that an item may kill before it is run alone
 JOIN_TIMEOUT = "20s"
-# Read when a worker's process starts. One numerical thread a worker; and glibc keeps freed arrays up to 32 MiB, the
-# most it can, for the next ones. Otherwise every large array is mapped anew, page by page: a third of the CPU time.
+# Read when a worker's process starts. One numerical thread a worker. glibc keeps freed arrays of up to 32 MiB, the most
+# it can, for the next ones: to map every large array anew, page by page, would take a third of the CPU time.
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -42,8 +43,10 @@ WORKER_ENVIRONMENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[Item, Result]):
-    """What became of an item: a result, or the type and message of the error that stopped it. trace: where an error
-    came from that is not one of ours, for the build log."""
+    """What became of an item: a result, or the type (error) and message (cause) of the error that stopped it.
+
+    trace: the traceback of an error that is not a Sar1mError, for the build log.
+    """
 
     item: Item
     result: Result | None = None
@@ -54,8 +57,12 @@ class Outcome(Generic[Item, Result]):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersSettings:
-    """Where the work runs. scheduler: address of a running Dask scheduler; workers: processes on this machine
-    (0: no Dask, everything in this process, one item after the other); memory_limit: of each local worker."""
+    """Where the work runs.
+
+    scheduler: address of a running Dask scheduler; None: on this machine.
+    workers: processes on this machine; None: one a CPU; 0: no Dask, one item after the other in this process.
+    memory_limit: of each process on this machine, as Dask takes it.
+    """
 
     scheduler: str | None = None
     workers: int | None = None
@@ -63,7 +70,7 @@ class WorkersSettings:
 
 
 class Workers:
-    """A context in which items run. Closes the local cluster, never a scheduler that was given."""
+    """A context in which items run. Its end closes the local cluster, never a scheduler that was given."""
 
     def __init__(self, settings: WorkersSettings) -> None:
         self._settings = settings
@@ -111,11 +118,10 @@ class Workers:
         return 1 if self._client is None else max(1, sum(self._client.nthreads().values()))
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Outcome[Item, Result]]:
-        """Outcomes of function over items, as they complete; items are drawn only as room becomes free.
+        """Outcomes of function over items, as they complete. Items are drawn only as room becomes free.
 
-        An item that took workers down with it is run again alone; only if it does so again is it reported, as
-        WorkerDied. Raises OutputError and BudgetError at once: a full disk or a spent budget stops the build, it is no
-        fault of an item.
+        An item whose workers died is run again alone. If they die again, its outcome is the error WorkerDied. Raises
+        OutputError and BudgetError at once: a full disk or a spent budget is no fault of an item and stops the build.
         """
         for outcome in self._outcomes(function, items):
             for stopping in (OutputError, BudgetError):
@@ -129,16 +135,19 @@ class Workers:
                 yield attempt(function, item)
             return
         suspects: list[Item] = []
-        yield from self._pass(function, items, lambda: self.count * IN_FLIGHT_PER_WORKER, suspects)
-        condemned: list[Item] = []
-        yield from self._pass(function, suspects, lambda: 1, condemned)
-        for item in condemned:
+        yield from self._run(function, items, lambda: self.count * IN_FLIGHT_PER_WORKER, suspects)
+        killers: list[Item] = []
+        yield from self._run(function, suspects, lambda: 1, killers)
+        for item in killers:
             yield Outcome(item=item, error="WorkerDied", cause="killed its workers again and again, also when alone")
 
-    def _pass(
+    def _run(
         self, function: Callable[[Item], Result], items: Iterable[Item], room: Callable[[], int], suspects: list[Item]
     ) -> Iterator[Outcome[Item, Result]]:
-        """room: how many items may be in flight, asked again and again, since clusters grow and shrink."""
+        """Runs every item once. Items whose workers died get no outcome and are added to suspects.
+
+        room: how many items may be in flight, asked before each new item, since clusters grow and shrink.
+        """
         client = self._client
         if client is None:
             raise RuntimeError("Workers.map needs the context to be entered")
@@ -153,7 +162,7 @@ class Workers:
         completed = as_completed(submit(islice(queue, room())), loop=client.loop)
         for future in completed:
             item = running.pop(future)
-            outcome = _outcome(future, item)
+            outcome = _fetch(future, item)
             future.release()
             completed.update(submit(islice(queue, max(0, room() - len(running)))))
             if outcome is None:
@@ -163,7 +172,8 @@ class Workers:
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
-    """Runs function on one item and turns its fault into a value. An error that is not ours is tried once more."""
+    """Runs function on one item and turns an error into a value. After an error that is not a Sar1mError it tries once
+    more."""
     for last in (False, True):
         try:
             return Outcome(item=item, result=function(item))
@@ -176,11 +186,11 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Res
     raise RuntimeError("unreachable")
 
 
-def _outcome(future: Future[Any], item: Any) -> Outcome[Any, Any] | None:  # noqa: ANN401 - any item
-    """None where the item's workers died or the scheduler let go of it: it is to be run again.
+def _fetch(future: Future[Any], item: Any) -> Outcome[Any, Any] | None:  # noqa: ANN401 - any item
+    """The outcome of a future; None where the item's workers died or the scheduler dropped it: it is to be run again.
 
-    A finished future whose worker dies before its result is fetched goes back to lost and is computed anew; result()
-    waits for that, the status alone would not tell.
+    Where a worker dies before its result is fetched, the future becomes lost and is computed anew. result() waits for
+    that; the future's status does not show it.
     """
     try:
         outcome: Outcome[Any, Any] = future.result()
@@ -193,7 +203,7 @@ def _outcome(future: Future[Any], item: Any) -> Outcome[Any, Any] | None:  # noq
 
 def _join(address: str) -> Client:
     try:
-        # Not the process's default: one that failed to start would stay it, and catch whatever else uses Dask.
+        # Not as the default client of this process: one that failed to start would stay it, for all that uses Dask.
         return Client(address, timeout=JOIN_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise Sar1mError(f"--scheduler {address}: no Dask scheduler answers there ({error}).") from error
@@ -207,7 +217,7 @@ def _dask_settings() -> dict[str, Any]:
     return {
         "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
         "distributed.worker.daemon": True,  # workers end with the process that started them
-        # Ctrl-C reaches every process of a terminal: the one that was started by hand ends the others.
+        # Ctrl-C reaches every process of a terminal. Workers ignore it: the process that started them ends them.
         "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"],
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
         "distributed.logging": {"distributed": "error", "bokeh": "error", "tornado": "error"},

@@ -1,4 +1,4 @@
-"""Frozen values that pass between the stages. Everything here pickles, compares by value and holds no secrets."""
+"""Frozen values that pass between the stages. All of them pickle and hold no secrets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ RegistrationStatus = Literal["measured", "scene", "unmeasurable"]
 
 @dataclass(frozen=True, kw_only=True)
 class RasterGrid:
-    """A north-up raster in a projected system: pixel (row, col) covers x from left_m + col*gsd_m, y down from top_m."""
+    """A north-up raster in a projected system.
+
+    Pixel (row, col) covers x from left_m + col * gsd_m to the right and y from top_m - row * gsd_m downwards.
+    """
 
     epsg: int
     left_m: float
@@ -87,7 +90,7 @@ class SarProduct:
 
 @dataclass(frozen=True, kw_only=True)
 class OpticalProduct:
-    """One optical scene (or chip of one). quantity display: 8-bit pictures without a physical unit."""
+    """One optical scene (or chip of one). quantity: display means 8-bit pictures without a physical unit."""
 
     product_id: str
     digest: str
@@ -102,8 +105,7 @@ class OpticalProduct:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchPlace:
-    """Where a patch stands in its block: name, and the row and column of its upper-left pixel on the block's grid
-    without halo."""
+    """A patch in its block. row, col: of its upper-left pixel on the block's grid without halo."""
 
     name: str
     row: int
@@ -112,7 +114,8 @@ class PatchPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One work item: one block of one scene pair. handle tells the source what to read (paths, seeds: no secrets)."""
+    """One work item: one block of one scene pair. handle: what the source needs to read it (paths, seeds: no
+    secrets)."""
 
     item_id: str
     source: str
@@ -129,23 +132,25 @@ class Candidate:
     handle: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        """A work item without patches would vanish without a count."""
+        """Refuses an item without patches, which would be missing from every count."""
         if not self.patches:
             raise ValueError(f"{self.item_id}: a work item needs at least one patch")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockPixels:
-    """The pixels of one work item on its grid, halo included: shape (rows + 2 halo, cols + 2 halo).
+    """The pixels of one work item on its grid with the halo: H = rows + 2 halo, W = cols + 2 halo.
 
-    sar: (P, H, W) linear power, NaN without data, may be negative after noise removal.
+    sar: (P, H, W) linear power, NaN without data; may be negative after noise removal.
     optical: (B, H, W) reflectance (or 0..255 for display), NaN without data; None where there is no partner.
-    registration_optical: (R, H, W), the bands to register with: B02, B03, B04, B08 where all four are there (only then
-    can brightness stand in for a missing cloud mask), else what there is. swir: (H, W) reflectance at 1.6 um.
-    cloud, snow: bool masks; None where unknown. water: bool. layover_shadow: bool.
-    local_incidence_deg: (H, W) angle against the terrain's own normal, NaN where unknown; None without a DEM.
-    land_cover: class number per pixel with names in land_cover_names. incidence_deg: mean angle, None if unknown.
+    registration_optical: (R, H, W), the bands to register with: B02, B03, B04, B08 where all four are there, else what
+    there is. Only with all four can brightness stand in for a missing cloud mask.
+    swir: (H, W) reflectance at 1.6 um.
+    cloud, snow, water, layover_shadow: (H, W) masks; None where unknown.
+    local_incidence_deg: (H, W) angle to the normal of the terrain, NaN where unknown; None without a DEM.
+    land_cover: (H, W) class numbers; their names in land_cover_names. incidence_deg: mean angle; None where unknown.
     noise_floor: linear power by polarisation at or under which a pixel counts as noise.
+    truth_shift_px: rows and columns, where a source knows the true shift.
     """
 
     sar: F32
@@ -168,7 +173,7 @@ class BlockPixels:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreKind:
-    """What all samples of one store have in common: a store never mixes units or band sets."""
+    """What all samples of one store have in common: units and bands are never mixed."""
 
     quantity: SarQuantity
     optical_quantity: OpticalQuantity
@@ -180,9 +185,10 @@ class StoreKind:
 class Shift:
     """Where the optical content lies against the SAR content: rows down and columns right, in pixels.
 
-    psr: (peak - mean) / std of the correlation surface outside the peak. status: measured on this patch, taken from
-    the scene pair's summed surfaces, or unmeasurable. polarisation_spread_px: half the distance between the shifts
-    seen by the first and by the second polarisation; NaN with one polarisation.
+    psr: (peak - mean) / std, mean and std of the correlation surface outside the peak.
+    polarisation_spread_px: half the distance between the shifts of the first and of the second polarisation; NaN with
+    one polarisation.
+    status: measured (on this patch), scene (from the summed surfaces of the scene pair) or unmeasurable.
     """
 
     row_px: float
@@ -190,23 +196,3 @@ class Shift:
     psr: float
     polarisation_spread_px: float
     status: RegistrationStatus
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """accepted, or the first rule that was broken with what was measured and what is allowed."""
-
-    accepted: bool
-    reason: str = ""
-    measured: float | None = None
-    limit: float | None = None
-
-    @staticmethod
-    def accept() -> Verdict:
-        """The candidate passes."""
-        return Verdict(accepted=True)
-
-    @staticmethod
-    def reject(reason: str, *, measured: float | None = None, limit: float | None = None) -> Verdict:
-        """The candidate fails the rule named reason."""
-        return Verdict(accepted=False, reason=reason, measured=measured, limit=limit)

@@ -1,4 +1,4 @@
-"""The pair browser: which samples it shows, and what the page's script needs to know about them."""
+"""The pair browser of the page: which samples it shows, and what its script needs of them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sar1m.page.store_contents import Contents, read_rows
 from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, Column
 
 BROWSER_SAMPLES = 60
-BROWSER_CHARACTERS = 6_500_000  # of pictures in the page, which is to stay under 8 MB
-LEAST_CLASS_SHARE = 0.05  # a class under a twentieth of a patch does not describe it
+BROWSER_CHARACTERS = 6_500_000  # of pictures, so that the page stays under 8 MB
+LEAST_CLASS_SHARE = 0.05  # a class on less of a patch does not describe it
 KEY_FACTS = (
     "sar_datetime",
     "optical_datetime",
@@ -57,8 +57,11 @@ class BrowserSample:
 
 
 def choose_positions(samples: pd.DataFrame) -> list[int]:
-    """Positions in samples of at most 60, the same for the same table: spread over splits first, then over sites and
-    over paired and unpaired, by a hash of the sample's name within them."""
+    """Positions in samples of at most 60 of them, the same for the same table.
+
+    They are spread over the splits first, then over sites, and over paired and unpaired samples. Within these a hash of
+    the sample's name decides.
+    """
     order = np.array([_hash(name) for name in samples["sample_id"]], dtype=np.uint64)
     table = pd.DataFrame(
         {"split": samples["split"], "site": samples["site"], "paired": samples["paired"], "hash": order}
@@ -76,7 +79,7 @@ def choose_positions(samples: pd.DataFrame) -> list[int]:
 
 
 def load_samples(contents: Contents, stretch: Stretch) -> tuple[list[int], list[BrowserSample]]:
-    """Positions and samples with their pictures, by split and name; as many as fit the page."""
+    """Positions and samples with their pictures, as many as fit the page, in the order of split, site and name."""
     positions = choose_positions(contents.samples)
     reader = PreviewReader(contents.store, stretch)
     chosen: list[tuple[int, BrowserSample]] = []
@@ -92,7 +95,8 @@ def load_samples(contents: Contents, stretch: Stretch) -> tuple[list[int], list[
 
 
 def browser_json(samples: list[BrowserSample], x: F64, y: F64) -> Markup:
-    """Everything the script shows, as JSON that is safe inside a script element. x, y: places on the map."""
+    """Everything the script shows, as JSON that is safe inside a script element. x, y: (n,) drawing units on the
+    map."""
     payload = {
         "columns": [[c.name, c.description] for c in SAMPLE_COLUMNS],
         "facts": [[c.name for c in SAMPLE_COLUMNS].index(name) for name in KEY_FACTS],

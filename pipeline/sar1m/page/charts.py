@@ -24,7 +24,7 @@ BAR_CLASSES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A row of a bar table: its segments as (kind, share of the longest bar in per cent), and the number in words."""
+    """A row of a bar table. segments: (kind, length in per cent of the longest bar); text: the number."""
 
     label: str
     segments: tuple[tuple[str, float], ...]
@@ -41,8 +41,10 @@ class Vectors:
 
 
 def outcome_bars(summary: Mapping[str, Any]) -> list[Bar]:
-    """What became of the candidates: kept with and without optical partner, each reason, failures. summary: as
-    stats/summary.json holds it."""
+    """What became of the candidates: kept with and without optical partner, rejected by reason, failed.
+
+    summary: as stats/summary.json holds it.
+    """
     counts = summary["counts"]
     rows = [("kept, with optical partner", "accepted", counts["paired"])]
     rows += [(f"kept alone: {reason_words(why)}", "alone", n) for why, n in _by_size(summary["unpaired_by_reason"])]
@@ -58,16 +60,16 @@ def outcome_bars(summary: Mapping[str, Any]) -> list[Bar]:
 
 def land_cover_bars(classes: pa.Table) -> list[Bar]:
     """Area by land-cover class in patches, split by split. classes: columns land_cover and split."""
-    return _split_bars(_sum_by_split(classes, "land_cover"), _sizes(classes), unit="area")
+    return _split_bars(_sum_by_split(classes, "land_cover"), classes.num_rows, unit="area")
 
 
 def label_bars(classes: pa.Table) -> list[Bar]:
     """Samples by label of the source. classes: columns labels and split."""
-    return _split_bars(_sum_by_split(classes, "labels"), _sizes(classes), unit="samples")
+    return _split_bars(_sum_by_split(classes, "labels"), classes.num_rows, unit="samples")
 
 
 def shift_figures(contents: Contents) -> list[Figure]:
-    """Shifts as measured, what is left of them after correction, and what the self-test made of known shifts."""
+    """Shifts as measured, what is left of them after correction, and the errors of the self-test."""
     samples = contents.samples
     row_px, col_px = floats(samples, "shift_row_px"), floats(samples, "shift_col_px")
     status = samples["registration_status"].fillna("unmeasurable").astype(str).tolist()
@@ -77,7 +79,7 @@ def shift_figures(contents: Contents) -> list[Figure]:
     return [
         scatter_figure(
             "shift as measured",
-            "Where the optical content lies against the SAR's, before correction",
+            "Displacement of the optical content against the SAR content, before correction",
             Vectors(row_px=row_px, col_px=col_px, kind=status),
         ),
         scatter_figure(
@@ -87,14 +89,14 @@ def shift_figures(contents: Contents) -> list[Figure]:
         ),
         scatter_figure(
             "self-test error",
-            "Recovered minus injected shift: pairs moved on purpose by a known amount",
+            "Recovered minus injected shift, of pairs that were moved by a known amount",
             Vectors(row_px=errors[:, 0], col_px=errors[:, 1], kind=["injected"] * len(errors)),
         ),
     ]
 
 
 def scatter_figure(name: str, title: str, vectors: Vectors) -> Figure:
-    """Vectors in pixels with the 1 px circle, north up as in the pictures: right is east, down is south."""
+    """A scatter plot of vectors with the 1 px circle. As in the pictures, right is east and down is south."""
     length = np.hypot(vectors.row_px, vectors.col_px)
     known = np.flatnonzero(np.isfinite(length))
     if not len(known):
@@ -138,12 +140,8 @@ def _by_size(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _sizes(classes: pa.Table) -> int:
-    return int(classes.num_rows)
-
-
 def _sum_by_split(classes: pa.Table, column: str) -> dict[str, F64]:
-    """Sums over samples by class name, one a split: of fractions for a map column, of ones for a list column."""
+    """By class name, one number a split: areas in patches for a map of shares, samples for a list of names."""
     sums: dict[str, F64] = {}
     for batch in classes.to_batches():
         array = batch.column(column)

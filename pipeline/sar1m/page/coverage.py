@@ -1,4 +1,4 @@
-"""The coverage map: countries, samples by split, rejected patches, split blocks, and where the world it is."""
+"""The coverage map: countries, samples by split, rejected patches, split blocks, and an inset of the world."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sar1m.store.schema import SPLITS
 
 WIDTH = 1000.0
 INSET_WIDTH, INSET_MARGIN = 200.0, 12.0
-MAP_MARKS = 1500  # above, marks are gathered on a lattice, so that a million samples make no larger page
+MAP_MARKS = 1500  # more marks are gathered on a lattice, so that the page of a million samples is no larger
 LATTICE_PX = 14.0
 LEAST_FOOTPRINT_PX = 10.0  # under it a patch is shown by its mark alone
 BLOCKS_DRAWN = 150
@@ -33,7 +33,7 @@ BLOCKS_DRAWN = 150
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoverageMap:
-    """svg and the words under it; x, y: (n,) drawing positions of the samples asked for."""
+    """note: the text under the map. x, y: (n,) drawing units of the samples in the pair browser."""
 
     svg: Markup
     note: str
@@ -43,7 +43,8 @@ class CoverageMap:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Marks:
-    """What is drawn: x, y (n,) drawing units, kind (n,) split or "rejected", scale (n,) size against a plain mark."""
+    """Marks on the map. x, y: (n,) drawing units; kind: (n,) split or "rejected"; scale: (n,) size relative to a plain
+    mark; gathered: whether a mark stands for many patches."""
 
     x: F64
     y: F64
@@ -53,7 +54,7 @@ class Marks:
 
 
 def coverage_map(contents: Contents, picked: list[int]) -> CoverageMap:
-    """picked: positions of the samples of the pair browser, which get a ring and whose positions are returned."""
+    """The map of a store. picked: positions of the samples in the pair browser, which get a ring."""
     samples, rejected = contents.samples, contents.rejected
     window = _window(samples, rejected)
     kept = _marks(window, samples, samples["split"].astype(str).tolist())
@@ -211,15 +212,15 @@ def _note(contents: Contents, kept: Marks, out: Marks, blocks: int, footprints: 
     ):
         if marks.gathered:
             words.append(
-                f"{human(count)} {name} are gathered into {human(len(marks.x))} marks on a lattice: a mark has the "
-                "kind most of its patches have, and grows with the logarithm of their number."
+                f"{human(count)} {name} are gathered into {human(len(marks.x))} marks on a lattice: a mark shows "
+                "the kind of most of its patches, and its size the logarithm of their number."
             )
         elif len(marks.x) < count:
             words.append(f"{human(count - len(marks.x))} of {human(count)} {name} have no known place.")
     if footprints:
         words.append("Filled squares are footprints to scale.")
     if blocks:
-        words.append("Dashed: what the samples of a split block cover.")
+        words.append("Dashed: the extent of the samples of a split block.")
     elif len(contents.samples):
         number = contents.samples["block"].nunique()
         words.append(f"The {human(number)} split blocks are too many to draw (over {BLOCKS_DRAWN}).")
@@ -227,7 +228,7 @@ def _note(contents: Contents, kept: Marks, out: Marks, blocks: int, footprints: 
 
 
 def mark_shapes() -> Markup:
-    """Definitions of the marks, one shape a kind, so that colour is never the only difference."""
+    """Definitions of the marks: every kind has its own shape, so that colour is never the only difference."""
     shapes = {
         SPLITS[0]: "M-5,0a5,5 0 1 0 10,0a5,5 0 1 0 -10,0Z",
         SPLITS[1]: "M-4.6,-4.6h9.2v9.2h-9.2Z",

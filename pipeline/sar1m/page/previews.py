@@ -1,4 +1,4 @@
-"""Small pictures of samples, all of a release with the same stretch, so that they can be compared."""
+"""Small pictures of samples. All pictures of a store have the same stretch, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,20 +22,29 @@ from sar1m.store.schema import DATA_DIR
 PREVIEW_PX = 256  # longest side
 COLOURS = 128  # of a picture's palette: speckle does not compress, and 128 colours look the same at a third of the size
 FALLBACK_SAR_DB = (-25.0, 0.0)  # where the training split has no statistics
-SAR_SPAN_DB = 14.0  # to both sides of the median: the floor of noisy water would take up the whole range
+SAR_SPAN_DB = 14.0  # to both sides of the median: otherwise the noise floor over water takes most of the range
 RATIO_SPAN_DB = 12.0  # to both sides of the median cross-polarisation ratio
 FALLBACK_REFLECTANCE = (0.0, 0.3)
 REFLECTANCE_GAMMA = 1.6  # lifts forest and water, which are dark beside a bare field
 RGB_BANDS = ("B04", "B03", "B02")
 
 Limits = tuple[float, float]
-Picture = tuple[U8, Bool]  # colours, and where there are data
+
+
+class Picture(NamedTuple):
+    """colours: (H, W, 3). valid: (H, W), where there are data."""
+
+    colours: U8
+    valid: Bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Values shown as black and as white. sar_db by polarisation; ratio_db of the first over the second polarisation,
-    None with one; optical for all bands together, which keeps their balance, raised to 1 / gamma."""
+    """The values shown as black and as white.
+
+    sar_db: by polarisation. ratio_db: first over second polarisation; None with one polarisation.
+    optical: the same for all bands, which keeps their balance. gamma: optical shares are raised to 1 / gamma.
+    """
 
     sar_db: tuple[Limits, ...]
     ratio_db: Limits | None
@@ -57,8 +66,10 @@ class Preview:
 
 
 def release_stretch(normalisation: Mapping[str, Any], summary: Mapping[str, Any]) -> Stretch:
-    """2nd to 98th percentile of the training split, SAR within 14 dB of its median; display pictures, which somebody
-    has stretched before, as they are."""
+    """2nd to 98th percentile of the training split, SAR within 14 dB of its median.
+
+    Display pictures are stretched already and stay as they are.
+    """
     sar = normalisation.get("sar", {})
     limits = tuple(_sar_limits(sar.get(pol, {})) for pol in summary["polarisations"])
     medians = [sar.get(pol, {}).get("p50_db") for pol in summary["polarisations"][:2]]
@@ -91,27 +102,31 @@ def _sar_words(stretch: Stretch, polarisations: Sequence[str]) -> str:
     return f"SAR in red, green, blue: {words}, {ratio}"
 
 
-def sar_picture(sar_db: F32, stretch: Stretch) -> tuple[U8, Bool]:
-    """(H, W, 3) colours and (H, W) where there are data, from (P, H, W) decibels with NaN. Two polarisations: first,
-    second and their ratio as red, green and blue; one: grey."""
+def sar_picture(sar_db: F32, stretch: Stretch) -> Picture:
+    """A picture of (P, H, W) decibels with NaN.
+
+    Two polarisations: the first, the second and their ratio as red, green and blue. One: grey.
+    """
     first = _stretched(sar_db[0], stretch.sar_db[0])
     if len(sar_db) < 2 or stretch.ratio_db is None:
-        return np.dstack([first] * 3), np.isfinite(sar_db[0])
+        return Picture(np.dstack([first] * 3), np.isfinite(sar_db[0]))
     second = _stretched(sar_db[1], stretch.sar_db[1])
     ratio = _stretched(sar_db[0] - sar_db[1], stretch.ratio_db)
-    return np.dstack([first, second, ratio]), np.isfinite(sar_db[0]) & np.isfinite(sar_db[1])
+    return Picture(np.dstack([first, second, ratio]), np.isfinite(sar_db[0]) & np.isfinite(sar_db[1]))
 
 
-def optical_picture(optical: F32, bands: Sequence[str], stretch: Stretch) -> tuple[U8, Bool]:
-    """(H, W, 3) colours and (H, W) where there are data, from (B, H, W) values with NaN. Red, green, blue by band name
-    (B04, B03, B02), else the first three bands, else the first in grey."""
+def optical_picture(optical: F32, bands: Sequence[str], stretch: Stretch) -> Picture:
+    """A picture of (B, H, W) values with NaN.
+
+    Red, green and blue are B04, B03 and B02 by name, else the first three bands, else the first band in grey.
+    """
     if set(RGB_BANDS) <= set(bands):
         chosen = [list(bands).index(name) for name in RGB_BANDS]
     else:
         chosen = [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
     rgb = np.dstack([_stretched(optical[number], stretch.optical, stretch.gamma) for number in chosen])
     valid = [np.isfinite(optical[number]) for number in chosen]
-    return rgb, valid[0] & valid[1] & valid[2]
+    return Picture(rgb, valid[0] & valid[1] & valid[2])
 
 
 def png_data_uri(rgb: U8, valid: Bool) -> str:
@@ -141,8 +156,7 @@ class PreviewReader:
         return Preview(sar=png_data_uri(*sar), optical=None if optical is None else png_data_uri(*optical))
 
     def pictures(self, row: Mapping[str, Any]) -> tuple[Picture, Picture | None]:
-        """Of SAR and optical: colours (H, W, 3) and (H, W) where there are data. Optical None where unpaired. Raises
-        StoreError where the pixels are missing from the store."""
+        """Pictures of SAR and optical, the latter None where unpaired. Raises StoreError where pixels are missing."""
         split = str(row["split"])
         if split not in self._groups:
             self._groups[split] = _open(self._store, split)
@@ -172,8 +186,11 @@ def _open(store: Path, split: str) -> zarr.Group:
 
 
 def _pixels(group: zarr.Group, name: str, row: Mapping[str, Any], *, nodata_column: str) -> F32:
-    """Decoded pixels (C, H, W), NaN without data. zarr reads a missing shard as no data without a word; a sample that
-    was accepted as having data and reads as none is a fault."""
+    """Decoded pixels (C, H, W), NaN without data.
+
+    zarr reads a missing shard as no data and reports nothing. A sample whose table row says that it has data, and that
+    reads as having none, is therefore a fault.
+    """
     array = group[name]
     if not isinstance(array, zarr.Array):
         raise StoreError(f"{row['sample_id']}: {name} is no array in the store. Check the store with `sar1m verify`.")

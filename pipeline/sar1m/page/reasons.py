@@ -1,4 +1,4 @@
-"""Rule names in the words of a reader. A rule that is not listed here keeps its own name."""
+"""What the names of rules mean, in words. A rule that is not listed here keeps its name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ REASON_WORDS: Final = MappingProxyType(
         "benchmark_footprint": "inside an excluded footprint",
         "sar_nodata": "SAR data missing",
         "dynamic_range": "too little contrast",
-        "noise_floor": "too much at the noise floor",
+        "noise_floor": "too many pixels at the noise floor",
         "layover_shadow": "layover or radar shadow",
-        "water": "hardly anything but water",
+        "water": "almost only water",
         "duplicate_product": "same acquisition twice",
         "duplicate_orbit": "same place and orbit again within days",
         "duplicate_hash": "looks like another sample",
@@ -34,5 +34,5 @@ REASON_WORDS: Final = MappingProxyType(
 
 
 def reason_words(rule: str) -> str:
-    """What a rule means, with its name in brackets, by which it stands in the tables and in the configuration."""
+    """What a rule means, with its name in brackets, as tables and configurations have it."""
     return f"{REASON_WORDS[rule]} ({rule})" if rule in REASON_WORDS else rule

@@ -13,7 +13,7 @@ Attribute = str | float | int
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One drawing with its words. svg is None where nothing was measured; note then says what is missing."""
+    """A drawing with its texts. Where nothing was measured, svg is None and note states what is missing."""
 
     name: str
     title: str
@@ -44,8 +44,10 @@ class Axis:
 
 
 def element(name: str, *children: Markup | str, **attributes: Attribute) -> Markup:
-    """An SVG or HTML element. Texts are escaped; trailing and inner underscores of attribute names become hyphens or
-    vanish (class_, stroke_width); numbers are written with two decimals at most."""
+    """An SVG or HTML element. Texts are escaped and numbers written with two decimals at most.
+
+    attributes: a trailing underscore of a name is dropped (class_), others become hyphens (stroke_width).
+    """
     pairs = (
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _text(value)) for key, value in attributes.items()
     )
@@ -53,7 +55,7 @@ def element(name: str, *children: Markup | str, **attributes: Attribute) -> Mark
 
 
 def drawing(width: float, height: float, label: str, *children: Markup, class_: str = "chart") -> Markup:
-    """A picture as a whole, with the sentence a screen reader says for it."""
+    """A whole drawing. label: what a screen reader says for it."""
     return element(
         "svg", *children, class_=class_, viewBox=f"0 0 {_text(width)} {_text(height)}", role="img", aria_label=label
     )
@@ -80,6 +82,6 @@ def _text(value: Attribute) -> str:
 
 
 def _round_step(rough: float) -> float:
-    """The least of 1, 2, 5 times a power of ten that is not under rough by more than a rounding."""
+    """The smallest of 1, 2, 5 times a power of ten that is at least rough, but for rounding."""
     power = 10.0 ** math.floor(math.log10(rough))
     return power * min(step for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))

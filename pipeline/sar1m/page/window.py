@@ -1,4 +1,4 @@
-"""The piece of the world a map shows, and the outlines of the countries in it."""
+"""The part of the world that a map shows, and the outlines of the countries in it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ LEAST_MARGIN_DEG = 0.08
 
 @dataclass(frozen=True, kw_only=True)
 class MapWindow:
-    """An equirectangular map: lon_0 at the left edge, lat_1 at the upper, shrunk east-west at its middle latitude.
+    """An equirectangular map that is true to scale at its middle latitude.
 
+    lon_0, lon_1: left and right edge. lat_0, lat_1: lower and upper edge. width: in drawing units.
     Longitudes run on over 180 where the window crosses the antimeridian.
     """
 
@@ -43,7 +44,7 @@ class MapWindow:
         return self.width / (self.lon_1 - self.lon_0) / _squeeze(self.lat_0, self.lat_1)
 
     def x(self, lon: F64) -> F64:
-        """Drawing positions of longitudes, each taken to the turn of the globe that lies nearest to the window."""
+        """Drawing positions of longitudes, each on the turn of the globe that is nearest to the window."""
         middle = (self.lon_0 + self.lon_1) / 2
         return (near_to(lon, middle) - self.lon_0) / (self.lon_1 - self.lon_0) * self.width
 

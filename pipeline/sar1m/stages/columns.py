@@ -1,4 +1,4 @@
-"""The metadata row of a candidate patch: who it is, how the pair fits, what the pixels are worth."""
+"""The metadata row of a candidate patch: its identity, the fit of the pair, the quality of its pixels."""
 
 from __future__ import annotations
 
@@ -105,7 +105,10 @@ def _optical_columns(candidate: Candidate) -> Row:
 
 
 def pair(registration: BlockRegistration | None, number: int, applied: tuple[int, int]) -> Row:
-    """What the registration found for patch number and for its scene pair, what was applied, and what is left."""
+    """The shift of a patch and of its scene pair, the correction, and the residual.
+
+    number: position of the patch in its block. applied: correction in pixels, rows and columns.
+    """
     if registration is None:
         return dict.fromkeys(PAIR_COLUMNS)
     shift, scene = registration.patches[number], registration.scene
@@ -125,7 +128,7 @@ def pair(registration: BlockRegistration | None, number: int, applied: tuple[int
 
 
 def quality(pixels: BlockPixels, patch: PatchPixels) -> Row:
-    """What the pixels of a patch are worth; None where a mask or a partner is not there."""
+    """Measures of the pixels of a patch; None where a mask or the partner is missing."""
     # Speckle multiplies signal and noise alike: with the noise taken off, dark areas would seem to have few looks.
     enl = estimate_enl(patch.sar[0] + np.float32(pixels.noise_floor[0])).value
     optical, cover = patch.optical, patch.land_cover

@@ -1,4 +1,4 @@
-"""The plan of a build: its work items with their content keys, kept beside the staged blocks so that phase 2 can be
+"""The plan of a build: its work items with their content keys. It is kept beside the staged blocks, so that phase 2 can
 run again without any source."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FailedItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a build consists of. failed is known once phase 1 has run."""
+    """What a build consists of. failed: items that phase 1 could not prepare; empty before phase 1."""
 
     region: str
     pixel_digest: str
@@ -54,7 +54,7 @@ class Plan:
         return sum(item.patches for item in self.items)
 
     def digest(self) -> str:
-        """blake2b-128 of the keys, whatever their order, and of what is said of the failed items."""
+        """blake2b-128 of the keys and of the failed items with their errors, in sorted order."""
         failed = [f"failed {item.item_id} {item.error} {item.cause}" for item in self.failed]
         lines = sorted([item.key for item in self.items] + failed)
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
@@ -65,7 +65,7 @@ class Plan:
 
 
 def pixel_digest(config: BuildConfig) -> str:
-    """Of everything but the inputs that shapes a staged block."""
+    """Digest of all that shapes a staged block beside its inputs."""
     return f"{config.pixel_digest()}-{PREPARE_VERSION}"
 
 

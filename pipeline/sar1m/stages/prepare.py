@@ -65,8 +65,8 @@ def prepare_block(
 def applied_shift(registration: BlockRegistration | None, halo_px: int, config: BuildConfig) -> tuple[int, int]:
     """Whole pixels by which the optical window is moved so that it shows what the SAR window shows.
 
-    The scene pair's own shift, rounded: pixels stay as the sensor's processing made them, at most half a pixel is left
-    in each direction and stands in the table. (0, 0) where the shift cannot be measured or reaches beyond the halo.
+    The shift of the scene pair, rounded, so that no pixel is resampled. At most half a pixel is left in each direction;
+    the table states it. (0, 0) where the shift cannot be measured or is larger than the halo.
     """
     if registration is None or config.registration.correct == "none":
         return (0, 0)
@@ -161,8 +161,11 @@ def _encode(
 
 
 def decibels(power: F32) -> F32:
-    """10 log10 of linear power, any shape: NaN stays NaN; what lies under the store's floor, zero and negative power
-    included, takes the floor. Only here, on the way into storage, is backscatter floored."""
+    """10 log10 of linear power, any shape; NaN stays NaN.
+
+    Power under the store's floor, also zero and negative power, takes the floor. Backscatter is floored only here, on
+    the way into storage.
+    """
     floor = np.float32(10 ** (SAR_FLOOR_DB / 10))
     logarithm: F32 = np.float32(10) * np.log10(np.maximum(power, floor))
     return logarithm

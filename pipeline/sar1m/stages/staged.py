@@ -20,14 +20,14 @@ from sar1m.store.durable import write_durably
 from sar1m.store.errors import StoreError
 
 RECORD_NAME = "record.json"
-ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say; a real time would make the bytes differ
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold; a real one would make the bytes differ
 MAX_RECORD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagedRecord:
-    """What a staged block says of itself. rows: metrics by patch; statistics: channel statistics by patch;
-    self_test: recoveries of known shifts."""
+    """The record of a staged block. rows: metrics by patch; statistics: channel statistics by patch; self_test:
+    recoveries of known shifts."""
 
     rows: Sequence[Row]
     statistics: Sequence[Row]
@@ -35,7 +35,7 @@ class StagedRecord:
 
 
 def staged_path(staging: Path, key: str) -> Path:
-    """Where the block of a content key lies: two levels, so that no folder grows beyond what file systems like."""
+    """Where the block of a content key lies. Two levels of folders keep the number of files in one folder small."""
     return staging / key[:2] / f"{key}.zip"
 
 

@@ -33,7 +33,7 @@ def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[Row]:
     """Per channel of one sample: count, sum and sum of squares of its digital numbers, and a histogram.
 
     dn: (C, H, W) unsigned digital numbers; 0 (no data) is left out. Sums are whole numbers, hence exact whatever the
-    order. The histogram counts by bins of histogram_step digital numbers, from bin first_bin to the last with a count.
+    order. The histogram has bins of histogram_step digital numbers, from first_bin to the last bin with a count.
     """
     step = histogram_step(encoding)
     rows = []
@@ -56,7 +56,7 @@ def _channel_row(moments: tuple[int, int, int], bins: npt.NDArray[np.int64]) -> 
 
 
 def histogram_step(encoding: LinearEncoding) -> int:
-    """Digital numbers a bin, at least 1."""
+    """Width of a histogram's bins in digital numbers, at least 1."""
     return max(1, round(HISTOGRAM_BIN[encoding.units] / encoding.scale_factor))
 
 

@@ -194,7 +194,7 @@ def spoil_too_small(root, rng):
     ],
 )
 def test_a_folder_that_is_not_what_it_says_is_refused_naming_the_file(build, tmp_path, rng, spoil, code, found):
-    """Told while planning, before hours of work: the file can be mended or taken away."""
+    """Reported while planning, before hours of work: the file can be mended or taken away."""
     root = write_chips(tmp_path / "scenes", rng, ("a", "b", "c"))
     spoil(root, rng)
     returned, _, err = build(f"folder:{root}")
@@ -229,9 +229,9 @@ def test_one_damaged_chip_is_set_aside_by_name_and_the_rest_are_built(build, tmp
     broken.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000 :])
     code, out, err = build(f"folder:{root}")
     assert (code, err) == (3, "")
-    told = " ".join(out.split())
-    assert "Blocks: 3 prepared, 0 already there, 1 failed." in told
-    assert "failed: folder_b: SourceError: S1RTC/b.tif: damaged or not a GeoTIFF: " in told
+    shown = " ".join(out.split())
+    assert "Blocks: 3 prepared, 0 already there, 1 failed." in shown
+    assert "failed: folder_b: SourceError: S1RTC/b.tif: damaged or not a GeoTIFF: " in shown
     facts = facts_of(tmp_path / "out")
     assert facts["counts"]["candidates"] == 4
     assert facts["counts"]["failed"] == 1
@@ -257,9 +257,9 @@ def test_a_chip_without_a_measurement_is_a_recorded_rejection(build, tmp_path, r
     code, out, err = build(f"folder:{root}")
     assert (code, err) == (0, "")
     rejected = pd.read_parquet(tmp_path / "out/rejected.parquet").set_index("site")
-    told = rejected[["reason", "measured", "limit"]].to_dict("index")
-    assert told["b"] == {"reason": "sar_nodata", "measured": 1.0, "limit": 0.01}
-    assert told["c"] == {"reason": "dynamic_range", "measured": 0.0, "limit": 0.5}
+    reasons = rejected[["reason", "measured", "limit"]].to_dict("index")
+    assert reasons["b"] == {"reason": "sar_nodata", "measured": 1.0, "limit": 0.01}
+    assert reasons["c"] == {"reason": "dynamic_range", "measured": 0.0, "limit": 0.5}
     assert facts_of(tmp_path / "out")["rejected_by_reason"] == {"dynamic_range": 1, "sar_nodata": 1}
     assert re.search(r"^ +for sar_nodata +1$", out, re.MULTILINE)
 
@@ -287,7 +287,7 @@ def test_the_real_chip_without_data_is_a_recorded_rejection(build, tmp_path):
     assert facts["unpaired_by_reason"] == {"no_optical": len(samples)}
 
 
-# ---- R12: non-finite values stop at the border ----
+# ----  non-finite values stop at the border ----
 
 
 @pytest.fixture
@@ -411,28 +411,28 @@ def test_an_output_that_is_a_file_is_left_alone(build, tmp_path):
     assert "cannot be written: Not a directory." in err
 
 
-def test_an_output_without_permission_is_told(tmp_path):
+def test_an_output_without_permission_is_reported(tmp_path):
     """Root may write anywhere, so as nobody, in a fork."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
-    told = tmp_path / "told.txt"
-    told.touch(mode=0o666)
-    told.chmod(0o666)
+    report = tmp_path / "report.txt"
+    report.touch(mode=0o666)
+    report.chmod(0o666)
 
     def work():
         if os.geteuid() == 0:
             os.setgroups([])
             os.setgid(NOBODY)
             os.setuid(NOBODY)
-        told.write_text(outcome_of(closed / "out"))
+        report.write_text(outcome_of(closed / "out"))
 
     assert in_child(work) == 0
     assert re.fullmatch(
         r"OutputError: .*/closed/out.*: cannot be written: Permission denied\. Free space, mend the permissions or "
         r"give another output folder, then run the same command again: nothing finished is lost\.",
-        told.read_text(),
+        report.read_text(),
     )
 
 
@@ -445,7 +445,7 @@ def outcome_of(out):
     return "done"
 
 
-# ---- R4: a full disk ----
+# ----  a full disk ----
 
 
 @pytest.fixture(scope="module")
@@ -457,7 +457,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize("limit_bytes", [100, 5_000, 40_000])
 def test_a_file_too_large_stops_the_build_and_it_resumes_to_the_same_bytes(tmp_path, undisturbed, limit_bytes):
-    out, told = tmp_path / "out", tmp_path / "told.txt"
+    out = tmp_path / "out"
     assert max(path.stat().st_size for path in undisturbed.rglob("*")) > limit_bytes
     reading, writing = os.pipe()
 
@@ -467,10 +467,10 @@ def test_a_file_too_large_stops_the_build_and_it_resumes_to_the_same_bytes(tmp_p
         os.write(writing, outcome_of(out).encode())
 
     assert in_child(work) == 0
-    told = os.read(reading, 4096).decode()
+    message = os.read(reading, 4096).decode()
     os.close(reading)
     os.close(writing)
-    assert re.match(r"OutputError: .*: cannot be written: File too large\. Free space", told), told
+    assert re.match(r"OutputError: .*: cannot be written: File too large\. Free space", message), message
     assert not (out / "BUILD_COMPLETE.json").exists()
     run_build(out)
     assert tree_digest(out) == tree_digest(undisturbed)
@@ -504,7 +504,7 @@ def test_a_full_disk_stops_the_build_and_room_lets_it_go_on(small_disk, sar1m, u
     assert tree_digest(small_disk / "out") == tree_digest(undisturbed)
 
 
-# ---- R5: two builds on one output ----
+# ----  two builds on one output ----
 
 
 def test_of_two_builds_on_one_output_the_second_leaves_at_once_and_a_dead_one_holds_nothing(sar1m, tmp_path):
@@ -521,8 +521,8 @@ def test_of_two_builds_on_one_output_the_second_leaves_at_once_and_a_dead_one_ho
             first.kill()
     assert second.returncode == 75
     assert second.stdout == ""
-    told = " ".join(second.stderr.split())
-    assert f"another build works here (process {first.pid}). Wait for it, or give another OUT." in told
+    shown = " ".join(second.stderr.split())
+    assert f"another build works here (process {first.pid}). Wait for it, or give another OUT." in shown
     code, out, _ = sar1m("status", tmp_path / "out")
     assert code == 0
     assert "of 40 work items staged" in out

@@ -191,7 +191,7 @@ def test_damaged_staged_block_is_named_and_made_anew(tmp_path, built):
 
 @pytest.mark.parametrize("count", [48, *campaign(500)])
 def test_every_mutation_of_a_store_is_found(built, tmp_path, count):
-    """R8: flips, truncations, deletions, additions anywhere; the file always named."""
+    """Flips, truncations, deletions, additions anywhere; the file always named."""
     copy = tmp_path / "copy"
     shutil.copytree(built, copy, ignore=shutil.ignore_patterns("staging"))
     names = [*payload_files(copy), "manifest-sha256.txt", "BUILD_COMPLETE.json"]
@@ -254,7 +254,7 @@ def test_names_of_places_stay_out_of_a_store(built, small_build):
 
 @pytest.mark.parametrize("kills", [1, *campaign(2)])
 def test_killed_worker_loses_nothing(tmp_path, built, kills):
-    """R3 in small: a worker dies in the middle of the build; the bytes are the same."""
+    """On a small scale: a worker dies in the middle of the build; the bytes are the same."""
     program = (
         "import os, signal, sys, threading, time, pathlib\n"
         "sys.path.insert(0, sys.argv[2])\n"

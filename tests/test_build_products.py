@@ -204,10 +204,10 @@ def test_a_refusal_is_said_without_secrets(service, delivered, sar1m, tmp_path, 
     assert_no_canary(tmp_path / "a", text, err)
 
 
-@pytest.mark.parametrize("told", ["https://canary-user:canary-word@mirror.example.org", "https://x.org/?k=canary-9"])
-def test_an_address_with_a_secret_is_refused_before_anything_is_asked(told, delivered, sar1m, tmp_path, monkeypatch):
+@pytest.mark.parametrize("address", ["https://canary-user:canary-word@mirror.example.org", "https://x.org/?k=canary-9"])
+def test_an_address_with_a_secret_is_refused_before_anything_is_asked(address, delivered, sar1m, tmp_path, monkeypatch):
     for variable, name in (("SAR1M_CDSE_DOWNLOAD_URL", "cdse"), ("SAR1M_ASF_LOGIN_URL", "asf")):
-        monkeypatch.setenv(variable, told)
+        monkeypatch.setenv(variable, address)
         wanted = settings_of(name, None, delivered)
         code, text, err = sar1m("build", "--region", REGION, "--out", tmp_path / "a", "--workers", 0, *wanted)
         assert (code, f"{variable}: expected an address without user name" in " ".join(err.split())) == (2, True)

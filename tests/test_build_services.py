@@ -111,10 +111,10 @@ def test_land_cover_is_told_and_balanced(planetary, sar1m, tmp_path):
     rejected = pyarrow.parquet.read_table(out / "rejected.parquet").to_pandas()
     for row in chain(kept.itertuples(), rejected.itertuples()):
         truth = land_cover_truth(row.transform, 48)
-        told = dict(row.land_cover)
-        assert max(abs(told.get(name, 0) - truth.get(name, 0)) for name in told | truth) < 0.005, row.patch
+        cover = dict(row.land_cover)
+        assert max(abs(cover.get(name, 0) - truth.get(name, 0)) for name in cover | truth) < 0.005, row.patch
         assert LAND_COVER_ATTRIBUTION in row.attribution
-        assert row.water_frac == pytest.approx(told.get("Permanent water bodies", 0))
+        assert row.water_frac == pytest.approx(cover.get("Permanent water bodies", 0))
     dominant = [[max(dict(cover), key=dict(cover).get) for cover in table["land_cover"]] for table in (kept, rejected)]
     assert sorted(dominant[0]) == ["Bare / sparse vegetation"] * 3 + ["Built-up"] * 3
     assert dominant[1] == ["Built-up"] * 3

@@ -234,9 +234,9 @@ def test_an_interrupted_build_exits_130_says_so_and_goes_on(sar1m, tmp_path, sma
         child.send_signal(number)
         assert child.wait(timeout=STUCK_S) == 130, log.read_text()
     assert psutil.wait_procs(family, timeout=STUCK_S)[1] == []
-    told = " ".join(log.read_text().split())
-    assert "sar1m: interrupted. What is staged is kept: the same command goes on from there." in told
-    assert "Traceback" not in told
+    shown = " ".join(log.read_text().split())
+    assert "sar1m: interrupted. What is staged is kept: the same command goes on from there." in shown
+    assert "Traceback" not in shown
     code, text, _ = sar1m("status", out)
     assert code == 0
     assert "The store is not complete" in text

@@ -1,4 +1,4 @@
-"""R1: a build killed anywhere resumes to the same bytes. A process of its own forks the builds; see crash_runner.py."""
+"""A build killed anywhere resumes to the same bytes. A process of its own forks the builds; see crash_runner.py."""
 
 import json
 import os

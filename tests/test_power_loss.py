@@ -1,4 +1,4 @@
-"""R2: whatever a power failure drops that was not synced, a store that says it is complete is."""
+"""Whatever a power failure drops that was not synced, a store that says it is complete is."""
 
 import json
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# torchrun for batch systems: passes their signal on to the training, and gives back the exit code of the training.
+# torchrun for batch systems: passes their signal on to the training, and exits with the code of the training.
 #   launch.sh --standalone --nproc-per-node 8 -m sarmae pretrain --config vit_base --data DATA --out OUT
 # Exit code: that of the first rank that failed or stopped, 85 for `saved, queue me again`; 0 when done.
 #
 # Why not torchrun alone (torch 2.13, measured):
-# - it exits 1 whatever its ranks exit with; a rank therefore leaves its code in the file $SARMAE_EXIT_FILE;
+# - it exits with 1, whatever the codes of its ranks; a rank therefore leaves its code in the file $SARMAE_EXIT_FILE;
 # - SIGUSR1 kills it and orphans the ranks; a second SIGTERM makes it leave before they have saved; after one SIGTERM
 #   it kills them within 30 s. It is therefore kept from both, and the ranks get it directly.
 set -u

@@ -8,7 +8,7 @@ import pytest
 from selenium import webdriver
 
 from sar1m.page.build_page import render_report
-from support.headless import MARKS, browser, requests_of
+from support.headless import MARKS, assert_foreign_content_is_refused, browser, requests_of
 from support.miniature_store import build_store
 
 pytestmark = MARKS
@@ -60,13 +60,7 @@ def test_the_page_runs_without_errors_and_requests(page):
 
 
 def test_the_policy_forbids_what_is_not_ours(page):
-    page.execute_script(
-        "const s = document.createElement('script'); s.textContent = 'window.foreign = 1'; document.body.append(s);"
-        "const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; document.body.append(i)"
-    )
-    assert page.execute_script("return window.foreign === undefined")
-    messages = " ".join(entry["message"] for entry in page.get_log("browser"))
-    assert messages.count("Content Security Policy") >= 2
+    assert_foreign_content_is_refused(page)
 
 
 def test_pictures_are_decoded_and_a_paired_sample_comes_first(page):

@@ -11,7 +11,7 @@ from selenium import webdriver
 
 from sar1m.releases.explorer.explorer_page import page_files
 from support.explorer_tables import made_facts, made_pictures, made_samples
-from support.headless import MARKS, browser, requests_of, served
+from support.headless import MARKS, assert_foreign_content_is_refused, browser, requests_of, served
 from support.made_releases import lock_of, samples_of
 from support.release_facts import small_release
 
@@ -151,13 +151,7 @@ def test_from_a_server_it_asks_that_server_alone(driver, folder):
 
 
 def test_the_policy_forbids_what_is_not_ours(page):
-    page.execute_script(
-        "const s = document.createElement('script'); s.textContent = 'window.foreign = 1'; document.body.append(s);"
-        "const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; document.body.append(i)"
-    )
-    assert page.execute_script("return window.foreign === undefined")
-    messages = " ".join(entry["message"] for entry in page.get_log("browser"))
-    assert messages.count("Content Security Policy") >= 2
+    assert_foreign_content_is_refused(page)
 
 
 def test_names_from_users_stay_text(page):

@@ -56,6 +56,17 @@ def requests_of(driver, page):
     return [params["request"]["url"] for params in sent if params["documentURL"].split("#")[0] == page]
 
 
+def assert_foreign_content_is_refused(driver):
+    """The page's policy stops a script and a picture from elsewhere, and the browser's log names both."""
+    driver.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'window.foreign = 1'; document.body.append(s);"
+        "const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; document.body.append(i)"
+    )
+    assert driver.execute_script("return window.foreign === undefined")
+    messages = " ".join(entry["message"] for entry in driver.get_log("browser"))
+    assert messages.count("Content Security Policy") >= 2
+
+
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass

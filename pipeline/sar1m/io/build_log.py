@@ -1,4 +1,4 @@
-"""The build log: JSON lines beside the store, never inside it. Times, processes and paths may stand here alone."""
+"""The build log: JSON lines beside the store, never inside it. It alone may hold times, processes and paths."""
 
 from __future__ import annotations
 

@@ -81,8 +81,13 @@ def parquet_bytes(frame: pd.DataFrame, columns: Sequence[Column]) -> bytes:
 
 def read_table(path: Path) -> pd.DataFrame:
     """A metadata table as a pandas frame (geometry as WKB). Raises StoreError where it is missing or damaged."""
+    return read_arrow(path).to_pandas(maps_as_pydicts="strict")
+
+
+def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A metadata table; columns: the ones to read, None for all. Raises StoreError where it is missing or damaged."""
     try:
-        return pq.read_table(path).to_pandas(maps_as_pydicts="strict")
+        return pq.read_table(path, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(
             f"{path}: cannot be read as Parquet ({error}). Check the store with `sar1m verify`."

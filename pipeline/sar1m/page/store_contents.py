@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sar1m.config import BuildConfig, load_config
+from sar1m.io.tables import read_arrow
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import (
     CANDIDATE_COLUMNS,
@@ -85,7 +86,7 @@ def read_contents(store: Path) -> Contents:
         self_test=_json(store, "self_test"),
         splits=_json(store, "splits"),
         samples=_frame(store / SAMPLES_FILE, (*PLACE_COLUMNS, *metrics, *SAMPLE_ONLY_COLUMNS), lists),
-        classes=_table(store / SAMPLES_FILE, (*CLASS_COLUMNS, "split")),
+        classes=read_arrow(store / SAMPLES_FILE, (*CLASS_COLUMNS, "split")),
         rejected=_frame(store / REJECTED_FILE, (*PLACE_COLUMNS, *metrics, *REJECTED_ONLY_COLUMNS), lists),
         failed=_frame(store / FAILED_FILE, ("item", "patches", "error", "cause"), {}),
     )
@@ -107,17 +108,8 @@ def read_rows(store: Path, positions: list[int]) -> list[dict[str, Any]]:
     return [rows[position] for position in positions]
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=list(columns))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise StoreError(
-            f"{path.name}: cannot be read as Parquet ({type(error).__name__}). Check the store with `sar1m verify`."
-        ) from error
-
-
 def _frame(path: Path, columns: tuple[str, ...], lists: dict[str, tuple[str, ...]]) -> pd.DataFrame:
-    table = _table(path, columns)
+    table = read_arrow(path, columns)
     missing = sorted(set(columns) - set(table.column_names))
     if missing:
         raise StoreError(f"{path.name}: columns missing: {', '.join(missing)}. Expected the contract's; build again.")

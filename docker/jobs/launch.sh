@@ -6,7 +6,7 @@
 # Why not torchrun alone (torch 2.13, measured):
 # - it exits with 1, whatever the codes of its ranks; a rank therefore leaves its code in the file $SARMAE_EXIT_FILE;
 # - SIGUSR1 kills it and orphans the ranks; a second SIGTERM makes it leave before they have saved; after one SIGTERM
-#   it kills them within 30 s. It is therefore kept from both, and the ranks get it directly.
+#   it kills them within 30 s. It is therefore kept from both, and the ranks get their signal directly.
 set -u
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
@@ -22,7 +22,7 @@ trap 'asked=1' TERM USR1 INT
 ) &
 agent=$!
 
-tell_ranks() {
+signal_ranks() {
   local status pid
   for status in $(grep -ls "^PPid:[[:space:]]*$agent\$" /proc/[0-9]*/status); do
     pid=${status#/proc/}
@@ -33,7 +33,7 @@ tell_ranks() {
 wait "$agent" # comes back early when a signal arrives
 code=$?
 while [ -n "$asked" ] && kill -0 "$agent" 2>/dev/null; do
-  tell_ranks # again and again: a rank that is still starting does not listen yet
+  signal_ranks # repeated, since a rank that is still starting does not handle it yet
   sleep 1
 done
 if [ -n "$asked" ]; then

@@ -84,18 +84,10 @@ class Workers:
             return self
         self._stack.enter_context(dask.config.set(_dask_settings()))
         if settings.scheduler is not None:
-            self._client = self._stack.enter_context(_join(settings.scheduler))
+            client = _join(settings.scheduler)
         else:
-            cluster = LocalCluster(
-                n_workers=settings.workers or CPU_COUNT,
-                threads_per_worker=1,
-                memory_limit=settings.memory_limit,
-                silence_logs=logging.ERROR,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0" if _has_dashboard() else None,
-            )
-            local = Client(self._stack.enter_context(cluster), set_as_default=False)
-            self._client = self._stack.enter_context(local)
+            client = Client(self._stack.enter_context(_local_cluster(settings)), set_as_default=False)
+        self._client = self._stack.enter_context(client)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -135,40 +127,42 @@ class Workers:
                 yield attempt(function, item)
             return
         suspects: list[Item] = []
-        yield from self._run(function, items, lambda: self.count * IN_FLIGHT_PER_WORKER, suspects)
+        yield from _run(self._client, function, items, lambda: self.count * IN_FLIGHT_PER_WORKER, suspects)
         killers: list[Item] = []
-        yield from self._run(function, suspects, lambda: 1, killers)
+        yield from _run(self._client, function, suspects, lambda: 1, killers)
         for item in killers:
-            yield Outcome(item=item, error="WorkerDied", cause="killed its workers again and again, also when alone")
+            yield Outcome(item=item, error="WorkerDied", cause="killed its workers repeatedly, also when it ran alone")
 
-    def _run(
-        self, function: Callable[[Item], Result], items: Iterable[Item], room: Callable[[], int], suspects: list[Item]
-    ) -> Iterator[Outcome[Item, Result]]:
-        """Runs every item once. Items whose workers died get no outcome and are added to suspects.
 
-        room: how many items may be in flight, asked before each new item, since clusters grow and shrink.
-        """
-        client = self._client
-        if client is None:
-            raise RuntimeError("Workers.map needs the context to be entered")
-        queue = iter(items)
-        running: dict[Future[Any], Item] = {}
+def _run(
+    client: Client,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    room: Callable[[], int],
+    suspects: list[Item],
+) -> Iterator[Outcome[Item, Result]]:
+    """Runs every item once. Items whose workers died get no outcome and are added to suspects.
 
-        def submit(batch: Iterable[Item]) -> list[Future[Any]]:
-            futures = {client.submit(attempt, function, item, pure=False): item for item in batch}
-            running.update(futures)
-            return list(futures)
+    room: how many items may be in flight, asked after each outcome, since clusters grow and shrink.
+    """
+    queue = iter(items)
+    running: dict[Future[Any], Item] = {}
 
-        completed = as_completed(submit(islice(queue, room())), loop=client.loop)
-        for future in completed:
-            item = running.pop(future)
-            outcome = _fetch(future, item)
-            future.release()
-            completed.update(submit(islice(queue, max(0, room() - len(running)))))
-            if outcome is None:
-                suspects.append(item)
-            else:
-                yield outcome
+    def submit(batch: Iterable[Item]) -> list[Future[Any]]:
+        futures = {client.submit(attempt, function, item, pure=False): item for item in batch}
+        running.update(futures)
+        return list(futures)
+
+    completed = as_completed(submit(islice(queue, room())), loop=client.loop)
+    for future in completed:
+        item = running.pop(future)
+        outcome = _fetch(future, item)
+        future.release()
+        completed.update(submit(islice(queue, max(0, room() - len(running)))))
+        if outcome is None:
+            suspects.append(item)
+        else:
+            yield outcome
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
@@ -199,6 +193,17 @@ def _fetch(future: Future[Any], item: Any) -> Outcome[Any, Any] | None:  # noqa:
     except Exception as error:  # noqa: BLE001 - the item boundary: what failed around the item, not in it
         return Outcome(item=item, error=type(error).__name__, cause=str(error))
     return replace(outcome, item=item)
+
+
+def _local_cluster(settings: WorkersSettings) -> LocalCluster:
+    return LocalCluster(
+        n_workers=settings.workers or CPU_COUNT,
+        threads_per_worker=1,
+        memory_limit=settings.memory_limit,
+        silence_logs=logging.ERROR,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0" if _has_dashboard() else None,
+    )
 
 
 def _join(address: str) -> Client:

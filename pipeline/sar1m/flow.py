@@ -224,6 +224,9 @@ def _dask_settings() -> dict[str, Any]:
         "distributed.worker.daemon": True,  # workers end with the process that started them
         # Ctrl-C reaches every process of a terminal. Workers ignore it: the process that started them ends them.
         "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"],
+        # A worker that died starts again; on a busy machine that takes longer than Dask's 15 s, after which the cluster
+        # would give the worker up, and without workers wait for ever.
+        "distributed.deploy.lost-worker-timeout": "10 min",
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
         "distributed.logging": {"distributed": "error", "bokeh": "error", "tornado": "error"},
         "distributed.comm.timeouts.connect": "30s",

@@ -226,7 +226,7 @@ def _dask_settings() -> dict[str, Any]:
         "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"],
         # A worker that died starts again; on a busy machine that takes longer than Dask's 15 s, after which the cluster
         # would give the worker up, and without workers wait for ever.
-        "distributed.deploy.lost-worker-timeout": "10 min",
+        "distributed.deploy.lost-worker-timeout": "600s",
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
         "distributed.logging": {"distributed": "error", "bokeh": "error", "tornado": "error"},
         "distributed.comm.timeouts.connect": "30s",

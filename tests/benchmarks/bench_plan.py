@@ -22,7 +22,7 @@ import shapely
 from measure import MIB, Section, run_command, run_with_one_thread, write_results
 from plan_routes import Route, price_route, route_table
 
-sys.path.append(str(Path(__file__).parents[1] / "sources"))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what the tests share
 
 from sar1m.config import BuildConfig
 from sar1m.core.grid import block_grids, cells_at, make_cells

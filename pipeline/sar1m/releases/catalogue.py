@@ -70,7 +70,7 @@ SENTINEL2_BANDS: Final[Mapping[str, OpticalBand]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extent:
+class SpaceTimeExtent:
     """bounds_lonlat: west, south, east, north of all samples. first, last: of all acquisitions, None without times."""
 
     bounds_lonlat: tuple[float, float, float, float]
@@ -86,7 +86,7 @@ class Terms:
     url: str
 
 
-def extent_of(facts: ReleaseFacts) -> Extent:
+def extent_of(facts: ReleaseFacts) -> SpaceTimeExtent:
     """Where and when the samples were taken. Raises StoreError for a release without samples."""
     if not len(facts.samples):
         raise StoreError(f"{facts.title}: a release without samples has no place or time. Release other builds.")
@@ -95,7 +95,7 @@ def extent_of(facts: ReleaseFacts) -> Extent:
     known = pd.concat(times).dropna()
     west, south = bounds[:, :2].min(axis=0).tolist()
     east, north = bounds[:, 2:].max(axis=0).tolist()
-    return Extent(
+    return SpaceTimeExtent(
         bounds_lonlat=(west, south, east, north),
         first=None if known.empty else known.min().to_pydatetime(),
         last=None if known.empty else known.max().to_pydatetime(),

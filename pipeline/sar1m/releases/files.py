@@ -30,7 +30,7 @@ from sar1m.releases.explorer.explorer_page import explorer_files
 from sar1m.releases.preview import preview_files
 from sar1m.releases.privacy import require_private
 from sar1m.releases.provenance import lock_parquet, recipes_parquet
-from sar1m.releases.selection import Selection
+from sar1m.releases.selection import ReleaseSelection
 from sar1m.releases.shards import Packed, pack
 from sar1m.releases.stac import stac_files
 from sar1m.releases.versions import LOCK_FILE, Changes, changes_since, require_semver, tombstones_parquet
@@ -82,7 +82,12 @@ class _Writer:
 
 
 def write_contents(
-    root: Path, records: Path, choice: Selection, identity: Mapping[str, Any], secrets: Mapping[str, str], watch: Watch
+    root: Path,
+    records: Path,
+    choice: ReleaseSelection,
+    identity: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    watch: Watch,
 ) -> None:
     """Writes a whole sealed release into root, keeping shards that an earlier run finished.
 
@@ -119,7 +124,7 @@ def write_contents(
 
 
 def _facts(
-    root: Path, choice: Selection, packed: Packed, changes: Changes, identity: Mapping[str, Any]
+    root: Path, choice: ReleaseSelection, packed: Packed, changes: Changes, identity: Mapping[str, Any]
 ) -> ReleaseFacts:
     samples = choice.samples
     summary = stats_files.summary_of(identity["name"], identity["version"], choice.merged, samples, choice.rejected)
@@ -142,7 +147,7 @@ def _facts(
     )
 
 
-def _statistics(choice: Selection, packed: Packed, facts: ReleaseFacts) -> dict[str, bytes | None]:
+def _statistics(choice: ReleaseSelection, packed: Packed, facts: ReleaseFacts) -> dict[str, bytes | None]:
     """Licences, audit and statistics as files."""
     samples, images = choice.samples, choice.merged.builds[0].images
     stats = {
@@ -160,7 +165,7 @@ def _statistics(choice: Selection, packed: Packed, facts: ReleaseFacts) -> dict[
     }
 
 
-def _changes(choice: Selection, version: str, packed: Packed) -> Changes:
+def _changes(choice: ReleaseSelection, version: str, packed: Packed) -> Changes:
     names = choice.samples["sample_id"].tolist()
     if choice.previous is None:
         return Changes(added=tuple(sorted(names)), removed=(), changed=(), moved=())
@@ -170,7 +175,7 @@ def _changes(choice: Selection, version: str, packed: Packed) -> Changes:
     return changes
 
 
-def _tables(choice: Selection, packed: Packed, changes: Changes, version: str) -> dict[str, bytes | None]:
+def _tables(choice: ReleaseSelection, packed: Packed, changes: Changes, version: str) -> dict[str, bytes | None]:
     samples, builds, previous = choice.samples, choice.merged.builds, choice.previous
     return {
         SAMPLES_FILE: parquet_bytes(samples, SAMPLE_COLUMNS),
@@ -184,7 +189,7 @@ def _tables(choice: Selection, packed: Packed, changes: Changes, version: str) -
     }
 
 
-def _provenance(choice: Selection, name: str) -> dict[str, bytes | None]:
+def _provenance(choice: ReleaseSelection, name: str) -> dict[str, bytes | None]:
     """config.toml is the newest build's under the release's name; every build's own stands below builds/."""
     builds = choice.merged.builds
     config = builds[-1].config.portable().model_copy(update={"name": name})

@@ -27,7 +27,7 @@ from sar1m.releases.builds import Build, open_builds, require_sound
 from sar1m.releases.files import write_contents
 from sar1m.releases.hub import open_release
 from sar1m.releases.privacy import own_secrets
-from sar1m.releases.selection import Selection, choose
+from sar1m.releases.selection import ReleaseSelection, choose
 from sar1m.releases.versions import Previous
 from sar1m.store.durable import remove_partials, remove_tree, settle_folders, sync_directory, write_durably, writing_to
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
@@ -183,7 +183,7 @@ def _prepare(work: Path, inputs: str) -> None:
 
 def _decide(
     builds: Sequence[Build], previous: Previous | None, request: ReleaseRequest, work: Path, watch: Watch
-) -> Selection:
+) -> ReleaseSelection:
     """Checks the builds and chooses the samples. Where a first attempt is refused, its working folder is removed."""
     try:
         if request.check_builds:

@@ -19,7 +19,7 @@ from sar1m.store.schema import REJECTED_COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Selection:
+class ReleaseSelection:
     """samples: schema.SAMPLE_COLUMNS and merge.ORIGIN_COLUMNS in store order; rejected: REJECTED_COLUMNS by key;
     audit: leakage_audit.json."""
 
@@ -30,7 +30,7 @@ class Selection:
     previous: Previous | None
 
 
-def choose(builds: Sequence[Build], version: str, previous: Previous | None, *, recipes: bool) -> Selection:
+def choose(builds: Sequence[Build], version: str, previous: Previous | None, *, recipes: bool) -> ReleaseSelection:
     """Merges the builds, applies the licence gate, draws and audits the splits, and checks the version number.
 
     Raises ConfigError for licences and version, StoreError where tables are damaged or splits leak.
@@ -51,7 +51,7 @@ def choose(builds: Sequence[Build], version: str, previous: Previous | None, *, 
         raise StoreError(f"the splits leak: {'; '.join(audit['problems'])}. Raise [split] buffer_km with refilter.")
     if previous is not None:  # pixels are not read yet: those that changed are found when they are
         require_semver(version, previous.version, changes_since(previous, samples, previous.pixel_hash))
-    return Selection(
+    return ReleaseSelection(
         merged=merged,
         samples=samples,
         rejected=rejected.sort_values(["key", "sample_id", "reason"], kind="stable", ignore_index=True),

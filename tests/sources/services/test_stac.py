@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from sar1m.sources.scene import scene_from_text, scene_to_text
-from sar1m.sources.services.stac import api, static_catalogue
+from sar1m.sources.services.stac import item_search, static_catalogue
 from sar1m.sources.services.stac.items import found_in
 from sar1m.sources.services.stac.profiles import PROFILES
 from sar1m.sources.services.stac.service import StacService
@@ -244,7 +244,7 @@ def test_a_page_that_links_to_itself_ends_the_search(server, fetcher):
 
 
 def test_pages_without_end_are_bounded(server, fetcher, place, monkeypatch):
-    monkeypatch.setattr(api, "MAX_PAGES", 5)
+    monkeypatch.setattr(item_search, "MAX_PAGES", 5)
 
     def route(asked):
         if not asked.path.endswith("/search"):

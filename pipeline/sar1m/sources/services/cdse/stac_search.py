@@ -30,7 +30,7 @@ from sar1m.sources.services.products.names import (
     parsed,
     product_name,
 )
-from sar1m.sources.services.stac.api import ItemQuestion, StacApi
+from sar1m.sources.services.stac.item_search import ItemQuestion, StacApi
 
 COLLECTION: Final = "sentinel-1-grd"
 _MANIFEST: Final = "/manifest.safe"

@@ -25,8 +25,8 @@ from sar1m.io.net.fetch import Fetcher
 from sar1m.records import RasterGrid
 from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.scene import Kind, Price, Query, Scene
-from sar1m.sources.services.stac.api import ItemQuestion, StacApi
 from sar1m.sources.services.stac.cog import CogReader, price_windows
+from sar1m.sources.services.stac.item_search import ItemQuestion, StacApi
 from sar1m.sources.services.stac.items import FoundScene, ItemRule
 from sar1m.sources.services.stac.profiles import PROFILES, StacProfile
 from sar1m.sources.services.stac.sieve import Sieve, UnusableItem, remarks_on

@@ -23,8 +23,8 @@ from sar1m.sources.layers import BandFile, ClassLayer
 from sar1m.sources.pixels import OpticalPixels
 from sar1m.sources.read_layers import BandReader, read_optical
 from sar1m.sources.scene import Price
-from sar1m.sources.services.stac.api import ItemQuestion, StacApi
 from sar1m.sources.services.stac.cog import CogShape, price_raster, with_fresh_token
+from sar1m.sources.services.stac.item_search import ItemQuestion, StacApi
 from sar1m.sources.services.stac.items import ItemRule, checked_href
 from sar1m.sources.services.stac.signing import SasAuth
 from sar1m.store.errors import SourceError

@@ -1,4 +1,4 @@
-"""What `make test` leaves to `make test-all`: of a campaign, all values but its representative."""
+"""What `make test` leaves to `make test-campaigns`: of a campaign, all values but its representative."""
 
 import pytest
 

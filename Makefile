@@ -47,7 +47,7 @@ evaluate: $(VENV)/.evaluate  ## DATA="folders:my/chips" ENCODER="run:runs/base",
 	@$(BIN)/sarmae evaluate $(foreach place,$(DATA),"$(place)") $(foreach name,$(ENCODER),--encoder "$(name)") \
 		$(if $(CONFIG),--config "$(CONFIG)") $(if $(OUT),--out "$(OUT)") $(foreach pair,$(SET),--set "$(pair)")
 
-test: $(VENV)/.dev  ## the tests, four minutes on two cores; of each campaign one representative
+test: $(VENV)/.dev  ## the tests, some minutes on two cores; of each campaign one representative
 	$(PYTEST)
 
 test-campaigns: $(VENV)/.dev  ## the rest of every campaign: kills at many points, thousands of mutants; CI runs it after the tests

@@ -417,7 +417,7 @@ def test_an_output_without_permission_is_reported(tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
     for folder in (tmp_path, *tmp_path.parents[:3]):  # with several processes of pytest one more lies between
-        if folder != Path(tempfile.gettempdir()):
+        if str(folder) != tempfile.gettempdir():
             folder.chmod(0o755)
     report = tmp_path / "report.txt"
     report.touch(mode=0o666)

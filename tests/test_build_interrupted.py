@@ -117,6 +117,7 @@ def blocks_of(asked: Asked) -> set[tuple[str, int]]:
     return {(asked.path, index) for index in range(first // BLOCK_BYTES, last // BLOCK_BYTES + 1)}
 
 
+@pytest.mark.campaign
 def test_blocks_of_cogs_are_not_asked_for_again(sar1m, tmp_path, monkeypatch):
     grid = BLOCK.window(-200, -200, 528, 528)
     wanted, out = settings({"area.first": "2023-06-01", "area.last": "2023-07-01"}), tmp_path / "killed"

@@ -83,6 +83,7 @@ def test_swipe_moves_by_keyboard_and_by_mouse(page):
     assert "% SAR" in swipe.get_attribute("aria-valuetext")
 
 
+@pytest.mark.campaign
 def test_swipe_moves_by_touch(page):
     spot = page.execute_script(
         "const r = document.getElementById('swipe-range'); r.scrollIntoView({block: 'center', behavior: 'instant'});"
@@ -112,6 +113,7 @@ def test_each_filter_changes_the_count_and_can_be_undone(page, name, value, left
     assert by_id(page, "shown-count").text == "6 of 6 shown"
 
 
+@pytest.mark.campaign
 def test_filters_that_leave_nothing_say_so(page):
     choose(page, "filter-split", "val")
     choose(page, "filter-paired", "no")
@@ -127,6 +129,7 @@ def test_an_unpaired_sample_shows_sar_alone_and_says_why(page):
     assert by_id(page, "sample-name").text == "patch_001_S1A"
 
 
+@pytest.mark.campaign
 def test_next_previous_and_keys_walk_in_a_circle(page):
     names = [by_id(page, "sample-name").text]
     for _ in range(6):
@@ -158,6 +161,7 @@ def test_a_click_on_the_map_opens_that_sample_even_if_filtered_out(page):
     assert float(cursor.get_attribute("cx")) == pytest.approx(float(rings[wanted].get_attribute("cx")), abs=0.1)
 
 
+@pytest.mark.campaign
 def test_every_column_is_listed_with_its_meaning(page):
     rows = page.execute_script(
         "return [...document.querySelectorAll('#columns tr')].map(r => [...r.children].map(c => c.textContent))"
@@ -168,6 +172,7 @@ def test_every_column_is_listed_with_its_meaning(page):
     assert cells["land_cover"][0] == "Tree cover 100 %"
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_sticks_out_at_any_width(page, width):
     page.execute_cdp_cmd(

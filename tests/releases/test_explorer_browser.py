@@ -136,6 +136,7 @@ def test_from_a_file_it_runs_without_errors_and_requests(driver, folder):
     assert count(page) == 3000
 
 
+@pytest.mark.campaign
 def test_from_a_server_it_asks_that_server_alone(driver, folder):
     driver.get_log("performance")
     driver.get_log("browser")
@@ -162,6 +163,7 @@ def test_names_from_users_stay_text(page):
     assert page.execute_script("return window.evil === undefined && !document.querySelector('img[src=x]')")
 
 
+@pytest.mark.campaign
 def test_a_missing_file_is_named(driver, folder, tmp_path):
     for path in (folder / "report").iterdir():
         if path.name != "rows-000.js":
@@ -195,6 +197,7 @@ def test_filters_select_what_pandas_selects(page, table):
     assert count(page) == 3000
 
 
+@pytest.mark.campaign
 def test_a_limit_that_is_a_value_counts_as_in_pandas(page, table):
     for value in table["residual_px"].dropna().iloc[:4]:
         limit = f"{value:.9g}"
@@ -204,6 +207,7 @@ def test_a_limit_that_is_a_value_counts_as_in_pandas(page, table):
     assert count(page) == ((table["residual_px"] >= np.float32(limit)) & (table["cloud_frac"] >= 0.1)).sum()
 
 
+@pytest.mark.campaign
 def test_facets_count_what_a_click_would_give(page, table):
     tick(page, "orbit_state", "ascending")
     page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
@@ -220,6 +224,7 @@ def test_facets_count_what_a_click_would_give(page, table):
     assert int(other.replace(",", "")) == (table["orbit_state"] == "descending").sum(), "a facet ignores itself"
 
 
+@pytest.mark.campaign
 def test_sliders_move_by_keyboard(page, table):
     slider = page.find_element("css selector", "input[type=range][aria-label='enl at least, by bins']")
     page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", slider)
@@ -242,6 +247,7 @@ def test_search_finds_ids_and_products(page, table):
     assert count(page) == 3000
 
 
+@pytest.mark.campaign
 def test_an_order_by_a_metric_is_that_of_pandas(page, table):
     page.execute_script(
         "const s = document.getElementById('sort'); s.value = 'enl'; s.dispatchEvent(new Event('change'))"
@@ -256,6 +262,7 @@ def test_an_order_by_a_metric_is_that_of_pandas(page, table):
     assert page.execute_script(names) == table.nlargest(5, "enl")["sample_id"].tolist()
 
 
+@pytest.mark.campaign
 def test_the_address_brings_the_view_back(driver, page, table):
     tick(page, "split", "test")
     set_range(page, "enl", "most", 1.25)
@@ -290,6 +297,7 @@ def test_a_click_on_the_map_opens_the_sample_there(page, folder, table):
     assert name_shown(page) == wanted["sample_id"]
 
 
+@pytest.mark.campaign
 def test_a_box_on_the_map_selects_what_lies_in_it(page, table):
     by_id(page, "box-mode").click()
     canvas = by_id(page, "map")
@@ -305,6 +313,7 @@ def test_a_box_on_the_map_selects_what_lies_in_it(page, table):
     assert by_id(page, "box-mode").get_attribute("aria-pressed") == "false"
 
 
+@pytest.mark.campaign
 def test_only_rows_in_sight_are_in_the_document(page, table):
     page.execute_script("document.getElementById('list').scrollTop = 64 * 2000")
     page.execute_async_script("setTimeout(arguments[0], 200)")
@@ -317,6 +326,7 @@ def test_only_rows_in_sight_are_in_the_document(page, table):
     assert name_shown(page) == table["sample_id"].iloc[2000]
 
 
+@pytest.mark.campaign
 def test_keys_walk_through_the_list(page, table):
     first = table["sample_id"].tolist().index(name_shown(page))
     by_id(page, "list").send_keys(webdriver.Keys.ARROW_DOWN * 2)
@@ -331,6 +341,7 @@ def test_keys_walk_through_the_list(page, table):
     assert by_id(page, active).get_attribute("aria-selected") == "true"
 
 
+@pytest.mark.campaign
 def test_swipe_moves_by_keyboard_mouse_and_touch(page):
     tick(page, "picture", "on this page")
     tick(page, "partner", "with optical partner")
@@ -353,6 +364,7 @@ def test_swipe_moves_by_keyboard_mouse_and_touch(page):
     assert "% SAR" in swipe.get_attribute("aria-valuetext")
 
 
+@pytest.mark.campaign
 def test_a_sample_without_picture_says_so_and_how_to_see_it(page, table):
     tick(page, "picture", "by a line of Python")
     row = table[table["sample_id"] == name_shown(page)].iloc[0]
@@ -367,6 +379,7 @@ def test_a_recipe_only_sample_says_whose_its_pixels_are(page):
     assert "optical pixels stay with their provider" in by_id(page, "why").text
 
 
+@pytest.mark.campaign
 def test_provenance_names_products_times_hashes_and_terms(driver, tmp_path_factory):
     root = small_release(tmp_path_factory)
     samples, lock = samples_of(root), lock_of(root)
@@ -386,6 +399,7 @@ def test_provenance_names_products_times_hashes_and_terms(driver, tmp_path_facto
     assert page.get_log("browser") == []
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("width", [390, 800, 1440])
 def test_nothing_sticks_out_at_any_width(driver, folder, width):
     size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
@@ -400,6 +414,7 @@ def test_nothing_sticks_out_at_any_width(driver, folder, width):
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_their_ground(driver, folder, scheme):
     """Contrast of at least 4.5 (WCAG 2.1, 1.4.3) of inks and chips against card and ground."""

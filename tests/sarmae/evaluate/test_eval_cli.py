@@ -26,6 +26,7 @@ def typed(monkeypatch, capsys, *words):
     return (end.value.code or 0, *capsys.readouterr())
 
 
+@pytest.mark.campaign
 def test_one_question_about_a_run(place, tmp_path, monkeypatch, capsys):
     data, run = f"folders:{place / 'chips'}", f"run:{place / 'runs/small'}"
     sets = ("--set", "seeds=[0]", "--set", "processes=2")

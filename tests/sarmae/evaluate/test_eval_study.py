@@ -126,6 +126,7 @@ def test_a_damaged_answer_is_asked_again(place, undisturbed, tmp_path):
     assert kept.scores(arm, task, 0) is None
 
 
+@pytest.mark.campaign
 def test_what_fails_is_reported_and_the_rest_goes_on(place, tmp_path):
     arms = [
         {"name": "gone", "encoder": "run:nowhere"},

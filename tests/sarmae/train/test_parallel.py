@@ -56,7 +56,8 @@ def test_two_processes_take_the_steps_of_one(store, one_process, tmp_path, paral
     assert "Done: 6 steps" in resumed.stdout
 
 
-def test_a_world_size_that_does_not_divide_the_batch_is_told(store, tmp_path):
+@pytest.mark.campaign
+def test_a_world_size_that_does_not_divide_the_batch_is_reported(store, tmp_path):
     done = by_torchrun(small_config(store, **SHORT), tmp_path / "three", 3)
     assert done.returncode != 0
     assert "world size 3: expected a divisor of global_batch = 4" in done.stderr + done.stdout

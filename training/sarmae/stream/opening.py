@@ -35,7 +35,7 @@ class Reader(Protocol):
     def read_into(
         self, samples: np.ndarray, rows: np.ndarray, sar: np.ndarray, optical: np.ndarray | None
     ) -> list[ChunkError]:
-        """See sarmae.stream.reader.SplitReader."""
+        """Reads the samples into the given rows of sar and optical; returns what could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,8 +98,9 @@ def test_products_are_resumed(workers, cdse, products, sar1m, tmp_path):
     code, text, err = sar1m("build", "--region", REGION, "--out", out, "--workers", 0, *wanted)
     assert (code, err) == (0, ""), text
     assert "Blocks: 2 prepared" in text or "1 prepared, 1 already there" in text
-    # every byte once, but for what was on its way
-    assert whole <= cdse.zipper.bytes_sent <= whole + 2 * PIECE * max(workers, 1)
+    # every byte once, but for what was on its way, in buffers of the network that a busy machine empties late; without
+    # resuming it would be 0.7 of the whole
+    assert whole <= cdse.zipper.bytes_sent <= whole + 4 * PIECE * max(workers, 1) < 1.3 * whole
     asked = Counter(request.path for request in cdse.zipper.asked)
     assert len(asked) == 2
     later = cdse.zipper.asked[before:]

@@ -196,7 +196,6 @@ def test_a_task_may_ask_some_arms_only(place, tmp_path):
     both = study.model_copy(update={"tasks": (*study.tasks, chosen)})
     assert [[task.name for task in both.tasks_of(arm)] for arm in both.arms] == [
         ["targets"],
-        ["targets"],
         ["targets", "chosen"],
     ]
     kept = ScoreFiles(both, tmp_path)

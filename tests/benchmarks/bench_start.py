@@ -40,7 +40,9 @@ def main() -> None:
     rows = [{"start": name, "CPU-s": str(Spread.of(found))} for name, found in seconds.items()]
     note = f"User and system time of the process and its children; median and quartiles of {rounds} rounds."
     command = "python tests/benchmarks/bench_start.py"
-    print(write_results("start", "What a start costs", command, [Section("Fresh processes", note, rows)]))
+    print(
+        write_results("start", "What a start costs", command, [Section(title="Fresh processes", note=note, rows=rows)])
+    )
 
 
 if __name__ == "__main__":

@@ -199,9 +199,9 @@ def test_a_task_may_ask_some_arms_only(place, tmp_path):
         ["targets", "chosen"],
     ]
     kept = ScoreFiles(both, tmp_path)
-    kept.keep_scores(both.arms[2], chosen, 0, [])
+    kept.keep_scores(both.arms[1], chosen, 0, [])
     asked_of_all = chosen.model_copy(update={"arms": ()})
-    assert kept.scores(both.arms[2], asked_of_all, 0) == []  # whom else a task asks is no part of the question
+    assert kept.scores(both.arms[1], asked_of_all, 0) == []  # whom else a task asks is no part of the question
 
 
 def test_a_study_is_written_as_it_was_read(place):

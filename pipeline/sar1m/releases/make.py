@@ -40,7 +40,7 @@ from sar1m.store.version import __version__
 
 MAKING_SUFFIX: Final = ".making"
 INPUTS_FILE: Final = "inputs.json"  # in the folder under way: what it is being made from
-LOCK_DIR: Final = "build-log"  # of io.lock
+LOCK_DIR: Final = "build-log"  # of store.file_lock
 RECORDS_DIR: Final = "records"
 ROOT_DIR: Final = "release"
 _URL: Final = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # what RFC 3986 allows, no more

@@ -8,7 +8,7 @@ import pytest
 from selenium import webdriver
 
 from sar1m.page.build_page import render_report
-from support.headless import MARKS, assert_foreign_content_is_refused, browser, requests_of
+from support.headless import MARKS, assert_foreign_content_is_refused, browser, click, requests_of
 from support.miniature_store import build_store
 
 pytestmark = MARKS
@@ -108,7 +108,7 @@ def test_each_filter_changes_the_count_and_can_be_undone(page, name, value, left
     assert by_id(page, "shown-count").text == f"{left} of 6 shown"
     visible = [thumb for thumb in page.find_elements("css selector", ".thumb") if thumb.is_displayed()]
     assert len(visible) == left
-    page.find_element("css selector", "#filters button[type=reset]").click()
+    click(page, page.find_element("css selector", "#filters button[type=reset]"))
     page.execute_async_script("setTimeout(arguments[0])")
     assert by_id(page, "shown-count").text == "6 of 6 shown"
 
@@ -133,11 +133,11 @@ def test_an_unpaired_sample_shows_sar_alone_and_says_why(page):
 def test_next_previous_and_keys_walk_in_a_circle(page):
     names = [by_id(page, "sample-name").text]
     for _ in range(6):
-        by_id(page, "next").click()
+        click(page, by_id(page, "next"))
         names.append(by_id(page, "sample-name").text)
     assert len(set(names)) == 6
     assert names[6] == names[0]
-    by_id(page, "previous").click()
+    click(page, by_id(page, "previous"))
     assert by_id(page, "sample-name").text == names[5]
     by_id(page, "next").send_keys("n")
     assert by_id(page, "sample-name").text == names[0]

@@ -11,7 +11,7 @@ from selenium import webdriver
 
 from sar1m.releases.explorer.explorer_page import page_files
 from support.explorer_tables import made_facts, made_pictures, made_samples
-from support.headless import MARKS, assert_foreign_content_is_refused, browser, requests_of, served
+from support.headless import MARKS, assert_foreign_content_is_refused, browser, click, requests_of, served
 from support.made_releases import lock_of, samples_of
 from support.release_facts import small_release
 
@@ -193,7 +193,7 @@ def test_filters_select_what_pandas_selects(page, table):
     set_range(page, "enl", "most", 2.5)
     expected &= table["enl"] <= 2.5
     assert count(page) == expected.sum() > 0
-    page.find_element("xpath", "//button[text()='Clear all']").click()
+    click(page, page.find_element("xpath", "//button[text()='Clear all']"))
     assert count(page) == 3000
 
 
@@ -243,7 +243,7 @@ def test_search_finds_ids_and_products(page, table):
     search(page, "no such thing")
     assert count(page) == 0
     assert by_id(page, "none-left").is_displayed()
-    by_id(page, "clear-none").click()
+    click(page, by_id(page, "clear-none"))
     assert count(page) == 3000
 
 
@@ -258,7 +258,7 @@ def test_an_order_by_a_metric_is_that_of_pandas(page, table):
         ".sort((a, b) => a.place - b.place).slice(0, 5).map((r) => r.querySelector('.row-name').textContent)"
     )
     assert page.execute_script(names) == table.nsmallest(5, "enl")["sample_id"].tolist()
-    by_id(page, "direction").click()
+    click(page, by_id(page, "direction"))
     assert page.execute_script(names) == table.nlargest(5, "enl")["sample_id"].tolist()
 
 
@@ -299,7 +299,7 @@ def test_a_click_on_the_map_opens_the_sample_there(page, folder, table):
 
 @pytest.mark.campaign
 def test_a_box_on_the_map_selects_what_lies_in_it(page, table):
-    by_id(page, "box-mode").click()
+    click(page, by_id(page, "box-mode"))
     canvas = by_id(page, "map")
     webdriver.ActionChains(page).move_to_element_with_offset(canvas, -120, -60).click_and_hold().move_by_offset(
         160, 90
@@ -322,7 +322,7 @@ def test_only_rows_in_sight_are_in_the_document(page, table):
     seen = [row.find_element("css selector", ".row-name").text for row in rows if row.is_displayed()]
     assert table["sample_id"].iloc[2000] in seen
     rows = [row for row in rows if row.get_attribute("aria-posinset") == "2001"]
-    rows[0].click()
+    click(page, rows[0])
     assert name_shown(page) == table["sample_id"].iloc[2000]
 
 

@@ -49,6 +49,12 @@ def browser(profile, *options, trace=None):
         driver.quit()
 
 
+def click(driver, element):
+    """Clicks an element after bringing it to the middle of the window: at its upper edge the menu lies over the page."""
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    element.click()
+
+
 def requests_of(driver, page):
     """Addresses that the page asked for since the log was read last."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]

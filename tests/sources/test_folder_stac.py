@@ -112,7 +112,7 @@ def test_items_must_state_quantity_baseline_and_a_usable_id(catalogue):
     write_item(
         root, "s2/near/near", "2023-06-13T10:00:00Z", {b: {"href": f"{b}.tif"} for b in ("red", "green", "blue")}
     )
-    with pytest.raises(SourceError, match="item near: integer reflectance without offset and baseline"):
+    with pytest.raises(SourceError, match=r"item near: states no processing baseline.*boa_offset_applied"):
         list(FolderSource(root).candidates(CONFIG))
     document = json.loads((root / "s2/near/near.json").read_text()) | {"id": "../../etc"}
     (root / "s2/near/near.json").write_text(json.dumps(document))

@@ -50,7 +50,7 @@ def browser(profile, *options, trace=None):
 
 
 def click(driver, element):
-    """Clicks an element after bringing it to the middle of the window: at its upper edge the menu lies over the page."""
+    """Clicks an element after bringing it to the middle of the window: at its upper edge the menu covers the page."""
     driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
     element.click()
 

@@ -26,9 +26,10 @@ from sar1m.core.grid import cell_names, cells_at, centres_lonlat
 from sar1m.io.raster import ReadRule, read_header, read_window
 from sar1m.io.raster_open import TiffBytes
 from sar1m.records import F32, BlockPixels, Candidate, OpticalProduct, RasterGrid, SarProduct
+from sar1m.sources.baselines import known_baseline, radiometric_offset_dn
 from sar1m.sources.placement import chip_block, grid_with_halo
 from sar1m.sources.regions.countries import country_of
-from sar1m.sources.sentinel_names import orbit_state, parse_s1_name, parse_s2_name, radiometric_offset_dn
+from sar1m.sources.sentinel_names import orbit_state, parse_s1_name, parse_s2_name
 from sar1m.store.errors import ConfigError, SourceError
 
 PACKAGE: Final = "bigearthnet_common"
@@ -267,7 +268,7 @@ def _optical_product(chip: _Chip, config: BuildConfig) -> OpticalProduct:
         licence=LICENCE,
         acquired=_utc(str(chip.optical_about.get("acquisition_date", "")), chip.optical_name),
         processing_baseline=parsed.baseline,
-        offset_applied=radiometric_offset_dn(parsed.baseline),
+        offset_applied=radiometric_offset_dn(known_baseline(parsed.baseline, chip.optical_name, _REINSTALL)),
     )
 
 

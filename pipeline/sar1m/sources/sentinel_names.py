@@ -10,8 +10,6 @@ from typing import Final
 COPERNICUS_LICENCE: Final = "Copernicus Sentinel data legal notice"
 COPERNICUS_ATTRIBUTION: Final = "Contains modified Copernicus Sentinel data"  # and the year, where it is known
 REPEAT_ORBITS: Final = 175  # orbits of one 12-day Sentinel-1 cycle
-OFFSET_BASELINE: Final = "04.00"  # from here on Sentinel-2 DN carry an offset, in force since 2022-01-25
-OFFSET_DN: Final = -1000
 # Absolute orbit of relative orbit 1. Sentinel-1C moved during commissioning (its orbit 638 is track 15), so no single
 # number holds for all of its products: none is given rather than a wrong one.
 _FIRST_ORBIT: Final = {"1A": 73, "1B": 27}
@@ -84,11 +82,3 @@ def orbit_state(acquired: datetime, lon: float) -> str | None:
     if 3 <= solar_hour < 9:
         return "descending"
     return "ascending" if 15 <= solar_hour < 21 else None
-
-
-def radiometric_offset_dn(baseline: str) -> int:
-    """The number to add to Sentinel-2 DN before division by 10000: -1000 from baseline 04.00 on, else 0.
-
-    Source: Sentinel-2 products specification, S2-PDGS-TAS-DI-PSD 14.9, BOA_ADD_OFFSET and RADIO_ADD_OFFSET.
-    """
-    return OFFSET_DN if baseline >= OFFSET_BASELINE else 0

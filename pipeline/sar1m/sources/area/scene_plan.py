@@ -22,9 +22,9 @@ from sar1m.core.grid import block_grids, block_patches, centres_lonlat, make_cel
 from sar1m.core.pairing import CellReason, Choices, CoverTable, PartnerReason
 from sar1m.core.utm import IntArray
 from sar1m.records import Candidate, OpticalProduct, RasterGrid, SarProduct
+from sar1m.sources.baselines import KNOWN, parse_baseline, radiometric_offset_dn
 from sar1m.sources.regions.countries import country_of
 from sar1m.sources.scene import LAND_COVER_ATTRIBUTION, UNDATED, Asset, Scene, scene_to_text
-from sar1m.sources.sentinel_names import radiometric_offset_dn
 from sar1m.store.errors import SourceError
 
 PLAN_VERSION: Final = 1  # raise it when choosing or the table changes: plans of other versions are refused
@@ -306,9 +306,10 @@ def optical_product(scene: Scene, config: BuildConfig) -> OpticalProduct:
 
 def _offset_applied(scene: Scene) -> int | None:
     """The radiometric offset in the pixels as read, whether the service adds it or this program."""
-    if scene.optical_quantity != "reflectance" or scene.processing_baseline is None:
+    baseline = None if scene.processing_baseline is None else parse_baseline(scene.processing_baseline)
+    if scene.optical_quantity != "reflectance" or baseline not in KNOWN:
         return scene.offset_dn
-    return radiometric_offset_dn(scene.processing_baseline)
+    return radiometric_offset_dn(baseline)
 
 
 def _attribution(sar: Scene, optical: Scene | None, land_cover: bool) -> str:

@@ -25,6 +25,7 @@ from sar1m.core.pairing import nearest_partner
 from sar1m.core.sphere import turns_to
 from sar1m.io.raster import RasterHeader, read_header
 from sar1m.records import SarQuantity
+from sar1m.sources.item_words import band_words, optical_offset_dn, product_name, stated_baseline
 from sar1m.sources.layers import (
     NOT_STATED,
     REFLECTANCE_PER_DN,
@@ -44,7 +45,7 @@ from sar1m.sources.layers import (
     resolve_inside,
 )
 from sar1m.sources.placement import lonlat_box
-from sar1m.sources.sentinel_names import parse_s1_name, radiometric_offset_dn
+from sar1m.sources.sentinel_names import parse_s1_name
 from sar1m.store.errors import SourceError
 
 _MAX_ITEM_BYTES: Final = 2**24
@@ -279,16 +280,14 @@ def _optical_layer(item: _Item) -> OpticalLayer:
         return _display_layer(item)
     first = assets[min(assets)]
     integers = "int" in first.header.dtype
-    baseline = item.text("s2:processing_baseline")
     scale = _factor(first, "scale", REFLECTANCE_PER_DN if integers else 1.0, item.origin)
-    stated = first.raster_field("offset")
-    if integers and stated is None and baseline is None:
-        raise SourceError(
-            f"{item.origin}: integer reflectance without offset and baseline. Add s2:processing_baseline, or "
-            "raster:bands with scale and offset (offset 0 where DN are already harmonised)."
-        )
-    rule_dn = radiometric_offset_dn(baseline) if integers and baseline is not None else 0
-    offset = _factor(first, "offset", rule_dn * scale, item.origin)
+    product = product_name(item.properties, item.name)
+    words = band_words(first.about, item.properties, f"{item.origin}, asset {first.key}")
+    offset = (
+        optical_offset_dn(item.properties, product, words, item.origin, scale) * scale
+        if integers
+        else words.offset or 0.0
+    )
     return OpticalLayer(
         product_id=item.name,
         bands=tuple(BandFile(name=name, path=assets[name].path, number=1) for name in sorted(assets)),
@@ -297,7 +296,7 @@ def _optical_layer(item: _Item) -> OpticalLayer:
         offset=offset,
         offset_applied=round(offset / scale) if integers else None,
         acquired=item.acquired,
-        processing_baseline=baseline,
+        processing_baseline=stated_baseline(item.properties, product),
         provider=_provider(item),
         licence=item.text("license") or NOT_STATED,
     )

@@ -8,7 +8,8 @@ bands           required for sar and optical: names of the file's bands in order
 unit            required for sar (linear, db) and optical (reflectance, dn, rgb8)
 quantity        required for sar: sigma0 or gamma0
 scale, offset   value = scale * stored + offset; default 1 and 0, for dn 0.0001 and what baseline says
-baseline        Sentinel-2 processing baseline, 04.00; for dn either this or offset is required
+baseline        Sentinel-2 processing baseline, 04.00; for dn either this or offset is required, and the offset (0 where
+                DN are harmonised) where the baseline is none of ESA's, such as 99.99
 datetime        acquisition, ISO 8601, UTC where no zone is given
 platform, orbit_state, relative_orbit, datatake, processing   of sar
 product_id, provider, licence                                 of sar and optical
@@ -22,7 +23,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from typing import Final, TypeVar
 
 from sar1m.io.raster import read_header
 from sar1m.records import SarQuantity
+from sar1m.sources.baselines import StatedOffset, parse_baseline
 from sar1m.sources.layers import (
     NOT_STATED,
     OPTICAL_BANDS,
@@ -49,7 +50,7 @@ from sar1m.sources.layers import (
     resolve_inside,
 )
 from sar1m.sources.placement import lonlat_box
-from sar1m.sources.sentinel_names import radiometric_offset_dn
+from sar1m.sources.sentinel_names import parse_s2_name
 from sar1m.store.errors import SourceError
 
 TABLE_NAME: Final = "scenes.csv"
@@ -66,7 +67,10 @@ _OPTICAL_UNITS: Final[Mapping[str, OpticalUnit]] = {"reflectance": "reflectance"
 _QUANTITIES: Final[Mapping[str, SarQuantity]] = {"sigma0": "sigma0", "gamma0": "gamma0"}
 _CLASS_KINDS: Final[Mapping[str, ClassKind]] = {"scl": "scl", "cloudmask": "cloudmask", "land_cover": "land_cover"}
 _ORBIT_STATES: Final[Mapping[str, str | None]] = {"": None, "ascending": "ascending", "descending": "descending"}
-_BASELINE: Final = re.compile(r"\d\d\.\d\d")
+_STATE_OFFSET: Final = (
+    "Give the column offset: 0 where the numbers are harmonised already (or were made without the offset), -0.1 where "
+    "1000 is still to be taken off (in units of reflectance, with scale 0.0001)."
+)
 _T = TypeVar("_T")
 
 
@@ -267,17 +271,8 @@ def _sar_layer(root: Path, row: _Row) -> SarLayer:
 
 def _optical_layer(root: Path, row: _Row) -> OpticalLayer:
     unit = row.one_of("unit", _OPTICAL_UNITS)
-    baseline = row.get("baseline") or None
-    if baseline is not None and not _BASELINE.fullmatch(baseline):
-        raise SourceError(f"{row.origin}: column baseline has {baseline!r}; expected a form such as 04.00.")
-    if unit == "dn" and baseline is None and not row.get("offset"):
-        raise SourceError(
-            f"{row.origin}: unit dn needs baseline or offset: from baseline 04.00 on (January 2022) Sentinel-2 DN are "
-            "1000 too high. Give the baseline, or offset 0 where the numbers are already harmonised."
-        )
     scale = row.number("scale", REFLECTANCE_PER_DN if unit == "dn" else 1.0)
-    rule_dn = radiometric_offset_dn(baseline) if unit == "dn" and baseline is not None else 0
-    offset = row.number("offset", rule_dn * scale)
+    offset = _offset_dn(row, scale) * scale if unit == "dn" else row.number("offset", 0.0)
     return OpticalLayer(
         product_id=checked_name(row.get("product_id") or row.get("pair"), row.origin),
         bands=_bands(root, row, OPTICAL_BANDS),
@@ -286,10 +281,37 @@ def _optical_layer(root: Path, row: _Row) -> OpticalLayer:
         offset=offset,
         offset_applied=round(offset / scale) if unit == "dn" else None,
         acquired=parse_datetime(row.get("datetime"), row.origin) if row.get("datetime") else None,
-        processing_baseline=baseline,
+        processing_baseline=_baseline(row),
         provider=row.get("provider") or NOT_STATED,
         licence=row.get("licence") or NOT_STATED,
     )
+
+
+def _baseline(row: _Row) -> str | None:
+    """The column baseline in its usual form. Raises SourceError where it is no baseline."""
+    text = row.get("baseline")
+    found = parse_baseline(text) if text else None
+    if text and found is None:
+        raise SourceError(f"{row.origin}: column baseline has {text!r}; expected a form such as 04.00.")
+    return None if found is None else str(found)
+
+
+def _offset_dn(row: _Row, scale: float) -> float:
+    """What is to be added to the DN of an optical row. Raises SourceError where neither baseline nor offset say so."""
+    baseline, offset = _baseline(row), row.get("offset")
+    if baseline is None and not offset:
+        raise SourceError(
+            f"{row.origin}: unit dn needs baseline or offset: from baseline 04.00 on (January 2022) Sentinel-2 DN are "
+            f"1000 too high. {_STATE_OFFSET}"
+        )
+    named = parse_s2_name(row.get("product_id"))
+    return StatedOffset(
+        where=row.origin,
+        remedy=_STATE_OFFSET,
+        baseline=baseline,
+        named=None if named is None else named.baseline,
+        offset_dn=round(row.number("offset", 0.0) / scale, 6) if offset else None,
+    ).to_add_dn()
 
 
 def _class_layer(root: Path, row: _Row) -> ClassLayer:

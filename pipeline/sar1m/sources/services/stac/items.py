@@ -18,23 +18,30 @@ import shapely
 
 from sar1m.core.sphere import running_on, turns_home, turns_to
 from sar1m.records import SarQuantity
+from sar1m.sources.item_words import (
+    band_words,
+    optical_offset_dn,
+    orbit_direction,
+    platform_name,
+    product_name,
+    stated_baseline,
+    track_number,
+)
 from sar1m.sources.layers import NOT_STATED, SAR_BANDS, STAC_OPTICAL_KEYS, parse_datetime
 from sar1m.sources.scene import Asset, Kind, Ring, Scene
-from sar1m.sources.sentinel_names import S1Name, parse_s1_name, parse_s2_name, radiometric_offset_dn
+from sar1m.sources.sentinel_names import parse_s1_name
 from sar1m.store.errors import SourceError
 
 MAX_VERTICES: Final = 10_000
 MAX_HREF: Final = 2_048
 LOOPBACK: Final = "127.0.0.1"
 YEARS: Final = range(2014, 2101)  # Sentinel-1A flies since April 2014
-TRACKS: Final = range(1, 176)  # Sentinel-1 has 175 relative orbits, Sentinel-2 143
 _SHOWN: Final = 140  # characters of a stranger's text that a message repeats
 _SAR_KEYS: Final[Mapping[str, str]] = {
     form.format(name.lower()): name for name in SAR_BANDS for form in ("{}", "{}-rtc", "gamma0_{}")
 }
 _OPTICAL_KEYS: Final[Mapping[str, str]] = {**STAC_OPTICAL_KEYS, "scl": "SCL"}
 _PLATFORM: Final = re.compile(r"sentinel-([12])[a-d]")
-_BASELINE: Final = re.compile(r"\d{2}\.\d{2}")
 _DATASTRIP_START: Final = re.compile(r"_S(\d{8}T\d{6})_")
 
 
@@ -110,7 +117,7 @@ def found_in(item: object, rule: ItemRule, kind: Kind) -> FoundScene | None:
     Raises SourceError where id, times, footprint, numbers or addresses are not fit to be used.
     """
     opened = _open(item, rule)
-    platform = (opened.text("platform") or "").lower()
+    platform = platform_name(opened.text("platform"), opened.where) or ""
     match = _PLATFORM.fullmatch(platform)
     if match is None or (kind, match[1]) not in (("sar", "1"), ("optical", "2")):
         return None
@@ -144,14 +151,14 @@ def _sar_scene(item: _Item, platform: str) -> FoundScene | None:
         return None
     order = sorted(bands, key=lambda asset: SAR_BANDS.index(asset.name))
     named = parse_s1_name(item.name)
-    state = item.text("sat:orbit_state")
+    platform = platform_name(platform, item.where, None if named is None else named.platform) or platform
     scene = Scene(
         **_common(item, "sar"),
         platform=platform,
         assets=tuple(order),
         polarisations=tuple(asset.name for asset in order),
-        orbit_state=state if state in ("ascending", "descending") else None,
-        relative_orbit=_track(item, named),
+        orbit_state=orbit_direction(item.text("sat:orbit_state"), item.where),
+        relative_orbit=_track(item, platform) or (None if named is None else named.relative_orbit),
         datatake=None if named is None else named.datatake,
         sar_quantity=quantity,
         processing=item.rule.sar_processing or item.text("sar:product_type") or NOT_STATED,
@@ -165,11 +172,8 @@ def _said_quantity(item: _Item) -> SarQuantity | None:
     return "gamma0" if said in ("RTC", "NRB") or (said == "GRD" and "rtc" in item.collection.lower()) else None
 
 
-def _track(item: _Item, named: S1Name | None = None) -> int | None:
-    track = item.number("sat:relative_orbit", TRACKS.start, TRACKS.stop - 1)
-    if track is not None:
-        return int(track)
-    return None if named is None else named.relative_orbit
+def _track(item: _Item, platform: str) -> int | None:
+    return track_number(item.fields.get("sat:relative_orbit"), platform, item.where)
 
 
 def _optical_scene(item: _Item, platform: str) -> FoundScene | None:
@@ -178,19 +182,17 @@ def _optical_scene(item: _Item, platform: str) -> FoundScene | None:
     bands = tuple(sorted(_assets(item, _OPTICAL_KEYS), key=lambda asset: asset.name))
     if not bands:
         return None
-    baseline = _baseline(item)
     cloud_percent = item.number("eo:cloud_cover", 0, 100)
-    applied = item.fields.get("earthsearch:boa_offset_applied") is True
     scene = Scene(
         **_common(item, "optical"),
         platform=platform,
         assets=bands,
-        relative_orbit=_track(item),
+        relative_orbit=_track(item, platform),
         processing="L2A",
         cloud_frac=None if cloud_percent is None else cloud_percent / 100,
         optical_quantity="reflectance",
-        processing_baseline=baseline,
-        offset_dn=0 if applied else radiometric_offset_dn(baseline),
+        processing_baseline=stated_baseline(item.fields, _product(item)),
+        offset_dn=_offset_dn(item),
     )
     return FoundScene(scene=scene, twin=_twin(item))
 
@@ -203,17 +205,21 @@ def _is_surface_reflectance(item: _Item) -> bool:
     return "L2A" in (item.text("s2:product_uri") or item.name).upper() or "l2a" in item.collection.lower()
 
 
-def _baseline(item: _Item) -> str:
-    """The processing baseline. Raises SourceError without one: nobody knows then whether digital numbers carry an
-    offset of 1000."""
-    baseline = item.text("s2:processing_baseline")
-    if baseline is None:
-        product = item.text("s2:product_uri") or item.text("sentinel:product_id") or item.name
-        named = parse_s2_name(product)
-        baseline = None if named is None else named.baseline
-    if baseline is None or not _BASELINE.fullmatch(baseline):
-        raise item.wrong("s2:processing_baseline", baseline, "a number such as 05.09")
-    return baseline
+def _product(item: _Item) -> str:
+    return product_name(item.fields, item.name)
+
+
+def _offset_dn(item: _Item) -> int:
+    """What is to be added to the digital numbers of all bands alike. Raises SourceError where nobody knows, and where
+    bands differ."""
+    offsets = {}
+    for key, about in item.assets.items():
+        if str(key).lower() in STAC_OPTICAL_KEYS and isinstance(about, dict) and _is_tiff(about):
+            words = band_words(about, item.fields, f"{item.where}, asset {str(key)[:_SHOWN]}")
+            offsets[str(key)] = optical_offset_dn(item.fields, _product(item), words, item.where)
+    if len({*offsets.values()}) != 1 or not next(iter(offsets.values())).is_integer():
+        raise item.wrong("the offset in DN of its bands", offsets, "one whole number for all")
+    return int(next(iter(offsets.values())))
 
 
 def _twin(item: _Item) -> str:

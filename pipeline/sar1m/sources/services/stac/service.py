@@ -23,6 +23,7 @@ from sar1m.config import BuildConfig
 from sar1m.core.sphere import TURNS_DEG, boxes_within_world
 from sar1m.io.net.fetch import Fetcher
 from sar1m.records import RasterGrid
+from sar1m.sources.baselines import KNOWN, Baseline, parse_baseline
 from sar1m.sources.pixels import OpticalPixels, SarPixels
 from sar1m.sources.scene import Kind, Price, Query, Scene
 from sar1m.sources.services.stac.cog import CogReader, price_windows
@@ -228,9 +229,10 @@ def _answers(scene: Scene, query: Query, area: shapely.Polygon) -> bool:
     return any(area.intersects(translate(footprint, turn)) for turn in TURNS_DEG)
 
 
-def _age(scene: Scene) -> tuple[str, str]:
+def _age(scene: Scene) -> tuple[Baseline, str]:
     """A key that is larger for what was processed later."""
-    return scene.processing_baseline or "", scene.scene_id
+    found = parse_baseline(scene.processing_baseline or "")
+    return found if found in KNOWN else Baseline(0, 0), scene.scene_id
 
 
 def _months(first: datetime, last: datetime) -> list[datetime]:

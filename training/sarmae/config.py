@@ -70,7 +70,7 @@ class ModelConfig(Section):
     patch_px: side of a patch.
     mask_ratio: share of the patches that the encoder does not see.
     decode_share: share of the masked patches that are decoded and enter the loss.
-    norm_pix: whether the targets are standardised patch by patch.
+    norm_pix: whether the targets are standardised patch by patch, each by its measured pixels.
     weights: a file of published weights to begin from. with_decoder: whether its decoder is taken too.
     """
 
@@ -158,7 +158,8 @@ class TrainConfig(Section):
     """How it is trained.
 
     lr: per 256 samples; it is scaled with global_batch.
-    micro_batch: samples of one forward pass on one rank. None: all samples of the rank.
+    micro_batch: samples of one forward pass on one rank. None: all samples of the rank. It changes memory and
+        speed, and the result by rounding alone.
     precision: `auto` is bfloat16 where the device has it, else float32.
     clip: largest norm of the gradient. ema: decay of the moving average of the weights. None: neither.
     keep: checkpoints that stay; older ones are removed.

@@ -29,11 +29,11 @@ from sarmae.sarc.teachers import IMAGENET_MEAN, IMAGENET_STD, open_teacher
 from sarmae.stream.band_statistics import SarStatistics
 from sarmae.stream.transforms import Geometry
 from sarmae.timm_door import timm
-from sarmae.train.objective import Objective, Projector
+from sarmae.train.objective import Objective, Projector, shares_of
 from sarmae.train.parallel import Ranks
 from sarmae.train.schedule import Schedule
 from sarmae.train.setup import _optimiser
-from sarmae.train.step import Stepper, StepSettings, Views
+from sarmae.train.step import Stepper, StepSettings, Views, whole
 
 POLARISATIONS = ("VV", "VH")
 STATISTICS = SarStatistics(
@@ -106,8 +106,9 @@ class Bed:
                 mae, sarc = self.plain_step(arm.teacher).losses(self.images, self.noise, anchors)
             else:
                 self.set_model(arm)
-                share = torch.full((self.batch,), 1 / self.batch, device=self.device)
-                mae, sarc, _ = self.stepper(arm).objective(*self.images, self.noise, anchors, share)
+                views, objective = self.views(anchors), whole(self.stepper(arm).objective)
+                counts = objective.counts(views.input_db, views.target_db, views.noise, views.paired)
+                mae, sarc, _ = objective(*views, shares_of(counts, ranks=1))
         return float(mae + WEIGHT * sarc)
 
     def set_model(self, arm: Arm) -> None:

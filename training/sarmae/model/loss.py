@@ -1,4 +1,8 @@
-"""MAE's loss over pixels that were measured; pixels without data neither enter it nor the standardisation."""
+"""MAE's loss over pixels that were measured; pixels without data neither enter it nor the standardisation.
+
+A patch of which only a part was measured is standardised by the mean and the spread of that part (norm_pix), and each
+of its measured values weighs as much as any other of the batch.
+"""
 
 # B batch, M decoded patches, V values of a patch
 
@@ -30,17 +34,30 @@ def patch_moments(target: Tensor, valid: Tensor) -> PatchMoments:
     return PatchMoments(mean, (variance + VARIANCE_FLOOR).sqrt())
 
 
-def mean_squared_error(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss () over all measured values of the batch, and (B,) of each sample; all (B, M, V); float32 throughout.
+class SquaredErrors(NamedTuple):
+    """mean: () over all measured values of the batch. values: () int64, how many these are. per_sample: (B,) means over
+    each sample's own, without gradient."""
 
-    Where every value was measured the loss is MAE's mean over masked patches. A sample without any measured value has
-    no part in the loss and 0.0 in the second result; a batch without any gives 0.0 and zero gradients.
+    mean: Tensor
+    values: Tensor
+    per_sample: Tensor
+
+
+def squared_errors(prediction: Tensor, target: Tensor, valid: Tensor) -> SquaredErrors:
+    """Squared errors of predictions (B, M, V) of targets (B, M, V) where valid (B, M, V, bool); float32 or wider.
+
+    Where every value was measured the mean is MAE's over masked patches. A sample without any measured value has no
+    part in it and 0.0 of its own; a batch without any gives 0.0 and zero gradients.
     """
-    error = (prediction.float() - target).square() * valid
+    error = (at_least_float32(prediction) - target).square() * valid
     total, count = error.sum(dim=(1, 2)), valid.sum(dim=(1, 2))
-    loss = total.sum() / count.sum().clamp(min=1)
-    per_sample: Tensor = (total / count.clamp(min=1)).detach()
-    return loss, per_sample
+    values = count.sum()
+    return SquaredErrors(total.sum() / values.clamp(min=1), values, (total / count.clamp(min=1)).detach())
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 where it is."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def standardised(target: Tensor, valid: Tensor) -> Tensor:

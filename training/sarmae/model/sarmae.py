@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sar1m.store.errors import ConfigError
 from sarmae.model.decoder import MaeDecoder
 from sarmae.model.encoder import Encoder
-from sarmae.model.loss import mean_squared_error, restored, standardised
+from sarmae.model.loss import restored, squared_errors, standardised
 from sarmae.model.patches import flat_targets, mask_by_noise, take_patches, to_images
 from sarmae.model.spec import ModelSpec
 from sarmae.stream.normalise import Normalise
@@ -26,13 +26,15 @@ TOKEN_STD = 0.02  # of the class and mask tokens at the start; He et al. 2021, a
 class MaeOutput(NamedTuple):
     """One step's results.
 
-    loss: () float32. per_sample_loss: (B,) float32, without gradient, 0.0 where a sample's decoded patches hold no
-    data. visible: (B, K, D), the encoder's patch tokens after its norm, without the class token. ids_keep: (B, K),
+    loss: () float32, the mean squared error over the measured values of the decoded patches. values: () int64, how many
+    these are. per_sample_loss: (B,) float32, without gradient, 0.0 where a sample's decoded patches hold no data.
+    visible: (B, K, D), the encoder's patch tokens after its norm, without the class token. ids_keep: (B, K),
     which patches these are. prediction: (B, M, V), the decoded patches in units of the target (standardised patch by
     patch if the spec says norm_pix). ids_decode: (B, M), which patches these are. mask: (B, N), 1.0 where masked.
     """
 
     loss: Tensor
+    values: Tensor
     per_sample_loss: Tensor
     visible: Tensor
     ids_keep: Tensor
@@ -69,10 +71,12 @@ class SarMae(nn.Module):
         target, valid = self._targets(target_db, masking.ids_decode)
         if spec.norm_pix:
             target = standardised(target, valid)
-        loss, per_sample = mean_squared_error(prediction, target, valid)
-        return MaeOutput(
-            loss, per_sample, tokens[:, 1:], masking.ids_keep, prediction, masking.ids_decode, masking.mask
-        )
+        errors = squared_errors(prediction, target, valid)
+        return MaeOutput(*errors, tokens[:, 1:], masking.ids_keep, prediction, masking.ids_decode, masking.mask)
+
+    def measured(self, images_db: Tensor, ids: Tensor) -> Tensor:
+        """(B, K) int64: how many values of the patches at ids (B, K) of (B, P, H, W) dB are not NaN."""
+        return (~take_patches(images_db, ids, self.spec.patch_px).isnan()).sum(dim=(2, 3, 4))
 
     def tokens(self, input_db: Tensor) -> Tensor:
         """(B, 1 + N, D), class token first, after the norm: the encoder over all patches of (B, P, H, W) dB."""

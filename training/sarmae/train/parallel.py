@@ -1,7 +1,7 @@
 """One process or many: joining what torchrun started, DDP and FSDP2, sums over the ranks.
 
 `torchrun --nproc-per-node N -m sarmae pretrain ...` starts N ranks; without it there is one. The gradient of the
-global batch is the same either way: DDP averages over ranks, each of which holds an equal share.
+global batch is the same either way: DDP averages over ranks, and `objective.shares_of` makes that the global mean.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sarmae.errors import ParityError
-from sarmae.train.objective import Losses, Objective
+from sarmae.train.objective import Losses, Objective, shares_of
 from sarmae.train.parallel import gathered
 from sarmae.train.step import Views
 
@@ -27,9 +27,9 @@ def check_parity(compiled: nn.Module, objective: Objective, views: Views, *, aut
     objective: what `compiled` is, or wraps. Raises ParityError where it is above the tolerance of the precision, or not
     a number.
     """
-    share = views.paired.float() / views.paired.sum().clamp(min=1)
-    given = (views.input_db, views.target_db, views.noise, views.anchors, share)
-    with torch.autocast(share.device.type, dtype=torch.bfloat16, enabled=autocast):
+    shares = shares_of(objective.counts(views.input_db, views.target_db, views.noise, views.paired), ranks=1)
+    given = (*views, shares)
+    with torch.autocast(shares.device.type, dtype=torch.bfloat16, enabled=autocast):
         found = _total(compiled, given)
         with gathered(compiled):
             expected = _total(objective.forward, given)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sar1m.store.errors import StoreError
 from sarmae.train.ema import MovingAverage
-from sarmae.train.objective import Losses, paired_shares
+from sarmae.train.objective import Losses, Objective, shares_of
 from sarmae.train.parallel import Ranks
 from sarmae.train.schedule import Schedule
 
@@ -42,7 +42,7 @@ class Views(NamedTuple):
 class StepResult(NamedTuple):
     """The results of a step: tensors on the device that nobody has waited for yet.
 
-    mae, sarc: () losses of the rank's samples, to be averaged over the ranks.
+    mae, sarc: () losses of the global batch, once they are averaged over the ranks.
     gradient_norm: () over all ranks, before clipping.
     bad: () bool, whether the norm was not finite; then nothing was updated.
     per_sample: (B,) reconstruction errors of the rank's samples.
@@ -102,28 +102,25 @@ class Stepper:
         return StepResult(mae, sarc, norm, bad, per_sample)
 
     def _accumulate(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of the whole batch, from equal passes over its micro-batches."""
-        total = self.here.sum(views.paired.sum().float())
-        share = paired_shares(views.paired, total, self.here.size)
+        """Gradients of the means over the global batch, from passes over this rank's micro-batches."""
+        counts = whole(self.objective).counts(views.input_db, views.target_db, views.noise, views.paired)
+        shares = shares_of(self.here.sum(counts), self.here.size)
         self.optimiser.zero_grad(set_to_none=True)
         samples = len(views.paired)
-        mae, sarc = torch.zeros((), device=share.device), torch.zeros((), device=share.device)
-        errors = []
+        passes = []
         for part in _parts(samples, self.settings.passes):
-            weight = (part.stop - part.start) / samples
             with self._without_reduction(last=part.stop == samples):
-                losses = self._forward(views, share, part)
-                (losses.mae * weight + losses.sarc * self.settings.weight).backward()
-            mae += losses.mae.detach() * weight
-            sarc += losses.sarc.detach()
-            errors.append(losses.per_sample)
-        return mae, sarc, torch.cat(errors)
+                losses = self._forward(views, shares, part)
+                torch.autograd.backward(losses.mae + losses.sarc * self.settings.weight)
+            passes.append(Losses(losses.mae.detach(), losses.sarc.detach(), losses.per_sample))
+        mae, sarc, per_sample = zip(*passes, strict=True)
+        return torch.stack(mae).sum(), torch.stack(sarc).sum(), torch.cat(per_sample)
 
-    def _forward(self, views: Views, share: Tensor, part: slice) -> Losses:
+    def _forward(self, views: Views, shares: Tensor, part: slice) -> Losses:
         anchors = None if views.anchors is None else views.anchors[part]
         with torch.autocast(self.here.device.type, dtype=torch.bfloat16, enabled=self.settings.autocast):
             losses: Losses = self.objective(
-                views.input_db[part], views.target_db[part], views.noise[part], anchors, share[part]
+                views.input_db[part], views.target_db[part], views.noise[part], anchors, views.paired[part], shares
             )
         return losses
 
@@ -144,6 +141,12 @@ class Stepper:
         self.optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
         self.optimiser.grad_scale = None  # type: ignore[attr-defined]
         self.optimiser.step()
+
+
+def whole(objective: nn.Module) -> Objective:
+    """The objective itself, out of what DDP wraps around it. FSDP shards it in place."""
+    inner = objective.module if isinstance(objective, DistributedDataParallel) else objective
+    return cast("Objective", inner)
 
 
 def _whole(norm: Tensor) -> Tensor:

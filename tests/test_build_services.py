@@ -14,8 +14,9 @@ from sar1m.config import GridConfig
 from sar1m.core.grid import block_grids, bounds_lonlat, cells_at, make_cells
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.records import RasterGrid
+from sar1m.sources.class_tables import WORLDCOVER
 from sar1m.sources.scene import LAND_COVER_ATTRIBUTION
-from sar1m.sources.services.stac.worldcover import NAMES, tiles_under
+from sar1m.sources.services.stac.worldcover import tiles_under
 from servers.earthengine import EarthEngine, Ground, optical_scene, sar_scene
 from servers.earthengine_account import set_account
 from servers.stac import KEY_CANARY, TOKEN_CANARY, Place, StacServer, land_cover_at
@@ -94,7 +95,7 @@ def land_cover_truth(transform, side):
     x, y = (transform[axis] + sign * (np.arange(side) + 0.5) * 10 for axis, sign in ((2, 1), (5, -1)))
     numbers = land_cover_at(*lonlat_from_utm(*np.meshgrid(x, y), BLOCK.epsg))
     counts = np.unique_counts(numbers)
-    return {dict(NAMES)[int(n)]: c / side**2 for n, c in zip(counts.values, counts.counts, strict=True)}
+    return {dict(WORLDCOVER.names)[int(n)]: c / side**2 for n, c in zip(counts.values, counts.counts, strict=True)}
 
 
 def test_land_cover_is_told_and_balanced(planetary, sar1m, tmp_path):

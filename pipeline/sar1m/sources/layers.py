@@ -102,11 +102,15 @@ class OpticalLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLayer:
-    """A raster of class numbers. names: for land cover. cloudmask: 0 clear, 1 cloud or shadow."""
+    """A raster of class numbers. cloudmask: 0 clear, 1 cloud or shadow.
+
+    names: of land cover, number and name of each class. water: the numbers that are water, None where nobody knows.
+    """
 
     kind: ClassKind
     band: BandFile
     names: tuple[tuple[int, str], ...] = ()
+    water: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,8 @@ from sar1m.sources.pixels import (
 )
 from sar1m.store.errors import SourceError
 
-WATER_CLASS: Final = "water"
+WATER_UNKNOWN: Final = "water_unknown"  # flag: land cover of which nobody says which class is water
+_MOST_CLASS: Final = 255
 _COARSE: Final = 1.5  # a band with pixels this much larger than the grid's is repeated, not interpolated
 _DB_MEDIAN_MAX: Final = 15.0  # no scene is this bright in the median, linear power and DN are
 
@@ -89,7 +91,7 @@ def read_optical(
         by_name = {band.name: _read_band(reader, layer, band) for band in layer.bands if band.name in wanted}
         optical = np.stack([by_name[name] for name in bands])
         registration = np.stack([by_name[name] for name in registration_bands(layer, bands)])
-    classes = {described.kind: (described, _read_classes(reader, described)) for described in class_layers}
+    classes = {described.kind: _read_classes(reader, described) for described in class_layers}
     cloud, cloud_source, snow = _clouds(classes.get("scl"), classes.get("cloudmask"))
     swir = None if cloud is not None or layer is None else _read_swir(reader, layer)
     cover = classes.get("land_cover")
@@ -100,7 +102,7 @@ def read_optical(
         cloud=cloud,
         cloud_source=cloud_source,
         snow=snow,
-        water=None if cover is None else np.isin(cover[1], _numbers(cover[0], WATER_CLASS)),
+        water=None if cover is None or cover[0].water is None else np.isin(cover[1], cover[0].water),
         land_cover=None if cover is None else cover[1],
         land_cover_names=() if cover is None else cover[0].names,
         flags=frozenset(reader.flags),
@@ -169,22 +171,56 @@ def _read_swir(reader: BandReader, layer: OpticalLayer) -> F32 | None:
     return next((_read_band(reader, layer, band) for band in layer.bands if band.name == SWIR_BAND), None)
 
 
-def _read_classes(reader: BandReader, layer: ClassLayer) -> U8:
-    """Class numbers, 0 where there are none. Raises SourceError for numbers that are no classes."""
+def _read_classes(reader: BandReader, layer: ClassLayer) -> tuple[ClassLayer, U8]:
+    """A layer and its class numbers, (rows, cols); where there are none 0, or a number that no class has.
+
+    Numbers over 255 (CORINE's codes) are replaced, in the layer too, by the places of their classes, from 1. Raises
+    SourceError for numbers that are no classes.
+    """
     numbers = reader.band(layer.band, ReadRule(resampling="nearest"), layer.kind)
+    if any(number > _MOST_CLASS for number, _ in layer.names):
+        layer, numbers = _renumbered(layer, numbers)
     known = numbers[np.isfinite(numbers)]
-    if known.size and (known.min() < 0 or known.max() > 255 or np.any(known != np.rint(known))):
+    if known.size and (known.min() < 0 or known.max() > _MOST_CLASS or np.any(known != np.rint(known))):
         raise SourceError(
             f"{layer.band.path}: {layer.kind} holds numbers from {known.min():g} to {known.max():g}; expected whole "
-            "numbers, 0 to 255."
+            "numbers, 0 to 255, or those of the classes that are named."
         )
     if layer.kind == "cloudmask" and known.size and known.max() > 1:
         raise SourceError(
             f"{layer.band.path}: a cloud mask holds 0 (clear) and 1 (cloud or shadow); found {known.max():g}. Write it "
             "so, or describe Sentinel-2's scene classification as scl."
         )
-    unknown = 1 if layer.kind == "cloudmask" else 0
-    return np.where(np.isfinite(numbers), numbers, unknown).astype(np.uint8)
+    if layer.kind == "land_cover" and layer.water is None:
+        reader.flags.add(WATER_UNKNOWN)
+    unknown = 1 if layer.kind == "cloudmask" else _free_number(layer)
+    return layer, np.where(np.isfinite(numbers), numbers, unknown).astype(np.uint8)
+
+
+def _renumbered(layer: ClassLayer, numbers: F32) -> tuple[ClassLayer, F32]:
+    """A layer whose classes are numbered from 1 in the order of their numbers, and its pixels."""
+    codes = sorted({number for number, _ in layer.names})
+    known = np.isfinite(numbers)
+    place = np.searchsorted(codes, numbers[known])
+    foreign = np.asarray([*codes, -1])[place] != numbers[known]
+    if len(codes) >= _MOST_CLASS or foreign.any():
+        found = ", ".join(f"{number:g}" for number in np.unique(numbers[known][foreign])[:5])
+        raise SourceError(
+            f"{layer.band.path}: {layer.kind} holds {found or f'{len(codes)} classes'}; expected the numbers of the "
+            f"classes that are named, at most {_MOST_CLASS - 1}."
+        )
+    placed = numbers.copy()
+    placed[known] = place + 1
+    rank = {code: number for number, code in enumerate(codes, start=1)}
+    names = tuple((rank[number], name) for number, name in layer.names)
+    water = None if layer.water is None else tuple(rank[number] for number in layer.water if number in rank)
+    return replace(layer, names=names, water=water), placed
+
+
+def _free_number(layer: ClassLayer) -> int:
+    """0, or the largest number that no class has where 0 is a class (water in Dynamic World)."""
+    free = {*range(_MOST_CLASS + 1)} - {number for number, _ in layer.names}
+    return 0 if 0 in free else max(free)
 
 
 def _clouds(
@@ -197,7 +233,3 @@ def _clouds(
     if mask is not None:
         return mask[1] == 1, "cloudmask", None
     return None, None, None
-
-
-def _numbers(layer: ClassLayer, name: str) -> Sequence[int]:
-    return [number for number, label in layer.names if label.lower() == name]

@@ -1,11 +1,12 @@
 """STAC items beside one's own rasters: *.json of type Feature or FeatureCollection, anywhere below the folder.
 
 Assets count by key: vv vh hh hv (also vv-rtc, vh-rtc); red green blue nir, B01 ... B12; visual; scl; cloudmask;
-land_cover or lulc. hrefs are local and relative to their item. A SAR item needs a quantity: `sar1m:quantity` (sigma0,
-gamma0), or sar:product_type RTC, NRB or GRD, or a collection with rtc in its name. Its unit is what raster:bands or
-bands say (dB), else linear power. Optical scale and offset come from raster:bands; integers without them are
-Sentinel-2 DN, and then s2:processing_baseline is needed. Each SAR item is paired with the optical item that covers at
-least half of it with the least difference in time; masks and land cover come from either item.
+land_cover, landcover, lulc or a product of class_tables (worldcover, corine, ...). hrefs are local, from their item.
+A SAR item needs a quantity: `sar1m:quantity` (sigma0, gamma0), or sar:product_type RTC, NRB or GRD, or a collection
+with rtc in its name. Its unit is what raster:bands or bands say (dB), else linear power. Optical scale and offset come
+from raster:bands; integers without them are Sentinel-2 DN, and then s2:processing_baseline is needed. Each SAR item is
+paired with the optical item that covers at least half of it with the least difference in time; masks and land cover
+come from either item.
 Source: STAC 1.0 and 1.1, extensions sar, sat, raster, eo, classification.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,8 @@ from sar1m.core.pairing import nearest_partner
 from sar1m.core.sphere import turns_to
 from sar1m.io.raster import RasterHeader, read_header
 from sar1m.records import SarQuantity
-from sar1m.sources.item_words import band_words, optical_offset_dn, product_name, stated_baseline
+from sar1m.sources.class_tables import TABLES, classes_of
+from sar1m.sources.item_words import band_words, class_entries, optical_offset_dn, product_name, stated_baseline
 from sar1m.sources.layers import (
     NOT_STATED,
     REFLECTANCE_PER_DN,
@@ -55,7 +57,9 @@ _CLASS_KEYS: Final[Mapping[str, ClassKind]] = {
     "cloudmask": "cloudmask",
     "cloud_mask": "cloudmask",
     "land_cover": "land_cover",
+    "landcover": "land_cover",
     "lulc": "land_cover",
+    **{table.name.replace("-", "_"): "land_cover" for table in TABLES},
 }
 _PRODUCT_TYPES: Final[Mapping[str, SarQuantity]] = {"RTC": "gamma0", "NRB": "gamma0", "GRD": "sigma0"}
 _NAMED: Final[Mapping[str, SarQuantity]] = {"sigma0": "sigma0", "gamma0": "gamma0"}
@@ -225,7 +229,7 @@ def _pair(sar: _Item, optical: _Item | None) -> FolderPair:
 def _masks(item: _Item) -> dict[str, ClassLayer]:
     """Masks and land cover of an item by kind."""
     named = {key: kind for key, kind in _CLASS_KEYS.items() if key in item.assets}
-    return {kind: _class_layer(kind, item.assets[key]) for key, kind in named.items()}
+    return {kind: _class_layer(kind, item.assets[key], item) for key, kind in named.items()}
 
 
 def _sar_layer(item: _Item) -> SarLayer:
@@ -319,17 +323,35 @@ def _display_layer(item: _Item) -> OpticalLayer:
     )
 
 
-def _class_layer(kind: ClassKind, asset: _Asset) -> ClassLayer:
-    """A mask or land cover; class names from classification:classes."""
-    listed = asset.raster_field("classification:classes") or asset.about.get("classification:classes") or []
-    names = tuple(
-        (int(entry["value"]), str(entry.get("name") or entry.get("description") or entry["value"]))
-        for entry in listed
-        if isinstance(entry, dict) and isinstance(entry.get("value"), int)
+def _class_layer(kind: ClassKind, asset: _Asset, item: _Item) -> ClassLayer:
+    """A mask or land cover; class names from classification:classes, else from the product that the texts name."""
+    layer = ClassLayer(kind=kind, band=BandFile(name=kind, path=asset.path, number=1))
+    if kind != "land_cover":
+        return layer
+    where = f"{item.origin}, asset {asset.key}"
+    listed = [(_class_number(entry, where), _labels(entry)) for entry in class_entries(asset.about, where)]
+    around = (
+        item.collection,
+        asset.key,
+        asset.path,
+        str(asset.about.get("title") or ""),
+        item.text("sar1m:classes") or "",
     )
-    if kind == "land_cover" and not names:
-        raise SourceError(f"{asset.path}: land cover without classification:classes. Add value and name of each class.")
-    return ClassLayer(kind=kind, band=BandFile(name=kind, path=asset.path, number=1), names=names)
+    names, water = classes_of(listed, around, where)
+    return replace(layer, names=names, water=water)
+
+
+def _class_number(entry: Mapping[str, Any], where: str) -> int:
+    value = entry.get("value")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**16:
+        raise SourceError(f"{where}: a class has the value {value!r}; expected a whole number, 0 to 65535.")
+    return value
+
+
+def _labels(entry: Mapping[str, Any]) -> list[str]:
+    """All names of a class, its number where it has none."""
+    found = [str(entry[field]) for field in ("name", "title", "description") if entry.get(field)]
+    return found or [str(entry.get("value"))]
 
 
 def _factor(asset: _Asset, name: str, default: float, origin: str) -> float:

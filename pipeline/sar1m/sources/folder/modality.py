@@ -16,13 +16,14 @@ Source: Blumenstiel et al., TerraMesh, arXiv 2504.11172.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from sar1m.io.raster import read_header
 from sar1m.records import SarQuantity
+from sar1m.sources.class_tables import TERRAMESH
 from sar1m.sources.layers import (
     OPTICAL_BANDS,
     REFLECTANCE_PER_DN,
@@ -46,19 +47,6 @@ OPTICAL_FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "S2RGB": RGB_BANDS,
 }
 CLASS_FOLDERS: Final[Mapping[str, ClassKind]] = {"LULC": "land_cover", "SCL": "scl", "CLOUDMASK": "cloudmask"}
-# TerraMesh numbers the classes of the ESRI / Impact Observatory 10 m map without gaps. Checked on three chips: coast
-# (water, trees, bare ground, rangeland), Jutland (crops, trees, built area), savanna (crops, rangeland).
-TERRAMESH_LAND_COVER: Final = (
-    (1, "water"),
-    (2, "trees"),
-    (3, "flooded vegetation"),
-    (4, "crops"),
-    (5, "built area"),
-    (6, "bare ground"),
-    (7, "snow and ice"),
-    (8, "clouds"),
-    (9, "rangeland"),
-)
 _SAR_BANDS: Final = ("VV", "VH")
 
 
@@ -163,6 +151,7 @@ def _class_layers(root: Path, files: Mapping[str, Mapping[str, Path]], stem: str
         path = files.get(modality, {}).get(stem)
         if path is not None:
             band = _bands(_raster(root, path, (kind,)), (kind,))[0]
-            names = TERRAMESH_LAND_COVER if kind == "land_cover" else ()
-            layers.append(ClassLayer(kind=kind, band=band, names=names))
+            layer = ClassLayer(kind=kind, band=band)
+            cover = replace(layer, names=TERRAMESH.names, water=tuple(TERRAMESH.water))
+            layers.append(cover if kind == "land_cover" else layer)
     return tuple(layers)

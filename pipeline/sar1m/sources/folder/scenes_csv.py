@@ -13,7 +13,8 @@ baseline        Sentinel-2 processing baseline, 04.00; for dn either this or off
 datetime        acquisition, ISO 8601, UTC where no zone is given
 platform, orbit_state, relative_orbit, datatake, processing   of sar
 product_id, provider, licence                                 of sar and optical
-classes         of land_cover: 1=water 2=trees 5=built_area
+classes         of land_cover: 1=water 2=trees 5=built_area, or a product of class_tables such as worldcover; without a
+                class that is called water (lake, sea, ...) the share of water is unknown
 labels          of sar: scene labels, separated by semicolons
 attribution     of sar, and of optical where it stands alone: text that must accompany a redistribution of the pair
 """
@@ -31,6 +32,7 @@ from typing import Final, TypeVar
 from sar1m.io.raster import read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.baselines import StatedOffset, parse_baseline
+from sar1m.sources.class_tables import classes_of, named_table, table_names
 from sar1m.sources.layers import (
     NOT_STATED,
     OPTICAL_BANDS,
@@ -71,6 +73,7 @@ _STATE_OFFSET: Final = (
     "Give the column offset: 0 where the numbers are harmonised already (or were made without the offset), -0.1 where "
     "1000 is still to be taken off (in units of reflectance, with scale 0.0001)."
 )
+_MOST_CLASS: Final = 65_535
 _T = TypeVar("_T")
 
 
@@ -320,15 +323,24 @@ def _class_layer(root: Path, row: _Row) -> ClassLayer:
     header = read_header(resolve_inside(root, path, row.origin))
     if header.bands != 1:
         raise SourceError(f"{row.origin}: {path} has {header.bands} bands; a raster of classes has one.")
-    names = _class_names(row) if kind == "land_cover" else ()
-    return ClassLayer(kind=kind, band=BandFile(name=kind, path=path, number=1), names=names)
+    layer = ClassLayer(kind=kind, band=BandFile(name=kind, path=path, number=1))
+    if kind != "land_cover":
+        return layer
+    product = named_table(row.needed("classes"))
+    around = () if product is None else (product.name,)
+    names, water = classes_of([] if product else _class_names(row), around, row.origin)
+    return replace(layer, names=names, water=water)
 
 
-def _class_names(row: _Row) -> tuple[tuple[int, str], ...]:
+def _class_names(row: _Row) -> list[tuple[int, tuple[str]]]:
+    """Number and name of each class as the column classes has them."""
     names = []
     for part in row.needed("classes").split():
         number, equals, name = part.partition("=")
-        if not equals or not name or not number.isdecimal() or int(number) > 255:
-            raise SourceError(f"{row.origin}: column classes has {part!r}; expected a form such as 1=water 2=trees.")
-        names.append((int(number), name.replace("_", " ")))
-    return tuple(names)
+        if not equals or not name or not number.isdecimal() or int(number) > _MOST_CLASS:
+            raise SourceError(
+                f"{row.origin}: column classes has {part!r}; expected a form such as 1=water 2=trees, or one of the "
+                f"products {table_names()}."
+            )
+        names.append((int(number), (name.replace("_", " "),)))
+    return names

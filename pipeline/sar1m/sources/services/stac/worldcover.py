@@ -19,6 +19,7 @@ from sar1m.core.grid import bounds_lonlat
 from sar1m.io.net.fetch import Fetcher
 from sar1m.io.raster_open import RangedTiff
 from sar1m.records import RasterGrid
+from sar1m.sources.class_tables import WORLDCOVER
 from sar1m.sources.layers import BandFile, ClassLayer
 from sar1m.sources.pixels import OpticalPixels
 from sar1m.sources.read_layers import BandReader, read_optical
@@ -31,20 +32,6 @@ from sar1m.store.errors import SourceError
 
 COLLECTION: Final = "esa-worldcover"
 HOST: Final = "ai4edataeuwest.blob.core.windows.net"
-WATER_NUMBER: Final = 80
-NAMES: Final = (
-    (10, "Tree cover"),
-    (20, "Shrubland"),
-    (30, "Grassland"),
-    (40, "Cropland"),
-    (50, "Built-up"),
-    (60, "Bare / sparse vegetation"),
-    (70, "Snow and ice"),
-    (WATER_NUMBER, "Permanent water bodies"),
-    (90, "Herbaceous wetland"),
-    (95, "Mangroves"),
-    (100, "Moss and lichen"),
-)
 NO_LAND_COVER: Final = "no_land_cover"  # flag: open sea, or a block on the antimeridian
 TILE_DEG: Final = 3
 # Tiles of 1024 px as published; 0.15 bytes a pixel as measured on other class rasters (cog.CLASSES): an assumption.
@@ -61,8 +48,7 @@ class WorldCover:
     rule: ItemRule
 
     def read(self, grid: RasterGrid) -> OpticalPixels:
-        """Land cover on a grid: class numbers, 0 where there are none, their names, and water from class 80. No
-        picture.
+        """Land cover on a grid: class numbers, 0 where there are none, their names, and water. No picture.
 
         Where there is no tile (open sea), and across the antimeridian, there is no land cover, and a flag says so.
         Raises SourceError where the catalogue fails or a raster is damaged.
@@ -75,14 +61,14 @@ class WorldCover:
         classes = np.zeros((grid.rows, grid.cols), np.uint8)
         for href in hrefs:
             band = BandFile(name="map", path=href, number=1)
-            layer = ClassLayer(kind="land_cover", band=band, names=NAMES)
+            layer = ClassLayer(kind="land_cover", band=band, names=WORLDCOVER.names)
             part = with_fresh_token(sign, partial(read_optical, reader, None, (layer,), ()))
             if part.land_cover is not None:
                 np.copyto(classes, part.land_cover, where=classes == 0)
         return OpticalPixels(
             land_cover=classes,
-            land_cover_names=NAMES,
-            water=classes == WATER_NUMBER,
+            land_cover_names=WORLDCOVER.names,
+            water=np.isin(classes, tuple(WORLDCOVER.water)),
             flags=frozenset(reader.flags),
         )
 

@@ -62,13 +62,13 @@ def values_of(field):
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     if kind is int:
-        return st.integers(-(-low // step), None if high is None else high // step).map(lambda n: n * step)
+        return st.integers(-(-low // step), (2**63 if high is None else high) // step).map(lambda n: n * step)
     if kind is float:
         edges = {"exclude_min": above, "exclude_max": below and high is not None}
         return st.floats(low, high, allow_nan=False, allow_infinity=False, **edges)
     if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal:
         return st.lists(st.sampled_from(get_args(get_args(kind)[0])), unique=True).map(tuple)
-    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+    text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
     lists = st.lists(text, max_size=4).map(tuple)
     names = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
     return {str: names, tuple[str, ...]: lists, str | None: st.none() | text}[kind]
@@ -153,7 +153,8 @@ def test_digests_do_not_depend_on_the_order_of_keys():
         ("[grid]\ngsd_m = nan\n", r"mine\.toml: grid\.gsd_m: .*\(found nan\)"),
         ("[screening]\nmax_dt_hours = inf\n", r"mine\.toml: screening\.max_dt_hours: .*finite.*\(found inf\)"),
         ("name = '../up'\n", r"mine\.toml: name: .*\(found '\.\./up'\)"),
-        ("[grid\n", r"mine\.toml: not valid TOML: .*line 1"),
+        ("[area]\nsar = 'a'\n[split]\nexclude_footprints = \"a\\u0000b\"\n", r"mine\.toml: holds the text 'a\\x00b'"),
+        ("[grid\n", r"mine\.toml: is not valid TOML: .*line 1"),
     ],
 )
 def test_a_mistake_names_file_key_and_finding(tmp_path, text, found):
@@ -173,7 +174,7 @@ def test_all_mistakes_are_told_at_once():
     ]
 
 
-@pytest.mark.parametrize(("content", "found"), [(None, "cannot be read: No such file"), (b"\xff\xfe", "not a UTF-8")])
+@pytest.mark.parametrize(("content", "found"), [(None, "there is no such file"), (b"\xff\xfe", "is UTF-16 text")])
 def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path, content, found):
     path = tmp_path / "mine.toml"
     if content is not None:

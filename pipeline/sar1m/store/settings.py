@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from sar1m.store import side_files
 from sar1m.store.errors import ConfigError
 
 
@@ -20,7 +20,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)  # JSON and digests know no NaN
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        side_files.require_storable(value)
+        return value
 
+
+_MAX_BYTES: Final = 2**20  # a configuration has some kB
 Model = TypeVar("Model", bound=Section)
 
 
@@ -59,23 +66,19 @@ def parse(model: type[Model], text: str, *, origin: str) -> Model:
     Raises ConfigError that names the key, what was found, and for an unknown key the valid ones.
     """
     try:
-        return model.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin}: not valid TOML: {error}") from error
+        table = side_files.toml_value(text)
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+    try:
+        return model.model_validate(table)
     except ValidationError as error:
         raise _refusal(model, error, origin) from error
 
 
 def read_text(path: Path) -> str:
-    """The text of a configuration file. Raises ConfigError where it cannot be read as UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}. Give an existing TOML file to --config."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a UTF-8 text file. A configuration is a TOML file.") from error
+    """The text of a configuration file. Raises ConfigError where side_files refuses it."""
+    remedy = "Give an existing TOML file in UTF-8 to --config."
+    return side_files.read_text(path, error=ConfigError, remedy=remedy, max_bytes=_MAX_BYTES)
 
 
 def find_file(name: str, folders: Iterable[Path]) -> Path:
@@ -118,8 +121,8 @@ def _apply(changed: dict[str, Any], text: str) -> None:
         if not isinstance(table, dict):
             raise ConfigError(f"--set {text}: {section} is a value, not a section.")
     try:
-        table[key] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        table[key] = side_files.toml_value(f"value = {value}")["value"]
+    except ValueError:
         table[key] = value
 
 

@@ -16,6 +16,7 @@ from rasterio.transform import Affine
 
 from sar1m.io.raster import ReadRule, file_digest, read_header, read_window
 from sar1m.io.raster_open import TiffBytes
+from sar1m.io.stated import Stated
 from sar1m.store.errors import SourceError
 from support.geotiffs import speckled_db, utm_grid, write_tiff
 from support.paths import SHARED
@@ -111,7 +112,7 @@ def test_decibels_are_averaged_as_power(tmp_path):
 
 def test_scale_and_offset_come_before_the_decibels(tmp_path):
     path = write_tiff(tmp_path / "i.tif", np.full((4, 4), -1050, dtype=np.int16), utm_grid(4, 4))
-    rule = ReadRule(resampling="nearest", unit="db", scale=0.01, offset=0.5)
+    rule = ReadRule(resampling="nearest", unit="db", described=Stated(by="t", scale=0.01, offset=0.5))
     np.testing.assert_allclose(read_window(path, utm_grid(4, 4), bands=(1,), rule=rule).pixels, 0.1, rtol=1e-6)
 
 
@@ -240,7 +241,7 @@ def test_complex_pixels_and_too_many_bands_are_refused(tmp_path):
 
 
 def test_a_missing_band_and_a_missing_system_are_refused(ramp, tmp_path):
-    with pytest.raises(SourceError, match=r"has 2 band\(s\), but band\(s\) \[3\]"):
+    with pytest.raises(SourceError, match=r"has 2 band\(s\), but band 3 is asked for"):
         read_window(ramp[0], utm_grid(4, 4), bands=(3,), rule=COPY)
     write_tiff(tmp_path / "bare.tif", np.ones((4, 4), dtype=np.float32), transform=Affine(10, 0, 0, 0, -10, 0))
     with pytest.raises(SourceError, match="no coordinate reference system; found none"):

@@ -90,7 +90,7 @@ def test_items_are_paired_by_overlap_then_time(catalogue):
         ({"href": "absent.tif"}, "No such file"),
         ({}, "asset vv has no href"),
         ({"href": "vv.tif", "raster:bands": [{"unit": "DN"}]}, "unit 'dn' of asset vv; expected dB or linear"),
-        ({"href": "vv.tif", "raster:bands": [{"scale": "2"}]}, "scale of asset vv is '2'"),
+        ({"href": "vv.tif", "raster:bands": [{"scale": "2"}]}, "asset vv: scale is '2'"),
     ],
 )
 def test_a_wrong_asset_names_its_item(catalogue, edit, found):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from sar1m.records import RasterGrid
@@ -24,9 +26,11 @@ def write_tiff(path: Path, values: np.ndarray, grid: RasterGrid | None = None, *
     profile = {"crs": f"EPSG:{grid.epsg}", "transform": Affine(*grid.transform)} if grid is not None else {}
     profile |= {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype.name}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(path, "w", driver="GTiff", **(profile | options)) as dataset:
-        dataset.write(bands)
-        dataset.update_tags(**tags)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # masks lie nowhere
+        with rasterio.open(path, "w", driver="GTiff", **(profile | options)) as dataset:
+            dataset.write(bands)
+            dataset.update_tags(**tags)
     return path
 
 

@@ -1,6 +1,6 @@
-"""Reads GeoTIFF files as float32 arrays on a wanted grid. GDAL is used here and in raster_open.py alone.
+"""Reads GeoTIFF files as float32 arrays on a wanted grid. GDAL is used here, in raster_open.py and in missing.py alone.
 
-How files are opened, and what is refused, is described in raster_open.py.
+How files are opened, and what is refused, is described in raster_open.py; what a file says of its values in stated.py.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ import numpy.typing as npt
 import rasterio
 import rasterio.warp
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from sar1m.io.missing import missing_by_mask
 from sar1m.io.raster_open import GDAL_OPTIONS, RasterInput, check_size, input_name, opened
+from sar1m.io.side_files import aux_words, side_digest
+from sar1m.io.stated import Stated, Unit, is_nodata, reconciled, unit_factor
 from sar1m.records import F32, F64, RasterGrid
 from sar1m.store.errors import SourceError
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
-Unit = Literal["as_is", "db"]
 
 MAX_READ_PX: Final = 2**27  # pixels of one band held at once while resampling
 ALIGNED_PX: Final = 1e-3  # grids that agree this well are one grid: their pixels are copied
 SAME_SCALE: Final = 0.05  # spacings that differ less are interpolated, not averaged
+
+UNDESCRIBED: Final = Stated(by="the description")
 
 _KERNEL_MARGIN_PX: Final = 4  # cubic reaches two pixels, one more for each rounding
 # GDAL follows a projection exactly only at the ends and the middle of a line and may err by 1/8 px elsewhere. On lines
@@ -42,6 +47,8 @@ class RasterHeader:
 
     transform: affine a, b, c, d, e, f of pixel corners, in units of crs_wkt.
     epsg: None where the coordinate system matches no code.
+    stated: what the file, and an .aux.xml beside it, state of each band. alpha: numbers of bands that are masks by
+    their colour interpretation.
     descriptions: one for each band, "" where absent. tags: of the file.
     """
 
@@ -52,13 +59,31 @@ class RasterHeader:
     crs_wkt: str
     epsg: int | None
     transform: tuple[float, float, float, float, float, float]
-    nodata: float | None
+    stated: tuple[Stated, ...]
+    alpha: tuple[int, ...]
     descriptions: tuple[str, ...]
     tags: tuple[tuple[str, str], ...]
 
     @property
     def bands(self) -> int:
         return len(self.descriptions)
+
+    def stated_of(self, band: int) -> Stated:
+        """What the file states of a band of values, numbered from 1.
+
+        Raises SourceError where there is no such band, or it is an alpha band: a mask of the others.
+        """
+        if not 1 <= band <= self.bands:
+            raise SourceError(
+                f"{self.name}: has {self.bands} band(s), but band {band} is asked for. Correct the description of its "
+                "bands or give the complete file."
+            )
+        if band in self.alpha:
+            raise SourceError(
+                f"{self.name}: band {band} is described as a band of values, but the file says that it is alpha, a "
+                f"mask. Skip it in the description, or correct the file: gdal_edit.py -colorinterp_{band} undefined."
+            )
+        return self.stated[band - 1]
 
     def grid(self) -> RasterGrid | None:
         """The raster's own grid, or None where it is not north-up with square pixels on a WGS 84 / UTM zone."""
@@ -81,15 +106,18 @@ class RasterHeader:
 class ReadRule:
     """How stored numbers become values, before any resampling: scale * stored + offset, then the unit.
 
-    unit: `db` converts decibels to power, 10^(x/10), so that means are means of power.
+    unit: what the values are described as after scale and offset. `db` is converted to power, 10^(x/10), so that means
+        are means of power; any other is kept, and a unit that the file states must fit it (unit_factor).
+    described: what a description states. The file's own words fill what it leaves open and must agree with it.
+    usual_scale: for numbers of which neither states scale and offset.
     zero_is_nodata: whether a stored 0 is no measurement (linear power beside the swath, DN of Sentinel-2). Not for
         decibels or classes, where 0 is a value.
     """
 
     resampling: Resampling
     unit: Unit = "as_is"
-    scale: float = 1.0
-    offset: float = 0.0
+    described: Stated = UNDESCRIBED
+    usual_scale: float = 1.0
     zero_is_nodata: bool = False
 
 
@@ -116,6 +144,16 @@ def file_digest(path: Path) -> str:
         raise SourceError(f"{path}: cannot be read: {error.strerror}. Check its name and permissions.") from error
 
 
+def raster_digest(path: Path) -> str:
+    """The file_digest of a raster; where a mask or an .aux.xml beside it says something of its pixels, of that too.
+
+    Raises SourceError as file_digest, mask_beside and aux_words do.
+    """
+    beside = side_digest(path)
+    own = file_digest(path)
+    return hashlib.blake2b(f"{own} {beside}".encode(), digest_size=16).hexdigest() if beside else own
+
+
 def read_header(source: RasterInput) -> RasterHeader:
     """The header of a GeoTIFF. No pixel is read.
 
@@ -123,7 +161,7 @@ def read_header(source: RasterInput) -> RasterHeader:
     complex or unknown type, or larger than MAX_SIDE_PX, MAX_BANDS or MAX_TILE_BYTES.
     """
     with opened(source) as dataset:
-        return _header(dataset, input_name(source))
+        return _header(dataset, source)
 
 
 def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...], rule: ReadRule) -> WindowPixels:
@@ -138,15 +176,10 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
     read exceeds MAX_READ_PX.
     """
     with opened(source) as dataset:
-        header = _header(dataset, input_name(source))
-        if not bands or min(bands) < 1 or max(bands) > header.bands:
-            raise SourceError(
-                f"{header.name}: has {header.bands} band(s), but band(s) {list(bands)} are asked for. Correct the "
-                "description of its bands or give the complete file."
-            )
+        header = _header(dataset, source)
         offset = _aligned_offset(header, grid)
         window = _source_window(header, grid) if offset is None else _overlap(header, grid, offset)
-        values, infinities = _read_values(dataset, header, window, bands, rule)
+        values, infinities = _read_values(dataset, header, source, window, (bands, rule))
     if offset is None:
         pixels = _warp(values, header, window, grid, rule.resampling)
     else:
@@ -155,18 +188,19 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
 
 
 def read_pixels(source: RasterInput, *, top: int, left: int, rows: int, cols: int) -> F64:
-    """Band 1 in a window of the raster's own pixels, (rows, cols), NaN where there is no data.
+    """Heights of band 1 in metres, in a window of the raster's own pixels, (rows, cols), NaN where there is no data.
 
     top, left: first row and column of the window.
     Raises SourceError as read_window does.
     """
     with opened(source) as dataset:
-        header, window = _header(dataset, input_name(source)), Window(left, top, cols, rows)
-        planes, _ = _read_values(dataset, header, window, (1,), ReadRule(resampling="nearest"))
+        header, window = _header(dataset, source), Window(left, top, cols, rows)
+        planes, _ = _read_values(dataset, header, source, window, ((1,), ReadRule(resampling="nearest", unit="m")))
     return np.asarray(planes[0])
 
 
-def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
+def _header(dataset: rasterio.DatasetReader, source: RasterInput) -> RasterHeader:
+    name = input_name(source)
     check_size(dataset, name)
     if dataset.crs is None:
         points = len(dataset.gcps[0])
@@ -178,6 +212,7 @@ def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
     transform = dataset.transform
     if transform.determinant == 0:
         raise SourceError(f"{name}: its pixels have no area (transform {tuple(transform)[:6]}). Assign a geotransform.")
+    stated, alpha = _words(dataset, source)
     return RasterHeader(
         name=name,
         rows=dataset.height,
@@ -186,10 +221,37 @@ def _header(dataset: rasterio.DatasetReader, name: str) -> RasterHeader:
         crs_wkt=dataset.crs.to_wkt(),
         epsg=dataset.crs.to_epsg(),
         transform=tuple(transform)[:6],
-        nodata=dataset.nodata,
+        stated=stated,
+        alpha=alpha,
         descriptions=tuple(text or "" for text in dataset.descriptions),
         tags=tuple(sorted(dataset.tags().items())),
     )
+
+
+def _words(dataset: rasterio.DatasetReader, source: RasterInput) -> tuple[tuple[Stated, ...], tuple[int, ...]]:
+    """What a file and an .aux.xml beside it state of each band, and the numbers of alpha bands."""
+    stated = []
+    for scale, offset, nodata, unit in zip(
+        dataset.scales, dataset.offsets, dataset.nodatavals, dataset.units, strict=True
+    ):
+        silent = (scale, offset) == (1.0, 0.0)  # GDAL stores the two together
+        stated.append(
+            Stated(
+                by="the file",
+                scale=None if silent else scale,
+                offset=None if silent else offset,
+                nodata=nodata,
+                unit=unit or None,
+            )
+        )
+    alpha = {number for number, colour in enumerate(dataset.colorinterp, start=1) if colour is ColorInterp.alpha}
+    beside = aux_words(source) if isinstance(source, Path) else None
+    if beside is not None:
+        alpha.update(beside.alpha)
+        for number, words in beside.bands.items():
+            if number <= len(stated):
+                stated[number - 1] = reconciled(stated[number - 1], words, f"{input_name(source)}, band {number}")
+    return tuple(stated), tuple(sorted(alpha))
 
 
 def _aligned_offset(header: RasterHeader, grid: RasterGrid) -> tuple[int, int] | None:
@@ -237,9 +299,15 @@ def _source_window(header: RasterHeader, grid: RasterGrid) -> Window:
 
 
 def _read_values(
-    dataset: rasterio.DatasetReader, header: RasterHeader, window: Window, bands: tuple[int, ...], rule: ReadRule
+    dataset: rasterio.DatasetReader,
+    header: RasterHeader,
+    source: RasterInput,
+    window: Window,
+    wanted: tuple[tuple[int, ...], ReadRule],
 ) -> tuple[F64, int]:
     """Values of a window by a rule, (bands, rows, cols), NaN where there is no data; and the number of infinities."""
+    bands, rule = wanted
+    words = [_settled(header, band, rule) for band in bands]
     if window.width * window.height > MAX_READ_PX:
         raise SourceError(
             f"{header.name}: one block needs {window.height} x {window.width} px; at most {MAX_READ_PX} px are read at "
@@ -247,16 +315,30 @@ def _read_values(
         )
     if not window.width or not window.height:
         return np.full((len(bands), window.height, window.width), np.nan), 0
-    values = dataset.read(list(bands), window=window).astype(np.float64)
-    if header.nodata is not None and not np.isnan(header.nodata):
-        stored_nodata = float(np.dtype(header.dtype).type(header.nodata))
-        values[values == stored_nodata] = np.nan
+    stored = dataset.read(list(bands), window=window)
+    values = stored.astype(np.float64)
+    for plane, raw, stated in zip(values, stored, words, strict=True):
+        if stated.nodata is not None:
+            plane[is_nodata(raw, stated.nodata)] = np.nan
+    values[missing_by_mask(dataset, source, bands, window, header.alpha)] = np.nan
     if rule.zero_is_nodata:
         values[values == 0] = np.nan
     infinite = np.isinf(values)
     values[infinite] = np.nan
-    values = values * rule.scale + rule.offset
+    for index, (stated, band) in enumerate(zip(words, bands, strict=True)):
+        factor = unit_factor(stated, rule.unit, _band_name(header, band))
+        scale = rule.usual_scale if stated.scale is None else stated.scale
+        values[index] = values[index] * (scale * factor) + (stated.offset or 0.0) * factor
     return (10 ** (values / 10) if rule.unit == "db" else values), int(infinite.sum())
+
+
+def _settled(header: RasterHeader, band: int, rule: ReadRule) -> Stated:
+    """What holds of a band by its file and by the description. Raises SourceError where they disagree."""
+    return reconciled(header.stated_of(band), rule.described, _band_name(header, band))
+
+
+def _band_name(header: RasterHeader, band: int) -> str:
+    return f"{header.name}, band {band}"
 
 
 def _place(values: F64, window: Window, grid: RasterGrid, offset: tuple[int, int]) -> F64:

@@ -13,6 +13,7 @@ import io
 import os
 import re
 import stat
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ _NOT_LOCAL: Final = re.compile(r"^(/vsi|[A-Za-z][A-Za-z0-9_.+-]*:)", re.IGNORECA
 # this is the second wall; driver="GTiff" at each open is the first.
 GDAL_OPTIONS: Final[dict[str, Any]] = {
     "GDAL_SKIP": "VRT DERIVED GTI HTTP WMS WMTS WCS PLMOSAIC EEDA EEDAI DAAS OGCAPI STACTA STACIT NGW",
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no side-car files: what is hashed is what is read
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # what side_files.py reads is all that counts
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "GDAL_NUM_THREADS": "1",
     "GDAL_CACHEMAX": 2**24,  # bytes; the default, a share of the machine, fills with strips nobody reads again
@@ -84,6 +85,9 @@ def opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
     try:
         with ExitStack() as stack:
             stack.enter_context(rasterio.Env(**GDAL_OPTIONS))
+            # Masks and images in radar geometry lie nowhere; raster.py refuses others that do not say where they lie.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             if isinstance(source, TiffBytes):
                 _check_magic(source.content[:16], name)
                 # The memory file must outlive the dataset: rasterio does not copy the bytes.

@@ -9,14 +9,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from sar1m.io.raster import file_digest
+from sar1m.io.raster import RasterHeader, raster_digest
+from sar1m.io.stated import Stated, reconciled
 from sar1m.records import OpticalProduct, SarQuantity
 from sar1m.store.errors import SourceError
 from sar1m.store.schema import OpticalQuantity
@@ -50,23 +51,33 @@ _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 @dataclass(frozen=True, kw_only=True)
 class BandFile:
-    """One band of one file: its name (VV, B04, ...), path relative to the folder, number from 1."""
+    """One band of one file: its name (VV, B04, ...), path relative to the folder, number from 1.
+
+    scale, offset, nodata, unit: what the description states of this band, None where it does not. The file's own words
+    fill them and must agree with them (stated.reconciled). value = scale * stored + offset in unit.
+    """
 
     name: str
     path: str
     number: int
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    unit: str | None = None
+
+    def stated(self, by: str) -> Stated:
+        """What the description states of the numbers. by: the description, for messages."""
+        return Stated(by=by, scale=self.scale, offset=self.offset, nodata=self.nodata, unit=self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SarLayer:
-    """Backscatter; value = scale * stored + offset in unit."""
+    """Backscatter. unit: of the values of all bands, after each band's scale and offset."""
 
     product_id: str
     bands: tuple[BandFile, ...]
     unit: SarUnit
     quantity: SarQuantity
-    scale: float = 1.0
-    offset: float = 0.0
     acquired: datetime | None = None
     platform: str | None = None
     orbit_state: str | None = None
@@ -79,16 +90,15 @@ class SarLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class OpticalLayer:
-    """Optical bands; value = scale * stored + offset: reflectance, or 0..255 for rgb8.
+    """Optical bands: reflectance after each band's scale and offset, or 0..255 for rgb8.
 
-    unit dn: integers of which 0 means no data. offset_applied: the radiometric offset in DN that offset stands for.
+    unit dn: integers of which 0 means no data, with REFLECTANCE_PER_DN where neither description nor file states a
+        scale. offset_applied: the radiometric offset in DN that the bands' offset stands for.
     """
 
     product_id: str
     bands: tuple[BandFile, ...]
     unit: OpticalUnit
-    scale: float = 1.0
-    offset: float = 0.0
     offset_applied: int | None = None
     acquired: datetime | None = None
     processing_baseline: str | None = None
@@ -137,6 +147,21 @@ class OpticalScene:
     classes: tuple[ClassLayer, ...] = ()
     attribution: str = ""
     box: tuple[float, float, float, float]
+
+
+def settled(band: BandFile, header: RasterHeader, described_in: str) -> BandFile:
+    """The band with what its file states filled in where the description is silent.
+
+    header: of the band's file. Raises SourceError where file and description disagree, and for a band that is not there
+    or is an alpha band.
+    """
+    both = reconciled(header.stated_of(band.number), band.stated(described_in), f"{header.name}, band {band.number}")
+    return replace(band, scale=both.scale, offset=both.offset, nodata=both.nodata, unit=both.unit)
+
+
+def offset_in_dn(band: BandFile) -> int:
+    """The radiometric offset in digital numbers that a settled band of unit dn has."""
+    return round((band.offset or 0.0) / (band.scale or REFLECTANCE_PER_DN))
 
 
 _Described = TypeVar("_Described", FolderPair, OpticalScene)
@@ -202,19 +227,20 @@ class FileDigests:
         self._known: dict[str, str] = {}
 
     def of(self, layers: Sequence[SarLayer | OpticalLayer | ClassLayer], described_in: str) -> str:
-        """blake2b-128, hexadecimal, of the files' bytes and of how the layers say that they are to be read. Where the
-        files lie plays no part."""
+        """blake2b-128, hexadecimal, of the files' bytes, of what masks and .aux.xml beside them say, and of how the
+        layers say that they are to be read. Where the files lie plays no part."""
         described: list[Any] = []
         for layer in layers:
             bands = (layer.band,) if isinstance(layer, ClassLayer) else layer.bands
             fields = {k: v for k, v in asdict(layer).items() if k not in ("band", "bands")}
-            described.append([fields, [[b.name, b.number, self._file(b.path, described_in)] for b in bands]])
+            files = [replace(band, path=self._file(band.path, described_in)) for band in bands]
+            described.append([fields, [asdict(band) for band in files]])
         text = json.dumps(described, sort_keys=True, default=str, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _file(self, relative: str, described_in: str) -> str:
         if relative not in self._known:
-            self._known[relative] = file_digest(resolve_inside(self._root, relative, described_in))
+            self._known[relative] = raster_digest(resolve_inside(self._root, relative, described_in))
         return self._known[relative]
 
 

@@ -12,7 +12,15 @@ import numpy as np
 from sar1m.io.raster import ReadRule, Resampling, read_header, read_window
 from sar1m.io.raster_open import RasterInput
 from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
-from sar1m.sources.layers import BandFile, ClassLayer, FolderPair, OpticalLayer, SarLayer, resolve_inside
+from sar1m.sources.layers import (
+    REFLECTANCE_PER_DN,
+    BandFile,
+    ClassLayer,
+    FolderPair,
+    OpticalLayer,
+    SarLayer,
+    resolve_inside,
+)
 from sar1m.sources.pixels import (
     REGISTRATION_BANDS,
     SCL_CLOUD,
@@ -34,17 +42,22 @@ _DB_MEDIAN_MAX: Final = 15.0  # no scene is this bright in the median, linear po
 class BandReader:
     """Reads bands onto one grid. flags: what is worth a remark about the pixels read so far.
 
-    raster: gives the file that holds a band.
+    raster: gives the file that holds a band. described_in: where the bands are described, for messages.
     """
 
-    def __init__(self, grid: RasterGrid, raster: Callable[[BandFile], RasterInput]) -> None:
+    def __init__(self, grid: RasterGrid, raster: Callable[[BandFile], RasterInput], described_in: str) -> None:
         self._grid = grid
         self._raster = raster
+        self._described_in = described_in
         self.flags: set[str] = set()
 
     def band(self, band: BandFile, rule: ReadRule, kind: str) -> F32:
-        """One band (rows, cols), NaN without data. kind names it in flags."""
-        window = read_window(self._raster(band), self._grid, bands=(band.number,), rule=rule)
+        """One band (rows, cols), NaN without data. rule: without what is described of the band. kind names it in flags.
+
+        Raises SourceError as read_window does: also where the file states something else than the description.
+        """
+        described = replace(rule, described=band.stated(self._described_in))
+        window = read_window(self._raster(band), self._grid, bands=(band.number,), rule=described)
         if window.resampled:
             self.flags.add(f"resampled_{kind}")
         if window.infinities:
@@ -63,7 +76,7 @@ class BandReader:
 
 def folder_bands(root: Path, grid: RasterGrid, described_in: str) -> BandReader:
     """A reader of bands in one folder. Files outside it are refused."""
-    return BandReader(grid, lambda band: resolve_inside(root, band.path, described_in))
+    return BandReader(grid, lambda band: resolve_inside(root, band.path, described_in), described_in)
 
 
 def read_pair(root: Path, pair: FolderPair, grid: RasterGrid, bands: tuple[str, ...]) -> BlockPixels:
@@ -124,9 +137,7 @@ def read_sar(reader: BandReader, layer: SarLayer) -> SarPixels:
     linear = layer.unit == "linear"
     rule = ReadRule(
         resampling="bilinear",
-        unit="as_is" if linear else "db",
-        scale=layer.scale,
-        offset=layer.offset,
+        unit=layer.unit,
         zero_is_nodata=linear,
     )
     planes = []
@@ -159,8 +170,8 @@ def _require_plausible(power: F32, band: BandFile, layer: SarLayer) -> None:
 def _read_band(reader: BandReader, layer: OpticalLayer, band: BandFile) -> F32:
     rule = ReadRule(
         resampling=reader.resampling(band),
-        scale=layer.scale,
-        offset=layer.offset,
+        unit=layer.unit,
+        usual_scale=REFLECTANCE_PER_DN if layer.unit == "dn" else 1.0,
         zero_is_nodata=layer.unit == "dn",
     )
     return reader.band(band, rule, "optical")

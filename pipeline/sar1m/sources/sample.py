@@ -49,7 +49,7 @@ _MEMBER: Final = re.compile(r"BigEarthNet-S[12]-Example/(\w{1,128})/\1_(V[VH]\.t
 _MAX_MEMBERS: Final = 1_000  # the archives hold 25 and 85
 _MAX_MEMBER_BYTES: Final = 2**20  # the largest holds 58 kB
 _SAR_RULE: Final = ReadRule(resampling="bilinear", unit="db")
-_OPTICAL_RULE: Final = ReadRule(resampling="nearest", scale=REFLECTANCE_PER_DN, zero_is_nodata=True)
+_OPTICAL_RULE: Final = ReadRule(resampling="nearest", unit="dn", usual_scale=REFLECTANCE_PER_DN, zero_is_nodata=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

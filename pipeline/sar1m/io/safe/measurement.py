@@ -12,13 +12,11 @@ import contextlib
 import hashlib
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from sar1m.core.radar.product import GrdChannel, GrdGeometry, GrdProduct, ImageWindow
@@ -80,14 +78,11 @@ def _check_window(window: ImageWindow, geometry: GrdGeometry) -> None:
 
 def _read_window(file: Path, label: str, geometry: GrdGeometry, window: ImageWindow) -> U16:
     try:
-        with warnings.catch_warnings():
-            # An image in radar geometry has tie points at best.
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with opened(file) as dataset:
-                _check_image(dataset, file, geometry)
-                part = Window(window.sample, window.line, window.samples, window.lines)
-                dn: U16 = dataset.read(1, window=part)
-                return dn
+        with opened(file) as dataset:
+            _check_image(dataset, file, geometry)
+            part = Window(window.sample, window.line, window.samples, window.lines)
+            dn: U16 = dataset.read(1, window=part)
+            return dn
     except SourceError as error:
         raise error if str(error).startswith(label) else SourceError(f"{label}: {error}") from error
 

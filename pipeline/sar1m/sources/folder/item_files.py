@@ -15,12 +15,10 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from sar1m.core.pairing import nearest_partner
 from sar1m.core.sphere import turns_to
@@ -42,9 +40,11 @@ from sar1m.sources.layers import (
     OpticalScene,
     SarLayer,
     checked_name,
+    offset_in_dn,
     parse_datetime,
     refuse_foreign,
     resolve_inside,
+    settled,
 )
 from sar1m.sources.placement import lonlat_box
 from sar1m.sources.sentinel_names import parse_s1_name
@@ -234,21 +234,18 @@ def _masks(item: _Item) -> dict[str, ClassLayer]:
 
 def _sar_layer(item: _Item) -> SarLayer:
     assets = {name: asset for key, asset in item.assets.items() if (name := _SAR_KEYS.get(key))}
-    bands = tuple(BandFile(name=n, path=assets[n].path, number=1) for n in SAR_BANDS if n in assets)
-    first = assets[bands[0].name]
+    bands = tuple(_band(item, name, assets[name]) for name in SAR_BANDS if name in assets)
     parsed = parse_s1_name(item.name)
     orbit = item.properties.get("sat:relative_orbit")
-    unit = str(first.raster_field("unit") or "linear").lower()
+    unit = str(bands[0].unit or "linear").lower()
     if unit not in ("db", "decibel", "linear", "1"):
-        raise SourceError(f"{item.origin}: unit {unit!r} of asset {first.key}; expected dB or linear.")
+        raise SourceError(f"{item.origin}: unit {unit!r} of asset {bands[0].name.lower()}; expected dB or linear.")
     quantity = _sar_quantity(item)
     return SarLayer(
         product_id=item.name,
         bands=bands,
         unit="db" if unit.startswith("d") else "linear",
         quantity=quantity,
-        scale=_factor(first, "scale", 1.0, item.origin),
-        offset=_factor(first, "offset", 0.0, item.origin),
         acquired=item.acquired or (parsed.acquired if parsed is not None else None),
         platform=(item.text("platform") or "").lower() or (parsed.platform if parsed is not None else None),
         orbit_state=item.text("sat:orbit_state"),
@@ -282,23 +279,17 @@ def _optical_layer(item: _Item) -> OpticalLayer:
     assets = {name: asset for key, asset in item.assets.items() if (name := STAC_OPTICAL_KEYS.get(key))}
     if not assets:
         return _display_layer(item)
-    first = assets[min(assets)]
-    integers = "int" in first.header.dtype
-    scale = _factor(first, "scale", REFLECTANCE_PER_DN if integers else 1.0, item.origin)
+    integers = "int" in assets[min(assets)].header.dtype
     product = product_name(item.properties, item.name)
-    words = band_words(first.about, item.properties, f"{item.origin}, asset {first.key}")
-    offset = (
-        optical_offset_dn(item.properties, product, words, item.origin, scale) * scale
-        if integers
-        else words.offset or 0.0
+    bands = tuple(
+        _dn_band(item, name, assets[name], product) if integers else _band(item, name, assets[name])
+        for name in sorted(assets)
     )
     return OpticalLayer(
         product_id=item.name,
-        bands=tuple(BandFile(name=name, path=assets[name].path, number=1) for name in sorted(assets)),
+        bands=bands,
         unit="dn" if integers else "reflectance",
-        scale=scale,
-        offset=offset,
-        offset_applied=round(offset / scale) if integers else None,
+        offset_applied=offset_in_dn(bands[0]) if integers else None,
         acquired=item.acquired,
         processing_baseline=stated_baseline(item.properties, product),
         provider=_provider(item),
@@ -354,18 +345,24 @@ def _labels(entry: Mapping[str, Any]) -> list[str]:
     return found or [str(entry.get("value"))]
 
 
-def _factor(asset: _Asset, name: str, default: float, origin: str) -> float:
-    value = asset.raster_field(name)
-    if value is None:
-        return default
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not np.isfinite(value)
-        or (name, value) == ("scale", 0)
-    ):
-        raise SourceError(f"{origin}: {name} of asset {asset.key} is {value!r}; expected a number (scale: not 0).")
-    return float(value)
+def _band(item: _Item, name: str, asset: _Asset) -> BandFile:
+    """A band with what item and file state of it."""
+    words = band_words(asset.about, item.properties, f"{item.origin}, asset {asset.key}")
+    band = BandFile(name=name, path=asset.path, number=1, **asdict(words))
+    return settled(band, asset.header, item.origin)
+
+
+def _dn_band(item: _Item, name: str, asset: _Asset, product: str) -> BandFile:
+    """A band of digital numbers of reflectance, with the radiometric offset that item, file or baseline give it."""
+    words = band_words(asset.about, item.properties, f"{item.origin}, asset {asset.key}")
+    own = asset.header.stated_of(1)
+    scale = words.scale or own.scale or REFLECTANCE_PER_DN
+    silent = words.offset is None and stated_baseline(item.properties, product) is None
+    said = replace(words, offset=own.offset) if silent else words
+    offset = optical_offset_dn(item.properties, product, said, item.origin, scale) * scale
+    words = replace(words, scale=scale, offset=offset)
+    band = BandFile(name=name, path=asset.path, number=1, **asdict(words))
+    return settled(band, asset.header, item.origin)
 
 
 def _provider(item: _Item) -> str:

@@ -21,12 +21,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sar1m.io.raster import read_header
+from sar1m.io.raster import RasterHeader, read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.class_tables import TERRAMESH
 from sar1m.sources.layers import (
     OPTICAL_BANDS,
-    REFLECTANCE_PER_DN,
     RGB_BANDS,
     BandFile,
     ClassKind,
@@ -35,8 +34,10 @@ from sar1m.sources.layers import (
     OpticalLayer,
     SarLayer,
     checked_name,
+    offset_in_dn,
     parse_datetime,
     resolve_inside,
+    settled,
 )
 from sar1m.store.errors import SourceError
 
@@ -55,6 +56,7 @@ class _Raster:
     """One file: path relative to the folder, what it says of itself."""
 
     path: str
+    header: RasterHeader
     acquired: datetime | None
 
 
@@ -103,11 +105,13 @@ def _raster(root: Path, path: Path, expected_bands: tuple[str, ...]) -> _Raster:
         )
     tag = dict(header.tags).get("datetime")
     acquired = None if tag is None else parse_datetime(tag, f"{path}, tag datetime")
-    return _Raster(path=relative, acquired=acquired)
+    return _Raster(path=relative, header=header, acquired=acquired)
 
 
 def _bands(raster: _Raster, names: tuple[str, ...]) -> tuple[BandFile, ...]:
-    return tuple(BandFile(name=name, path=raster.path, number=number) for number, name in enumerate(names, start=1))
+    """The bands of a file with what it states of them. The folder's name states no scale, offset or nodata."""
+    bands = (BandFile(name=name, path=raster.path, number=number) for number, name in enumerate(names, start=1))
+    return tuple(settled(band, raster.header, f"the folder {Path(raster.path).parent}") for band in bands)
 
 
 def _sar_layer(root: Path, modality: str, path: Path) -> SarLayer:
@@ -135,12 +139,12 @@ def _optical_layer(
     if acquired is None and picture is not None:
         acquired = _raster(root, picture, RGB_BANDS).acquired
     display = modality == "S2RGB"
+    bands = _bands(raster, OPTICAL_FOLDERS[modality])
     return OpticalLayer(
         product_id=f"{modality}_{stem}",
-        bands=_bands(raster, OPTICAL_FOLDERS[modality]),
+        bands=bands,
         unit="rgb8" if display else "dn",
-        scale=1.0 if display else REFLECTANCE_PER_DN,
-        offset_applied=None if display else 0,
+        offset_applied=None if display else offset_in_dn(bands[0]),
         acquired=acquired,
     )
 

@@ -7,9 +7,10 @@ bands           required for sar and optical: names of the file's bands in order
                 B04 B03 B02); - skips a band. Several rows of one pair and kind add their bands.
 unit            required for sar (linear, db) and optical (reflectance, dn, rgb8)
 quantity        required for sar: sigma0 or gamma0
-scale, offset   value = scale * stored + offset; default 1 and 0, for dn 0.0001 and what baseline says
-baseline        Sentinel-2 processing baseline, 04.00; for dn either this or offset is required, and the offset (0 where
-                DN are harmonised) where the baseline is none of ESA's, such as 99.99
+scale, offset   value = scale * stored + offset; without them what the file states, else 1 and 0, for dn 0.0001 and
+                what baseline says. Where file and table both state one, they must agree
+baseline        Sentinel-2 processing baseline, 04.00; for dn this or an offset, here or in the file, is needed, and the
+                offset (0 where DN are harmonised) where the baseline is none of ESA's, such as 99.99
 datetime        acquisition, ISO 8601, UTC where no zone is given
 platform, orbit_state, relative_orbit, datatake, processing   of sar
 product_id, provider, licence                                 of sar and optical
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sar1m.io.raster import read_header
+from sar1m.io.stated import Stated
 from sar1m.records import SarQuantity
 from sar1m.sources.baselines import StatedOffset, parse_baseline
 from sar1m.sources.class_tables import classes_of, named_table, table_names
@@ -48,8 +50,10 @@ from sar1m.sources.layers import (
     SarLayer,
     SarUnit,
     checked_name,
+    offset_in_dn,
     parse_datetime,
     resolve_inside,
+    settled,
 )
 from sar1m.sources.placement import lonlat_box
 from sar1m.sources.sentinel_names import parse_s2_name
@@ -104,11 +108,13 @@ class _Row:
             )
         return choices[key]
 
-    def number(self, column: str, default: float) -> float:
-        """A finite number. Raises SourceError otherwise."""
+    def number(self, column: str) -> float | None:
+        """A finite number, None where the cell is empty. Raises SourceError otherwise."""
         text = self.get(column)
+        if not text:
+            return None
         try:
-            value = float(text) if text else default
+            value = float(text)
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or (column == "scale" and value == 0):
@@ -230,12 +236,13 @@ def _joined(layer: _Layer, more: _Layer, row: _Row) -> _Layer:
     if replace(more, bands=layer.bands) != layer:
         raise SourceError(
             f"{row.origin}: differs from the earlier row of the same pair and kind in more than path and bands. Rows "
-            "that are joined must agree in unit, quantity, scale, offset, datetime and product."
+            "that are joined must agree in unit, quantity, datetime, product and an offset of dn."
         )
     return replace(layer, bands=(*layer.bands, *more.bands))
 
 
 def _bands(root: Path, row: _Row, known: tuple[str, ...]) -> tuple[BandFile, ...]:
+    """The bands of a row with what the table and their file state."""
     names = [name.upper() for name in row.needed("bands").split()]
     unknown = sorted(set(names) - {*known, "-"})
     if unknown or set(names) == {"-"}:
@@ -247,7 +254,15 @@ def _bands(root: Path, row: _Row, known: tuple[str, ...]) -> tuple[BandFile, ...
     header = read_header(resolve_inside(root, path, row.origin))
     if header.bands != len(names):
         raise SourceError(f"{row.origin}: names {len(names)} band(s), but {path} has {header.bands}. Name each, or -.")
-    return tuple(BandFile(name=n, path=path, number=i) for i, n in enumerate(names, start=1) if n != "-")
+    scale, offset = row.number("scale"), row.number("offset")
+    bands = []
+    for number, name in enumerate(names, start=1):
+        if name != "-":
+            band = BandFile(name=name, path=path, number=number, scale=scale, offset=offset)
+            if row.get("unit").lower() == "dn":
+                band = _with_dn_offset(band, header.stated_of(number), row)
+            bands.append(settled(band, header, row.origin))
+    return tuple(bands)
 
 
 def _sar_layer(root: Path, row: _Row) -> SarLayer:
@@ -259,8 +274,6 @@ def _sar_layer(root: Path, row: _Row) -> SarLayer:
         bands=_bands(root, row, SAR_BANDS),
         unit=row.one_of("unit", _SAR_UNITS),
         quantity=row.one_of("quantity", _QUANTITIES),
-        scale=row.number("scale", 1.0),
-        offset=row.number("offset", 0.0),
         acquired=parse_datetime(row.get("datetime"), row.origin) if row.get("datetime") else None,
         platform=row.get("platform").lower() or None,
         orbit_state=row.one_of("orbit_state", _ORBIT_STATES),
@@ -274,15 +287,12 @@ def _sar_layer(root: Path, row: _Row) -> SarLayer:
 
 def _optical_layer(root: Path, row: _Row) -> OpticalLayer:
     unit = row.one_of("unit", _OPTICAL_UNITS)
-    scale = row.number("scale", REFLECTANCE_PER_DN if unit == "dn" else 1.0)
-    offset = _offset_dn(row, scale) * scale if unit == "dn" else row.number("offset", 0.0)
+    bands = _bands(root, row, OPTICAL_BANDS)
     return OpticalLayer(
         product_id=checked_name(row.get("product_id") or row.get("pair"), row.origin),
-        bands=_bands(root, row, OPTICAL_BANDS),
+        bands=bands,
         unit=unit,
-        scale=scale,
-        offset=offset,
-        offset_applied=round(offset / scale) if unit == "dn" else None,
+        offset_applied=offset_in_dn(bands[0]) if unit == "dn" else None,
         acquired=parse_datetime(row.get("datetime"), row.origin) if row.get("datetime") else None,
         processing_baseline=_baseline(row),
         provider=row.get("provider") or NOT_STATED,
@@ -299,22 +309,27 @@ def _baseline(row: _Row) -> str | None:
     return None if found is None else str(found)
 
 
-def _offset_dn(row: _Row, scale: float) -> float:
-    """What is to be added to the DN of an optical row. Raises SourceError where neither baseline nor offset say so."""
-    baseline, offset = _baseline(row), row.get("offset")
-    if baseline is None and not offset:
+def _with_dn_offset(band: BandFile, own: Stated, row: _Row) -> BandFile:
+    """A band of DN with its scale, and with the offset that table, file or baseline give it.
+
+    own: what the file states. Raises SourceError where none of them says what the offset is.
+    """
+    baseline, scale = _baseline(row), band.scale or own.scale or REFLECTANCE_PER_DN
+    if baseline is None and band.offset is None and own.offset is None:
         raise SourceError(
             f"{row.origin}: unit dn needs baseline or offset: from baseline 04.00 on (January 2022) Sentinel-2 DN are "
             f"1000 too high. {_STATE_OFFSET}"
         )
+    offset = own.offset if baseline is None and band.offset is None else band.offset
     named = parse_s2_name(row.get("product_id"))
-    return StatedOffset(
+    to_add_dn = StatedOffset(
         where=row.origin,
         remedy=_STATE_OFFSET,
         baseline=baseline,
         named=None if named is None else named.baseline,
-        offset_dn=round(row.number("offset", 0.0) / scale, 6) if offset else None,
+        offset_dn=None if offset is None else round(offset / scale, 6),
     ).to_add_dn()
+    return replace(band, scale=scale, offset=to_add_dn * scale)
 
 
 def _class_layer(root: Path, row: _Row) -> ClassLayer:

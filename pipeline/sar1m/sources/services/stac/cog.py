@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from sar1m.config import BuildConfig
@@ -46,7 +46,7 @@ class CogReader:
             raise SourceError(f"{scene.service} {scene.scene_id}: is no SAR scene.")
         bands = tuple(self._band(name) for name in config.area.polarisations)
         layer = SarLayer(product_id=scene.scene_id, bands=bands, unit="linear", quantity=scene.sar_quantity)
-        reader = BandReader(grid, self._raster)
+        reader = BandReader(grid, self._raster, f"{scene.service} {scene.scene_id}")
         return with_fresh_token(self.sign, lambda: read_sar(reader, layer))
 
     def optical(self, grid: RasterGrid, config: BuildConfig) -> OpticalPixels:
@@ -60,14 +60,16 @@ class CogReader:
             raise SourceError(f"{scene.service} {scene.scene_id}: states no radiometric offset; its DN cannot be used.")
         layer = OpticalLayer(
             product_id=scene.scene_id,
-            bands=tuple(self._band(name) for name in optical_assets(scene, wanted) if name != "SCL"),
+            bands=tuple(
+                replace(self._band(name), scale=REFLECTANCE_PER_DN, offset=scene.offset_dn * REFLECTANCE_PER_DN)
+                for name in optical_assets(scene, wanted)
+                if name != "SCL"
+            ),
             unit="dn",
-            scale=REFLECTANCE_PER_DN,
-            offset=scene.offset_dn * REFLECTANCE_PER_DN,
             offset_applied=scene.offset_dn,
         )
         classes = (ClassLayer(kind="scl", band=self._band("SCL")),) if _has(scene, "SCL") else ()
-        reader = BandReader(grid, self._raster)
+        reader = BandReader(grid, self._raster, f"{scene.service} {scene.scene_id}")
         return with_fresh_token(self.sign, lambda: read_optical(reader, layer, classes, wanted))
 
     def _band(self, name: str) -> BandFile:

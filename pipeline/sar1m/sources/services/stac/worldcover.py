@@ -57,7 +57,7 @@ class WorldCover:
         if not hrefs:
             return OpticalPixels(flags=frozenset({NO_LAND_COVER}))
         sign = SasAuth(fetcher=self.fetcher)
-        reader = BandReader(grid, lambda band: self._raster(band, sign))
+        reader = BandReader(grid, lambda band: self._raster(band, sign), self.rule.service)
         classes = np.zeros((grid.rows, grid.cols), np.uint8)
         for href in hrefs:
             band = BandFile(name="map", path=href, number=1)

@@ -1,0 +1,136 @@
+"""Files that GDAL reads beside a GeoTIFF: masks (.msk) and what .aux.xml states.
+
+GDAL itself is kept from reading them (raster_open.py). They are looked for here, so that what shapes pixels is known
+by name and counts in the digest of a file. Overviews (.ovr) are never read, statistics and histograms shape no pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from sar1m.io.raster_open import MAX_BANDS
+from sar1m.io.safe.xml import parse_xml
+from sar1m.io.stated import Stated
+from sar1m.store.errors import SourceError
+
+_MAX_AUX_BYTES: Final = 2**24  # histograms and attribute tables of classes stay far below
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxWords:
+    """What an .aux.xml states.
+
+    bands: by number from 1, of those of which it states something. alpha: numbers of alpha bands.
+    """
+
+    name: str
+    bands: Mapping[int, Stated]
+    alpha: tuple[int, ...]
+
+
+def mask_beside(path: Path) -> Path | None:
+    """The mask beside a raster, as GDAL names it: chip.tif.msk for chip.tif. None where there is none.
+
+    Raises SourceError for chip.msk, which GDAL does not read and which may still be meant so.
+    """
+    for suffix in (".msk", ".MSK"):
+        found, other = path.with_name(path.name + suffix), path.with_suffix(suffix)
+        if found.is_file():
+            return found
+        if other != path and other.is_file():
+            raise SourceError(
+                f"{other}: a mask beside {path.name}, but not under the name that GDAL reads. Rename it "
+                f"{path.name}.msk where it belongs to {path.name}, or remove it."
+            )
+    return None
+
+
+def aux_words(path: Path) -> AuxWords | None:
+    """What the .aux.xml beside a raster states; None where there is none. Raises SourceError where it is not XML, or a
+    number in it is none."""
+    beside = path.with_name(path.name + ".aux.xml")
+    try:
+        with beside.open("rb") as stream:
+            content = stream.read(_MAX_AUX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SourceError(f"{beside}: cannot be read: {error.strerror}. Check its permissions or remove it.") from error
+    if len(content) > _MAX_AUX_BYTES:
+        raise SourceError(f"{beside}: has more than {_MAX_AUX_BYTES} bytes. Remove it, or state less in it.")
+    try:
+        root = parse_xml(content, str(beside))
+    except SourceError as error:
+        raise SourceError(
+            f"{beside}: may state nodata, scale or unit of {path.name}, but cannot be understood. Remove or correct "
+            f"it. ({error})"
+        ) from error
+    bands = {_band_number(band, str(beside)): band for band in root.element.findall("PAMRasterBand")}
+    stated = {number: _stated(band, str(beside), number) for number, band in bands.items()}
+    return AuxWords(
+        name=str(beside),
+        bands={number: words for number, words in stated.items() if words != Stated(by=words.by)},
+        alpha=tuple(n for n, band in bands.items() if _text(band, "ColorInterp").lower() == "alpha"),
+    )
+
+
+def _band_number(band: Element, name: str) -> int:
+    number = band.get("band", "")
+    if not number.isdecimal() or not 1 <= int(number[:6]) <= MAX_BANDS:
+        raise SourceError(f"{name}: PAMRasterBand has band {number[:40]!r}; expected 1 to {MAX_BANDS}. Remove it.")
+    return int(number)
+
+
+def _text(band: Element, tag: str) -> str:
+    return (band.findtext(tag) or "").strip()
+
+
+def _stated(band: Element, name: str, number: int) -> Stated:
+    scale, offset = (_number(band, tag, name, number) for tag in ("Scale", "Offset"))
+    usual = (scale in (None, 1.0)) and (offset in (None, 0.0))  # a pair that says nothing
+    return Stated(
+        by=name,
+        scale=None if usual else (1.0 if scale is None else scale),
+        offset=None if usual else (offset or 0.0),
+        nodata=_number(band, "NoDataValue", name, number),
+        unit=_text(band, "UnitType") or None,
+    )
+
+
+def _number(band: Element, tag: str, name: str, number: int) -> float | None:
+    """A number, None where absent. Only a nodata may be infinite or NaN, and a scale is not 0."""
+    text, value = _text(band, tag), None
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = None
+    if value is None or (tag != "NoDataValue" and not math.isfinite(value)) or (tag == "Scale" and value == 0):
+        raise SourceError(f"{name}: {tag} of band {number} is {text[:40]!r}; expected a number (scale: not 0).")
+    return value
+
+
+def side_digest(path: Path) -> str:
+    """blake2b-128, hexadecimal, of what the files beside a raster say of its pixels; empty where they say nothing.
+
+    A mask counts with its bytes, an .aux.xml with what it states: statistics that a viewer adds change nothing.
+    """
+    mask, words = mask_beside(path), aux_words(path)
+    stated = None if words is None or not (words.bands or words.alpha) else words
+    if mask is None and stated is None:
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    if mask is not None:
+        digest.update(hashlib.blake2b(mask.read_bytes()).digest())
+    if stated is not None:
+        said = {number: {k: v for k, v in asdict(band).items() if k != "by"} for number, band in stated.bands.items()}
+        digest.update(json.dumps([said, stated.alpha], sort_keys=True).encode())
+    return digest.hexdigest()

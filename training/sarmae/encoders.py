@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import safetensors
 import torch
@@ -16,15 +17,17 @@ from torch import Tensor, nn
 
 from sar1m.store.errors import ConfigError
 from sarmae.errors import CheckpointError
-from sarmae.export import WEIGHTS_FILE, Pool, timm_arguments
+from sarmae.export import TIMM_NAMES, WEIGHTS_FILE, Pool, timm_arguments
 from sarmae.model.sarmae import SarMae
+from sarmae.model.spec import ENCODER_SIZES, ModelSpec
 from sarmae.runs import load_run_model
 from sarmae.stream.normalise import Normalise
 from sarmae.timm_door import timm
 from sarmae.train.checkpoint import FOLDER as CHECKPOINTS
-from sarmae.weights import DAMAGE, read_weights
+from sarmae.weights import DAMAGE, count_blocks, misfits, read_weights
 
 METADATA_KEY: Final = "sarmae"  # the entry of an exported file's metadata, see sarmae.export
+METADATA_CHARACTERS: Final = 65_536  # some hundred are used
 _POOLED_NORM: Final = re.compile(r"^fc_norm\.")
 _NORM: Final = re.compile(r"^norm\.")
 
@@ -138,27 +141,74 @@ def encoder_of(model: SarMae, origin: str) -> EncoderWeights:
 def read_exported(file: Path) -> EncoderWeights | None:
     """The encoder in a file that `sarmae export` wrote; None where the file has another origin.
 
-    Raises CheckpointError where the file cannot be read, or its metadata do not describe an encoder.
+    Metadata choose nothing: the shape is that of the tensors, and name and arguments must be those that `sarmae export`
+    writes for it. So a file cannot name a path or an address, nor ask for a larger model than it holds.
+
+    Raises CheckpointError where the file cannot be read, its metadata do not describe an encoder, or describe another
+    one than the file holds.
     """
-    weights = read_weights(file)
+    weights = {_POOLED_NORM.sub("norm.", name): tensor for name, tensor in read_weights(file).items()}
     facts = _metadata(file)
     if facts is None:
         return None
     try:
         normalise = Normalise(facts["mean_db"], facts["std_db"])
-        channels = tuple(map(str, facts["polarisations"]))
-        if len(channels) != len(normalise.mean_db):
-            raise ValueError(f"{len(channels)} polarisations, {len(normalise.mean_db)} means")
-        return EncoderWeights(
-            architecture=str(facts["architecture"]),
-            arguments=dict(facts["arguments"]),
-            weights={_POOLED_NORM.sub("norm.", name): tensor for name, tensor in weights.items()},
-            channels=channels,
-            normalise=normalise,
-            origin=str(file),
-        )
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        spec = _spec_of(facts, weights)
+        if len(spec.polarisations) != len(normalise.mean_db):
+            raise ValueError(f"{len(spec.polarisations)} polarisations, {len(normalise.mean_db)} means")
+        architecture, arguments = timm_arguments(spec, facts["arguments"]["global_pool"])
+        if (facts["architecture"], facts["arguments"]) != (architecture, arguments):
+            asked = f"{facts['architecture']!r} with {facts['arguments']}"
+            raise ValueError(f"found {asked[:200]}; its tensors are those of {architecture!r} with {arguments}")
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ConfigError, CheckpointError) as error:
         raise _unfit_metadata(file, error) from error
+    encoder = EncoderWeights(
+        architecture=architecture,
+        arguments=arguments,
+        weights=weights,
+        channels=spec.polarisations,
+        normalise=normalise,
+        origin=str(file),
+    )
+    _check_shapes(encoder)
+    return encoder
+
+
+def _spec_of(facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> ModelSpec:
+    """The shape of the encoder in the tensors; the heads, which no tensor shows, from the metadata.
+
+    Raises ValueError, or a LookupError, TypeError or ConfigError, where there is none.
+    """
+    width, channels, patch_px, _ = weights["patch_embed.proj.weight"].shape
+    grid = math.isqrt(weights["pos_embed"].shape[1] - 1)
+    depth = count_blocks(weights)
+    names = {name: size for size, name in TIMM_NAMES.items()}
+    heads = facts["arguments"].get("num_heads", ENCODER_SIZES[names[facts["architecture"]]][2])
+    pool, polarisations = facts["arguments"]["global_pool"], facts["polarisations"]
+    if pool not in get_args(Pool) or type(heads) is not int or not all(isinstance(one, str) for one in polarisations):
+        raise ValueError(f"global_pool {pool!r}, num_heads {heads!r}, polarisations {polarisations!r}")
+    if len(polarisations) != channels:
+        raise ValueError(f"{len(polarisations)} polarisations, {channels} channels")
+    return ModelSpec(
+        image_px=grid * patch_px,
+        patch_px=patch_px,
+        polarisations=tuple(polarisations),
+        width=width,
+        depth=depth,
+        heads=heads,
+    )
+
+
+def _check_shapes(encoder: EncoderWeights) -> None:
+    """Raises CheckpointError where the tensors are not those of the model, before memory is taken for one."""
+    with torch.device("meta"):
+        expected = timm.create_model(encoder.architecture, **{**encoder.arguments, "global_pool": "token"}).state_dict()
+    if faults := misfits(encoder.weights, expected):
+        raise CheckpointError(
+            f"{encoder.origin}: {len(faults)} of its tensors are not those of {encoder.architecture} with "
+            f"{encoder.arguments}, which it says it holds: {'; '.join(faults[:3])}. It was changed after it was "
+            "written: export it again."
+        )
 
 
 def _metadata(file: Path) -> Mapping[str, Any] | None:
@@ -170,8 +220,10 @@ def _metadata(file: Path) -> Mapping[str, Any] | None:
     if text is None:
         return None
     try:
+        if len(text) > METADATA_CHARACTERS:
+            raise ValueError(f"{len(text):,} characters")
         return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _unfit_metadata(file, error) from error
 
 

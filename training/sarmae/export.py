@@ -21,7 +21,7 @@ CARD_FILE: Final = "README.md"
 
 Pool = Literal["token", "avg"]
 
-_TIMM_NAMES: Final = {  # the registered models of these sizes; a patch of 16 px is given beside the name
+TIMM_NAMES: Final = {  # the registered models of these sizes; a patch of 16 px is given beside the name
     "tiny": "vit_tiny_patch16_224",
     "small": "vit_small_patch16_224",
     "base": "vit_base_patch16_224",
@@ -83,9 +83,9 @@ def timm_arguments(spec: ModelSpec, pool: Pool) -> tuple[str, dict[str, int | st
     }
     for size, shape in ENCODER_SIZES.items():
         if shape == (spec.width, spec.depth, spec.heads):
-            return _TIMM_NAMES[size], common
+            return TIMM_NAMES[size], common
     shape_arguments = {"embed_dim": spec.width, "depth": spec.depth, "num_heads": spec.heads}
-    return _TIMM_NAMES["base"], common | shape_arguments
+    return TIMM_NAMES["base"], common | shape_arguments
 
 
 def _timm_config(model: SarMae, pool: Pool) -> dict[str, object]:

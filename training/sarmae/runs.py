@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from sarmae.stream.normalise import Normalise
 from sarmae.train.checkpoint import Checkpoint, load_latest
 from sarmae.train.metrics import METRICS_FILE
 from sarmae.train.state import AVERAGE_PREFIX
+from sarmae.weights import count_blocks, misfits
 
 MODEL_PREFIX: Final = "model."  # of the model inside the objective; its other part is the projector
 UNKNOWN_LICENCE: Final = "unknown"  # as model hubs have it
@@ -90,9 +91,10 @@ def load_run_model(run: Path) -> RunModel:
             f"{run}: the checkpoint of step {saved.step} does not say which model it holds ({reason}); expected "
             "config, spec and normalisation. Export it with the version of sarmae that wrote it."
         ) from error
+    _check_spec(spec, normalise, weights, f"{run}: the checkpoint of step {saved.step}")
     with torch.random.fork_rng(devices=[]):
         model = SarMae(spec, normalise)
-    _fill(model, weights, f"{run}: the checkpoint of step {saved.step}")
+    model.load_state_dict(weights)
     return RunModel(model=model, config=config, averaged=averaged, checkpoint=saved)
 
 
@@ -104,16 +106,41 @@ def _weights(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
     return {**present, **averages}, bool(averages)
 
 
-def _fill(model: SarMae, weights: Mapping[str, Tensor], where: str) -> None:
-    expected = model.state_dict()
-    odd = sorted(expected.keys() ^ weights.keys())
-    odd += [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
-    if odd:
+def _check_spec(spec: ModelSpec, normalise: Normalise, weights: Mapping[str, Tensor], where: str) -> None:
+    """Raises CheckpointError where the tensors are not those of the spec, before memory is taken for a model."""
+    faults = _other_shapes(spec, weights)
+    if not faults:  # else even a model without memory may be too large to make
+        with torch.device("meta"):
+            faults = misfits(weights, SarMae(spec, normalise).state_dict())
+    if faults:
         raise CheckpointError(
-            f"{where}: {len(odd)} tensors do not fit the model it says it holds, the first of them {odd[0]}. It was "
-            "changed after it was written: export another checkpoint, or train on from an older one."
+            f"{where}: {len(faults)} tensors do not fit the model it says it holds, the first of them {faults[0]}. It "
+            "was changed after it was written: export another checkpoint, or train on from an older one."
         )
-    model.load_state_dict(weights)
+
+
+def _other_shapes(spec: ModelSpec, weights: Mapping[str, Tensor]) -> list[str]:
+    """How the tensors differ from a spec in what decides the number and size of all others."""
+    shapes = {
+        "encoder.patch_embed.proj.weight": (spec.width, len(spec.polarisations), spec.patch_px, spec.patch_px),
+        "encoder.pos_embed": (1, 1 + spec.patches, spec.width),
+        "decoder.pos_embed": (1, 1 + spec.patches, spec.decoder_width),
+    }
+    faults = [
+        f"{field.name} is {getattr(spec, field.name)!r}"
+        for field in fields(spec)
+        if type(getattr(spec, field.name)) is not type(field.default)
+    ]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)}, the model's {shape}" if name in weights else f"{name} is missing"
+        for name, shape in shapes.items()
+        if name not in weights or weights[name].shape != shape
+    ]
+    for part, depth in (("encoder.", spec.depth), ("decoder.", spec.decoder_depth)):
+        found = count_blocks({name.removeprefix(part): one for name, one in weights.items() if name.startswith(part)})
+        if found != depth:
+            faults.append(f"{part}blocks are {found}, the model's {depth}")
+    return faults
 
 
 def _digests(saved: Checkpoint) -> list[str]:

@@ -10,6 +10,7 @@ import argparse
 import math
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from sarmae.errors import CheckpointError
 from sarmae.model.sarmae import SarMae
 from sarmae.timm_door import timm
 
+MOST_BLOCKS: Final = 512  # transformer blocks; the deepest published ViTs have some forty
 NESTS: Final = ("model", "state_dict")  # where training programs put the weights inside their checkpoints
 WRAPPERS: Final = re.compile(r"^(_orig_mod\.|module\.)+")  # left by torch.compile and DDP
 ENCODER_PREFIXES: Final = ("sar_encoder.", "encoder.", "")
@@ -42,6 +44,7 @@ DAMAGE: Final = (
     AssertionError,
     ArithmeticError,
     safetensors.SafetensorError,
+    zipfile.BadZipFile,
 )
 
 
@@ -63,6 +66,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content = safetensors.torch.load_file(path)
         else:
+            _refuse_compressed(path)
             with torch.serialization.safe_globals([argparse.Namespace]):  # MAE's programs save their arguments so
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -118,12 +122,63 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
             content = content[nest]
     entries = content.items() if isinstance(content, Mapping) else ()
     tensors = {WRAPPERS.sub("", str(name)): value for name, value in entries if isinstance(value, Tensor)}
+    for name, tensor in tensors.items():
+        if not _plain(tensor):
+            raise CheckpointError(
+                f"{path}: {name} of shape {tuple(tensor.shape)} is no plain array of numbers that the file holds; "
+                "expected dense tensors with their own values. Save model.state_dict() from the program that wrote it"
+            )
     if not tensors:
         raise CheckpointError(
             f"{path}: holds {type(content).__name__} without tensors by name; expected a state_dict, alone or under "
             f"'{NESTS[0]}' or '{NESTS[1]}'. Save model.state_dict() from the program that wrote it"
         )
     return tensors
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether all values of a tensor stand in the file: a view that repeats a few would claim any size for nothing."""
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return dense and not tensor.is_complex() and tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch.save compresses nothing; a compressed member could unpack to a thousand times its size."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        packed = [member for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise CheckpointError(
+            f"{path}: {len(packed)} compressed members ({packed[0].filename[:80]!r}, {packed[0].file_size:,} bytes "
+            "unpacked); expected a checkpoint as torch.save writes it, uncompressed. Unpack it and save it again"
+        )
+
+
+def count_blocks(weights: Mapping[str, Tensor]) -> int:
+    """Number of transformer blocks by the names of timm.
+
+    Raises CheckpointError where there are more than MOST_BLOCKS: a model of so many takes all memory, however narrow.
+    """
+    depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+    if depth > MOST_BLOCKS:
+        raise CheckpointError(
+            f"weights of {depth:,} transformer blocks; at most {MOST_BLOCKS} are read. Check which model this is"
+        )
+    return depth
+
+
+def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from being a model's: other shapes, missing and unknown names, in words; empty if they fit."""
+    return [
+        *(
+            f"{name} is {tuple(found[name].shape)}, the model's {tuple(expected[name].shape)}"
+            for name in sorted(expected.keys() & found.keys())
+            if found[name].shape != expected[name].shape
+        ),
+        *(f"{name} is missing" for name in sorted(expected.keys() - found.keys())),
+        *(f"{name} is unknown" for name in sorted(found.keys() - expected.keys())),
+    ]
 
 
 def _encoder_weights(found: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -176,18 +231,10 @@ def _fit_positions(weights: dict[str, Tensor], grid: int, path: Path) -> list[st
 
 
 def _require_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    misfits = [
-        f"{name} is {tuple(found[name].shape)}, the model's {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & found.keys())
-        if found[name].shape != expected[name].shape
-    ]
-    if not (missing or unknown or misfits):
+    if not (faults := misfits(found, expected)):
         return
-    faults = [*misfits[:2], *(f"{name} is missing" for name in missing[:2]), *(f"{n} is unknown" for n in unknown[:2])]
-    count = len(misfits) + len(missing) + len(unknown)
     raise CheckpointError(
-        f"{path}: {count} of its tensors do not fit the model: {'; '.join(faults)}. The file's encoder is "
+        f"{path}: {len(faults)} of its tensors do not fit the model: {'; '.join(faults[:4])}. The file's encoder is "
         f"{_describe(found)}, the model's {_describe(expected)}. Build the model in the file's shape, or take a file "
         "of this one; a decoder fits only its own width, depth and channels: load the encoder alone without it"
     )

@@ -100,7 +100,7 @@ def test_stored_pixels_are_the_simulators(built):
                 continue
             top, left = top + int(row.applied_row_px), left + int(row.applied_col_px)
             expected = pixels.optical[:, top : top + side, left : left + side]
-            np.testing.assert_allclose(stored, np.clip(expected, 0, 0.3), atol=0.3 / 254 / 2 + 1e-6)
+            np.testing.assert_allclose(stored, expected, atol=0.001 / 2 + 1e-6)
 
 
 def test_second_run_does_nothing(built, monkeypatch):

@@ -317,6 +317,14 @@ def load_config(path: Path) -> BuildConfig:
     return parse_config(settings.read_text(path), origin=str(path)).beside(path.parent)
 
 
+def stored_config(path: Path) -> BuildConfig:
+    """BuildConfig of a finished store. Keys that this version of the code does not know are left out: a later one wrote
+    them. Raises ConfigError as load_config."""
+    return settings.parse(BuildConfig, settings.read_text(path), origin=str(path), known_keys_only=True).beside(
+        path.parent
+    )
+
+
 def resolve_config(name: str, overrides: Sequence[str]) -> BuildConfig:
     """A configuration by the path of a file, or by the name of one that comes with sar1m (sar1m, chips, sample).
 

@@ -92,8 +92,11 @@ def make_store(
     seed: int = 0,
     paired_share: float = 0.75,
 ) -> Path:
-    """Writes a finished store (SAR (2, px, px) uint16 at 0.05 dB, optical (3, px, px) uint8, split train) and returns
-    root. A store that is already whole there is left as it is; the caller answers for its having the same settings."""
+    """Writes a finished store (SAR (2, px, px) uint16 at 0.05 dB, optical (3, px, px) uint16 at 0.001, split train) and
+    returns root.
+
+    A store that is already whole there is left as it is; the caller answers for its having the same settings.
+    """
     if root.is_dir() and read_marker(root) is not None:
         return root
     base = simulate_base(patch_px, codec, seed)

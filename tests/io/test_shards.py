@@ -63,7 +63,7 @@ def test_zarr_and_xarray_read_what_was_assembled(tmp_path, compression, count):
     rng = np.random.default_rng(count)
     sar_db = rng.uniform(-35, 5, (count, 2, SIDE, SIDE)).astype(np.float32)
     sar_db[0, 0, 0, :3] = np.nan
-    reflectance = rng.uniform(0, 0.3, (count, 3, SIDE, SIDE)).astype(np.float32)
+    reflectance = rng.uniform(-0.2, 1.6, (count, 3, SIDE, SIDE)).astype(np.float32)
     paired = [i % 3 != 1 for i in range(count)]
     images = [
         image("sar", ("VV", "VH"), sar_encoding("training", "sigma0"), compression, 4),
@@ -82,7 +82,7 @@ def test_zarr_and_xarray_read_what_was_assembled(tmp_path, compression, count):
     assert set(dataset["sar"].coords) >= {"sample_id", "lon", "lat", "pol"}
     np.testing.assert_allclose(dataset["sar"].values, sar_db, atol=0.05 / 2 + 1e-4)  # NaN where no data, on both sides
     keep = np.array(paired)
-    np.testing.assert_allclose(dataset["optical"].values[keep], reflectance[keep], atol=0.3 / 254 / 2 + 1e-6)
+    np.testing.assert_allclose(dataset["optical"].values[keep], reflectance[keep], atol=0.001 / 2 + 1e-6)
     assert np.isnan(dataset["optical"].values[~keep]).all()
     assert list(dataset["paired"].values) == [int(one) for one in paired]
 

@@ -21,7 +21,7 @@ from sar1m.page.browser import BROWSER_SAMPLES, choose_positions
 from sar1m.page.build_page import render_report
 from sar1m.page.charts import Vectors, scatter_figure
 from sar1m.page.histograms import Limit, bin_values, histogram_figure, metric_limits
-from sar1m.page.previews import Stretch, optical_picture, png_data_uri, sar_picture
+from sar1m.page.previews import Stretch, optical_picture, png_data_uri, release_stretch, sar_picture
 from sar1m.page.svg import Axis
 from sar1m.page.window import MapWindow, outline_path, window_around
 from sar1m.store.errors import StoreError
@@ -303,6 +303,22 @@ def test_many_samples_are_gathered_into_few_marks(tmp_path, monkeypatch):
     page = render_report(build_store(tmp_path / "near", near))
     assert "40 samples are gathered into 1 marks" in page
     assert page.count('class="mark train" transform') == 1
+
+
+@pytest.mark.parametrize(
+    ("p50", "p98", "white"),
+    [
+        pytest.param(0.07, 0.22, 0.22, id="land"),
+        pytest.param(0.07, 0.73, 0.3, id="land with some snow"),
+        pytest.param(0.7, 0.95, 0.95, id="snow alone"),
+        pytest.param(0.2, 0.9, 0.4, id="bright desert with cloud"),
+    ],
+)
+def test_some_snow_does_not_darken_the_pictures_of_land(p50, p98, white):
+    band = {"p02_value": 0.02, "p50_value": p50, "p98_value": p98}
+    summary = {"polarisations": ["VV"], "optical_quantity": "reflectance"}
+    stretch = release_stretch({"optical": {"B04": band}}, summary)
+    assert stretch.optical == pytest.approx((0.02, white))
 
 
 def test_pictures_show_no_data_as_transparent_and_hold_the_stretch():

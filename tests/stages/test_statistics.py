@@ -12,7 +12,7 @@ from support.examples import examples
 ENCODINGS = [
     (sar_encoding("training", "sigma0"), (-30, 5), "db"),
     (sar_encoding("archive", "gamma0"), (-30, 5), "db"),
-    (optical_encoding("training", "reflectance"), (0, 0.3), "value"),
+    (optical_encoding("training", "reflectance"), (-0.2, 1.4), "value"),
     (optical_encoding("archive", "reflectance"), (0, 1), "value"),
     (optical_encoding("training", "display"), (1, 255), "value"),
 ]

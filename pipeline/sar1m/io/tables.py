@@ -17,7 +17,7 @@ import shapely
 
 from sar1m.records import Row
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import CANDIDATE_COLUMNS, SCHEMA_VERSION, Column
+from sar1m.store.schema import CANDIDATE_COLUMNS, LATER_COLUMNS, SCHEMA_VERSION, Column
 
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
@@ -85,13 +85,27 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A metadata table; columns: the ones to read, None for all. Raises StoreError where it is missing or damaged."""
+    """A metadata table; columns: the ones to read, in this order, None for all.
+
+    A column that a later minor version of the schema brought is empty where the table lacks it. Raises StoreError where
+    the table is missing or damaged, or lacks another column that is asked for.
+    """
     try:
-        return pq.read_table(path, columns=None if columns is None else list(columns))
+        if columns is None:
+            return pq.read_table(path)
+        held = set(pq.read_schema(path).names)
+        table = pq.read_table(path, columns=[name for name in columns if name in held])
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(
             f"{path}: cannot be read as Parquet ({error}). Check the store with `sar1m verify`."
         ) from error
+    absent = [name for name in columns if name not in held]
+    missing = [name for name in absent if name not in LATER_COLUMNS]
+    if missing:
+        raise StoreError(f"{path.name}: columns missing: {', '.join(missing)}. Check the store with `sar1m verify`.")
+    for name in absent:
+        table = table.append_column(name, pa.nulls(len(table), ARROW_TYPES[LATER_COLUMNS[name].type]))
+    return table.select(list(columns))
 
 
 def _with_geometry(table: pa.Table, bounds: np.ndarray) -> pa.Table:

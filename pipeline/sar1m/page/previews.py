@@ -17,14 +17,15 @@ from PIL import Image
 from sar1m.core.resample import block_mean
 from sar1m.records import F32, U8, Bool
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import DATA_DIR
+from sar1m.store.schema import DATA_DIR, DISPLAY_WHITE_REFLECTANCE
 
 PREVIEW_PX = 256  # longest side
 COLOURS = 128  # of a picture's palette: speckle does not compress, and 128 colours look the same at a third of the size
 FALLBACK_SAR_DB = (-25.0, 0.0)  # where the training split has no statistics
 SAR_SPAN_DB = 14.0  # to both sides of the median: otherwise the noise floor over water takes most of the range
 RATIO_SPAN_DB = 12.0  # to both sides of the median cross-polarisation ratio
-FALLBACK_REFLECTANCE = (0.0, 0.3)
+FALLBACK_REFLECTANCE = (0.0, DISPLAY_WHITE_REFLECTANCE)
+WHITE_OVER_MEDIAN = 2.0
 REFLECTANCE_GAMMA = 1.6  # lifts forest and water, which are dark beside a bare field
 RGB_BANDS = ("B04", "B03", "B02")
 
@@ -68,6 +69,9 @@ class Preview:
 def release_stretch(normalisation: Mapping[str, Any], summary: Mapping[str, Any]) -> Stretch:
     """2nd to 98th percentile of the training split, SAR within 14 dB of its median.
 
+    White is at most reflectance 0.3, or twice the median where that is more: some snow or cloud does not darken the
+    land, and snow alone is not all white.
+
     Display pictures are stretched already and stay as they are.
     """
     sar = normalisation.get("sar", {})
@@ -80,7 +84,7 @@ def release_stretch(normalisation: Mapping[str, Any], summary: Mapping[str, Any]
     if summary["optical_quantity"] == "display":
         return Stretch(sar_db=limits, ratio_db=ratio, optical=(0.0, 255.0), gamma=1.0)
     bands = normalisation.get("optical", {}).values()
-    spans = [_percentiles(band, "value", FALLBACK_REFLECTANCE) for band in bands] or [FALLBACK_REFLECTANCE]
+    spans = [_reflectance_limits(band) for band in bands] or [FALLBACK_REFLECTANCE]
     optical = (min(low for low, _ in spans), max(high for _, high in spans))
     return Stretch(sar_db=limits, ratio_db=ratio, optical=optical, gamma=REFLECTANCE_GAMMA)
 
@@ -215,6 +219,12 @@ def _sar_limits(statistics: Mapping[str, Any]) -> Limits:
     low, high = _percentiles(statistics, "db", FALLBACK_SAR_DB)
     middle = statistics.get("p50_db")
     return (low, high) if middle is None else (max(low, middle - SAR_SPAN_DB), min(high, middle + SAR_SPAN_DB))
+
+
+def _reflectance_limits(statistics: Mapping[str, Any]) -> Limits:
+    low, high = _percentiles(statistics, "value", FALLBACK_REFLECTANCE)
+    white = max(DISPLAY_WHITE_REFLECTANCE, WHITE_OVER_MEDIAN * (statistics.get("p50_value") or 0.0))
+    return (low, min(high, white)) if low < white else (low, high)
 
 
 def _percentiles(statistics: Mapping[str, Any], unit: str, fallback: Limits) -> Limits:

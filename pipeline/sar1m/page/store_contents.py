@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sar1m.config import BuildConfig, load_config
+from sar1m.config import BuildConfig, stored_config
 from sar1m.io.tables import read_arrow
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import (
     CANDIDATE_COLUMNS,
     FAILED_FILE,
+    LATER_COLUMNS,
     PROVENANCE_DIR,
     REJECTED_FILE,
     SAMPLES_FILE,
@@ -79,7 +80,7 @@ def read_contents(store: Path) -> Contents:
     }
     return Contents(
         store=store,
-        config=load_config(config_path),
+        config=stored_config(config_path),
         config_toml=config_path.read_text(encoding="utf-8"),
         summary=summary,
         normalisation=_json(store, "normalisation"),
@@ -93,7 +94,8 @@ def read_contents(store: Path) -> Contents:
 
 
 def read_rows(store: Path, positions: list[int]) -> list[dict[str, Any]]:
-    """Every column of the samples at the given positions of samples.parquet, in that order."""
+    """Every column of the samples at the given positions of samples.parquet, in that order; those that a later minor
+    version of the schema brought are None where the store lacks them."""
     path = store / SAMPLES_FILE
     rows: dict[int, dict[str, Any]] = {}
     with pq.ParquetFile(path) as file:
@@ -105,14 +107,11 @@ def read_rows(store: Path, positions: list[int]) -> list[dict[str, Any]]:
                 taken = file.read_row_group(group).take([p - start for p in here])
                 rows.update(zip(here, taken.to_pylist(maps_as_pydicts="strict"), strict=True))
             start += count
-    return [rows[position] for position in positions]
+    return [dict.fromkeys(LATER_COLUMNS) | rows[position] for position in positions]
 
 
 def _frame(path: Path, columns: tuple[str, ...], lists: dict[str, tuple[str, ...]]) -> pd.DataFrame:
     table = read_arrow(path, columns)
-    missing = sorted(set(columns) - set(table.column_names))
-    if missing:
-        raise StoreError(f"{path.name}: columns missing: {', '.join(missing)}. Expected the contract's; build again.")
     for name, parts in lists.items():
         # padded with nulls, since a patch without data has no mean
         padded = pc.list_slice(table[name], 0, max(len(parts), 1), return_fixed_size_list=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sar1m.io.zarr_groups import ImageArray
+from sar1m.store.array_metadata import linear_encoding
 from sar1m.store.chunks import checked_payload, decode_chunk, most_chunk_bytes
 from sar1m.store.errors import StoreError
+from sar1m.store.schema import SPLITS, group_name
+from sar1m.store.seal_text import parse_object
 from sar1m.store.shard_index import ShardIndex, read_index, shard_name
 
 REMEDY = "Check the build with `sar1m verify` and build it again."
@@ -57,6 +61,27 @@ class BuildChunks:
             slots=layout.shard_samples,
             longest=most_chunk_bytes(layout.sample_bytes),
         )
+
+
+def stored_images(root: Path, images: Sequence[ImageArray]) -> list[ImageArray]:
+    """The same arrays in the encoding that the store at root states of them, which an older schema version may have
+    chosen otherwise; as they are where no split has samples. Raises StoreError naming a zarr.json that cannot be used
+    or differs from that of another split."""
+    return [_stored_image(root, image) for image in images]
+
+
+def _stored_image(root: Path, image: ImageArray) -> ImageArray:
+    found = image
+    names = [f"{group_name(split)}/{image.layout.name}/zarr.json" for split in SPLITS]
+    for path in [root / name for name in names if (root / name).is_file()]:
+        try:
+            encoding = linear_encoding(parse_object(path.read_bytes()), str(path))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read ({error}). {REMEDY}") from error
+        if found is not image and encoding != found.encoding:
+            raise StoreError(f"{path}: {encoding}, but {found.encoding} in another split. {REMEDY}")
+        found = replace(image, encoding=encoding, layout=replace(image.layout, dtype=encoding.dtype))
+    return found
 
 
 def _read_range(path: Path, start: int, stop: int) -> bytes:

@@ -6,20 +6,20 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sar1m.config import BuildConfig, load_config
+from sar1m.config import BuildConfig, stored_config
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import StoreKind
-from sar1m.releases.build_pixels import BuildChunks
+from sar1m.releases.build_pixels import BuildChunks, stored_images
 from sar1m.stages.pack import image_arrays
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError
 from sar1m.store.schema import (
     MANIFEST_FILE,
     PROVENANCE_DIR,
-    SCHEMA_VERSION,
     SPLITS,
     STATS_DIR,
     group_name,
@@ -29,13 +29,13 @@ from sar1m.store.seal_text import RELEASE_MARKERS
 
 FAULTS_SHOWN = 5
 AGREEING = {  # by name of a fact: what to do where two builds differ in it
-    "schema_version": "Build the older one again.",
     "quantity": "sigma0 and gamma0 are different quantities: make one release of each.",
     "optical_quantity": "Reflectance and display pictures are different quantities: make one release of each.",
     **dict.fromkeys(
         ("patch_px", "gsd_m", "profile", "polarisations", "optical_bands", "compression", "terrain_layers"),
         "All samples of a release have the same arrays: build one of the two again with the other's configuration.",
     ),
+    "encodings": "Schema versions differ in them (dataset_cards/SCHEMA.md): build the older one again.",
 }
 REFILTER = "Bring them together with `sar1m refilter BUILD --set KEY=VALUE`; it reads no source again."
 
@@ -57,10 +57,10 @@ class Build:
         """What tables call it: 16 hexadecimal digits of its digest."""
         return self.digest[:16]
 
-    @property
+    @cached_property
     def images(self) -> list[ImageArray]:
-        """The arrays of its splits."""
-        return image_arrays(self.config, self.kind)
+        """The arrays of its splits, in the encoding they are stored in."""
+        return stored_images(self.root, image_arrays(self.config, self.kind))
 
     def readers(self) -> dict[str, BuildChunks]:
         """A reader of chunks by split."""
@@ -105,8 +105,6 @@ def _open(root: Path) -> Build:
     digest = digest_file(root / MANIFEST_FILE).sha256
     if digest != marker["manifest_sha256"]:
         raise StoreError(f"{root / MANIFEST_FILE}: differs from the digest in the completion marker. Build it again.")
-    if marker["schema_version"] != SCHEMA_VERSION:
-        raise StoreError(f"{root}: schema {marker['schema_version']}, expected {SCHEMA_VERSION}. Build it again.")
     try:
         summary = json.loads((root / STATS_DIR / "summary.json").read_text(encoding="utf-8"))
         self_test = json.loads((root / STATS_DIR / "self_test.json").read_text(encoding="utf-8"))
@@ -116,7 +114,7 @@ def _open(root: Path) -> Build:
             polarisations=tuple(summary["polarisations"]),
             bands=tuple(summary["optical_bands"]),
         )
-        config = load_config(root / PROVENANCE_DIR / "config.toml")
+        config = stored_config(root / PROVENANCE_DIR / "config.toml")
     except (OSError, ValueError, KeyError, TypeError, Sar1mError) as error:
         raise StoreError(
             f"{root}: its statistics or configuration cannot be read ({error}). Build it again."
@@ -133,7 +131,6 @@ def _version_order(build: Build) -> tuple[int, ...]:
 def _facts(build: Build) -> dict[str, Any]:
     config = build.config
     return {
-        "schema_version": build.marker["schema_version"],
         "quantity": build.kind.quantity,
         "optical_quantity": build.kind.optical_quantity,
         "polarisations": build.kind.polarisations,
@@ -143,6 +140,7 @@ def _facts(build: Build) -> dict[str, Any]:
         "profile": config.pixels.profile,
         "compression": config.pixels.compression,
         "terrain_layers": config.pixels.terrain_layers,
+        "encodings": {image.layout.name: image.encoding.words for image in build.images},
         **{f"split.{key}": value for key, value in config.split.model_dump().items() if key != "exclude_footprints"},
         "split.exclude_footprints": _footprints_digest(build),
         **{f"pack.{key}": value for key, value in config.pack.model_dump().items()},

@@ -30,6 +30,7 @@ from sar1m.store.schema import (
     CANDIDATE_COLUMNS,
     FAILED_COLUMNS,
     FAILED_FILE,
+    LATER_COLUMNS,
     REJECTED_COLUMNS,
     REJECTED_FILE,
     SAMPLE_COLUMNS,
@@ -96,11 +97,13 @@ def _samples(builds: Sequence[Build]) -> pd.DataFrame:
 
 
 def _table(build: Build, name: str, columns: Sequence[Column]) -> pd.DataFrame:
+    """A column that a later minor version of the schema brought is empty where the build lacks it."""
     frame = read_table(build.root / name)
-    missing = sorted({column.name for column in columns} - set(frame.columns))
+    absent = sorted({column.name for column in columns} - set(frame.columns))
+    missing = [column for column in absent if column not in LATER_COLUMNS]
     if missing:
         raise StoreError(f"{build.root / name}: columns missing: {', '.join(missing)}. Build it again.")
-    return frame[[column.name for column in columns]]
+    return frame.assign(**dict.fromkeys(absent))[[column.name for column in columns]]
 
 
 def _each_once(samples: pd.DataFrame, builds: Sequence[Build]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -21,7 +21,7 @@ from sar1m.core.identity import sample_id
 from sar1m.io.tables import read_table
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Candidate
-from sar1m.releases.build_pixels import array_hash, decode_pixels, pixel_hash
+from sar1m.releases.build_pixels import array_hash, decode_pixels, pixel_hash, stored_images
 from sar1m.releases.contents import RECIPES_FILE
 from sar1m.releases.versions import LOCK_FILE
 from sar1m.sources.dispatch import open_source
@@ -134,12 +134,25 @@ def _offered(request: RebuildRequest, region: Region, lock: pd.DataFrame, scratc
         source = open_source(region, config, scratch / str(build))
         plan, candidates = make_plan(region.label, source.candidates(config), config)
         images = {image.layout.name: image for image in image_arrays(config, plan.kind)}
+        _require_same_encodings(request.release, images)
         for candidate in candidates.values():
             held = {sample_id(place.name, candidate.sar): place.name for place in candidate.patches}
             ours = {name: patch for name, patch in held.items() if name in rows.index and name not in taken}
             taken |= ours.keys()
             if ours:
                 yield _Work(candidate=candidate, source=source, config=config, images=images, patches=ours)
+
+
+def _require_same_encodings(release: Path, images: Mapping[str, ImageArray]) -> None:
+    """Raises StoreError where this version of the code would encode the pixels in another way than the release has
+    them: their hashes could not be equal."""
+    for stored in stored_images(release, list(images.values())):
+        ours = images[stored.layout.name].encoding
+        if stored.encoding.words != ours.words:
+            raise StoreError(
+                f"{release}: {stored.layout.name} is stored as {stored.encoding.words}, but this version of sar1m "
+                f"writes {ours.words}. Rebuild with the version that provenance/builds.json of the release names."
+            )
 
 
 def _compare(work: _Work, chosen: set[str], lock: pd.DataFrame, recipes: Mapping[str, str]) -> list[StoreFault]:

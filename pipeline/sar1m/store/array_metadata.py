@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sar1m.store.errors import StoreError
+from sar1m.store.schema import NODATA_DN, LinearEncoding
 from sar1m.store.seal import REMEDY
 
 MAX_SLOTS: Final = 65_536
+MAX_FACTOR: Final = 1e9  # of scale_factor and add_offset: decoded values stay finite in float32
 
 LITTLE_ENDIAN: Final[Mapping[str, Any]] = {"name": "bytes", "configuration": {"endian": "little"}}
 CRC32C: Final[Mapping[str, Any]] = {"name": "crc32c"}
@@ -46,6 +48,31 @@ def shard_slots(meta: Mapping[str, Any], place: str) -> int:
     if slots > MAX_SLOTS:
         raise differs(place, "samples a shard", slots, f"at most {MAX_SLOTS}")
     return slots
+
+
+def linear_encoding(meta: Mapping[str, Any], place: str) -> LinearEncoding:
+    """How an image array is encoded, by its own attributes and by nothing else: stores of one profile differ in it from
+    one schema version to the next. StoreError where it is none of 8 or 16 bits with a finite scale and offset."""
+    dtype, found = meta.get("data_type"), meta.get("attributes")
+    given = found if isinstance(found, dict) else {}
+    scale, offset, units = given.get("scale_factor"), given.get("add_offset"), given.get("units")
+    if dtype not in ("uint8", "uint16"):
+        raise differs(place, "data_type", dtype, "uint8 or uint16")
+    expect(place, "fill_value", meta.get("fill_value"), NODATA_DN)
+    expect(place, "_FillValue", given.get("_FillValue"), NODATA_DN)
+    if not isinstance(scale, (int, float)) or not 0 < scale < MAX_FACTOR:
+        raise differs(place, "scale_factor", scale, "a positive number")
+    if not isinstance(offset, (int, float)) or not -MAX_FACTOR < offset < MAX_FACTOR:
+        raise differs(place, "add_offset", offset, "a finite number")
+    if not isinstance(units, str):
+        raise differs(place, "units", units, "a unit")
+    return LinearEncoding(
+        dtype=dtype,
+        scale_factor=float(scale),
+        add_offset=float(offset),
+        units=units,
+        long_name=str(given.get("long_name", "")),
+    )
 
 
 def chunk_codecs(meta: Mapping[str, Any], place: str) -> list[Any]:

@@ -2,6 +2,10 @@
 
 Arrays, units, encodings, chunk and shard shapes, metadata columns, file names. This module imports numpy alone, so that
 a training node or any other script can use it without the geospatial libraries.
+
+Versions are MAJOR.MINOR. A minor version only adds: columns, arrays, files, and encodings that readers of the same
+major version decode by scale_factor and add_offset. A major version may change what is there. Every reader takes all
+minor versions of its major version. dataset_cards/SCHEMA.md lists what each version changed.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 
 SPLITS: Final = ("train", "val", "test")
 NODATA_DN: Final = 0  # of both arrays: digital number 0 never encodes a measurement
@@ -72,6 +76,11 @@ class LinearEncoding:
         physical = self.add_offset + self.scale_factor * dn.astype(np.float64)
         return np.where(dn == NODATA_DN, np.nan, physical).astype(np.float32)
 
+    @property
+    def words(self) -> str:
+        """As messages name it: uint16, 0.05 a step from -60."""
+        return f"{self.dtype}, {self.scale_factor:.6g} a step from {self.add_offset:.6g}"
+
     def cf_attributes(self) -> dict[str, float | int | str]:
         """Attributes by which xarray and other CF readers decode the array."""
         return {
@@ -95,25 +104,41 @@ def sar_encoding(profile: Profile, quantity: str) -> LinearEncoding:
     )
 
 
-RGB8_FULL_SCALE_REFLECTANCE: Final = 0.3  # surface reflectance shown as white; most land lies under it
+REFLECTANCE_OFFSET: Final = -0.256  # in steps of 0.001 dark land lies at 256..511, where its high bits pack to nothing
 
 
 def optical_encoding(profile: Profile, quantity: OpticalQuantity) -> LinearEncoding:
-    """Optical pixels. reflectance/training: 8 bits over 0..0.3; reflectance/archive: 16 bits, 1e-4 a step from -0.1
-    (so that products with the negative radiometric offset of baseline 04.00 keep their values); display: 8-bit
-    pictures without a physical unit, kept as they came (0 becomes 1, since 0 means no data)."""
+    """Optical pixels. reflectance: 16 bits that clip neither snow nor the negative values of baseline 04.00; training:
+    0.001 a step (RMSE 0.0003) over -0.255..65; archive: 0.0001 a step over -0.1..6.4. display: 8-bit pictures without a
+    physical unit, kept as they came (0 becomes 1, since 0 means no data).
+
+    Schema 1.0 kept the reflectance of the training profile in 8 bits over 0..0.3, where snow and bright soil clip.
+    Readers go by the array's own attributes, never by the profile.
+    """
     if quantity == "display":
         return LinearEncoding(
             dtype="uint8", scale_factor=1.0, add_offset=0.0, units="1", long_name="display brightness"
         )
-    if profile == "archive":
-        return LinearEncoding(
-            dtype="uint16", scale_factor=1e-4, add_offset=-0.1, units="1", long_name="surface reflectance"
-        )
-    step = RGB8_FULL_SCALE_REFLECTANCE / 254
+    step, offset = {"training": (1e-3, REFLECTANCE_OFFSET), "archive": (1e-4, -0.1)}[profile]
     return LinearEncoding(
-        dtype="uint8", scale_factor=step, add_offset=-step, units="1", long_name="surface reflectance"
+        dtype="uint16", scale_factor=step, add_offset=offset, units="1", long_name="surface reflectance"
     )
+
+
+DISPLAY_WHITE_REFLECTANCE: Final = 0.3  # most land lies under it
+DISPLAY_WHITE: Final = 255.0
+
+
+def display_brightness(encoding: LinearEncoding, dn: np.ndarray) -> np.ndarray:
+    """Digital numbers of an optical array as what a frozen optical encoder and a picture see: float32 from 0 (black) to
+    1 (white), any shape; 0 where there is no data.
+
+    Reflectance 0 to 0.3 is stretched to 0 to 1, and what is under or over it is black or white. Display pictures (one
+    digital number a step, from 0) are divided by 255. This is the one place where the stretch is stated.
+    """
+    pictures = encoding.scale_factor == 1 and encoding.add_offset == 0
+    white = DISPLAY_WHITE if pictures else DISPLAY_WHITE_REFLECTANCE
+    return np.nan_to_num(np.clip(encoding.decode(dn) / np.float32(white), 0, 1), nan=0.0).astype(np.float32)
 
 
 LOCAL_INCIDENCE_ENCODING: Final = LinearEncoding(
@@ -150,7 +175,11 @@ class ArrayLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column of the metadata tables. type is an Arrow type name; nullable columns say so."""
+    """One column of the metadata tables. type is an Arrow type name; nullable columns say so.
+
+    since: the schema version that brought it. One that came later than 1.0 is nullable, and empty for samples of older
+    stores.
+    """
 
     name: str
     type: Literal[
@@ -168,10 +197,11 @@ class Column:
     unit: str
     description: str
     nullable: bool = False
+    since: str = "1.0"
 
 
-def _c(name: str, type_: str, unit: str, description: str, *, nullable: bool = False) -> Column:
-    return Column(name=name, type=type_, unit=unit, description=description, nullable=nullable)  # type: ignore[arg-type]
+def _c(name: str, type_: str, unit: str, description: str, *, nullable: bool = False, since: str = "1.0") -> Column:
+    return Column(name=name, type=type_, unit=unit, description=description, nullable=nullable, since=since)  # type: ignore[arg-type]
 
 
 # One row a candidate patch: what a stage measures and writes beside the pixels. Thresholds are applied later.
@@ -277,6 +307,23 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
     _c("enl", "float32", "1", "equivalent number of looks on the patch's homogeneous areas", nullable=True),
     _c("dynamic_range_db", "float32", "dB", "98th minus 2nd percentile of the first polarisation", nullable=True),
     _c("noise_floor_frac", "float32", "1", "share of valid pixels at or under the noise floor", nullable=True),
+    _c(
+        "saturated_frac",
+        "float32",
+        "1",
+        "share of valid values, of the worst optical band, at or over what a sensor or a stored type can hold; empty "
+        "where unpaired",
+        nullable=True,
+        since="1.1",
+    ),
+    _c(
+        "plateau_frac",
+        "float32",
+        "1",
+        "share of valid values, of the worst SAR or optical band, that hold the band's most frequent value, as read",
+        nullable=True,
+        since="1.1",
+    ),
     _c("mean_db", "list<float64>", "dB", "10 log10 of the mean linear power by polarisation"),
     _c("phash", "int64", "", "64-bit perceptual hash of the SAR patch, as a signed integer"),
     _c("land_cover", "map<float32>", "1", "fractions by class name; empty where unknown"),
@@ -322,3 +369,8 @@ FAILED_COLUMNS: Final[tuple[Column, ...]] = (
     _c("error", "string", "", "type of the error"),
     _c("cause", "string", "", "its message"),
 )
+
+# What tables of older minor versions lack, by name.
+LATER_COLUMNS: Final = {
+    column.name: column for column in (*SAMPLE_COLUMNS, *REJECTED_COLUMNS, *FAILED_COLUMNS) if column.since != "1.0"
+}

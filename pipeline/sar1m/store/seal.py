@@ -23,6 +23,7 @@ from sar1m.store.schema import (
     MARKER_FILE,
     PARTIAL_FILE,
     RELEASE_MARKER_FILE,
+    SCHEMA_VERSION,
     SCRATCH_DIRS,
     SPLITS,
     group_name,
@@ -126,7 +127,7 @@ def read_seal(place: Place, markers: Sequence[str]) -> Seal:
 
     markers: the names under which a marker is looked for, in this order (see seal_text.MARKERS).
     Where one of the two files is damaged, the other is still used and faults names the damage. Raises StoreError where
-    there is no marker at all, or where both files are damaged.
+    there is no marker at all, where both files are damaged, or where the store is of another major schema version.
     """
     with ThreadPoolExecutor(1) as beside:  # of a remote place, one round trip for the two
         reading = beside.submit(place.read, MANIFEST_FILE, max_bytes=MAX_SEAL_BYTES)
@@ -137,6 +138,7 @@ def read_seal(place: Place, markers: Sequence[str]) -> Seal:
     manifest = b""
     try:
         marker = parse_marker(marker_content)
+        require_known_schema(marker, f"{place.location}/{marker_file}")
     except ValueError as error:
         faults.append(StoreFault(path=marker_file, found=f"damaged completion marker: {error}"))
     try:
@@ -201,17 +203,34 @@ def read_manifest(place: Place, digest: str) -> dict[str, str]:
         raise StoreError(f"{place.location}/{MANIFEST_FILE}: {error}. {REMEDY}") from error
 
 
+def require_known_schema(marker: Mapping[str, Any], where: str) -> None:
+    """Raises StoreError unless a store's marker states the major schema version of this code. Minor versions only add.
+
+    where: the marker as messages name it. A marker without a version passes: readers of pixels ask for one themselves.
+    """
+    found = marker.get("schema_version", SCHEMA_VERSION)
+    ours = SCHEMA_VERSION.partition(".")[0]
+    if not isinstance(found, str) or found.partition(".")[0] != ours:
+        raise StoreError(
+            f"{where}: schema version {found}, but this version of sar1m reads schema {ours}.x (it writes "
+            f"{SCHEMA_VERSION}). Use a version of sar1m that reads schema {found}, or build the store again."
+        )
+
+
 def read_marker(store: Path) -> dict[str, Any] | None:
-    """The marker of a build in a folder; None where the build is not finished. StoreError where it is damaged."""
+    """The marker of a build in a folder; None where the build is not finished. StoreError where it is damaged or of
+    another major schema version."""
     place = FolderPlace(store)
     try:
-        return parse_marker(place.read(MARKER_FILE, max_bytes=MAX_SEAL_BYTES))
+        marker = parse_marker(place.read(MARKER_FILE, max_bytes=MAX_SEAL_BYTES))
     except MissingError:
         return None
     except ValueError as error:
         raise StoreError(
             f"{store / MARKER_FILE}: damaged completion marker: {error}. Run the build again to make it anew."
         ) from error
+    require_known_schema(marker, str(store / MARKER_FILE))
+    return marker
 
 
 def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) -> list[StoreFault]:

@@ -60,8 +60,9 @@ def _toml_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def parse(model: type[Model], text: str, *, origin: str) -> Model:
-    """A configuration from TOML text. origin names the text in errors.
+def parse(model: type[Model], text: str, *, origin: str, known_keys_only: bool = False) -> Model:
+    """A configuration from TOML text. origin names the text in errors. known_keys_only: keys that the model does not
+    know are left out, and refused otherwise.
 
     Raises ConfigError that names the key, what was found, and for an unknown key the valid ones.
     """
@@ -70,9 +71,19 @@ def parse(model: type[Model], text: str, *, origin: str) -> Model:
     except ValueError as error:
         raise ConfigError(f"{origin}: {error}") from error
     try:
-        return model.model_validate(table)
+        return model.model_validate(_known(model, table) if known_keys_only else table)
     except ValidationError as error:
         raise _refusal(model, error, origin) from error
+
+
+def _known(model: type[BaseModel], table: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a table whose keys the model knows, in its sections too."""
+    known = {key: value for key, value in table.items() if key in model.model_fields}
+    for key, value in known.items():
+        section = model.model_fields[key].annotation
+        if isinstance(value, dict) and isinstance(section, type) and issubclass(section, BaseModel):
+            known[key] = _known(section, value)
+    return known
 
 
 def read_text(path: Path) -> str:

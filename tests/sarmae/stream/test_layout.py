@@ -33,7 +33,7 @@ def test_what_the_pipeline_wrote_is_what_the_reader_knows(tmp_path):
     assert (index.paired.dtype, index.keys.dtype, index.enl.dtype) == (bool, np.int64, np.float32)
     assert (index.sar.labels, index.optical.labels) == (("VV", "VH"), ("B04", "B03", "B02"))
     assert (index.sar.sample_shape, index.optical.sample_shape) == ((2, 24, 24), (3, 24, 24))
-    assert (index.sar.dtype, index.optical.dtype) == ("uint16", "uint8")
+    assert (index.sar.dtype, index.optical.dtype) == ("uint16", "uint16")
     assert (index.sar.slots, index.sar.codec, index.sar.units) == (4, "blosc-lz4", "dB")
     assert (index.sar.scale_factor, index.sar.add_offset) == (0.05, -60.0)
     marker = json.loads((tmp_path / "BUILD_COMPLETE.json").read_text())
@@ -148,7 +148,7 @@ def test_a_shard_whose_size_cannot_be_true(tmp_path, compression):
 def test_another_layout_version_is_refused(tmp_path):
     small_stores.small_store(tmp_path)
     small_stores.seal(tmp_path, schema_version="2.0")
-    with pytest.raises(StoreError, match=r"layout version 2\.0"):
+    with pytest.raises(StoreError, match=r"schema version 2\.0"):
         opened(tmp_path)
 
 

@@ -296,7 +296,7 @@ from sar1m.store.places.folder import FolderPlace
 from sarmae.stream.reader import SplitReader
 objects = FolderPlace(Path({str(tmp_path)!r}))
 index = open_split(objects, "train")
-sar, optical = np.empty((11, 2, 24, 24), "uint16"), np.empty((11, 3, 24, 24), "uint8")
+sar, optical = np.empty((11, 2, 24, 24), "uint16"), np.empty((11, 3, 24, 24), "uint16")
 assert SplitReader(index, objects).read_into(np.arange(11), np.arange(11), sar, optical) == []
 print(*sorted({{"dask", "rasterio", "geopandas", "pyarrow", "pandas", "zarr", "obstore"}} & sys.modules.keys()))
 """

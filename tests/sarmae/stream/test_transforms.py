@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.schema import optical_encoding, sar_encoding
+from sar1m.store.schema import LinearEncoding, optical_encoding, sar_encoding
 from sarmae.stream import transforms
 from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.loader_settings import CropFlip
@@ -165,7 +165,7 @@ def numbers(dtype, sar=None):
 @pytest.mark.parametrize("profile", ["training", "archive"])
 def test_sar_becomes_the_decibels_of_the_schema(profile):
     encoding = sar_encoding(profile, "gamma0")
-    batch = numbers("uint8")
+    batch = numbers("uint16")
     out = Dequantise(spec(encoding), spec(optical_encoding("training", "reflectance"), "optical"))(batch)
     exact = encoding.decode(batch.sar.numpy())
     assert out.sar.dtype == torch.float32
@@ -185,13 +185,22 @@ def test_optical_of_8_bits_is_shown_brightness():
     assert float(shown[51]) == pytest.approx(0.2)
 
 
-def test_reflectance_of_16_bits_is_clipped_to_the_display_range():
-    encoding = optical_encoding("archive", "reflectance")
-    out = Dequantise(spec(sar_encoding("archive", "sigma0")), spec(encoding, "optical"))(numbers("uint16"))
+SCHEMA_1_0 = LinearEncoding(dtype="uint8", scale_factor=0.3 / 254, add_offset=-0.3 / 254, units="1", long_name="")
+WIDE = LinearEncoding(dtype="uint8", scale_factor=1.6 / 254, add_offset=-0.1, units="1", long_name="")
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [SCHEMA_1_0, WIDE, optical_encoding("training", "reflectance"), optical_encoding("archive", "reflectance")],
+    ids=["1.0", "8 bits over another range", "training", "archive"],
+)
+def test_reflectance_is_clipped_to_the_display_range_by_the_arrays_own_scale(encoding):
+    out = Dequantise(spec(sar_encoding("archive", "sigma0")), spec(encoding, "optical"))(numbers(encoding.dtype))
     shown = out.optical.reshape(-1)
     reflectance = np.array([-0.05, 0.0, 0.15, 0.3, 0.9])
     expected = [0.0, 0.0, 0.5, 1.0, 1.0]
-    assert shown[encoding.encode(reflectance).astype(np.int64)].tolist() == pytest.approx(expected, abs=2e-4)
+    off = encoding.scale_factor / 2 / 0.3 + 1e-5
+    assert shown[encoding.encode(reflectance).astype(np.int64)].tolist() == pytest.approx(expected, abs=off)
     assert float(shown[0]) == 0.0  # no data, and every pixel of an unpaired sample
     assert float(shown.max()) == 1.0
 

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from sar1m.store.schema import LinearEncoding
+
 Codec = Literal["blosc-lz4", "none", "zarr"]  # zarr: anything else, read through zarr-python
 
 
@@ -30,6 +32,17 @@ class ImageSpec:
     units: str
     slots: int
     codec: Codec
+
+    @property
+    def encoding(self) -> LinearEncoding:
+        """The encoding as the contract has it, to decode by."""
+        return LinearEncoding(
+            dtype=self.dtype,
+            scale_factor=self.scale_factor,
+            add_offset=self.add_offset,
+            units=self.units,
+            long_name=self.name,
+        )
 
     @property
     def sample_bytes(self) -> int:

@@ -212,7 +212,8 @@ def _check_alike(stores: Sequence[Store], *, optical: bool) -> None:
             if _form(found) != _form(expected):
                 raise StoreError(
                     f"{index.location}: {name} is {_form(found)}, but {_form(expected)} in {first.location}. "
-                    "Only stores of one profile, band order and patch size can be mixed."
+                    "Only stores of one profile, schema, band order and patch size can be mixed: build the older one "
+                    "again (schema 1.0 held reflectance in 8 bits)."
                 )
 
 

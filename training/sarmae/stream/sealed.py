@@ -13,7 +13,7 @@ from typing import Any
 
 from sar1m.store.errors import StoreError
 from sar1m.store.places.place import ByteRange, Place
-from sar1m.store.schema import PARTIAL_FILE, SCHEMA_VERSION
+from sar1m.store.schema import PARTIAL_FILE
 from sar1m.store.seal import REMEDY, require_seal
 from sar1m.store.seal_text import MARKERS, parse_object
 
@@ -81,12 +81,8 @@ class SealedFiles:
 
 def open_sealed(place: Place) -> SealedFiles:
     """The sealed files of a build, a release or a part of one. StoreError where the location holds no finished store,
-    its seal was damaged, or its layout is of another version."""
+    its seal was damaged, or its schema is of another major version, or of none."""
     seal = require_seal(place, MARKERS)
-    version = str(seal.marker.get("schema_version"))
-    if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
-        raise StoreError(
-            f"{place.location}/{seal.marker_file}: layout version {version}, but {SCHEMA_VERSION} is what this "
-            "version reads."
-        )
+    if "schema_version" not in seal.marker:
+        raise StoreError(f"{place.location}/{seal.marker_file}: states no schema version. {REMEDY}")
     return SealedFiles(place=place, digest=seal.marker["manifest_sha256"], sizes=seal.sizes, sha256=seal.sha256)

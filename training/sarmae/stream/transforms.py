@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.schema import RGB8_FULL_SCALE_REFLECTANCE, LinearEncoding
+from sar1m.store.schema import LinearEncoding, display_brightness
 from sarmae.stream.batch import Batch, ImageSpec
 from sarmae.stream.keyed_random import DrawKey, integers
 from sarmae.stream.loader_settings import TOKEN_PX, CropFlip
@@ -142,15 +142,15 @@ class Dequantise:
     """Digital numbers to physical values, by one table look-up, so that every device gives the bits of the schema.
 
     sar: float32 in the units of its ImageSpec (decibels in our stores), NaN where the digital number is 0 (no data).
-    optical: float32 display brightness in [0, 1], 0.0 where there is no data and for all of an unpaired sample. 8 bits:
-    DN / 255; 16-bit reflectance: 0..0.3, the full scale of the 8-bit encoding, clipped.
+    optical: float32 display brightness in [0, 1], 0.0 where there is no data and for all of an unpaired sample; the
+        stretch is sar1m.store.schema.display_brightness, of the array's own scale and offset.
     """
 
     def __init__(self, sar: ImageSpec, optical: ImageSpec | None) -> None:
         self._dtypes = {"sar": sar.dtype, "optical": None if optical is None else optical.dtype}
-        tables = {"sar": _decode_all(sar)}
+        tables = {"sar": sar.encoding.decode(_every_number(sar.encoding))}
         if optical is not None:
-            tables["optical"] = _display_all(optical)
+            tables["optical"] = display_brightness(optical.encoding, _every_number(optical.encoding))
         host = torch.device("cpu")
         self._tables = {host: {name: torch.from_numpy(table) for name, table in tables.items()}}
 
@@ -186,21 +186,6 @@ class Dequantise:
         return self._tables[device]
 
 
-def _decode_all(spec: ImageSpec) -> np.ndarray:
-    """(largest DN + 1,) float32: the physical value of every digital number."""
-    encoding = LinearEncoding(
-        dtype=spec.dtype,
-        scale_factor=spec.scale_factor,
-        add_offset=spec.add_offset,
-        units=spec.units,
-        long_name=spec.name,
-    )
-    return encoding.decode(np.arange(encoding.max_dn + 1, dtype=spec.dtype))
-
-
-def _display_all(spec: ImageSpec) -> np.ndarray:
-    """(largest DN + 1,) float32: the display brightness of every digital number."""
-    if spec.dtype == "uint8":
-        return np.arange(256, dtype=np.float32) / np.float32(255)
-    brightness = np.clip(_decode_all(spec) / RGB8_FULL_SCALE_REFLECTANCE, 0, 1)
-    return np.nan_to_num(brightness, nan=0.0).astype(np.float32)
+def _every_number(encoding: LinearEncoding) -> np.ndarray:
+    """(largest DN + 1,): every digital number, in order."""
+    return np.arange(encoding.max_dn + 1, dtype=encoding.dtype)

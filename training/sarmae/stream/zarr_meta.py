@@ -21,13 +21,13 @@ from sar1m.store.array_metadata import (
     differs,
     expect,
     image_shape,
+    linear_encoding,
     named_codec,
     regular_grid,
     shard_slots,
 )
 from sar1m.store.chunks import CRC_BYTES, checked_payload
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import NODATA_DN
 from sar1m.store.seal import REMEDY
 from sarmae.stream.batch import Codec, ImageSpec
 from sarmae.stream.codecs import codec_of, zstd_content_bytes
@@ -36,7 +36,6 @@ from sarmae.stream.sealed import SealedFiles
 MAX_SAMPLE_BYTES = 64 * 2**20
 MAX_SAMPLES = 2**40
 MAX_LABELS = 1024
-MAX_FACTOR = 1e9  # of scale_factor and add_offset: decoded values stay finite in float32
 MAX_LABEL_BYTES = 64 * 1024
 
 
@@ -71,24 +70,22 @@ def read_image(sealed: SealedFiles, group: str, rules: ImageRules) -> tuple[Imag
     check_array(meta, shown)
     shape = image_shape(meta, shown)
     expect(shown, "dimension_names", meta.get("dimension_names"), ["sample", rules.dim, "y", "x"])
-    expect(shown, "fill_value", meta.get("fill_value"), NODATA_DN)
-    dtype = meta.get("data_type")
-    if dtype not in rules.dtypes:
-        raise differs(shown, "data_type", dtype, " or ".join(rules.dtypes))
-    sample_bytes = math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    encoding = linear_encoding(meta, shown)
+    if encoding.dtype not in rules.dtypes:
+        raise differs(shown, "data_type", encoding.dtype, " or ".join(rules.dtypes))
+    sample_bytes = math.prod(shape[1:]) * np.dtype(encoding.dtype).itemsize
     if sample_bytes > MAX_SAMPLE_BYTES or shape[0] > MAX_SAMPLES or shape[1] > MAX_LABELS:
         raise differs(shown, "shape", shape, f"samples of at most {MAX_SAMPLE_BYTES} bytes")
-    scale_factor, add_offset, units = _encoding(meta.get("attributes"), shown)
     spec = ImageSpec(
         name=rules.name,
         labels=_labels(sealed, group, rules.dim, shape[1]),
         sample_shape=(shape[1], shape[2], shape[3]),
-        dtype=dtype,
-        scale_factor=scale_factor,
-        add_offset=add_offset,
-        units=units,
+        dtype=encoding.dtype,
+        scale_factor=encoding.scale_factor,
+        add_offset=encoding.add_offset,
+        units=encoding.units,
         slots=shard_slots(meta, shown),
-        codec=_codec(chunk_codecs(meta, shown), np.dtype(dtype).itemsize, shown),
+        codec=_codec(chunk_codecs(meta, shown), np.dtype(encoding.dtype).itemsize, shown),
     )
     return spec, shape[0]
 
@@ -163,16 +160,3 @@ def _codec(chain: list[Any], itemsize: int, shown: str) -> Codec:
         return codec_of(chain, itemsize)
     except ValueError as error:
         raise StoreError(f"{shown}: {error}. {REMEDY}") from error
-
-
-def _encoding(attributes: object, shown: str) -> tuple[float, float, str]:
-    given = attributes if isinstance(attributes, dict) else {}
-    scale, offset, units = given.get("scale_factor"), given.get("add_offset"), given.get("units")
-    expect(shown, "_FillValue", given.get("_FillValue"), NODATA_DN)
-    if not isinstance(scale, (int, float)) or not 0 < scale < MAX_FACTOR:
-        raise differs(shown, "scale_factor", scale, "a positive number")
-    if not isinstance(offset, (int, float)) or not -MAX_FACTOR < offset < MAX_FACTOR:
-        raise differs(shown, "add_offset", offset, "a finite number")
-    if not isinstance(units, str):
-        raise differs(shown, "units", units, "a unit")
-    return float(scale), float(offset), units

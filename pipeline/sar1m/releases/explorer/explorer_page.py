@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from sar1m.config import load_config
+from sar1m.config import stored_config
 from sar1m.core.table import floats
 from sar1m.io.tables import read_table
 from sar1m.page import build_page as report
@@ -155,7 +155,7 @@ def loading_lines(facts: ReleaseFacts) -> str:
 
 def _figures(facts: ReleaseFacts) -> list[Figure]:
     """Every measured metric, kept and rejected, with the limit of the newest build's configuration."""
-    limits = metric_limits(load_config(facts.root / PROVENANCE_DIR / "config.toml"))
+    limits = metric_limits(stored_config(facts.root / PROVENANCE_DIR / "config.toml"))
     pols: Sequence[str] = facts.summary["polarisations"]
     rejected = metric_values(facts.rejected, pols)
     return [

@@ -36,7 +36,7 @@ from sarmae.config import PretrainConfig, resolve_config
 from sarmae.model.sarmae import SarMae
 from sarmae.sarc.cache_writer import write_cache
 from sarmae.train.loop import Progress, pretrain
-from sarmae.train.parallel import join_ranks
+from sarmae.train.parallel import Launch, join_ranks
 from sarmae.train.setup import set_up
 from sarworld.materials import LAND_COVER_NAMES
 
@@ -185,7 +185,7 @@ def ask_untrained(place: Place, seed: int) -> Answers:
 
 def ask_encoder(config: PretrainConfig, folder: Path, truth: Mapping[str, Labelled]) -> Answers:
     """Of the encoder in the newest checkpoint of a folder; of one with its starting weights where there is none."""
-    with join_ranks("cpu") as here:
+    with join_ranks("cpu", Launch(rank=0, size=1, local_rank=0)) as here:
         model: SarMae = set_up(config, folder, here).model
     return answers_of(lambda sar_db: encoded(model, sar_db), truth)
 

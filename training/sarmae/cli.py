@@ -1,7 +1,7 @@
 """Pretrains on the stores that `sar1m` builds, exports encoders and evaluates them.
 
 Exit codes: 0 done; 1 error; 2 usage or configuration; 85 saved and stopped because the batch system asked (queue the
-same command again); 130 interrupted.
+same command again); 75 another run works in the same folder; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -56,9 +56,12 @@ def remove_unless_held(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def output_lock(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock file build-log/lock. Raises LockedError at once where another process holds it."""
-    path = folder / "build-log" / "lock"
+def output_lock(folder: Path, *, lock: str = "build-log/lock", work: str = "build") -> Iterator[None]:
+    """Holds the lock file of a folder. Raises LockedError at once, naming the process, where another one holds it.
+
+    lock: the file's path in the folder. work: what works there, for the message. OutputError where it cannot be made.
+    """
+    path = folder / lock
     with writing_to(path):
         make_folders(path.parent)
         stream = path.open("a+", encoding="ascii")
@@ -67,7 +70,7 @@ def output_lock(folder: Path) -> Iterator[None]:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise LockedError(
-                f"{folder}: another build works here (process {holder}). Wait for it, or give another OUT."
+                f"{folder}: another {work} works here (process {holder}). Wait for it, or give another OUT."
             )
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sar1m.store.errors import ConfigError
+from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.precision import computes_in_bf16
@@ -35,6 +36,7 @@ from sarmae.stream.transforms import Dequantise
 from sarmae.train.parallel import pick_device
 
 BATCH: Final = 64
+LOCK_FILE: Final = "lock"
 FIT_SAMPLES: Final = 256  # 65,536 patches of 256 px images: 256 vectors for each component
 NOTE_EVERY_S: Final = 10.0
 
@@ -43,7 +45,8 @@ def write_cache(config: PretrainConfig, out: Path, watch: Watch) -> None:
     """Writes the features of config.sarc's teacher for all paired samples of the train split of config.data.stores.
 
     Stores that the folder already holds complete are left as they are, so stores may be added later. Raises ConfigError
-    where there is nothing to write or the folder is another teacher's, CheckpointError (weights) or StoreError.
+    where there is nothing to write or the folder is another teacher's, LockedError where another process writes there,
+    CheckpointError (weights) or StoreError.
     """
     stores = [_Source(store) for store in _open_stores(config, out)]
     paired = [source for source in stores if len(source.samples)]
@@ -55,13 +58,15 @@ def write_cache(config: PretrainConfig, out: Path, watch: Watch) -> None:
     teacher = open_teacher(config.sarc).to(device)
     teacher.bf16 = computes_in_bf16(config.train, device)
     teacher_features = _FeatureSource(teacher, config, device)
-    facts, basis = _agree_on_basis(config.sarc.teacher, out, paired, teacher_features)
-    watch.note(
-        f"{facts.teacher}: {facts.width} features on {facts.components} components with {facts.variance_kept:.2%} of "
-        f"the variance; {facts.sample_bytes / 1000:.1f} KB a sample, {sum(len(s.samples) for s in paired):,} samples"
-    )
-    for source in stores:
-        _write_store(source, out, facts, basis.to(device), teacher_features, watch)
+    with output_lock(out, lock=LOCK_FILE, work="cache-teacher"):
+        facts, basis = _agree_on_basis(config.sarc.teacher, out, paired, teacher_features)
+        watch.note(
+            f"{facts.teacher}: {facts.width} features on {facts.components} components with {facts.variance_kept:.2%} "
+            f"of the variance; {facts.sample_bytes / 1000:.1f} KB a sample, {sum(len(s.samples) for s in paired):,} "
+            "samples"
+        )
+        for source in stores:
+            _write_store(source, out, facts, basis.to(device), teacher_features, watch)
     watch.note(f"Complete. Train with --set sarc.teacher={facts.teacher} --set sarc.cache={out}")
 
 

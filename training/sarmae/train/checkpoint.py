@@ -9,13 +9,15 @@
 
 A checkpoint is written aside, flushed to the disk, renamed, and only then named in LATEST; a kill at any moment leaves
 either the former or the new one. Loading checks the digests and goes back to the newest whole one where LATEST's is
-damaged. Nothing is unpickled: tensors are safetensors, the rest is JSON.
+damaged. Steps give the order, never names or times of files: a run that went back to an older checkpoint keeps those
+ahead of it until it has passed them. Nothing is unpickled: tensors are safetensors, the rest is JSON.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ MODEL_FILE: Final = "model.safetensors"
 OPTIMISER_FILE: Final = "optimiser.safetensors"
 STATE_FILE: Final = "state.json"
 FORMAT: Final = 1
+_NAME: Final = re.compile(r"step-(\d+)|\.step-(\d+)\.old")  # in full: a copy that a user made is none of ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +57,18 @@ class Checkpoint:
 
 
 def save(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Writes a checkpoint and names it the latest, then removes all but the `keep` newest. Returns its folder.
+    """Writes a checkpoint and names it the latest. Returns its folder.
 
-    Raises CheckpointError where it cannot be written (a full disk); former checkpoints stay as they are.
+    Then of those up to its step all but the `keep` of the highest steps are removed. Those ahead of it stay: a run that
+    went back because LATEST's was damaged has whole ones there. Raises CheckpointError where it cannot be written (a
+    full disk); former checkpoints stay as they are.
     """
     folder = run / FOLDER
-    name = f"step-{checkpoint.step:08d}"
+    name = _folder_name(checkpoint.step)
     aside = folder / f".{name}.tmp"
     try:
-        shutil.rmtree(aside, ignore_errors=True)
         make_folders(folder)
+        _clear_unfinished(folder)
         aside.mkdir()
         _write_parts(aside, checkpoint)
         _replace_folder(aside, folder / name)
@@ -73,7 +78,7 @@ def save(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             f"{folder / name}: cannot be written: {error}. Free space or choose another run folder, then start the "
             "same command again: it goes on from the latest checkpoint."
         ) from error
-    _prune(folder, keep)
+    _prune(folder, checkpoint.step, keep)
     return folder / name
 
 
@@ -83,11 +88,12 @@ def load_latest(run: Path) -> Checkpoint | None:
     Raises CheckpointError where there are checkpoints, but none is whole.
     """
     latest = run / FOLDER / LATEST
-    named = latest.read_text(encoding="utf-8", errors="replace") if latest.is_file() else ""
+    named = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.is_file() else ""
+    found = _by_step(run / FOLDER)
     refused: list[str] = []
-    for folder in sorted((run / FOLDER).glob("step-*"), key=lambda path: (path.name == named, path.name), reverse=True):
+    for step in sorted(found, key=lambda step: (_folder_name(step) == named, step), reverse=True):
         try:
-            return load(folder)
+            return load(found[step])
         except CheckpointError as error:
             refused.append(str(error))
     if refused:
@@ -150,16 +156,40 @@ def _facts_digest(facts: Mapping[str, Any]) -> str:
 
 
 def _replace_folder(aside: Path, final: Path) -> None:
-    """Renames a folder into place. One of the same step may be there, after a resume from an older checkpoint."""
-    former = final.with_name(f".{final.name}.old")
-    shutil.rmtree(former, ignore_errors=True)
+    """Renames a folder into place. One of the same step may be there, after a resume from an older checkpoint: until
+    the new one has its name, it is found under its name aside."""
+    former = _former(final)
     if final.exists():
+        shutil.rmtree(former, ignore_errors=True)
         final.rename(former)
     aside.rename(final)
     sync_directory(final.parent)
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _prune(folder: Path, keep: int) -> None:
-    for old in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+def _prune(folder: Path, step: int, keep: int) -> None:
+    found = _by_step(folder)
+    for old in sorted(known for known in found if known <= step)[:-keep]:
+        shutil.rmtree(found[old], ignore_errors=True)
+
+
+def _by_step(folder: Path) -> dict[int, Path]:
+    """Folders of checkpoints by step, whole or not. One that a kill caught between the two renames of its replacement
+    is found under its name aside."""
+    names = [*folder.glob(".step-*.old"), *folder.glob("step-*")]
+    matches = ((path, _NAME.fullmatch(path.name)) for path in names)
+    return {int(match[1] or match[2]): path for path, match in matches if match}
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Removes what kills left of checkpoints that were being written."""
+    for unfinished in folder.glob(".step-*.tmp"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _folder_name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _former(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")

@@ -10,26 +10,30 @@ processes, every loss is then bit for bit what it would have been.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from sar1m.store.durable import write_durably
+from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.stream.batch import Batch
 from sarmae.train.guard import Guard
 from sarmae.train.metrics import Metrics, Stopwatch, matmul_ceiling
 from sarmae.train.panels import panel
-from sarmae.train.parallel import gathered, join_ranks
+from sarmae.train.parallel import gathered, join_ranks, read_launch
 from sarmae.train.preemption import Preemption
 from sarmae.train.probe import ProbeScores, encode, score
 from sarmae.train.setup import Run, set_up
 from sarmae.train.step import StepResult, Views
 
 CONFIG_FILE = "config.toml"
+LOCK_FILE = "lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +92,12 @@ def pretrain(
     watch: receives notes and a line for each log step, on rank 0 alone.
     on_log: called with each log step, on rank 0 alone.
 
-    Raises ConfigError, StoreError, CheckpointError or NonFiniteError. The checkpoints saved before stay whole.
+    Raises ConfigError, StoreError, CheckpointError or NonFiniteError, OutputError where the folder cannot be used,
+    LockedError where another process trains in it. The checkpoints saved before stay whole.
     """
-    with join_ranks(config.train.device) as here, Preemption() as preemption:
-        out.mkdir(parents=True, exist_ok=True)
+    launch = read_launch(os.environ)
+    alone = nullcontext() if launch.rank else output_lock(out, lock=LOCK_FILE, work="run")
+    with alone, join_ranks(config.train.device, launch) as here, Preemption() as preemption:
         run = set_up(config, out, here)
         if not here.leads:
             return _train(run, preemption, Ledger(run))

@@ -6,11 +6,10 @@ global batch is the same either way: DDP averages over ranks, and `objective.sha
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import distributed, nn
@@ -51,9 +50,8 @@ class Ranks:
             distributed.barrier()
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """`auto`: the local rank's GPU where there is one, else the CPU. Raises ConfigError for a device not here."""
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if name == "auto":
         name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     try:
@@ -64,11 +62,78 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How this process was started: its rank among `size` processes, and its number on this machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+
+
+def read_launch(environment: Mapping[str, str]) -> Launch:
+    """What torchrun says in the environment; one process where nothing started several.
+
+    Raises ConfigError, with what to type, where srun or mpirun started several processes without torchrun (each would
+    train by itself in the same folder), and where torchrun's variables are incomplete or no numbers.
+    """
+    if "WORLD_SIZE" not in environment:
+        _refuse_lone_tasks(environment)
+        return Launch(rank=0, size=1, local_rank=0)
+    size = _number(environment, "WORLD_SIZE", 1, None)
+    if size == 1:
+        return Launch(rank=0, size=1, local_rank=0)
+    missing = [name for name in _OF_TORCHRUN if not environment.get(name)]
+    if missing:
+        raise ConfigError(
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; torchrun sets {', '.join(_OF_TORCHRUN)}. "
+            f"{_TYPE_TORCHRUN} For one process: unset WORLD_SIZE."
+        )
+    return Launch(
+        rank=_number(environment, "RANK", 0, size - 1),
+        size=size,
+        local_rank=_number(environment, "LOCAL_RANK", 0, size - 1),
+    )
+
+
+_OF_TORCHRUN: Final = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_TYPE_TORCHRUN: Final = (
+    "Start it with torchrun, one task a machine: torchrun --nproc-per-node GPUS -m sarmae pretrain ... "
+    "(docker/jobs/pretrain.sbatch does so under SLURM)."
+)
+_LAUNCHERS: Final = {  # what each sets in every task: the number of tasks, and the task's own
+    "srun": (("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_PROCID"),
+    "mpirun": (("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"), "OMPI_COMM_WORLD_RANK"),
+    "mpiexec": (("PMI_SIZE",), "PMI_RANK"),
+}
+
+
+def _refuse_lone_tasks(environment: Mapping[str, str]) -> None:
+    for launcher, (counts, own) in _LAUNCHERS.items():
+        name = next((count for count in counts if count in environment), None)
+        if name is None or own not in environment or environment[name] in {"", "1"}:
+            continue
+        raise ConfigError(
+            f"{launcher} started {environment[name]} tasks ({name}; this is number {environment[own]}) without "
+            "torchrun: each would train a model of its own, all in one folder. "
+            f"{_TYPE_TORCHRUN} For one process: {launcher} -n 1 sarmae pretrain ..., or unset {name}."
+        )
+
+
+def _number(environment: Mapping[str, str], name: str, least: int, most: int | None) -> int:
+    text = environment[name]
+    value = int(text) if text.isascii() and text.isdigit() else -1
+    if value < least or (most is not None and value > most):
+        expected = f"a whole number from {least}" + ("" if most is None else f" to {most}")
+        raise ConfigError(f"The environment says {name}={text!r}; {expected} expected. {_TYPE_TORCHRUN}")
+    return value
+
+
 @contextmanager
-def join_ranks(device_name: str) -> Iterator[Ranks]:
+def join_ranks(device_name: str, launch: Launch) -> Iterator[Ranks]:
     """Joins the other ranks where torchrun started some, and leaves them in the end."""
-    device = pick_device(device_name)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    device = pick_device(device_name, launch.local_rank)
+    if launch.size == 1:
         yield Ranks(rank=0, size=1, device=device)
         return
     if device.type == "cuda":

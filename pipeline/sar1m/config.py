@@ -72,14 +72,20 @@ class ScreeningConfig(Section):
 
     A sample that breaks a SAR rule is rejected. One that breaks an optical rule (max_optical_nodata_frac and those
     after it) loses its partner, or is rejected where on_optical_failure is reject.
+
+    max_plateau_frac, max_optical_plateau_frac: share of a patch that holds one number, as a fill value does that nobody
+    declared. max_saturated_frac: of reflectance; the white of display pictures breaks no rule.
     """
 
     max_sar_nodata_frac: Fraction = Field(default=0.01, ge=0, le=1)
     min_dynamic_range_db: float = Field(default=3.0, ge=0)
     max_noise_floor_frac: Fraction = Field(default=0.5, ge=0, le=1)
+    max_plateau_frac: Fraction = Field(default=0.2, ge=0, le=1)
     max_layover_shadow_frac: Fraction = Field(default=0.2, ge=0, le=1)
     max_water_frac: Fraction = Field(default=0.95, ge=0, le=1)
     max_optical_nodata_frac: Fraction = Field(default=0.01, ge=0, le=1)
+    max_optical_plateau_frac: Fraction = Field(default=0.3, ge=0, le=1)
+    max_saturated_frac: Fraction = Field(default=0.02, ge=0, le=1)
     max_cloud_frac: Fraction = Field(default=0.05, ge=0, le=1)
     max_dt_hours: float = Field(default=15 * 24.0, ge=0)
     max_residual_px: float = Field(default=1.0, gt=0)

@@ -55,14 +55,15 @@ def sar_rejections(table: pd.DataFrame, config: ScreeningConfig, excluded: Seque
     """Rows that break a rule for the SAR side, each with the first rule that it breaks.
 
     The order is: numbers that every patch has (non_finite), the rules `excluded`, sar_nodata, numbers that every patch
-    with data has (non_finite), dynamic_range, noise_floor, layover_shadow, water. A missing share of layover or water
-    is unknown and breaks no rule.
+    with data has (non_finite), plateau, dynamic_range, noise_floor, layover_shadow, water. A missing share of plateaus,
+    layover or water is unknown and breaks no rule.
     """
     rules = [
         _unreadable(table, ALWAYS_NUMBERS, ("bounds_lonlat", "transform")),
         *excluded,
         _at_most(table, "sar_nodata", "sar_nodata_frac", config.max_sar_nodata_frac),
         _unreadable(table, NUMBERS_WHERE_DATA, ("mean_db",)),
+        _at_most(table, "plateau", "plateau_frac", config.max_plateau_frac),
         _at_least(table, "dynamic_range", "dynamic_range_db", config.min_dynamic_range_db),
         _at_most(table, "noise_floor", "noise_floor_frac", config.max_noise_floor_frac),
         _at_most(table, "layover_shadow", "layover_shadow_frac", config.max_layover_shadow_frac),
@@ -76,9 +77,10 @@ def sar_rejections(table: pd.DataFrame, config: ScreeningConfig, excluded: Seque
 def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdict:
     """Whether each row keeps its optical partner.
 
-    The order of rules is: no_optical, dt, optical_nodata (also where it was not measured), cloud, residual. Unknown
-    dates and unknown cloud break no rule. The residual counts only where the shift was measured, on the patch or on the
-    scene pair. A low peak-to-sidelobe ratio breaks no rule, since desert, forest and sea always have one.
+    The order of rules is: no_optical, dt, optical_nodata (also where it was not measured), optical_plateau, saturated,
+    cloud, residual. Unknown dates, plateaus, saturation and cloud break no rule. The residual counts only where the
+    shift was measured, on the patch or on the scene pair. A low peak-to-sidelobe ratio breaks no rule, since desert,
+    forest and sea always have one.
     """
     dt_hours, nodata_frac = np.abs(floats(table, "dt_hours")), floats(table, "optical_nodata_frac")
     residual_px = floats(table, "residual_px")
@@ -95,6 +97,8 @@ def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdic
             measured=nodata_frac,
             limit=config.max_optical_nodata_frac,
         ),
+        _at_most(table, "optical_plateau", "optical_plateau_frac", config.max_optical_plateau_frac),
+        _at_most(table, "saturated", "saturated_frac", config.max_saturated_frac),
         _at_most(table, "cloud", "cloud_frac", config.max_cloud_frac),
         Rule(
             name="residual",

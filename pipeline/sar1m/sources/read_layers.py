@@ -31,12 +31,12 @@ from sar1m.sources.pixels import (
     SarPixels,
     block_pixels,
 )
+from sar1m.sources.plausible import require_power, require_reflectance
 from sar1m.store.errors import SourceError
 
 WATER_UNKNOWN: Final = "water_unknown"  # flag: land cover of which nobody says which class is water
 _MOST_CLASS: Final = 255
 _COARSE: Final = 1.5  # a band with pixels this much larger than the grid's is repeated, not interpolated
-_DB_MEDIAN_MAX: Final = 15.0  # no scene is this bright in the median, linear power and DN are
 
 
 class BandReader:
@@ -143,28 +143,10 @@ def read_sar(reader: BandReader, layer: SarLayer) -> SarPixels:
     planes = []
     for band in layer.bands:
         plane = reader.band(band, rule, "sar")
-        _require_plausible(plane, band, layer)
+        require_power(plane, layer.unit, f"{band.path}, {band.name}")
         planes.append(plane)
     noise_floor = (USUAL_NESZ,) * len(planes)
     return SarPixels(sar=np.stack(planes), noise_floor=noise_floor, flags=tuple(sorted(reader.flags)))
-
-
-def _require_plausible(power: F32, band: BandFile, layer: SarLayer) -> None:
-    """Catches the one mistake that ruins a dataset in silence: decibels read as power, or power read as decibels."""
-    valid = power[np.isfinite(power)]
-    if not valid.size:
-        return
-    median = float(np.median(valid))
-    if layer.unit == "linear" and median < 0:
-        raise SourceError(
-            f"{band.path}, {band.name}: described as linear power, but its median is {median:.3g}. Negative power is a "
-            "rare leftover of noise removal; these look like decibels: state the unit db."
-        )
-    if layer.unit == "db" and median > 10 ** (_DB_MEDIAN_MAX / 10):
-        raise SourceError(
-            f"{band.path}, {band.name}: described as decibels, but the median is over {_DB_MEDIAN_MAX:g} dB. State the "
-            "unit linear, or calibrate digital numbers first."
-        )
 
 
 def _read_band(reader: BandReader, layer: OpticalLayer, band: BandFile) -> F32:
@@ -174,7 +156,9 @@ def _read_band(reader: BandReader, layer: OpticalLayer, band: BandFile) -> F32:
         usual_scale=REFLECTANCE_PER_DN if layer.unit == "dn" else 1.0,
         zero_is_nodata=layer.unit == "dn",
     )
-    return reader.band(band, rule, "optical")
+    values = reader.band(band, rule, "optical")
+    require_reflectance(values, layer.unit, f"{band.path}, {band.name}")
+    return values
 
 
 def _read_swir(reader: BandReader, layer: OpticalLayer) -> F32 | None:

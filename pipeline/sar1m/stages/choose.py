@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import shapely
 
-from sar1m.config import BuildConfig
+from sar1m.config import BuildConfig, ScreeningConfig
 from sar1m.core.select import select
 from sar1m.core.splits import SplitAudit
 from sar1m.io.tables import candidate_batch, candidate_frame
@@ -59,7 +59,7 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Choice:
         candidates = candidates.assign(ecoregion=ecoregions.at(candidates["lon"], candidates["lat"]))
     selection = select(
         candidates,
-        screening=config.screening,
+        screening=_screening(plan, config),
         balance=config.balance,
         split=config.split,
         seed=config.pack.seed,
@@ -88,6 +88,12 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Choice:
             **counts,
         },
     )
+
+
+def _screening(plan: Plan, config: BuildConfig) -> ScreeningConfig:
+    """The limits for what a store holds: white of display pictures is snow, or a choice of who made them."""
+    pictures = plan.kind.optical_quantity == "display"
+    return config.screening.model_copy(update={"max_saturated_frac": 1.0}) if pictures else config.screening
 
 
 def choice_digest(config: BuildConfig) -> str:

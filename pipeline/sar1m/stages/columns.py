@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sar1m.core import plateaus
 from sar1m.core import quality as measure
 from sar1m.core.grid import bounds_lonlat, centres_lonlat
 from sar1m.core.identity import sample_id
@@ -14,6 +15,7 @@ from sar1m.core.registration import BlockRegistration
 from sar1m.core.speckle import estimate_enl
 from sar1m.records import F32, BlockPixels, Bool, Candidate, PatchPlace, Row, Shift
 from sar1m.stages.statistics import finite
+from sar1m.store.schema import OpticalQuantity
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,7 +129,7 @@ def pair(registration: BlockRegistration | None, number: int, applied: tuple[int
     }
 
 
-def quality(pixels: BlockPixels, patch: PatchPixels) -> Row:
+def quality(pixels: BlockPixels, patch: PatchPixels, optical_quantity: OpticalQuantity | None) -> Row:
     """Measures of the pixels of a patch; None where a mask or the partner is missing."""
     # Speckle multiplies signal and noise alike: with the noise taken off, dark areas would seem to have few looks.
     enl = estimate_enl(patch.sar[0] + np.float32(pixels.noise_floor[0])).value
@@ -145,10 +147,21 @@ def quality(pixels: BlockPixels, patch: PatchPixels) -> Row:
         "enl": finite(enl),
         "dynamic_range_db": finite(measure.dynamic_range_db(patch.sar)),
         "noise_floor_frac": finite(measure.noise_floor_frac(patch.sar, pixels.noise_floor)),
+        "plateau_frac": finite(plateaus.sar_plateau_frac(patch.sar, pixels.noise_floor)),
+        **_fill(optical, display=optical_quantity == "display"),
         "mean_db": [finite(level) for level in measure.mean_db(patch.sar)],
         "phash": measure.perceptual_hash(patch.sar),
         "land_cover": {} if cover is None else measure.land_cover_fractions(cover, pixels.land_cover_names),
         "flags": list(pixels.flags),
+    }
+
+
+def _fill(optical: F32 | None, *, display: bool) -> Row:
+    if optical is None:
+        return {"optical_plateau_frac": None, "saturated_frac": None}
+    return {
+        "optical_plateau_frac": finite(plateaus.optical_plateau_frac(optical, display=display)),
+        "saturated_frac": finite(plateaus.saturated_frac(optical, display=display)),
     }
 
 

@@ -50,11 +50,12 @@ def prepare_block(
     applied = applied_shift(registration, candidate.halo_px, config)
     rows, statistics = [], []
     chunks: dict[str, bytes] = {}
+    optical_quantity = None if candidate.optical is None else candidate.optical.quantity
     identities = columns.identity(candidate, config.grid.patch_px)
     for number, place in enumerate(candidate.patches):
         patch = cut_patch(candidate, pixels, place, applied, config.grid.patch_px)
         pair = columns.pair(registration, number, applied)
-        rows.append(identities[number] | pair | columns.quality(pixels, patch))
+        rows.append(identities[number] | pair | columns.quality(pixels, patch, optical_quantity))
         encoded, channels = _encode(candidate, patch, config)
         chunks |= encoded
         statistics.append({"patch": place.name} | channels)

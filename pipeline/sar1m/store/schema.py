@@ -308,19 +308,28 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
     _c("dynamic_range_db", "float32", "dB", "98th minus 2nd percentile of the first polarisation", nullable=True),
     _c("noise_floor_frac", "float32", "1", "share of valid pixels at or under the noise floor", nullable=True),
     _c(
-        "saturated_frac",
+        "plateau_frac",
         "float32",
         "1",
-        "share of valid values, of the worst optical band, at or over what a sensor or a stored type can hold; empty "
-        "where unpaired",
+        "share of valid SAR pixels with the most frequent value as read, of the worst polarisation; values from -60 dB "
+        "to the noise floor do not count",
         nullable=True,
         since="1.1",
     ),
     _c(
-        "plateau_frac",
+        "optical_plateau_frac",
         "float32",
         "1",
-        "share of valid values, of the worst SAR or optical band, that hold the band's most frequent value, as read",
+        "share of valid optical pixels with the most frequent value as read, of the worst band; of display pictures "
+        "with the most frequent colour but white",
+        nullable=True,
+        since="1.1",
+    ),
+    _c(
+        "saturated_frac",
+        "float32",
+        "1",
+        "share of valid optical pixels at reflectance 1.5 or more, or at 255 of display pictures, of the worst band",
         nullable=True,
         since="1.1",
     ),

@@ -37,6 +37,7 @@ from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
 from sar1m.store.schema import MANIFEST_FILE, REPORT_FILE
 from sar1m.store.seal import read_marker
+from sar1m.store.side_files import read_json
 
 CONFIG_FILE = "build-log/config.toml"  # of the finished store as it was given, with this machine's paths
 TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
@@ -212,10 +213,11 @@ def claim(out: Path, region: str) -> None:
 
 
 def _require_region(out: Path, marker: Path, region: str) -> None:
+    remedy = f"Remove {out}, or give another folder as OUT."
     try:
-        held = json.loads(marker.read_text(encoding="utf-8"))["region"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{marker}: damaged ({error}). Remove {out}, or give another folder as OUT.") from error
+        held = read_json(marker, error=OutputError, remedy=remedy)["region"]
+    except (KeyError, TypeError) as error:
+        raise OutputError(f"{marker}: names no region. {remedy}") from error
     if held != region:
         raise OutputError(f"{out}: holds region {held}, this build is of {region}. Give another folder as OUT.")
 

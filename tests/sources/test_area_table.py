@@ -1,6 +1,7 @@
 """The plan as a file: the same work items come out, and what does not fit is refused."""
 
 import json
+import os
 from dataclasses import replace
 from datetime import date
 from itertools import zip_longest
@@ -17,6 +18,7 @@ from sar1m.sources.regions.region import parse_region
 from sar1m.sources.scene import Asset
 from sar1m.store.errors import ConfigError, SourceError
 from support.fake_service import FakeService
+from support.hang_guard import hang_guard
 
 AREA = AreaConfig(first=date(2023, 3, 1), last=date(2023, 4, 1), scenes_per_cell=2, max_scene_cloud_frac=0.1)
 CONFIG = BuildConfig(area=AREA)
@@ -132,8 +134,12 @@ def test_another_region_or_service_is_refused(tmp_path):
 
 def test_what_is_no_plan_is_refused(tmp_path):
     path = tmp_path / "plan.parquet"
-    with pytest.raises(ConfigError, match="not a plan"):
+    with pytest.raises(ConfigError, match="there is no such file"):
         read_plan_table(path, CONFIG)
+    os.mkfifo(path)
+    with hang_guard(stuck_s=20), pytest.raises(ConfigError, match="is a pipe"):
+        read_plan_table(path, CONFIG)
+    path.unlink()
     path.write_bytes(b"PAR1 and nothing more")
     with pytest.raises(ConfigError, match="not a plan"):
         read_plan_table(path, CONFIG)

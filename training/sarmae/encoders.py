@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sar1m.store.errors import ConfigError
+from sar1m.store.side_files import json_value
 from sarmae.errors import CheckpointError
 from sarmae.export import TIMM_NAMES, WEIGHTS_FILE, Pool, timm_arguments
 from sarmae.model.sarmae import SarMae
@@ -220,10 +220,8 @@ def _metadata(file: Path) -> Mapping[str, Any] | None:
     if text is None:
         return None
     try:
-        if len(text) > METADATA_CHARACTERS:
-            raise ValueError(f"{len(text):,} characters")
-        return dict(json.loads(text))
-    except (ValueError, TypeError, RecursionError) as error:
+        return dict(json_value(text.encode()))
+    except (ValueError, TypeError) as error:
         raise _unfit_metadata(file, error) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from sarmae.model.sarmae import SarMae
 from sarmae.model.spec import ModelSpec
 from sarmae.stream.normalise import Normalise
 from sarmae.train.checkpoint import Checkpoint, load_latest
-from sarmae.train.metrics import METRICS_FILE
+from sarmae.train.metrics import METRICS_FILE, read_metrics
 from sarmae.train.state import AVERAGE_PREFIX
 from sarmae.weights import count_blocks, misfits
 
@@ -170,11 +169,7 @@ def _public(location: str) -> str:
 def _last_metrics(path: Path, step: int) -> dict[str, float]:
     """The newest loss and probe scores up to a step; lines that a kill cut short are passed over."""
     newest: dict[str, float] = {}
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
+    for line in read_metrics(path):
         if line["step"] <= step:
             shown = {name: value for name, value in line.items() if name in _SHOWN_METRICS or name.startswith(_PROBES)}
             newest.update({name: value for name, value in shown.items() if value is not None})

@@ -19,6 +19,7 @@ from sar1m.io.raster_open import MAX_BANDS
 from sar1m.io.safe.xml import parse_xml
 from sar1m.io.stated import Stated
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import read_bytes
 
 _MAX_AUX_BYTES: Final = 2**24  # histograms and attribute tables of classes stay far below
 
@@ -56,15 +57,9 @@ def aux_words(path: Path) -> AuxWords | None:
     """What the .aux.xml beside a raster states; None where there is none. Raises SourceError where it is not XML, or a
     number in it is none."""
     beside = path.with_name(path.name + ".aux.xml")
-    try:
-        with beside.open("rb") as stream:
-            content = stream.read(_MAX_AUX_BYTES + 1)
-    except FileNotFoundError:
+    if not beside.exists():
         return None
-    except OSError as error:
-        raise SourceError(f"{beside}: cannot be read: {error.strerror}. Check its permissions or remove it.") from error
-    if len(content) > _MAX_AUX_BYTES:
-        raise SourceError(f"{beside}: has more than {_MAX_AUX_BYTES} bytes. Remove it, or state less in it.")
+    content = read_bytes(beside, error=SourceError, remedy="Check or remove it.", max_bytes=_MAX_AUX_BYTES)
     try:
         root = parse_xml(content, str(beside))
     except SourceError as error:

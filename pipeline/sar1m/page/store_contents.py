@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,8 @@ from sar1m.store.schema import (
     STATS_DIR,
     Column,
 )
+from sar1m.store.settings import read_text
+from sar1m.store.side_files import read_json
 
 # Metrics are the measured numbers of the contract: those of single precision, without the spacing of the grid.
 METRIC_COLUMNS = tuple(c for c in CANDIDATE_COLUMNS if c.type == "float32" and c.name != "gsd_m")
@@ -81,7 +82,7 @@ def read_contents(store: Path) -> Contents:
     return Contents(
         store=store,
         config=stored_config(config_path),
-        config_toml=config_path.read_text(encoding="utf-8"),
+        config_toml=read_text(config_path),
         summary=summary,
         normalisation=_json(store, "normalisation"),
         self_test=_json(store, "self_test"),
@@ -122,13 +123,9 @@ def _frame(path: Path, columns: tuple[str, ...], lists: dict[str, tuple[str, ...
 
 
 def _json(store: Path, name: str) -> dict[str, Any]:
-    path = store / STATS_DIR / f"{name}.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{STATS_DIR}/{name}.json: cannot be read ({type(error).__name__}). Check the store with `sar1m verify`."
-        ) from error
+    found = read_json(
+        store / STATS_DIR / f"{name}.json", error=StoreError, remedy="Check the store with `sar1m verify`."
+    )
     if not isinstance(found, dict):
         raise StoreError(f"{STATS_DIR}/{name}.json: found {type(found).__name__}, expected an object. Build again.")
     return found

@@ -17,6 +17,7 @@ from sar1m.store.errors import StoreError
 from sar1m.store.schema import SPLITS, group_name
 from sar1m.store.seal_text import parse_object
 from sar1m.store.shard_index import ShardIndex, read_index, shard_name
+from sar1m.store.side_files import read_bytes
 
 REMEDY = "Check the build with `sar1m verify` and build it again."
 
@@ -75,7 +76,7 @@ def _stored_image(root: Path, image: ImageArray) -> ImageArray:
     names = [f"{group_name(split)}/{image.layout.name}/zarr.json" for split in SPLITS]
     for path in [root / name for name in names if (root / name).is_file()]:
         try:
-            encoding = linear_encoding(parse_object(path.read_bytes()), str(path))
+            encoding = linear_encoding(parse_object(read_bytes(path, error=StoreError, remedy=REMEDY)), str(path))
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: cannot be read ({error}). {REMEDY}") from error
         if found is not image and encoding != found.encoding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from sar1m.store.schema import (
 )
 from sar1m.store.seal import read_marker, verify
 from sar1m.store.seal_text import RELEASE_MARKERS
+from sar1m.store.side_files import read_json
 
 FAULTS_SHOWN = 5
 AGREEING = {  # by name of a fact: what to do where two builds differ in it
@@ -106,8 +106,10 @@ def _open(root: Path) -> Build:
     if digest != marker["manifest_sha256"]:
         raise StoreError(f"{root / MANIFEST_FILE}: differs from the digest in the completion marker. Build it again.")
     try:
-        summary = json.loads((root / STATS_DIR / "summary.json").read_text(encoding="utf-8"))
-        self_test = json.loads((root / STATS_DIR / "self_test.json").read_text(encoding="utf-8"))
+        summary, self_test = (
+            read_json(root / STATS_DIR / f"{name}.json", error=StoreError, remedy="")
+            for name in ("summary", "self_test")
+        )
         kind = StoreKind(
             quantity=summary["quantity"],
             optical_quantity=summary["optical_quantity"],

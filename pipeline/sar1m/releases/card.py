@@ -30,6 +30,7 @@ from sar1m.releases.citation import citation_words
 from sar1m.releases.contents import README_FILE, ReleaseFacts
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, STATS_DIR
+from sar1m.store.side_files import read_json, read_text
 
 # Installed beside this module; in a checkout, at the root of the repository.
 TEMPLATE_FOLDERS: Final = (Path(__file__).parent / "dataset_cards", Path(__file__).parents[3] / "dataset_cards")
@@ -115,7 +116,7 @@ def size_category(samples: int) -> str:
 def _template() -> str:
     for folder in TEMPLATE_FOLDERS:
         if (folder / TEMPLATE).is_file():
-            return (folder / TEMPLATE).read_text(encoding="utf-8")
+            return read_text(folder / TEMPLATE, error=StoreError, remedy="Install sar1m again.")
     raise StoreError(f"{TEMPLATE}: not found in {' or '.join(map(str, TEMPLATE_FOLDERS))}. Install sar1m again.")
 
 
@@ -152,10 +153,7 @@ def _normalisation(statistics: Mapping[str, Any], summary: Mapping[str, Any]) ->
 
 def _self_test(facts: ReleaseFacts) -> dict[str, Any]:
     path = facts.root / STATS_DIR / "self_test.json"
-    try:
-        recoveries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{STATS_DIR}/self_test.json: cannot be read ({error}). Make the release again.") from error
+    recoveries: dict[str, Any] = read_json(path, error=StoreError, remedy="Make the release again.")
     return recoveries
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pandas as pd
 from sar1m.core.table import Bool
 from sar1m.releases.contents import LicenceRow, Redistribution
 from sar1m.store.errors import ConfigError
+from sar1m.store.side_files import toml_value
 
 RECIPE_ONLY: Final = "recipe_only"  # unpaired_reason of a sample whose optical pixels stay with their provider
 COPERNICUS_WORDS: Final = "Contains modified Copernicus Sentinel data"
@@ -233,4 +233,4 @@ def _text(samples: pd.DataFrame, name: str) -> list[str]:
 
 @cache
 def _known() -> dict[str, list[dict[str, Any]]]:
-    return tomllib.loads(files("sar1m.releases").joinpath("licences.toml").read_text(encoding="utf-8"))
+    return toml_value(files("sar1m.releases").joinpath("licences.toml").read_text(encoding="utf-8"))

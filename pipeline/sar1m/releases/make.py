@@ -30,12 +30,13 @@ from sar1m.releases.privacy import own_secrets
 from sar1m.releases.selection import ReleaseSelection, choose
 from sar1m.releases.versions import Previous
 from sar1m.store.durable import remove_partials, remove_tree, settle_folders, sync_directory, write_durably, writing_to
-from sar1m.store.errors import ConfigError, OutputError, Sar1mError
+from sar1m.store.errors import ConfigError, OutputError, Sar1mError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
 from sar1m.store.schema import DATA_DIR, RELEASE_MARKER_FILE
 from sar1m.store.seal import require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS
+from sar1m.store.side_files import read_json
 from sar1m.store.version import __version__
 
 MAKING_SUFFIX: Final = ".making"
@@ -110,7 +111,7 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
             _install(work / ROOT_DIR, out)
             marker = require_seal(open_release(out), RELEASE_MARKERS).marker
         remove_tree(work)
-    audit = json.loads((out / "leakage_audit.json").read_text(encoding="utf-8"))
+    audit = read_json(out / "leakage_audit.json", error=StoreError, remedy="Make the release again.")
     return ReleaseSummary(root=out, marker=marker, audit=audit, nothing_to_do=nothing_to_do)
 
 

@@ -22,9 +22,11 @@ from sar1m.releases.builds import Build
 from sar1m.stages.pack import has_chunk, shard_count
 from sar1m.stages.statistics import ChannelTotals, channel_statistics, channel_totals
 from sar1m.store.durable import FileDigest, write_durably
+from sar1m.store.errors import StoreError
 from sar1m.store.progress import Watch
 from sar1m.store.schema import SPLITS, group_name
 from sar1m.store.shard_index import shard_name, shard_pieces
+from sar1m.store.side_files import read_json
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +89,7 @@ def _read_record(shard: _Shard) -> dict[str, Any] | None:
     """What an earlier run wrote down; None where it did not come so far. The record comes after its shard."""
     if not shard.record.is_file() or not shard.path.is_file():
         return None
-    known: dict[str, Any] = json.loads(shard.record.read_bytes())
+    known: dict[str, Any] = read_json(shard.record, error=StoreError, remedy="Remove it and run again.")
     return known if shard.path.stat().st_size == known["size"] else None
 
 

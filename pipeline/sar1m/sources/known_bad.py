@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Final
+
+from sar1m.store.side_files import toml_value
 
 _FILE: Final = "known_bad_scenes.toml"
 
@@ -27,7 +28,7 @@ class BadSpan:
 def bad_spans() -> tuple[BadSpan, ...]:
     """The list that comes with the package."""
     text = files("sar1m.sources").joinpath(_FILE).read_text(encoding="utf-8")
-    return tuple(BadSpan(**entry) for entry in tomllib.loads(text)["span"])
+    return tuple(BadSpan(**entry) for entry in toml_value(text)["span"])
 
 
 def known_fault(platform: str, start: datetime) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -31,6 +30,7 @@ from sar1m.sources.placement import chip_block, grid_with_halo
 from sar1m.sources.regions.countries import country_of
 from sar1m.sources.sentinel_names import orbit_state, parse_s1_name, parse_s2_name
 from sar1m.store.errors import ConfigError, SourceError
+from sar1m.store.side_files import json_value
 
 PACKAGE: Final = "bigearthnet_common"
 POLARISATIONS: Final = ("VV", "VH")
@@ -216,7 +216,7 @@ def _checked_member(member: tarfile.TarInfo, archive: Path) -> tuple[str, str]:
 
 def _description(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     try:
-        about = json.loads(files["labels_metadata.json"])
+        about = json_value(files["labels_metadata.json"])
     except (KeyError, ValueError) as error:
         raise SourceError(f"{name}: labels_metadata.json is missing or not JSON. {_REINSTALL}") from error
     if not isinstance(about, dict):

@@ -33,8 +33,11 @@ from sar1m.store.schema import (
     STATS_DIR,
 )
 from sar1m.store.seal import payload_files, write_seal
+from sar1m.store.seal_text import MAX_SEAL_BYTES
+from sar1m.store.side_files import read_json
 
 READY_SUFFIX = ".ready.json"  # of the seal, a file beside the packing folder
+_REMEDY = "Remove it and run the same command again."
 STORE_NAMES = {DATA_DIR, SAMPLES_FILE, REJECTED_FILE, FAILED_FILE, STATS_DIR, PROVENANCE_DIR, REPORT_FILE.split("/")[0]}
 
 
@@ -60,7 +63,7 @@ def install(packed: Path, store: Path) -> None:
     Interrupted at any point, calling it again finishes: what has moved is no longer in the packing folder. Raises
     StoreError where files went missing in between.
     """
-    ready = json.loads(_ready_path(packed).read_text(encoding="utf-8"))
+    ready = read_json(_ready_path(packed), error=StoreError, remedy=_REMEDY, max_bytes=MAX_SEAL_BYTES)
     digests = {name: FileDigest(sha256=sha256, size=size) for name, (sha256, size) in ready["files"].items()}
     remove_tree(store / MARKER_FILE)
     sync_directory(store)

@@ -14,9 +14,11 @@ from sar1m.core.identity import content_key
 from sar1m.records import Candidate, StoreKind
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import OutputError, SourceError, StoreError
+from sar1m.store.side_files import read_json
 
 PREPARE_VERSION = 1  # part of every content key: raise it when the preparation of pixels or metrics changes
 PLAN_FILE = "plan.json"
+_MAX_PLAN_BYTES = 2**30  # some million work items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +106,9 @@ def read_plan(staging: Path) -> Plan:
     path = staging / PLAN_FILE
     if not path.is_file():
         raise OutputError(f"{path}: no build has been here. Run `sar1m build` first.")
+    remedy = "Run `sar1m build` again to make it anew."
+    raw = read_json(path, error=StoreError, remedy=remedy, max_bytes=_MAX_PLAN_BYTES)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
         kind = raw["kind"]
         return Plan(
             region=raw["region"],
@@ -120,7 +123,7 @@ def read_plan(staging: Path) -> Plan:
             failed=tuple(FailedItem(**item) for item in raw["failed"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: damaged plan ({error}). Run `sar1m build` again to make it anew.") from error
+        raise StoreError(f"{path}: damaged plan ({error}). {remedy}") from error
 
 
 def _common_kind(candidates: list[Candidate]) -> StoreKind:

@@ -18,6 +18,7 @@ from sar1m.records import Row
 from sar1m.store.chunks import checked_payload
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import StoreError
+from sar1m.store.side_files import json_value
 
 RECORD_NAME = "record.json"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold; a real one would make the bytes differ
@@ -59,7 +60,7 @@ def read_record(staging: Path, key: str) -> StagedRecord:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(RECORD_NAME).file_size > MAX_RECORD_BYTES:
                 raise StoreError(f"{path}: its record claims more than {MAX_RECORD_BYTES} bytes. Delete the file.")
-            return StagedRecord(**json.loads(archive.read(RECORD_NAME)))
+            return StagedRecord(**json_value(archive.read(RECORD_NAME)))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise _damaged(path, error) from error
 

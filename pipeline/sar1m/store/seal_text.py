@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from sar1m.store.durable import FileDigest
 from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
+from sar1m.store.side_files import json_value
 
 MAX_SEAL_BYTES: Final = 256 * 2**20  # of a manifest or a marker: over two million files
 RELEASE_MARKERS: Final = (RELEASE_MARKER_FILE, PARTIAL_FILE)
@@ -64,11 +65,7 @@ def marker_bytes(facts: Mapping[str, Any], manifest: bytes, sizes: Mapping[str, 
 def parse_marker(content: bytes) -> dict[str, Any]:
     """All that a completion marker holds. Raises ValueError stating why the bytes are no sound marker."""
     marker = parse_object(content)
-    try:
-        sound = marker.get("marker_sha256") == _marker_digest(marker)
-    except (ValueError, RecursionError):  # nesting
-        sound = False
-    if not sound:
+    if marker.get("marker_sha256") != _marker_digest(marker):
         raise ValueError("its digest of itself does not hold")
     sizes = marker.get("files")
     if not isinstance(sizes, dict) or not all(type(size) is int and size >= 0 for size in sizes.values()):
@@ -83,8 +80,8 @@ def parse_marker(content: bytes) -> dict[str, Any]:
 def parse_object(content: bytes) -> dict[str, Any]:
     """One JSON object. Raises ValueError where the bytes are no JSON, nest too deeply, or hold another type."""
     try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        parsed = json_value(content)
+    except ValueError as error:
         raise ValueError(f"no JSON that can be read ({error})") from None
     if not isinstance(parsed, dict):
         raise ValueError(f"a JSON object was expected, found {type(parsed).__name__}")

@@ -19,7 +19,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sar1m.store.errors import Sar1mError, printable
 
@@ -118,8 +118,8 @@ def text_of(content: bytes) -> str:
     return text
 
 
-def json_value(content: bytes) -> Any:  # noqa: ANN401 - the reader checks what it finds
-    """The value of UTF-8 JSON; NaN and Infinity pass, as Python writes them.
+def json_value(content: bytes, *, finite: bool = False) -> Any:  # noqa: ANN401 - the reader checks what it finds
+    """The value of UTF-8 JSON. finite: NaN and Infinity, which Python writes and JSON does not know, are refused too.
 
     Raises ValueError for anything else; for more than MAX_DEPTH levels, MAX_CONTAINERS lists and objects or 64 bits of
     an integer; for a name that stands twice in an object; and for texts with \\u0000 or half a surrogate pair, which
@@ -129,7 +129,8 @@ def json_value(content: bytes) -> Any:  # noqa: ANN401 - the reader checks what 
     if (count := text.count("[") + text.count("{")) > MAX_CONTAINERS:
         raise ValueError(f"holds {count} lists and objects; at most {MAX_CONTAINERS} are read")
     try:
-        value = json.loads(text, parse_int=_integer, object_pairs_hook=_object)
+        constant = _not_finite if finite else None
+        value = json.loads(text, parse_int=_integer, parse_constant=constant, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError(f"nests deeper than {MAX_DEPTH} levels") from None
     except json.JSONDecodeError as error:
@@ -230,6 +231,10 @@ def _integer(text: str) -> int:
     if len(text) <= 20 and MIN_INTEGER <= (number := int(text)) <= MAX_INTEGER:
         return number
     raise ValueError(f"holds the integer {text[:24]}{'...' if len(text) > 24 else ''}; at most 64 bits are read")
+
+
+def _not_finite(text: str) -> NoReturn:
+    raise ValueError(f"holds the number {text}, which JSON does not know")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from time import time
 
 import pytest
 
-from sar1m.io.net.answer import MAX_JSON_DEPTH, parse_json
+from sar1m.io.net.answer import parse_json
 from sar1m.io.net.fetch import AuthAcross, StatusError
 from sar1m.io.net.limits import MAX_PAUSE_S
 from sar1m.io.net.retry import delay_s, retry_after_s
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import MAX_DEPTH
 from servers.base import Reply, Server, reply_json
 from servers.faults import AFTER, Faulty, once
 
@@ -28,7 +29,7 @@ def test_a_passing_fault_is_asked_again(fetcher, kind):
 
 
 def test_json_cut_without_a_length_is_no_json(fetcher):
-    with Server({"/x": once("cut_without_length", good)}) as server, pytest.raises(SourceError, match="no JSON"):
+    with Server({"/x": once("cut_without_length", good)}) as server, pytest.raises(SourceError, match="is not JSON"):
         fetcher().request("GET", f"{server.url}/x").json()
 
 
@@ -108,7 +109,7 @@ def test_types_are_checked(fetcher):
 
 
 def test_json_has_bounds():
-    deep = MAX_JSON_DEPTH
+    deep = MAX_DEPTH
     assert parse_json(b"[" * deep + b"]" * deep, "x")
     assert parse_json(json.dumps({"a": '[[{"\\' * 200}).encode(), "x") == {"a": '[[{"\\' * 200}
     for hostile in (
@@ -116,6 +117,8 @@ def test_json_has_bounds():
         b"[" * 10**6,
         b'{"a":' * 10**5,
         b"NaN",
+        b"[-Infinity]",
+        b"[18446744073709551616]",
         b"",
         b"\xff",
         b"9" * 5000,

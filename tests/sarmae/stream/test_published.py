@@ -102,9 +102,7 @@ def test_a_digest_stands_for_names_sizes_and_window(folder):
     assert index_published(folder, published_px=SIDE).split.digest != first.split.digest
 
 
-@pytest.mark.parametrize(
-    "name", ["../../etc/passwd", "SAR/../../x.png", "/etc/passwd", "a//b.png", "a\\b.png", "", "\0"]
-)
+@pytest.mark.parametrize("name", ["../../etc/passwd", "SAR/../../x.png", "/etc/passwd", "a//b.png", "a\\b.png", ""])
 def test_names_that_lead_elsewhere_are_left_out(folder, name):
     add(folder, name)
     add(folder, {"sar": "5.png", "optical": name}, name="paired.json")
@@ -113,7 +111,7 @@ def test_names_that_lead_elsewhere_are_left_out(folder, name):
     assert [out.name for out in published.left_out] == ["paired.json[2]", "unpaired.json[2]"]
 
 
-@pytest.mark.parametrize("entry", [7, None, ["a"], {"optical": "a.png"}, {"sar": 3}, {"sar": "\ud800.png"}])
+@pytest.mark.parametrize("entry", [7, None, ["a"], {"optical": "a.png"}, {"sar": 3}])
 def test_entries_that_are_no_names_are_left_out(folder, entry):
     add(folder, entry)
     published = index_published(folder, published_px=SIDE)
@@ -213,7 +211,9 @@ def test_a_picture_damaged_after_indexing_is_a_fault_with_its_name(folder, name,
     assert sar[2].max() > 0
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "3", '"x"', "[" * 100_000, b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", ["{", "{}", "3", '"x"', "[" * 100_000, b"\xff\xfe\x00", '["\\u0000"]', '["\\ud800.png"]']
+)
 @pytest.mark.parametrize("name", ["paired.json", "unpaired.json"])
 def test_a_broken_list_is_an_error_with_its_name(folder, name, content):
     path = folder / name
@@ -224,7 +224,7 @@ def test_a_broken_list_is_an_error_with_its_name(folder, name, content):
 
 def test_a_missing_list_says_what_belongs_there(folder):
     (folder / "unpaired.json").unlink()
-    with pytest.raises(StoreError, match=r"unpaired\.json: cannot be read.*write \[\]"):
+    with pytest.raises(StoreError, match=r"unpaired\.json: there is no such file.*write \[\]"):
         index_published(folder)
 
 

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from sar1m.store.durable import write_durably
-from sar1m.store.errors import Sar1mError
+from sar1m.store.errors import Sar1mError, StoreError
 from sar1m.store.progress import Watch
+from sar1m.store.side_files import read_json
 from sarmae.evaluate.backbones import open_backbone
 from sarmae.evaluate.datasets import open_dataset
 from sarmae.evaluate.overhead import measure_overhead
@@ -46,9 +47,8 @@ def overhead_table(files: ScoreFiles) -> Table | None:
     path = files.folder / OVERHEAD_FILE
     if not path.is_file():
         return None
-    rows = tuple(
-        row for name, costs in json.loads(path.read_text(encoding="utf-8")).items() for row in _rows(name, costs)
-    )
+    measured = read_json(path, error=StoreError, remedy="Remove it and run the study again.")
+    rows = tuple(row for name, costs in measured.items() for row in _rows(name, costs))
     note = (
         "Each encoder and a plain timm ViT of the same shape were measured in turns, on the machine of this study. "
         "Latency: of one image. Throughput: at the best of a few batch sizes. The encoder's normalisation is included."

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from sar1m.store import settings
 from sar1m.store.durable import write_durably
+from sar1m.store.errors import StoreError
+from sar1m.store.side_files import read_json
 from sarmae.evaluate.scores import Score
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig, TaskConfig, slug
 
@@ -121,9 +123,9 @@ def _question(task: TaskConfig) -> str:
 def _read(path: Path, asked: str) -> list[Any] | None:
     """The kept records; None where they belong to another configuration, or the file is not ours."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json(path, error=StoreError, remedy="")
         return list(kept["answers"]) if kept["asked"] == asked else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (StoreError, KeyError, TypeError):
         return None
 
 

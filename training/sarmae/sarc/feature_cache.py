@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 
 from sar1m.store.durable import make_folders, write_durably
 from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.side_files import read_json
 from sarmae.sarc.compression import Basis
 from sarmae.stream.loader_settings import TOKEN_PX
 
@@ -216,12 +217,12 @@ def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """What write_sealed wrote. Raises StoreError where it cannot be read or its digest does not hold."""
+    facts = read_json(path, error=StoreError, remedy=REMEDY)
     try:
-        facts = json.loads(path.read_bytes())
         own = facts.pop("own_sha256", None)
         if own != _own_digest(facts):
             raise ValueError("its digest of itself does not hold")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise StoreError(f"{path}: damaged: {error}. {REMEDY}") from error
     return dict(facts)
 

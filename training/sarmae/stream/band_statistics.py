@@ -3,7 +3,6 @@ keeps it in its checkpoints, so it is the same in every arm of an ablation and d
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Final
 from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.places.place import Place
 from sar1m.store.schema import STATS_DIR
+from sar1m.store.side_files import json_value
 
 NORMALISATION_FILE: Final = f"{STATS_DIR}/normalisation.json"
 _MAX_BYTES: Final = 1 << 20  # the pipeline writes about 1 kB
@@ -67,9 +67,9 @@ def _parsed(place: Place, where: str) -> Mapping[str, object]:
     except StoreError as error:
         raise StoreError(f"{error} It holds the store's mean and standard deviation. {_REMEDY}") from error
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{where}: not JSON: {error}. {_REMEDY}") from error
+        found = json_value(content)
+    except ValueError as error:
+        raise StoreError(f"{where}: {error}. {_REMEDY}") from error
     return _mapping(found, where)
 
 

@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from sar1m.store.durable import digest_file, make_folders, sync_directory, sync_file, write_durably
 from sar1m.store.errors import OutputError
+from sar1m.store.side_files import read_json
 from sarmae.errors import CheckpointError
 
 FOLDER: Final = "checkpoints"
@@ -123,16 +124,13 @@ _REMEDY: Final = "Remove this checkpoint's folder to go on from the one before, 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / STATE_FILE
+    facts = read_json(path, error=CheckpointError, remedy=_REMEDY)
     try:
-        text = path.read_bytes()
-        facts = json.loads(text)
         known = facts["format"]
         complete = isinstance(facts["step"], int) and isinstance(facts["facts"], dict) and len(facts["sha256"]) == 2
         own = facts.pop("own_sha256")
         if own != _facts_digest(facts) or not complete:
             raise ValueError("its digest of itself does not hold")
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}. {_REMEDY}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged ({error}). {_REMEDY}") from error
     if known != FORMAT:

@@ -6,17 +6,22 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 import torch
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from sar1m.store.side_files import json_value, read_bytes
+from sarmae.errors import CheckpointError
+
 METRICS_FILE = "metrics.jsonl"
 PICTURES_FOLDER = "pictures"
+_MAX_BYTES: Final = 2**30
+_REMEDY: Final = "Move it away: the run goes on without the figures of its past."
 _MATMUL_SIZES = {"cpu": 1024, "cuda": 8192}
 _MATMUL_REPEATS = 5
 
@@ -29,7 +34,7 @@ class Metrics:
 
     def __init__(self, run: Path, *, resumed_at: int) -> None:
         self._path = run / METRICS_FILE
-        kept = [line for line in _lines(self._path) if line["step"] <= resumed_at]
+        kept = [line for line in read_metrics(self._path) if line["step"] <= resumed_at]
         self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self._board = SummaryWriter(run / "tensorboard", purge_step=resumed_at + 1)
 
@@ -55,14 +60,16 @@ class Metrics:
         Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(folder / f"{name}-{step:08d}.png")
 
 
-def _lines(path: Path) -> list[dict[str, float]]:
-    """The whole lines of a metrics file. A line that a kill cut short is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics file, each with its step; none where there is no file. Lines that a kill cut short
+    are left out. Raises CheckpointError where the file cannot be read."""
+    if not path.is_file():
+        return []
+    lines: list[dict[str, Any]] = []
+    for text in read_bytes(path, error=CheckpointError, remedy=_REMEDY, max_bytes=_MAX_BYTES).splitlines():
+        with suppress(ValueError):
+            line = json_value(text)
+            lines.extend([line] if isinstance(line, dict) and isinstance(line.get("step"), int) else [])
     return lines
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from sar1m.io.net.faults import PassingError
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import json_value
 
 MAX_JSON_BYTES: Final = 2**25  # of 3 bytes ([],) Python makes 64; 32 MiB stay under a gigabyte
-MAX_JSON_DEPTH: Final = 64
 _HTML: Final = re.compile(rb"\s*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
-# Strings whole, also an unfinished one, so that no part is looked at twice.
-_BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +36,13 @@ class Answer:
 
 
 def parse_json(content: bytes, name: str) -> Any:  # noqa: ANN401 - the reader checks what it finds
-    """JSON within MAX_JSON_BYTES and MAX_JSON_DEPTH. Raises SourceError, beginning with name, for anything else."""
+    """JSON within MAX_JSON_BYTES and the limits of side_files. Raises SourceError, beginning with name, for others."""
     if len(content) > MAX_JSON_BYTES:
         raise SourceError(f"{name}: {len(content)} bytes of JSON; at most {MAX_JSON_BYTES} are read. Ask for less.")
-    depth = 0
-    for found in _BRACKETS.finditer(content):
-        first = found[0][:1]
-        depth += (first in b"[{") - (first in b"]}")
-        if depth > MAX_JSON_DEPTH:
-            raise SourceError(f"{name}: JSON nested deeper than {MAX_JSON_DEPTH}. It is not read.")
     try:
-        return json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise SourceError(f"{name}: is no JSON (begins with {content[:20]!r}). Try again later.") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+        return json_value(content, finite=True)
+    except ValueError as reason:
+        raise SourceError(f"{name}: {reason} (begins with {content[:20]!r}). Try again later.") from None
 
 
 def check_media(shown: str, media_type: str, expect: tuple[str, ...], head: bytes) -> None:

@@ -20,7 +20,8 @@ from sar1m.io.net.options import FetchSettings
 from sar1m.io.net.retry import persistently
 from sar1m.store.addresses import Address, check_url
 from sar1m.store.durable import write_durably, writing_to
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import SourceError, StoreError
+from sar1m.store.side_files import read_json
 
 MAX_FILE_BYTES: Final = 2**36  # 64 GiB; the largest product is a few
 _FILE_NAME: Final = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,160}")
@@ -128,8 +129,8 @@ def _state_path(partial: Path) -> Path:
 
 def _read_state(partial: Path) -> dict[str, Any]:
     try:
-        state = json.loads(_state_path(partial).read_bytes())
-    except (OSError, ValueError):
+        state = read_json(_state_path(partial), error=StoreError, remedy="")
+    except StoreError:
         return {}
     return state if isinstance(state, dict) else {}
 

@@ -31,7 +31,8 @@ from sar1m.io.net.options import FetchSettings
 from sar1m.io.net.retry import persistently
 from sar1m.store.addresses import check_url
 from sar1m.store.durable import write_durably, writing_to
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import SourceError, StoreError
+from sar1m.store.side_files import read_json
 
 BLOCK_BYTES: Final = 2**18
 MAX_RUN_BLOCKS: Final = 32  # 8 MiB a request
@@ -95,8 +96,8 @@ class _Blocks:
 
     def _known(self) -> _Identity | None:
         try:
-            identity = _Identity(**json.loads(self._identity_path.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            identity = _Identity(**read_json(self._identity_path, error=StoreError, remedy=""))
+        except (StoreError, TypeError):
             return None
         return identity if self._source.size in {None, identity.size} else None
 

@@ -30,6 +30,7 @@ from sar1m.sources.area.source import AreaSource
 from sar1m.sources.scene import Scene, scene_from_text, scene_to_text
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import ConfigError, RegionError, SourceError
+from sar1m.store.side_files import json_value, require_regular
 from sar1m.store.version import __version__
 
 METADATA_KEY: Final = b"sar1m_plan"
@@ -190,9 +191,10 @@ def read_plan_table(path: Path, config: BuildConfig) -> AreaPlan:
 
 
 def _opened(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    require_regular(path, error=ConfigError, remedy="Give the table that `sar1m plan --to` wrote.")
     try:
         opened = pq.ParquetFile(path)
-        stated = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
+        stated = json_value((opened.schema_arrow.metadata or {})[METADATA_KEY])
         return opened.read(columns=list(_NEEDED)), stated
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
         raise ConfigError(

@@ -12,7 +12,6 @@ Source: STAC 1.0 and 1.1, extensions sar, sat, raster, eo, classification.
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +48,7 @@ from sar1m.sources.layers import (
 from sar1m.sources.placement import lonlat_box
 from sar1m.sources.sentinel_names import parse_s1_name
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import read_json
 
 _MAX_ITEM_BYTES: Final = 2**24
 _SAR_KEYS: Final = {key: name for name in SAR_BANDS for key in (name.lower(), f"{name.lower()}-rtc")}
@@ -143,10 +143,8 @@ def stac_optical(root: Path) -> list[OpticalScene]:
 
 def _features(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        if path.stat().st_size > _MAX_ITEM_BYTES:
-            return
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        document = read_json(path, error=SourceError, remedy="", max_bytes=_MAX_ITEM_BYTES)
+    except SourceError:
         return
     if isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document:
         yield document

@@ -22,8 +22,6 @@ attribution     of sar, and of optical where it stands alone: text that must acc
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -58,6 +56,7 @@ from sar1m.sources.layers import (
 from sar1m.sources.placement import lonlat_box
 from sar1m.sources.sentinel_names import parse_s2_name
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import read_table
 
 TABLE_NAME: Final = "scenes.csv"
 REQUIRED: Final = ("pair", "kind", "path")
@@ -144,28 +143,23 @@ def _by_name(table: Path) -> list[tuple[str, list[_Row]]]:
 
 
 def _rows(table: Path) -> list[_Row]:
-    try:
-        if table.stat().st_size > _MAX_TABLE_BYTES:
-            raise SourceError(f"{table}: larger than {_MAX_TABLE_BYTES} bytes. Split it into several folders.")
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{table}: cannot be read as UTF-8 text: {error}. Save it as CSV in UTF-8.") from error
-    reader = csv.DictReader(io.StringIO(text))
-    columns = [column.strip() for column in reader.fieldnames or ()]
+    remedy = "Save it as CSV in UTF-8; a table that is too large as several, in folders of their own."
+    lines = read_table(table, error=SourceError, remedy=remedy, max_bytes=_MAX_TABLE_BYTES)
+    columns = [column.strip() for column in lines[0][1]] if lines else []
     unknown, missing = sorted(set(columns) - set(COLUMNS)), [c for c in REQUIRED if c not in columns]
     if unknown or missing or len(set(columns)) != len(columns):
         raise SourceError(
             f"{table}: the first line must name the columns, each once. Missing: {', '.join(missing) or 'none'}; "
             f"unknown: {', '.join(unknown) or 'none'}. Columns there are: {', '.join(COLUMNS)}."
         )
-    return [_row(table, reader.line_num, columns, list(cells.values())) for cells in reader]
+    return [_row(table, line, columns, cells) for line, cells in lines[1:]]
 
 
-def _row(table: Path, line: int, columns: list[str], cells: list[str | None]) -> _Row:
+def _row(table: Path, line: int, columns: list[str], cells: list[str]) -> _Row:
     origin = f"{table} line {line}"
-    if len(cells) != len(columns) or any(not isinstance(cell, str) for cell in cells):
+    if len(cells) != len(columns):
         raise SourceError(f"{origin}: has not {len(columns)} cells like the first line. Quote texts that hold commas.")
-    return _Row(origin=origin, cells={c: (cell or "").strip() for c, cell in zip(columns, cells, strict=True)})
+    return _Row(origin=origin, cells={c: cell.strip() for c, cell in zip(columns, cells, strict=True)})
 
 
 def _pair(root: Path, name: str, rows: list[_Row]) -> FolderPair:

@@ -6,7 +6,6 @@ a file may contain (virtual formats reach other files and the network).
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sqlite3
@@ -25,6 +24,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from sar1m.store.errors import RegionError, printable
+from sar1m.store.side_files import read_json
 
 SUFFIXES: Final = (".geojson", ".json", ".gpkg")
 NAMED_SUFFIXES: Final = (*SUFFIXES, ".shp")  # how ecoregions are published
@@ -103,8 +103,9 @@ def _parts(contents: _Contents) -> tuple[list[Any], list[str | None]]:
 
 
 def _from_geojson(path: Path, attribute: str | None) -> _Contents:
+    remedy = "Expected a Feature, a FeatureCollection or a geometry in GeoJSON."
+    document = read_json(path, error=RegionError, remedy=remedy, max_bytes=MAX_BYTES)
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
         features = _features(document)
         with np.errstate(invalid="ignore"):  # not-a-number coordinates are reported below, with the file's name
             shapes = np.asarray([shapely.geometry.shape(feature["geometry"]) for feature in features], dtype=object)

@@ -8,17 +8,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sar1m.core.radar.product import GrdProduct
 from sar1m.sources.sentinel_names import COPERNICUS_ATTRIBUTION, COPERNICUS_LICENCE
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import read_text, toml_value
 
 TERMS_SUFFIX: Final = ".terms.toml"
+
+_REMEDY: Final = "Expected licence and attribution, both text; attribution may be left out."
 
 
 class ProductTerms(BaseModel):
@@ -37,9 +39,6 @@ def product_terms(path: Path, product: GrdProduct) -> ProductTerms:
         attribution = f"{COPERNICUS_ATTRIBUTION} {product.start.year}"
         return ProductTerms(licence=COPERNICUS_LICENCE, attribution=attribution)
     try:
-        return ProductTerms.model_validate(tomllib.loads(beside.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise SourceError(
-            f"{beside}: does not state the terms of a product: {error}. Expected licence and attribution, both text; "
-            "attribution may be left out."
-        ) from error
+        return ProductTerms.model_validate(toml_value(read_text(beside, error=SourceError, remedy=_REMEDY)))
+    except ValueError as error:
+        raise SourceError(f"{beside}: does not state the terms of a product: {error}. {_REMEDY}") from error

@@ -29,6 +29,7 @@ import numpy as np
 
 from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.places.place import checked_name
+from sar1m.store.side_files import read_json
 from sarmae.stream.batch import ImageSpec, SplitIndex
 from sarmae.stream.published.decode import picture_size
 
@@ -128,17 +129,11 @@ def _entries(folder: Path, name: str) -> Iterator[PictureEntry | UnusablePicture
 
 
 def _parsed_list(path: Path) -> list[object]:
-    try:
-        if path.stat().st_size > _MAX_LIST_BYTES:
-            raise StoreError(f"{path}: larger than {_MAX_LIST_BYTES} bytes; a list of picture names expected.")
-        entries = json.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be read: {error.strerror}. The published SAR-1M has {PAIRED_FILE} and {UNPAIRED_FILE} "
-            f"beside its folders {SAR_FOLDER} and {OPTICAL_FOLDER}; where there are no such samples, write []."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: not JSON: {error}. Download it again.") from error
+    remedy = (
+        f"The published SAR-1M has {PAIRED_FILE} and {UNPAIRED_FILE}, JSON lists of names, beside its folders "
+        f"{SAR_FOLDER} and {OPTICAL_FOLDER}; where there are no such samples, write []."
+    )
+    entries = read_json(path, error=StoreError, remedy=remedy, max_bytes=_MAX_LIST_BYTES)
     if not isinstance(entries, list):
         raise StoreError(f"{path}: a list expected, found {type(entries).__name__}. Download it again.")
     return entries

@@ -3,7 +3,6 @@ request and what is secret in it."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +11,7 @@ from sar1m.io.net.exchange import Reply
 from sar1m.io.net.faults import PassingError, is_passing
 from sar1m.io.net.retry import retry_after_s
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import json_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ def refusal(reply: Reply, content: bytes, project: str) -> Exception:
 
 def _said(content: bytes) -> str:
     try:
-        error = json.loads(content[:_MAX_TEXT])["error"]
+        error = json_value(content[:_MAX_TEXT])["error"]
         return error if isinstance(error, str) else f"{error['status']} {error['message']}"
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import re
 import threading
@@ -29,6 +28,7 @@ from sar1m.io.net.options import FetchSettings
 from sar1m.io.net.retry import persistently
 from sar1m.sources.services.earthengine.refusals import refusal, refused
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import read_json
 
 HIGH_VOLUME_URL: Final = "https://earthengine-highvolume.googleapis.com"
 ENDPOINTS: Final = (HIGH_VOLUME_URL, "https://earthengine.googleapis.com")
@@ -112,12 +112,11 @@ def _no_credentials() -> SourceError:
 
 
 def _read_key(path: Path, named: str | None) -> Mapping[str, Any]:
+    if named is None and not path.exists():
+        return {}
     try:
-        with path.open("rb") as file:
-            stored = json.loads(file.read(_MAX_KEY_BYTES))
-    except FileNotFoundError:
-        stored = {} if named is None else None
-    except (OSError, ValueError, RecursionError):
+        stored = read_json(path, error=SourceError, remedy="", max_bytes=_MAX_KEY_BYTES)
+    except SourceError:  # it would show where the key lies
         stored = None
     if not isinstance(stored, dict):
         place = "the credentials of `earthengine authenticate`" if named is None else f"the file that {named} names"

@@ -18,6 +18,7 @@ from requests.adapters import BaseAdapter
 from sar1m.io.net.exchange import Auth
 from sar1m.io.net.fetch import Fetcher
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import json_value
 
 MAX_ANSWER_BYTES: Final = 16 * 2**20  # a hundred products take 1 MB
 
@@ -65,8 +66,8 @@ def client(fetcher: Fetcher, auth: Auth, base: str) -> Any:  # noqa: ANN401 - se
 def _without_declarations(content: bytes) -> bytes:
     """JSON whose texts declare no XML entities: sentinelsat parses footprints with the plain parser."""
     try:
-        text = json.dumps(json.loads(content))
-    except (ValueError, RecursionError):
+        text = json.dumps(json_value(content))
+    except ValueError:
         raise SourceError("dhus: the service's answer is no JSON. Check area.dhus_url.") from None
     if "<!" in text:
         raise SourceError("dhus: the service's answer declares XML entities, which no product needs. It is not used.")

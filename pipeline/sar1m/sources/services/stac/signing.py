@@ -6,7 +6,6 @@ Source: https://planetarycomputer.microsoft.com/docs/concepts/sas and the settin
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -21,11 +20,13 @@ from sar1m.io.net.fetch import Fetcher
 from sar1m.sources.layers import parse_datetime
 from sar1m.sources.services.stac.items import LOOPBACK
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import json_value, read_text
 
 SAS_URL: Final = "https://planetarycomputer.microsoft.com/api/sas/v1/token"
 SETTINGS_FILE: Final = Path("~/.planetarycomputer/settings.env")  # of the planetary-computer package
 BLOB_DOMAIN: Final = ".blob.core.windows.net"
 REFRESH_S: Final = 300.0  # a token with less time left is replaced; they hold about 45 minutes
+_MAX_SETTINGS_BYTES: Final = 2**16
 KEY_HEADER: Final = "Ocp-Apim-Subscription-Key"
 _ACCOUNT: Final = re.compile(r"[a-z0-9]{3,24}")  # Azure's rules for storage accounts and containers
 _CONTAINER: Final = re.compile(r"[a-z0-9-]{3,63}")
@@ -102,10 +103,10 @@ def _setting(name: str) -> str | None:
     if os.environ.get(name):
         return os.environ[name]
     try:
-        lines = SETTINGS_FILE.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        text = read_text(SETTINGS_FILE.expanduser(), error=SourceError, remedy="", max_bytes=_MAX_SETTINGS_BYTES)
+    except SourceError:
         return None
-    pairs = (line.partition("=") for line in lines)
+    pairs = (line.partition("=") for line in text.splitlines())
     return next((value.strip().strip("\"'") for key, _, value in pairs if key.strip() == name), None) or None
 
 
@@ -129,9 +130,9 @@ def _place(url: str) -> _Container:
 def _ask(fetcher: Fetcher, place: _Container) -> _SasToken:
     answer = fetcher.request("GET", "/".join(place), auth=subscription_key, max_bytes=2**16)
     try:
-        granted = json.loads(answer.content)
+        granted = json_value(answer.content)
         query, expiry = str(granted["token"]), str(granted["msft:expiry"])[:64]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         query, expiry = "", ""
     if not _TOKEN.fullmatch(query) or not expiry:
         raise SourceError(

@@ -15,6 +15,7 @@ from sar1m.io.net.answer import parse_json
 from sar1m.io.net.fetch import Fetcher
 from sar1m.sources.layers import resolve_inside
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import read_bytes
 
 MAX_DOCUMENTS: Final = 20_000
 MAX_DEPTH: Final = 16
@@ -114,12 +115,7 @@ class _Files:
     def read(self, place: str) -> Mapping[str, Any]:
         """A document of the folder."""
         path = resolve_inside(self._folder, place, str(self._folder))
-        try:
-            if path.stat().st_size > MAX_DOCUMENT_BYTES:
-                raise SourceError(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes; expected a STAC document.")
-            content = path.read_bytes()
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read: {error.strerror}. Expected a STAC document.") from error
+        content = read_bytes(path, error=SourceError, remedy="Expected a STAC document.", max_bytes=MAX_DOCUMENT_BYTES)
         return _document(content, str(path))
 
     def follow(self, href: str, place: str) -> str:

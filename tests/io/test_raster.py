@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
-from sar1m.io.raster import ReadRule, file_digest, read_header, read_window
+from sar1m.io.header import read_header
+from sar1m.io.raster import ReadRule, file_digest, read_window
 from sar1m.io.raster_open import TiffBytes
 from sar1m.io.stated import Stated
 from sar1m.store.errors import SourceError

@@ -13,7 +13,8 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
-from sar1m.io.raster import ReadRule, raster_digest, read_header, read_window
+from sar1m.io.header import read_header
+from sar1m.io.raster import ReadRule, raster_digest, read_window
 from sar1m.io.stated import Stated, Unit, is_nodata, reconciled, unit_factor
 from sar1m.store.errors import SourceError
 from support.geotiffs import utm_grid, write_tiff

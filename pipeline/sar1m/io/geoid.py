@@ -24,7 +24,8 @@ from pyproj import CRS
 from pyproj.datadir import get_data_dir, get_user_data_dir  # type: ignore[attr-defined]  # documented, not re-exported
 
 from sar1m.core.sphere import east_of
-from sar1m.io.raster import RasterHeader, file_digest, read_header, read_pixels
+from sar1m.io.header import RasterHeader, read_header
+from sar1m.io.raster import file_digest, read_pixels
 from sar1m.records import F64
 from sar1m.store.errors import ConfigError, SourceError
 

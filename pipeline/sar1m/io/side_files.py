@@ -29,11 +29,16 @@ class AuxWords:
     """What an .aux.xml states.
 
     bands: by number from 1, of those of which it states something. alpha: numbers of alpha bands.
+    crs, transform (left, a, b, top, d, e of pixel corners): None where not stated. points: whether it has ground
+    control points.
     """
 
     name: str
     bands: Mapping[int, Stated]
     alpha: tuple[int, ...]
+    crs: str | None
+    transform: tuple[float, ...] | None
+    points: bool
 
 
 def mask_beside(path: Path) -> Path | None:
@@ -73,7 +78,23 @@ def aux_words(path: Path) -> AuxWords | None:
         name=str(beside),
         bands={number: words for number, words in stated.items() if words != Stated(by=words.by)},
         alpha=tuple(n for n, band in bands.items() if _text(band, "ColorInterp").lower() == "alpha"),
+        crs=_text(root.element, "SRS") or None,
+        transform=_transform(root.element, str(beside)),
+        points=root.element.find("GCPList") is not None,
     )
+
+
+def _transform(root: Element, name: str) -> tuple[float, ...] | None:
+    text = _text(root, "GeoTransform")
+    if not text:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+        raise SourceError(f"{name}: GeoTransform is {text[:80]!r}; expected six numbers with commas. Remove it.")
+    return numbers
 
 
 def _band_number(band: Element, name: str) -> int:

@@ -16,7 +16,8 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from sar1m.io.raster import RasterHeader, raster_digest
+from sar1m.io.header import RasterHeader
+from sar1m.io.raster import raster_digest
 from sar1m.io.stated import Stated, reconciled
 from sar1m.records import OpticalProduct, SarQuantity
 from sar1m.store.errors import SourceError

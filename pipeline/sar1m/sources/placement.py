@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,11 +13,13 @@ from sar1m.config import GridConfig
 from sar1m.core.grid import block_grids, cells_in_box, make_cells
 from sar1m.core.sphere import near_to, wrapped
 from sar1m.core.utm import lonlat_from_utm
-from sar1m.io.raster import RasterHeader
-from sar1m.records import Candidate, Cell, PatchPlace, RasterGrid
+from sar1m.io.header import RasterHeader
+from sar1m.records import F64, Candidate, Cell, PatchPlace, RasterGrid
 from sar1m.store.errors import ConfigError
 
 _EDGE: Final = np.linspace(0.0, 1.0, 9)
+_ASPECTS: Final = np.linspace(0.0, np.pi / 2, 35)[1:-1]  # of rectangles that are tried, as angles of their diagonals
+_FIT: Final = 1e-4  # of the outline's size
 _PATCH_STEP_PX = 16  # patch_px is a multiple of it
 
 
@@ -60,6 +63,33 @@ def blocks_meeting(footprint: shapely.Polygon, config: GridConfig) -> Iterator[t
     for cell, grid in zip(cells, block_grids(cells, config), strict=True):
         if footprint.intersects(block_outline(grid, west)):
             yield cell, grid
+
+
+def upright_inside(edges: F64) -> tuple[tuple[float, float, float, float], float]:
+    """A large upright rectangle inside the outline of a raster on a map: left, bottom, right, top; and the
+    share of the outline that it holds.
+
+    edges: (4, n, 2) points along the four edges, in order. Where these stand nearly upright, it is the largest
+    rectangle that they leave; where that holds less than half, the largest about the middle.
+    """
+    outline = shapely.Polygon(edges.reshape(-1, 2))
+    west, *_, east = sorted(edges, key=lambda edge: float(edge[:, 0].mean()))
+    south, *_, north = sorted(edges, key=lambda edge: float(edge[:, 1].mean()))
+    left, bottom, right, top = map(float, (west[:, 0].max(), south[:, 1].max(), east[:, 0].min(), north[:, 1].min()))
+    if left < right and bottom < top and (right - left) * (top - bottom) >= outline.area / 2:
+        return (left, bottom, right, top), (right - left) * (top - bottom) / outline.area
+    x, y = shapely.get_coordinates(outline.centroid)[0].tolist()
+    shapely.prepare(outline)
+    best, longest = (x, y, x, y), math.hypot(*np.ptp(edges.reshape(-1, 2), axis=0).tolist())
+    for wide, high in zip(np.sin(_ASPECTS).tolist(), np.cos(_ASPECTS).tolist(), strict=True):
+        inside, outside = 0.0, longest
+        while outside - inside > longest * _FIT:
+            half = (inside + outside) / 2
+            box = shapely.box(x - half * wide, y - half * high, x + half * wide, y + half * high)
+            inside, outside = (half, outside) if outline.contains(box) else (inside, half)
+        if 4 * inside**2 * wide * high > (best[2] - best[0]) * (best[3] - best[1]):
+            best = (x - inside * wide, y - inside * high, x + inside * wide, y + inside * high)
+    return best, (best[2] - best[0]) * (best[3] - best[1]) / outline.area
 
 
 def block_outline(grid: RasterGrid, near_lon: float) -> shapely.Polygon:

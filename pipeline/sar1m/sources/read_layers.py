@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from sar1m.io.raster import ReadRule, Resampling, read_header, read_window
+from sar1m.io.header import read_header
+from sar1m.io.raster import ReadRule, Resampling, read_window
 from sar1m.io.raster_open import RasterInput
 from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
 from sar1m.sources.layers import (

@@ -22,7 +22,8 @@ import numpy as np
 
 from sar1m.config import BuildConfig
 from sar1m.core.grid import cell_names, cells_at, centres_lonlat
-from sar1m.io.raster import ReadRule, read_header, read_window
+from sar1m.io.header import read_header
+from sar1m.io.raster import ReadRule, read_window
 from sar1m.io.raster_open import TiffBytes
 from sar1m.records import F32, BlockPixels, Candidate, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.baselines import known_baseline, radiometric_offset_dn

@@ -19,7 +19,7 @@ import numpy as np
 from pyproj import CRS
 
 from sar1m.core.sphere import TURNS_DEG
-from sar1m.io.raster import RasterHeader, read_header
+from sar1m.io.header import RasterHeader, read_header
 from sar1m.records import F64
 from sar1m.store.errors import ConfigError, SourceError
 

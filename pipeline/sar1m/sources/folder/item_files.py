@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from sar1m.core.pairing import nearest_partner
 from sar1m.core.sphere import turns_to
-from sar1m.io.raster import RasterHeader, read_header
+from sar1m.io.header import RasterHeader, read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.class_tables import TABLES, classes_of
 from sar1m.sources.item_words import band_words, class_entries, optical_offset_dn, product_name, stated_baseline

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sar1m.io.raster import RasterHeader, read_header
+from sar1m.io.header import RasterHeader, read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.class_tables import TERRAMESH
 from sar1m.sources.layers import (

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sar1m.io.raster import read_header
+from sar1m.io.header import read_header
 from sar1m.io.stated import Stated
 from sar1m.records import SarQuantity
 from sar1m.sources.baselines import StatedOffset, parse_baseline

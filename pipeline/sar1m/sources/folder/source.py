@@ -18,7 +18,7 @@ from sar1m.config import BuildConfig, GridConfig
 from sar1m.core.grid import block_patches, cell_names, cells_at, centres_lonlat
 from sar1m.core.sphere import near_to
 from sar1m.core.utm import utm_epsg, utm_from_lonlat
-from sar1m.io.raster import RasterHeader, read_header
+from sar1m.io.header import ALIGNED_PX, RasterHeader, read_header
 from sar1m.records import BlockPixels, Candidate, OpticalProduct, PatchPlace, RasterGrid, SarProduct
 from sar1m.sources.folder.item_files import stac_features, stac_pairs
 from sar1m.sources.folder.modality import SAR_FOLDERS, modality_folders, modality_pairs
@@ -33,13 +33,15 @@ from sar1m.sources.layers import (
     resolve_inside,
     to_text,
 )
-from sar1m.sources.placement import blocks_meeting, chip_block, grid_with_halo
+from sar1m.sources.placement import blocks_meeting, chip_block, grid_with_halo, upright_inside
 from sar1m.sources.read_layers import read_pair
 from sar1m.sources.regions.countries import country_of
 from sar1m.sources.sentinel_names import orbit_state
 from sar1m.store.errors import ConfigError, SourceError
 
 MAX_CHIP_PX: Final = 8192  # one work item holds a whole chip in memory
+UPRIGHT_SHARE: Final = 0.75  # scenes of which an upright rectangle holds less are cut by cells, also as chips
+CELL_M: Final = 10_000.0  # smaller ones may lie between the cells
 _SAME_SPACING: Final = 1e-6
 _EDGE: Final = np.linspace(0.0, 1.0, 33)
 
@@ -140,10 +142,11 @@ class _Place:
 
 def _places(pair: FolderPair, header: RasterHeader, config: GridConfig) -> Iterator[_Place]:
     """Blocks of one SAR raster: the chip itself, or the cells that meet its footprint."""
-    grid = _target_grid(header, config.gsd_m)
+    grid, share = _target_grid(header, config.gsd_m)
     block_px = config.patches_per_side * config.patch_px
-    small = min(grid.rows, grid.cols) < block_px
-    if config.layout == "majortom" or (config.layout == "auto" and not small):
+    side_px = min(grid.rows, grid.cols)
+    turned = share < UPRIGHT_SHARE and side_px * config.gsd_m >= CELL_M
+    if config.layout == "majortom" or (config.layout == "auto" and side_px >= block_px) or turned:
         found = list(_cell_places(header, config))
         if not found:
             raise ConfigError(
@@ -161,20 +164,19 @@ def _places(pair: FolderPair, header: RasterHeader, config: GridConfig) -> Itera
     yield _Place(grid=block, patches=patches)
 
 
-def _target_grid(header: RasterHeader, gsd_m: float) -> RasterGrid:
-    """The raster's own grid where it is UTM at the wanted spacing; else the largest upright rectangle inside its
-    footprint in the UTM zone of its centre, on whole multiples of the spacing."""
+def _target_grid(header: RasterHeader, gsd_m: float) -> tuple[RasterGrid, float]:
+    """The raster's own grid where it is UTM at the wanted spacing; else an upright rectangle inside its footprint in
+    the UTM zone of its centre, on whole multiples of the spacing. And the share of the footprint that it holds."""
     own = header.grid()
     if own is not None and abs(own.gsd_m / gsd_m - 1) < _SAME_SPACING:
-        return own
+        return own, 1.0
     lon, lat = header.lonlat([header.rows / 2], [header.cols / 2])
     epsg = int(utm_epsg(lon, lat)[0])
-    near, far = np.zeros_like(_EDGE), np.ones_like(_EDGE)
-    (left, _), (right, _) = (_edge_utm(header, _EDGE, side, epsg) for side in (near, far))
-    (_, top), (_, bottom) = (_edge_utm(header, side, _EDGE, epsg) for side in (near, far))
-    left_px, right_px = np.ceil(left.max() / gsd_m), np.floor(right.min() / gsd_m)
-    top_px, bottom_px = np.floor(top.min() / gsd_m), np.ceil(bottom.max() / gsd_m)
-    return RasterGrid(
+    edges = np.stack(utm_from_lonlat(*_outline(header), epsg), axis=-1).reshape(4, -1, 2)
+    (left, bottom, right, top), share = upright_inside(edges)
+    left_px, bottom_px = (np.ceil(side / gsd_m - ALIGNED_PX) for side in (left, bottom))
+    right_px, top_px = (np.floor(side / gsd_m + ALIGNED_PX) for side in (right, top))
+    grid = RasterGrid(
         epsg=epsg,
         left_m=float(left_px * gsd_m),
         top_m=float(top_px * gsd_m),
@@ -182,19 +184,19 @@ def _target_grid(header: RasterHeader, gsd_m: float) -> RasterGrid:
         rows=max(int(top_px - bottom_px), 0),
         cols=max(int(right_px - left_px), 0),
     )
+    return grid, share
 
 
-def _edge_utm(header: RasterHeader, down: np.ndarray, across: np.ndarray, epsg: int) -> tuple[np.ndarray, np.ndarray]:
-    """Easting and northing of points at fractions of the raster's height and width."""
-    lon, lat = header.lonlat(down * header.rows, across * header.cols)
-    return utm_from_lonlat(lon, lat, epsg)
+def _outline(header: RasterHeader) -> tuple[np.ndarray, np.ndarray]:
+    """Longitudes and latitudes along the four edges of a raster, of each edge equally many."""
+    down = np.concatenate([_EDGE * 0, _EDGE, _EDGE * 0 + 1, _EDGE[::-1]])
+    across = np.concatenate([_EDGE, _EDGE * 0 + 1, _EDGE[::-1], _EDGE * 0])
+    return header.lonlat(down * header.rows, across * header.cols)
 
 
 def _cell_places(header: RasterHeader, config: GridConfig) -> Iterator[_Place]:
     """Every block whose pixels meet the footprint, with all its patches."""
-    down = np.concatenate([_EDGE * 0, _EDGE, _EDGE * 0 + 1, _EDGE[::-1]])
-    across = np.concatenate([_EDGE, _EDGE * 0 + 1, _EDGE[::-1], _EDGE * 0])
-    lon, lat = header.lonlat(down * header.rows, across * header.cols)
+    lon, lat = _outline(header)
     footprint = shapely.Polygon(np.column_stack([near_to(lon, lon[0]), lat]))
     for cell, grid in blocks_meeting(footprint, config):
         yield _Place(grid=grid, patches=block_patches(cell.name, config), cell=cell.name, suffix=f"_{cell.name}")

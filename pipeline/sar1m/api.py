@@ -30,6 +30,7 @@ from sar1m.releases.make import ReleaseRequest, ReleaseSummary, make_release
 from sar1m.releases.verification import verify_release
 from sar1m.sources.dispatch import open_area, open_source
 from sar1m.sources.regions.region import Region, cells_of, parse_region
+from sar1m.stages.choose import choice_digest
 from sar1m.stages.plan import make_plan
 from sar1m.store.errors import ConfigError, OutputError
 from sar1m.store.progress import Watch
@@ -149,6 +150,7 @@ def plan(
     """
     place = parse_region(region)
     settings = configuration(config, overrides, place)
+    choice_digest(settings)  # a build would refuse what its files of polygons hold: so does its plan
     folder = output_folder(out, place)
     if place.kind == "area":
         return _plan_area(place, settings, folder, None if to is None else Path(to), mbit, watch or _progress())

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar1m.core.sphere import (
+    box_around,
+    boxes_home,
     boxes_within_world,
     east_of,
     near_to,
@@ -16,6 +18,7 @@ from sar1m.core.sphere import (
     turns_home,
     turns_to,
     widest_gap,
+    widths_deg,
     wrapped,
 )
 
@@ -119,3 +122,59 @@ def test_a_span_across_the_antimeridian_is_cut_in_two(
 ) -> None:
     assert spans_within_world(west, east) == parts
     assert boxes_within_world((west, -1.0, east, 1.0)) == [(left, -1.0, right, 1.0) for left, right in parts]
+
+
+BOXES = st.lists(st.tuples(st.floats(-180, 180), st.floats(0.001, 40), st.floats(-80, 80)), min_size=1, max_size=6)
+
+
+def crossing_boxes(drawn: list[tuple[float, float, float]]) -> np.ndarray:
+    """Boxes (n, 4) as tables hold them: west > east across the antimeridian."""
+    return np.array([(west, lat, float(wrapped(west + width)), lat + 1) for west, width, lat in drawn])
+
+
+@given(BOXES)
+def test_the_box_around_holds_every_box_and_no_wider_one_would_be_needed(
+    drawn: list[tuple[float, float, float]],
+) -> None:
+    boxes = crossing_boxes(drawn)
+    west, south, east, north = box_around(boxes)
+    assert (south, north) == (boxes[:, 1].min(), boxes[:, 3].max())
+    width = east - west + (360 if west > east else 0)
+    within = np.concatenate([np.linspace(start, start + size, 9) for start, size, _ in drawn])
+    ways = np.mod(within - west + 1e-7, 360.0)
+    assert ways.max() <= width + 1e-6
+    # by brute force: the narrowest stretch that starts at one of the boxes and holds all of them
+    starts = np.array([start for start, _, _ in drawn])
+    sizes = np.array([size for _, size, _ in drawn])
+    narrowest = min(float((np.mod(starts - first, 360.0) + sizes).max()) for first in starts)
+    if narrowest < 179.999:
+        assert width == pytest.approx(narrowest, abs=1e-6)
+    elif narrowest > 180.001:
+        assert west <= east
+
+
+@pytest.mark.parametrize(
+    ("boxes", "around"),
+    [
+        ([(179.99, 0, -179.99, 1)], (179.99, 0, -179.99, 1)),
+        ([(178.0, 0, 179.0, 1), (-179.5, -2, -179.0, 0)], (178.0, -2, -179.0, 1)),  # none crosses, both do
+        ([(-179.0, 0, -178.0, 1), (178.0, 0, 179.0, 1)], (178.0, 0, -178.0, 1)),
+        ([(-9.5, 37, -6.0, 42), (10.0, 40, 12.0, 41)], (-9.5, 37, 12.0, 42)),
+        ([(170.0, 0, 180.0, 1)], (170.0, 0, 180.0, 1)),
+        ([(-180.0, 0, 180.0, 1), (3.0, 0, 4.0, 5)], (-180.0, 0, 180.0, 5)),
+        ([(-120.0, 0, -119.0, 1), (0.0, 0, 1.0, 1), (130.0, 0, 131.0, 1)], (-120.0, 0, 131.0, 1)),  # all over the world
+        ([(-120.0, 0, -119.0, 1), (0.0, 0, 1.0, 1), (179.0, 0, -179.0, 1)], (-180.0, 0, 180.0, 1)),
+    ],
+)
+def test_the_box_around_is_the_narrowest_or_the_plain_one(boxes: list[tuple], around: tuple) -> None:
+    assert box_around(boxes) == around
+    assert box_around(boxes[::-1]) == around
+
+
+def test_boxes_come_home_from_beyond_the_antimeridian() -> None:
+    beyond = [(179.0, 0, 181.0, 1), (10.0, 0, 20.0, 1), (170.0, 0, 180.0, 1), (-180.0, 0, 180.0, 1), (5.0, 0, 365.0, 1)]
+    assert boxes_home(beyond)[:, [0, 2]].tolist() == [
+        *([179.0, -179.0], [10.0, 20.0], [170.0, 180.0], [-180.0, 180.0], [-180.0, 180.0])
+    ]
+    assert widths_deg(boxes_home(beyond)).tolist() == [2.0, 10.0, 10.0, 360.0, 360.0]
+    assert boxes_home([]).shape == (0, 4)

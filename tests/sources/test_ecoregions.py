@@ -114,9 +114,9 @@ def built(tmp_path_factory):
 def halves(folder, samples, name="halves.gpkg"):
     """Two ecoregions that part the samples by longitude, the western one with three quarters of them."""
     middle = float(np.quantile(samples["lon"], 0.75)) + 1e-6
-    return written(
-        folder / name, {"East": shapely.box(middle, -80, 180, 84), "West": shapely.box(-180, -80, middle, 84)}
-    )
+    sides = {"East": shapely.box(middle, -80, 180, 84), "West": shapely.box(-180, -80, middle, 84)}
+    # a point every 90 degrees: of a longer edge nobody could say which way round it goes
+    return written(folder / name, {side: shapely.segmentize(half, 90.0) for side, half in sides.items()})
 
 
 def balanced(**keys):

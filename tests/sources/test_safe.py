@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from rasterio.transform import Affine
 
-from sar1m.core.grid import centres_lonlat
+from sar1m.core.grid import bounds_lonlat, centres_lonlat
 from sar1m.core.registration import register_block
 from sar1m.records import RasterGrid
 from sar1m.sources.placement import block_outline, grid_with_halo
@@ -22,6 +24,7 @@ from sar1m.sources.safe.checked_product import open_product
 from sar1m.sources.safe.choose_products import survey
 from sar1m.sources.safe.source import SafeSource, _cover
 from sar1m.store.errors import ConfigError, SourceError
+from sarworld.safe.scenario import Partners
 from support.elevations import write_gtx
 from support.safe_factory import SafeRecipe, write_orbit_file, write_safe, write_safe_zip
 from support.safe_scenes import CONFIG, SHIFT_PX, block_scene, with_safe
@@ -377,3 +380,26 @@ def test_places_and_layout_must_fit(copied, tmp_path):
         only(SafeSource(folder))
     shutil.rmtree(folder / "optical")
     assert only(SafeSource(folder)).optical is None
+
+
+def test_a_simulated_scene_across_180_is_read_like_any_other(tmp_path):
+    """`sar1m simulate` at 180: its DEM, its optical item and its tie points run on across the antimeridian."""
+    partners = Partners(dem="lonlat", optical_shift_px=SHIFT_PX)
+    truth = block_scene(tmp_path, lon=179.9995, lat=65.9708, partners=partners)
+    candidate, pixels = pixels_of(tmp_path, tmp_path / "scratch")
+    west, _, east, _ = bounds_lonlat([candidate.grid])[0]
+    assert west > 179.9 > -179.9 > east
+    assert "range-Doppler on small-dem.tif" in candidate.sar.processing
+    assert pixels.flags == ()
+    assert np.isfinite(pixels.sar).all()
+    assert np.isfinite(pixels.optical).all()
+    for measured, known in zip(pixels.sar, on_block(truth, candidate, truth.map.gamma0), strict=True):
+        assert abs(10 * np.log10(measured.mean() / known.mean())) < 0.1
+    (path,) = (tmp_path / "optical").glob("*.json")
+    item = json.loads(path.read_text())
+    west, _, east, _ = item["bbox"]
+    assert west > 179.9 > -179.9 > east
+    footprint = shapely.geometry.shape(item["geometry"])
+    parts = shapely.bounds(shapely.get_parts(footprint))
+    assert (parts[:, 2] - parts[:, 0]).max() < 0.1
+    assert footprint.area == pytest.approx((east - west + 360) * (item["bbox"][3] - item["bbox"][1]), rel=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sar1m.config import ScreeningConfig
-from sar1m.core.sphere import KM_PER_DEGREE, east_of
+from sar1m.core.sphere import KM_PER_DEGREE, east_of, widths_deg
 from sar1m.core.table import F64, I64, Bool, Rejections, Strings, finite_lists, floats
 from sar1m.store.errors import ConfigError
 
@@ -204,6 +204,5 @@ def _least_gap_km(patches: F64, boxes: F64, buffer_km: float) -> F64:
 
 
 def _centre_and_half_width(boxes: F64) -> tuple[F64, F64]:
-    width = east_of(boxes[:, 2], boxes[:, 0], least=0.0)
-    width = np.where((width == 0) & (boxes[:, 2] != boxes[:, 0]), 360.0, width)
+    width = widths_deg(boxes)
     return boxes[:, 0] + width / 2, width / 2

@@ -88,6 +88,45 @@ def boxes_within_world(box: Box) -> list[Box]:
     return [(left, south, right, north) for left, right in spans_within_world(west, east)]
 
 
+def boxes_home(boxes: npt.ArrayLike) -> F64:
+    """Boxes (n, 4) of degrees whose west lies in -180..180 and whose east may lie beyond 180, with all four edges
+    within -180..180: west > east where a box crosses the antimeridian, -180 and 180 where it goes all around."""
+    home = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    all_around = home[:, 2] - home[:, 0] >= 360.0
+    home[:, 2] -= np.where(home[:, 2] > 180.0, 360.0, 0.0)
+    home[all_around, 0], home[all_around, 2] = -180.0, 180.0
+    return home
+
+
+def widths_deg(boxes: npt.ArrayLike) -> F64:
+    """How far boxes (n, 4) reach from west to east, (n,) in 0..360; west > east means across the antimeridian."""
+    west, east = _f64(boxes).reshape(-1, 4)[:, [0, 2]].T
+    width = east_of(east, west, least=0.0)
+    return np.where((width == 0) & (east != west), 360.0, width)
+
+
+def box_around(boxes: npt.ArrayLike) -> Box:
+    """The box around boxes (n, 4), n at least 1; west > east where it crosses the antimeridian (RFC 7946, section 5.2).
+
+    It is the narrowest one. Where that would still take more than half the globe, it is the one that does not cross:
+    from -180 to 180 if one of the boxes crosses.
+    """
+    edges = _f64(boxes).reshape(-1, 4)
+    south, north = float(edges[:, 1].min()), float(edges[:, 3].max())
+    start = np.mod(edges[:, 0], 360.0)
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], (start + widths_deg(edges))[order]
+    reached = np.maximum.accumulate(np.append(end.max() - 360.0, end[:-1]))  # east of all boxes that start before
+    first = int(np.argmax(start - reached))  # the box east of the widest gap
+    if start[first] - reached[first] >= 180.0:
+        # the edges as they were given, to the last bit
+        last = int(order[np.argmax(np.where(np.arange(len(end)) < first, end + 360.0, end))])
+        return float(edges[order[first], 0]), south, float(edges[last, 2]), north
+    if (edges[:, 0] > edges[:, 2]).any():
+        return -180.0, south, 180.0, north
+    return float(edges[:, 0].min()), south, float(edges[:, 2].max()), north
+
+
 def _f64(degrees: npt.ArrayLike) -> F64:
     return np.asarray(degrees, dtype=np.float64)
 

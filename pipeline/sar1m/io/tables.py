@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import shapely
 
-from sar1m.records import Row
+from sar1m.io.geoparquet import with_geometry
+from sar1m.records import F64, Row
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import CANDIDATE_COLUMNS, LATER_COLUMNS, SCHEMA_VERSION, Column
 
@@ -67,7 +66,8 @@ def candidate_frame(batches: Sequence[pa.RecordBatch]) -> pd.DataFrame:
 def parquet_bytes(frame: pd.DataFrame, columns: Sequence[Column]) -> bytes:
     """A frame as Parquet; where it has bounds_lonlat, as GeoParquet 1.1.
 
-    The geometry column is the outline of the patch (WKB, longitude and latitude). The same frame gives the same bytes.
+    The geometry column is the outline of the patch (WKB, longitude and latitude), as io/geoparquet.py writes it. The
+    same frame gives the same bytes.
     """
     schema = arrow_schema(columns)
     table = pa.Table.from_arrays([_arrow_column(frame[field.name], field) for field in schema], schema=schema)
@@ -108,15 +108,10 @@ def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table.select(list(columns))
 
 
-def _with_geometry(table: pa.Table, bounds: np.ndarray) -> pa.Table:
-    boxes = shapely.box(*bounds.T)
-    total = [] if len(bounds) == 0 else [*bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()]
-    # No crs member: GeoParquet then means OGC:CRS84, longitude before latitude.
-    column = {"encoding": "WKB", "geometry_types": ["Polygon"], **({"bbox": total} if total else {})}
-    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    table = table.append_column("geometry", pa.array(shapely.to_wkb(boxes), type=pa.binary()))
-    metadata = {"geo": json.dumps(geo, sort_keys=True), "sar1m_schema": SCHEMA_VERSION}
-    return table.replace_schema_metadata(metadata)
+def _with_geometry(table: pa.Table, bounds: F64) -> pa.Table:
+    outlines, geo = with_geometry(bounds)
+    table = table.append_column("geometry", outlines)
+    return table.replace_schema_metadata({"geo": geo, "sar1m_schema": SCHEMA_VERSION})
 
 
 def _arrow_column(series: pd.Series, field: pa.Field) -> pa.Array:

@@ -20,7 +20,7 @@ from sar1m.config import SplitConfig
 from sar1m.core import splits as core
 from sar1m.core.dedupe import NO_HASH, hamming_pairs
 from sar1m.core.identity import sample_key
-from sar1m.core.sphere import nearest_km, unit_vectors
+from sar1m.core.sphere import box_around, nearest_km, unit_vectors
 from sar1m.core.table import F64, I64, U64, Bool, Rejections, Strings, floats, keyed_hash
 from sar1m.io.tables import parquet_bytes
 from sar1m.store.schema import SPLITS, Column
@@ -142,10 +142,10 @@ def blocks_parquet(samples: pd.DataFrame) -> bytes:
     """blocks.parquet: one row a block, by name, with the outline of its samples as geometry."""
     bounds: F64 = np.array(samples["bounds_lonlat"].tolist(), dtype=np.float64).reshape(-1, 4)
     table = samples[["block", "split"]].assign(samples=1, paired=samples["paired"].astype(np.int64))
-    table[["west", "south", "east", "north"]] = bounds
-    ways = {"samples": "sum", "paired": "sum", "west": "min", "south": "min", "east": "max", "north": "max"}
-    blocks = table.groupby(["block", "split"], sort=True).agg(ways).reset_index()
-    outlines = pd.Series(blocks[["west", "south", "east", "north"]].to_numpy().tolist(), dtype=object)
+    grouped = table.groupby(["block", "split"], sort=True)
+    blocks = grouped.agg({"samples": "sum", "paired": "sum"}).reset_index()
+    names = zip(blocks["block"], blocks["split"], strict=True)
+    outlines = pd.Series([list(box_around(bounds[grouped.indices[name]])) for name in names], dtype=object)
     return parquet_bytes(blocks.assign(bounds_lonlat=outlines), BLOCK_COLUMNS)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sar1m.core.balance import dominant_class
+from sar1m.core.sphere import box_around
 from sar1m.core.table import F64, Strings, floats
 from sar1m.releases.contents import LicenceRow, ReleaseFacts
 from sar1m.store.errors import StoreError
@@ -71,7 +72,8 @@ SENTINEL2_BANDS: Final[Mapping[str, OpticalBand]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceTimeExtent:
-    """bounds_lonlat: west, south, east, north of all samples. first, last: of all acquisitions, None without times."""
+    """bounds_lonlat: west, south, east, north of all samples, west > east across the antimeridian (sphere.box_around).
+    first, last: of all acquisitions, None without times."""
 
     bounds_lonlat: tuple[float, float, float, float]
     first: datetime | None
@@ -93,10 +95,8 @@ def extent_of(facts: ReleaseFacts) -> SpaceTimeExtent:
     bounds: F64 = np.array(facts.samples["bounds_lonlat"].tolist(), dtype=np.float64).reshape(-1, 4)
     times = [acquisition_times(facts.samples, column) for column in ("sar_datetime", "optical_datetime")]
     known = pd.concat(times).dropna()
-    west, south = bounds[:, :2].min(axis=0).tolist()
-    east, north = bounds[:, 2:].max(axis=0).tolist()
     return SpaceTimeExtent(
-        bounds_lonlat=(west, south, east, north),
+        bounds_lonlat=box_around(bounds),
         first=None if known.empty else known.min().to_pydatetime(),
         last=None if known.empty else known.max().to_pydatetime(),
     )

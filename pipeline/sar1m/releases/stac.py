@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import shapely
 
 from sar1m.core.table import F64, Bool, floats
+from sar1m.io.geoparquet import with_geometry
 from sar1m.io.tables import ARROW_TYPES
 from sar1m.releases.catalogue import (
     AUTHORS,
@@ -57,6 +57,7 @@ OWN_COLUMNS: Final = (
     *("registration_status", "dynamic_range_db", "labels", "country", "sar_product", "optical_product"),
 )
 _PRODUCT: Final = re.compile(r"S1[A-D]_(IW|EW|WV|S[1-6])_(GRD|SLC|OCN|RAW)")
+_BBOX: Final = ("xmin", "ymin", "xmax", "ymax")  # xmin > xmax across the antimeridian, as in any bbox
 _LINK: Final = pa.struct([("href", pa.string()), ("rel", pa.string()), ("type", pa.string())])
 
 
@@ -151,8 +152,10 @@ def _items_parquet(facts: ReleaseFacts, about: Node) -> bytes:
     samples = facts.samples[times.notna().to_numpy()].reset_index(drop=True)
     bounds: F64 = np.array(samples["bounds_lonlat"].tolist(), dtype=np.float64).reshape(-1, 4)
     bands = _bands(facts.summary)
+    covering = {"bbox": {name: ["bbox", name] for name in _BBOX}}
+    outlines, geo = with_geometry(bounds, covering)
     arrays = {
-        **_core(samples, bounds, about),
+        **_core(samples, bounds, outlines, about),
         "stac_extensions": _extensions(samples, bands),
         "assets": _assets(samples, bands),
         "datetime": pa.Array.from_pandas(times.dropna(), type=pa.timestamp("us", tz="UTC")),
@@ -162,7 +165,8 @@ def _items_parquet(facts: ReleaseFacts, about: Node) -> bytes:
         **_own(samples),
     }
     known = {name: array for name, array in arrays.items() if array.null_count < len(samples)}
-    table = pa.table(known).replace_schema_metadata(_file_metadata(bounds, about))
+    stac = {"version": STAC_GEOPARQUET_VERSION, "collections": {about["id"]: about}}
+    table = pa.table(known).replace_schema_metadata({"geo": geo, "stac-geoparquet": json.dumps(stac, sort_keys=True)})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=65536)
     return buffer.getvalue()
@@ -174,31 +178,15 @@ def _times(samples: pd.DataFrame) -> pd.Series:
     return sar.where(sar.notna(), optical)
 
 
-def _file_metadata(bounds: F64, about: Node) -> dict[str, str]:
-    covering = {"bbox": {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}}
-    # No crs member: GeoParquet then means OGC:CRS84, longitude before latitude.
-    column = {
-        "encoding": "WKB",
-        "geometry_types": ["Polygon"],
-        "bbox": [*bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()],
-        "covering": covering,
-    }
-    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    stac = {"version": STAC_GEOPARQUET_VERSION, "collections": {about["id"]: about}}
-    return {"geo": json.dumps(geo, sort_keys=True), "stac-geoparquet": json.dumps(stac, sort_keys=True)}
-
-
-def _core(samples: pd.DataFrame, bounds: F64, about: Node) -> dict[str, pa.Array]:
+def _core(samples: pd.DataFrame, bounds: F64, outlines: pa.Array, about: Node) -> dict[str, pa.Array]:
     link = {"rel": "collection", "href": f"./{COLLECTION_FILE}", "type": "application/json"}
     count = len(samples)
-    boxes = pa.StructArray.from_arrays(
-        [pa.array(bounds[:, column]) for column in range(4)], names=["xmin", "ymin", "xmax", "ymax"]
-    )
+    boxes = pa.StructArray.from_arrays([pa.array(bounds[:, column]) for column in range(4)], names=_BBOX)
     return {
         "type": _repeated("Feature", count),
         "stac_version": _repeated(STAC_VERSION, count),
         "id": pa.array(samples["sample_id"].tolist(), type=pa.string()),
-        "geometry": pa.array(shapely.to_wkb(shapely.box(*bounds.T)), type=pa.binary()),
+        "geometry": outlines,
         "bbox": boxes,
         "links": pa.array([[link]] * count, type=pa.list_(_LINK)),
         "collection": _repeated(about["id"], count),

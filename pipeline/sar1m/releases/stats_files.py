@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sar1m.core.balance import dominant_class
+from sar1m.core.sphere import box_around
 from sar1m.core.table import F64, floats
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.page.store_contents import METRIC_COLUMNS
@@ -146,7 +147,7 @@ def _coverage(samples: pd.DataFrame) -> dict[str, Any]:
         "blocks": int(samples["block"].nunique()),
         "sar_products": int(samples["sar_product"].nunique()),
         "optical_products": int(samples.loc[samples["paired"].astype(bool), "optical_product"].nunique()),
-        "bounds_lonlat": [*bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()],
+        "bounds_lonlat": list(box_around(bounds)),
         "land_cover_samples": {name: round(total, 4) for name, total in sorted(cover.items())},
         **{f"by_{name}": _counts(samples[name]) for name in (*columns, "latitude_band_deg")},
     }

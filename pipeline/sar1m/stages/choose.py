@@ -17,6 +17,7 @@ import shapely
 
 from sar1m.config import BuildConfig, ScreeningConfig
 from sar1m.core.select import select
+from sar1m.core.sphere import boxes_home
 from sar1m.core.splits import SplitAudit
 from sar1m.io.tables import candidate_batch, candidate_frame
 from sar1m.records import Row
@@ -107,12 +108,12 @@ def choice_digest(config: BuildConfig) -> str:
 
 
 def excluded_boxes(config: BuildConfig) -> npt.NDArray[np.float64]:
-    """Bounding boxes (n, 4), west, south, east, north in degrees, of the footprints to leave out; (0, 4) without a
-    file. Raises RegionError where the file cannot be used."""
+    """Bounding boxes (n, 4), west, south, east, north in degrees, of the footprints to leave out; west > east across
+    the antimeridian; (0, 4) without a file. Raises RegionError where the file cannot be used."""
     if config.split.exclude_footprints is None:
         return np.empty((0, 4))
     polygons, _notes = read_polygons(Path(config.split.exclude_footprints))
-    return shapely.bounds(np.array(polygons, dtype=object))  # type: ignore[no-any-return]
+    return boxes_home(shapely.bounds(np.array(polygons, dtype=object)))
 
 
 def number_samples(samples: pd.DataFrame, shard_samples: int) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from pyproj import CRS
 from rasterio.transform import Affine
 
 from sar1m.core.grid import bounds_lonlat
+from sar1m.core.sphere import spans_within_world
 from sar1m.core.utm import lonlat_from_utm
 from sar1m.records import F32, F64, RasterGrid
 from sarworld.materials import OPTICAL_BANDS, WATER_CLASS
@@ -67,8 +68,10 @@ def write_dem(folder: Path, spec: SceneSpec, grid: RasterGrid, height_m: F32) ->
 
 
 def _arc_seconds(grid: RasterGrid) -> tuple[F64, F64, Affine]:
-    """Longitude and latitude of posts on whole arc seconds over a grid, and the transform of the pixels around them."""
+    """Longitude and latitude of posts on whole arc seconds over a grid, and the transform of the pixels around them.
+    Longitudes run on beyond 180."""
     west, south, east, north = bounds_lonlat([grid])[0]
+    east += 360.0 if west > east else 0.0
     first_col, last_col = np.ceil(west / ARC_SECOND_DEG), np.floor(east / ARC_SECOND_DEG)
     first_row, last_row = np.ceil(south / ARC_SECOND_DEG), np.floor(north / ARC_SECOND_DEG)
     lon, lat = np.meshgrid(
@@ -110,13 +113,18 @@ def write_optical(folder: Path, spec: SceneSpec, world: World, grid: RasterGrid,
 
 def _stac_item(name: str, when: datetime, grid: RasterGrid, bands: tuple[str, ...]) -> dict[str, Any]:
     west, south, east, north = (float(edge) for edge in bounds_lonlat([grid])[0])
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    rings = [
+        [[left, south], [right, south], [right, north], [left, north], [left, south]]
+        for left, right in spans_within_world(west, east)
+    ]
+    whole = {"type": "Polygon", "coordinates": rings}
+    across = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}  # RFC 7946, section 3.1.9
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
         "id": name,
         "collection": "sentinel-2-l2a",
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "geometry": whole if len(rings) == 1 else across,
         "bbox": [west, south, east, north],
         "properties": {
             "datetime": f"{when:%Y-%m-%dT%H:%M:%SZ}",

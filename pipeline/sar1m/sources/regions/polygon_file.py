@@ -23,6 +23,7 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from sar1m.sources.regions.on_globe import polygons_on_globe
 from sar1m.store.errors import RegionError, printable
 from sar1m.store.side_files import read_json
 
@@ -47,10 +48,11 @@ class _Contents:
 
 def read_polygons(path: Path) -> tuple[list[shapely.Polygon], tuple[str, ...]]:
     """All polygons of a GeoJSON or GeoPackage file in lon/lat degrees (not yet checked for validity), and notes on
-    what was done to them.
+    what was done to them. West lies in -180 <= lon < 180; east may lie beyond 180.
 
-    A file in a known projected system is reprojected, with a note; without one, numbers must be able to be degrees.
-    Raises RegionError where the file is missing, empty, of another format, without polygons or not in lon/lat.
+    A file in another known system is reprojected, with a note; without one, numbers must be able to be degrees.
+    Raises RegionError where the file is missing, empty, of another format, without polygons or not in lon/lat, and
+    where it does not say which way round the Earth an edge goes (on_globe.py).
     """
     if not path.is_file():
         raise RegionError(f"{path}: no such file. Expected a country, four numbers, or a GeoJSON or GeoPackage file.")
@@ -88,9 +90,8 @@ def _placed(
         kinds = sorted({part.geom_type for part in parts}) or ["nothing"]
         raise RegionError(f"{path}: no polygon with an inside; found {', '.join(kinds)}. Draw the area as polygons.")
     named = [name for part, name in zip(parts, names, strict=True) if part.geom_type == "Polygon" and not part.is_empty]
-    placed, notes = _to_lonlat(polygons, contents.crs, path)
-    _check_degrees(placed, path)
-    return placed, named, notes
+    placed, owner, notes = polygons_on_globe(polygons, contents.crs, str(path))
+    return placed, [named[number] for number in owner], notes
 
 
 def _parts(contents: _Contents) -> tuple[list[Any], list[str | None]]:
@@ -207,27 +208,3 @@ def _name(value: object) -> str | None:
 
 def _short(error: Exception) -> str:
     return printable(str(error)[:200])  # it may quote the file
-
-
-def _to_lonlat(polygons: list[shapely.Polygon], crs: CRS | None, path: Path) -> tuple[list[Any], tuple[str, ...]]:
-    series = geopandas.GeoSeries(polygons, crs=crs)
-    if crs is None or series.crs.equals(CRS.from_epsg(4326), ignore_axis_order=True):
-        return polygons, ()
-    if not (series.crs.is_geographic or series.crs.is_projected):
-        raise RegionError(f"{path}: {series.crs.name!r} has no place on Earth. Convert the file to WGS 84.")
-    return series.to_crs(4326).tolist(), (f"{path.name}: reprojected from {series.crs.name} to WGS 84 degrees",)
-
-
-def _check_degrees(polygons: list[shapely.Polygon], path: Path) -> None:
-    """Longitudes may run to 360 on either side, as files write areas across the antimeridian."""
-    west, south, east, north = shapely.total_bounds(np.asarray(polygons, dtype=object))
-    lon, lat = np.max(np.abs([west, east])), np.max(np.abs([south, north]))
-    found = f"x from {west:g} to {east:g}, y from {south:g} to {north:g}"
-    if not np.all(np.isfinite(shapely.get_coordinates(polygons))):
-        raise RegionError(f"{path}: some coordinates are not finite numbers, or leave the Earth when reprojected.")
-    if 90 < lat <= 180 and lon <= 90:
-        raise RegionError(f"{path}: looks like lat,lon order ({found}). GeoJSON has longitude first: swap the numbers.")
-    if lon > 360 or (lat > 90 and lon > 180):
-        raise RegionError(f"{path}: the coordinates cannot be degrees ({found}). Convert the file to WGS 84 lon/lat.")
-    if lat > 90:
-        raise RegionError(f"{path}: lies outside the world ({found}). Latitudes end at 90.")

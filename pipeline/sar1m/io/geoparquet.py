@@ -1,0 +1,45 @@
+"""Places in tables: outlines of patches as WKB, and what GeoParquet 1.1 says of them.
+
+A box with west > east crosses the antimeridian: its outline is a MultiPolygon of two parts that meet at 180 degrees
+(RFC 7946, section 3.1.9), and its bbox keeps west > east (section 5.2; GeoParquet 1.1, "bbox").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import shapely
+
+from sar1m.core.sphere import box_around, spans_within_world
+from sar1m.records import F64
+
+GEOPARQUET_VERSION: Final = "1.1.0"
+
+
+def outlines_of(boxes: F64) -> npt.NDArray[np.object_]:
+    """Polygons and MultiPolygons (n,) of boxes (n, 4), west, south, east, north in degrees."""
+    found: npt.NDArray[np.object_] = np.asarray(shapely.box(*boxes.T), dtype=object).reshape(-1)
+    for number in np.flatnonzero(boxes[:, 0] > boxes[:, 2]).tolist():
+        west, south, east, north = boxes[number].tolist()
+        parts = [shapely.box(a, south, b, north) for a, b in spans_within_world(west, east) if a < b]
+        found[number] = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    return found
+
+
+def with_geometry(boxes: F64, covering: Mapping[str, Any] | None = None) -> tuple[pa.Array, str]:
+    """The column `geometry` of boxes (n, 4), and the file's metadata `geo` for it. covering: as GeoParquet has it."""
+    outlines = outlines_of(boxes)
+    # No crs member: GeoParquet then means OGC:CRS84, longitude before latitude.
+    about: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": sorted({one.geom_type for one in outlines.tolist()} or {"Polygon"}),
+        **({"bbox": list(box_around(boxes))} if len(boxes) else {}),
+        **({} if covering is None else {"covering": covering}),
+    }
+    geo = {"version": GEOPARQUET_VERSION, "primary_column": "geometry", "columns": {"geometry": about}}
+    return pa.array(shapely.to_wkb(outlines), type=pa.binary()), json.dumps(geo, sort_keys=True)

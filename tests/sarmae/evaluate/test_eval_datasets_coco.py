@@ -208,6 +208,58 @@ def test_bad_entries_are_named(ssdd, change, message):
         opened(ssdd)
 
 
+def twice(document):
+    document["annotations"] += [dict(one) for one in document["annotations"][:2]]
+
+
+def rounded(document):
+    document["annotations"].append({**document["annotations"][0], "bbox": [10.2, 20, 30.1, 8]})
+
+
+def renumbered(document):
+    document["annotations"].append({**document["annotations"][0], "id": 999})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (twice, r"train\.json: annotation id 103 stands twice, with the box .* of image 3"),
+        (rounded, r"annotation id 103 stands twice"),
+        (renumbered, r"annotation 103 and 999 are the same"),
+        (lambda t: t["images"].append({**t["images"][0], "id": 77}), r"train\.json: image '3\.png' stands twice"),
+        (
+            lambda t: t["images"].append({**t["images"][0], "id": 77, "file_name": "images/3.png"}),
+            r"image 'images/3\.png' is the file .*3\.png, as is '3\.png'",
+        ),
+        (lambda t: t["annotations"][0].update(bbox=[10**300, 2, 3, 4]), r"train\.json: holds the integer|has the box"),
+        (lambda t: t["annotations"][0].update(bbox=[2**62, 2, 3, 4]), r"has the box"),
+        (lambda t: t["annotations"][0].update(iscrowd="0"), r"annotation 103 has iscrowd '0'; 0 or 1 expected"),
+    ],
+)
+def test_what_would_count_twice_or_means_nothing_is_refused(ssdd, change, message):
+    spoil(ssdd, change)
+    with pytest.raises(SourceError, match=message):
+        opened(ssdd)
+
+
+def test_one_id_for_boxes_at_different_places_is_read(ssdd):
+    """As in published copies of SSDD, whose ids begin anew in every image and sometimes within one."""
+
+    def reuse(document):
+        document["annotations"].append({**document["annotations"][0], "bbox": [50, 2, 9, 9]})
+        for one in document["annotations"]:
+            one["id"] = 1
+
+    spoil(ssdd, reuse)
+    assert sum(len(one.labels) for one in opened(ssdd).boxes) == 7
+
+
+def test_names_of_files_are_compared_by_their_letters(ssdd):
+    (ssdd / "images/1.png").rename(ssdd / "images/O\u0308.png")
+    spoil(ssdd, lambda document: document["images"][1].update(file_name="JPEGImages\\..\\images\\\u00d6.png"))
+    assert len(opened(ssdd).splits) == 6
+
+
 def test_other_bad_sets_are_named(ssdd):
     with pytest.raises(ConfigError, match=r"'tug' is no label .*buoy, ship"):
         opened(ssdd, classes={"tug": "x"})
@@ -215,7 +267,7 @@ def test_other_bad_sets_are_named(ssdd):
     with pytest.raises(SourceError, match=r"image '5\.png': 2 files of that name"):
         opened(ssdd)
     (ssdd / "annotations/train.json").write_text('{"images": [')
-    with pytest.raises(SourceError, match=r"train\.json: no JSON"):
+    with pytest.raises(SourceError, match=r"train\.json: is not JSON"):
         opened(ssdd)
 
 

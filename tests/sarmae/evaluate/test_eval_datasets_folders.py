@@ -150,7 +150,7 @@ def test_float_pictures_keep_their_missing_pixels(tmp_path):
 def test_equal_channels_are_one_and_colours_are_refused(tmp_path):
     grey = noise(1)
     put(tmp_path / "grey.png", np.stack([grey] * 3, axis=2))
-    np.testing.assert_array_equal(read_grey(tmp_path / "grey.png"), grey)
+    np.testing.assert_array_equal(read_grey(tmp_path / "grey.png").pixels, grey)
     coloured = np.stack([grey, grey // 2, grey], axis=2)
     put(tmp_path / "coloured.png", coloured)
     with pytest.raises(SourceError, match=r"coloured\.png: a coloured picture"):

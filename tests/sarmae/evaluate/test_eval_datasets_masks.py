@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from sar1m.store.errors import ConfigError, SourceError
 from sarmae.evaluate.datasets import open_dataset
@@ -177,6 +178,37 @@ def test_a_palette_is_read_by_number(tmp_path):
     assert opened(tmp_path).classes == ("0", "1")
 
 
+def test_black_alone_is_the_same_class_as_elsewhere_in_a_set_of_colours(tmp_path):
+    for number in range(6):
+        colours = np.zeros((64, 64, 3), np.uint8)
+        colours[:20] = (255, 0, 0) if number else (0, 0, 0)
+        png(
+            tmp_path / f"images/{number}.png", np.random.default_rng(number).integers(1, 255, (64, 64)).astype(np.uint8)
+        )
+        png(tmp_path / f"masks/{number}.png", colours)
+    assert opened(tmp_path).classes == ("#000000", "#ff0000")
+
+
+def test_255_is_a_class_where_it_is_named_and_the_message_says_so_where_not(tmp_path):
+    scenes(tmp_path, mask=lambda: halves(values=(0, 255)))
+    with pytest.raises(ConfigError, match="255 counts as no label; name it in `classes`"):
+        opened(tmp_path)
+    task = opened(tmp_path, classes={"0": "land", "255": "water"})
+    assert task.classes == ("land", "water")
+    assert (task.masks.read(range(len(task.splits))) != IGNORED).all()
+
+
+def test_units_of_the_dataset_are_stated(tmp_path):
+    scenes(tmp_path, image=lambda seed: 10 ** (db(seed) / 10))
+    with pytest.raises(SourceError, match='units = "linear" or "dB"'):
+        opened(tmp_path)
+    task = opened(tmp_path, units="linear")
+    assert task.inputs.units == "dB"
+    np.testing.assert_allclose(task.inputs.mean, [-12, -12], atol=0.3)
+    with pytest.raises(ValidationError, match="goes with kind = 'masks'"):
+        TaskConfig(name="x", kind="detection", dataset={"kind": "coco", "path": "x", "units": "dB"})
+
+
 def test_a_blank_tile_is_left_out(tmp_path):
     def quarter():
         mask = halves()
@@ -199,7 +231,7 @@ def spoiled_mask(mask):
         (spoiled_mask(np.full((64, 64), 255, np.uint8)), r"masks/3\.tif: an empty mask"),
         (spoiled_mask(halves(dtype=np.float32, values=(0, 0.5))), r"masks/3\.tif: a mask with the value 0\.5"),
         (lambda root: write_tif(root / "masks/3.tif", np.stack([halves()] * 2)), r"masks/3\.tif: 2 bands of uint8"),
-        (lambda root: (root / "masks/3.tif").write_bytes(b"II*\0none"), r"masks/3\.tif: cannot be read as a TIFF"),
+        (lambda root: (root / "masks/3.tif").write_bytes(b"II*\0none"), r"masks/3\.tif: cannot be read as a picture"),
         (lambda root: (root / "images/3.tif").unlink(), r"masks/3\.tif: no image '3'"),
         (lambda root: write_tif(root / "images/3.tif", 10 ** db(3), ("VV", "VH")), r"Is it linear power\?"),
         (lambda root: write_tif(root / "images/3.tif", db(3)[:1], ("VV",)), r"images/3\.tif: dB of VV, but the first"),

@@ -19,6 +19,7 @@ from sar1m.store.settings import Section
 from sarmae.config import PretrainConfig
 
 Protocol = Literal["knn", "linear", "attentive", "fine-tune"]
+Scale = Literal["dB", "linear"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 _PLAIN: Final = r"^[^\n]{1,200}$"
@@ -40,7 +41,10 @@ class DatasetConfig(Section):
     land cover).
     image_px: side of the images as the encoder sees them: a centre crop (chips), tiles (scenes with masks), or the
     longer side after scaling (coco).
-    classes: renames or merges classes: label number or folder name to class name. Empty: all as they are.
+    units: of `masks`, what the values of the images are: `dB`, or `linear` power. Without it the files say so, or their
+    values are checked.
+    classes: renames or merges classes: label number or folder name to class name. Empty: all as they are. A mask's -1
+    and 255 count as no label unless they are named here.
     val_share, test_share: of the groups of near-copies, where the dataset has no split of its own.
     trust_split: keep the dataset's own split even where it separates near-copies (they are counted).
     hold_out: `attribute=value,value`: these samples are only tested, all others are for training (cross-region).
@@ -51,6 +55,7 @@ class DatasetConfig(Section):
     kind: Literal["folders", "masks", "coco", "store"]
     path: str
     image_px: int = Field(default=128, ge=32, le=2048, multiple_of=16)
+    units: Scale | None = None
     classes: dict[str, str] = Field(default_factory=dict)
     val_share: float = Field(default=0.15, ge=0, lt=1)
     test_share: float = Field(default=0.3, gt=0, lt=1)
@@ -58,6 +63,14 @@ class DatasetConfig(Section):
     hold_out: str | None = Field(default=None, pattern=r"^[a-z_]+=.+$")
     split_seed: int = Field(default=0, ge=0)
     most: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _units_of_scenes(self) -> Self:
+        if self.units is not None and self.kind != "masks":
+            raise ValueError(
+                f"units = {self.units!r} goes with kind = 'masks' alone, found {self.kind!r}; leave it out"
+            )
+        return self
 
 
 class FitConfig(Section):

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from sar1m.store.errors import SourceError
+from sarmae.evaluate.datasets.listing import SUFFIXES, files_in, folders_in, pictures_under, split_named
 from sarmae.evaluate.datasets.naming import LEFT_OUT
-from sarmae.evaluate.datasets.pictures import pictures_under, split_named
 from sarmae.evaluate.label_splits import NO_SPLIT
 
 _DEPRESSION: Final = re.compile(r"(\d+)_?DEG(REES)?", re.IGNORECASE)
@@ -33,20 +33,22 @@ class Chip:
 
 
 def find_chips(root: Path, classes: Mapping[str, str]) -> list[Chip]:
-    """Every picture in a class folder, in the order of paths. A folder that holds a single folder is passed through.
+    """Every picture in a class folder, in the order of paths. A folder that holds a single folder and no picture is
+    passed through. Links to folders are followed, hidden files and folders are nothing.
 
     Raises SourceError where there is no picture; where a picture lies in no class folder or beside the split folders;
     and where a class folder is empty, unless classes leaves it out.
     """
+    paths = pictures_under(root)  # also refuses links that lead in circles
     root = _descend(root)
-    splits = {folder: split for folder in _folders(root) if (split := split_named(folder.name))}
+    splits = {folder: split for folder in folders_in(root) if (split := split_named(folder.name))}
     for folder in _class_folders(root, splits):
         if classes.get(folder.name) != LEFT_OUT and not pictures_under(folder):
             raise SourceError(
                 f"{folder}: a class folder without pictures. Add some, remove it, or leave it out by "
                 f'classes = {{"{folder.name}" = ""}}.'
             )
-    chips = [_chip(root, path, splits) for path in pictures_under(root)]
+    chips = [_chip(root, path, splits) for path in paths]
     if not chips:
         raise SourceError(f"{root}: no pictures below it; {root}/CLASS/*.png (.jpg, .tif, .bmp) expected.")
     return chips
@@ -74,17 +76,13 @@ def _chip(root: Path, path: Path, splits: Mapping[Path, str]) -> Chip:
 
 
 def _descend(root: Path) -> Path:
-    """The first folder below root that holds several folders, or a folder of a split."""
-    inner = _folders(root)
-    if len(inner) != 1 or split_named(inner[0].name) or any(path.is_file() for path in root.iterdir()):
+    """The first folder below root that holds several folders, a picture, or a folder of a split."""
+    inner = folders_in(root)
+    if len(inner) != 1 or split_named(inner[0].name) or files_in(root, SUFFIXES):
         return root
     return _descend(inner[0])
 
 
 def _class_folders(root: Path, splits: Mapping[Path, str]) -> Iterator[Path]:
-    for folder in [inner for split in splits for inner in _folders(split)] if splits else _folders(root):
-        yield from _folders(folder) if _DEPRESSION.fullmatch(folder.name) else [folder]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for folder in [inner for split in splits for inner in folders_in(split)] if splits else folders_in(root):
+        yield from folders_in(folder) if _DEPRESSION.fullmatch(folder.name) else [folder]

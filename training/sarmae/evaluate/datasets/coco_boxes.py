@@ -22,17 +22,10 @@ from numpy.typing import NDArray
 
 from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.coco_files import AnnotatedImage, BoxAnnotation, read_annotations
+from sarmae.evaluate.datasets.listing import pictures_under, root_of, split_named
 from sarmae.evaluate.datasets.naming import place_labels
-from sarmae.evaluate.datasets.pictures import (
-    PixelCache,
-    drawn,
-    moments,
-    pictures_under,
-    read_grey,
-    root_of,
-    split_named,
-    stacked,
-)
+from sarmae.evaluate.datasets.pictures import PixelCache, drawn, moments, read_grey, stacked
+from sarmae.evaluate.datasets.split_lists import plain
 from sarmae.evaluate.label_splits import SplitSamples, assign_splits
 from sarmae.evaluate.labelled_images import BoxedScenes, Boxes, Inputs
 from sarmae.evaluate.near_copies import describe, find_groups
@@ -44,7 +37,7 @@ class ScaledImages:
 
     def __init__(self, paths: Sequence[Path], image_px: int) -> None:
         self._paths, self._image_px = tuple(paths), image_px
-        self.scaled = PixelCache(lambda number: scale_into(read_grey(self._paths[number]), self._image_px))
+        self.scaled = PixelCache(lambda number: scale_into(read_grey(self._paths[number]).pixels, self._image_px))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -119,11 +112,11 @@ def _find_files(root: Path, pictures: Sequence[AnnotatedImage]) -> list[Path]:
     """
     by_name: dict[str, list[Path]] = {}
     for path in pictures_under(root):
-        by_name.setdefault(path.name, []).append(path)
-    found = []
+        by_name.setdefault(plain(path.name), []).append(path)
+    found: dict[Path, AnnotatedImage] = {}
     for picture in pictures:
         there = by_name.get(Path(picture.file_name).name, [])
-        there = [path for path in there if path.as_posix().endswith(f"/{picture.file_name}")] or there
+        there = [path for path in there if plain(path.as_posix()).endswith(f"/{picture.file_name}")] or there
         if len(there) > 1:  # the same name in the folders of several splits
             there = [path for path in there if picture.split in map(split_named, path.relative_to(root).parts)] or there
         if len(there) != 1:
@@ -132,8 +125,13 @@ def _find_files(root: Path, pictures: Sequence[AnnotatedImage]) -> list[Path]:
                 f"{picture.source}: image {picture.file_name!r}: {what} below {root}. Put it there once, e.g. into "
                 f"{root}/images, or remove it from the JSON."
             )
-        found.append(there[0])
-    return found
+        if there[0] in found:
+            raise SourceError(
+                f"{picture.source}: image {picture.file_name!r} is the file {there[0]}, as is "
+                f"{found[there[0]].file_name!r} of {found[there[0]].source}. Keep one of them."
+            )
+        found[there[0]] = picture
+    return list(found)
 
 
 def _groups(paths: Sequence[Path], pictures: Sequence[AnnotatedImage]) -> NDArray[np.int64]:
@@ -141,17 +139,17 @@ def _groups(paths: Sequence[Path], pictures: Sequence[AnnotatedImage]) -> NDArra
     depth other than the first.
     """
     descriptors = []
-    first: np.dtype[np.generic] | None = None
+    first = ""
     for path, picture in zip(paths, pictures, strict=True):
-        pixels = read_grey(path)
-        first = pixels.dtype if first is None else first
-        if pixels.shape != (picture.rows, picture.cols) or pixels.dtype != first:
+        image = read_grey(path)
+        rows, cols = image.pixels.shape
+        first = first or image.depth
+        if (rows, cols) != (picture.rows, picture.cols) or image.depth != first:
             raise SourceError(
-                f"{path}: {pixels.shape[0]} rows of {pixels.shape[1]} px of {pixels.dtype}; {picture.source} says "
-                f"{picture.rows} of {picture.cols}, the first image is {first}. The boxes would not fit: correct the "
-                "file or the JSON."
+                f"{path}: {rows} rows of {cols} px of {image.depth}; {picture.source} says {picture.rows} of "
+                f"{picture.cols}, the first image is {first}. The boxes would not fit: correct the file or the JSON."
             )
-        descriptors.append(describe(pixels))
+        descriptors.append(describe(image.pixels))
     return find_groups(np.stack(descriptors))
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sar1m.store.errors import SourceError
-from sarmae.evaluate.datasets.pictures import natural, split_named
+from sar1m.store.side_files import read_json
+from sarmae.evaluate.datasets.listing import files_under, split_named
+from sarmae.evaluate.datasets.pictures import natural
 from sarmae.evaluate.label_splits import NO_SPLIT
+
+MOST_BYTES: Final = 2**30  # of a COCO file; the largest that is known has half of that
+_MOST_PX: Final = 2**31  # of a side or a place; far more than any picture has
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +66,7 @@ def read_annotations(root: Path) -> CocoAnnotations:
     Where some files name a split, files that name none or two are not read (HRSID: train_test2017.json). Raises
     SourceError where there is no COCO file, a file is malformed, or two files hold the same image.
     """
-    there = sorted((path for path in root.rglob("*.json") if not path.name.startswith(".")), key=lambda path: path.name)
+    there = sorted(files_under(root, (".json",)), key=lambda path: path.name)
     documents = {path: document for path in there if (document := _read(path)) is not None}
     splits = {path: _split_of(path) for path in documents}
     by_split = {split: min(_of(splits, split), key=lambda path: len(path.stem)) for split in set(splits.values())}
@@ -92,10 +97,12 @@ def _joined(
             if categories.setdefault(number, name) != name:
                 raise SourceError(f"{path}: category {number} is {name!r}, elsewhere {categories[number]!r}.")
         pictures.extend(_pictures(path, document, names, splits[path]))
-    seen: dict[str, Path] = {}
+    seen: dict[str, AnnotatedImage] = {}
     for picture in pictures:
-        if (other := seen.setdefault(f"{picture.split}/{picture.file_name}", picture.source)) != picture.source:
-            raise SourceError(f"{picture.source}: image {picture.file_name!r} stands in {other} too. Keep one of them.")
+        other = seen.setdefault(f"{picture.split}/{picture.file_name}", picture)
+        if other is not picture:
+            twice = "twice" if other.source == picture.source else f"in {other.source} too"
+            raise SourceError(f"{picture.source}: image {picture.file_name!r} stands {twice}. Keep one of them.")
     return pictures, tuple(dict.fromkeys(categories[key] for key in sorted(categories)))
 
 
@@ -107,10 +114,7 @@ def _split_of(path: Path) -> str:
 
 def _read(path: Path) -> Mapping[str, Any] | None:
     """The document; None for JSON that is not COCO. Raises SourceError where it cannot be read."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: no JSON ({error}). Get the file again.") from None
+    document = read_json(path, error=SourceError, remedy="Get the file again, or remove it.", max_bytes=MOST_BYTES)
     parts = ("images", "annotations", "categories")
     if not isinstance(document, dict) or not all(isinstance(document.get(part), list) for part in parts):
         return None
@@ -143,12 +147,34 @@ def _pictures(path: Path, document: Mapping[str, Any], names: Mapping[int, str],
         if number not in annotations:
             raise SourceError(f"{path}: annotation {entry.get('id')} is of image {number}, which is not in the file.")
         annotations[number].append(_annotation(path, entry, names))
+    for number, its in annotations.items():
+        _refuse_twins(path, number, its)
     return [_picture(path, entry, annotations[number], split) for number, entry in entries.items()]
+
+
+def _refuse_twins(path: Path, image: int, annotations: Sequence[BoxAnnotation]) -> None:
+    """Raises SourceError where an object stands twice: the same box, or under one id boxes of the same whole pixels.
+
+    One id for boxes at different places, as in published copies of SSDD, is no harm: ids are not used further.
+    """
+    exact, rounded = dict[tuple[str, bytes], int](), set[tuple[str, int, bytes]]()
+    for one in annotations:
+        if one.crowd:
+            continue
+        twin = exact.setdefault((one.label, one.corners.tobytes()), one.number)
+        place = (one.label, one.number, (np.rint(one.corners) + 0.0).tobytes())
+        if place in rounded or twin != one.number:
+            twice = f"id {one.number} stands twice" if place in rounded else f"{twin} and {one.number} are the same"
+            raise SourceError(
+                f"{path}: annotation {twice}, with the box {one.corners.tolist()} of image {image}. Were they appended "
+                "twice? The object would count twice: keep one of them."
+            )
+        rounded.add(place)
 
 
 def _picture(path: Path, entry: Mapping[str, Any], annotations: Sequence[BoxAnnotation], split: str) -> AnnotatedImage:
     rows, cols = _field(path, entry, "height", int), _field(path, entry, "width", int)
-    name = _field(path, entry, "file_name", str)
+    name = unicodedata.normalize("NFC", _field(path, entry, "file_name", str).replace("\\", "/"))
     if rows < 1 or cols < 1:
         raise SourceError(f"{path}: image {name!r} of {rows} rows of {cols} px. Correct height and width.")
     return AnnotatedImage(
@@ -161,14 +187,19 @@ def _annotation(path: Path, entry: Mapping[str, Any], names: Mapping[int, str]) 
     if category not in names:
         raise SourceError(f"{path}: annotation {number} is of category {category}; known are {sorted(names)}.")
     box = _field(path, entry, "bbox", list)
-    sound = len(box) == 4 and all(isinstance(side, int | float) and math.isfinite(side) for side in box)
+    sound = len(box) == 4 and all(
+        isinstance(side, int | float) and math.isfinite(side) and abs(side) < _MOST_PX for side in box
+    )
     if not sound or box[2] <= 0 or box[3] <= 0:
         raise SourceError(
             f"{path}: annotation {number} of image {entry['image_id']} has the box {box}; x, y, width and height in "
             "px expected, the last two above 0. Correct or remove it."
         )
+    crowd = entry.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise SourceError(f"{path}: annotation {number} has iscrowd {str(crowd)[:40]!r}; 0 or 1 expected. Correct it.")
     corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], dtype=np.float64)
-    return BoxAnnotation(number=number, label=names[category], corners=corners, crowd=bool(entry.get("iscrowd", 0)))
+    return BoxAnnotation(number=number, label=names[category], corners=corners, crowd=bool(crowd))
 
 
 def _field(path: Path, entry: object, name: str, kind: type) -> Any:  # noqa: ANN401 - checked to be of the kind

@@ -4,7 +4,7 @@
     root/TRAIN/17_DEG/BMP2/SN_9563/HB03787.jpg      a split at the top is used; N_DEG folders are passed through
     root/Cargo/BulkCarrier/Ship_C01.tiff            the top folder is the class; `classes` may name deeper ones
 
-Grey values are read as they are (8 bit: 0 to 255, 16 bit: as stored); no image is normalised by itself. Images are
+Grey values are read as they are stored (see raster_file); no image is normalised by itself. Images are
 cropped to image_px around their middle; smaller ones stand in the middle of a window without data. They are not
 stretched, because in MSTAR the size of a chip reveals its class.
 """
@@ -24,15 +24,14 @@ from numpy.typing import NDArray
 
 from sar1m.store.errors import SourceError
 from sarmae.evaluate.datasets.class_folders import Chip, find_chips, label_keys
+from sarmae.evaluate.datasets.listing import root_of
 from sarmae.evaluate.datasets.naming import named_classes, unused
 from sarmae.evaluate.datasets.pictures import (
     PixelCache,
-    Pixels,
     centre_window,
     drawn,
     moments,
     read_grey,
-    root_of,
     stacked,
 )
 from sarmae.evaluate.label_splits import AssignedSplits, SplitSamples, assign_splits, contradictions
@@ -48,7 +47,7 @@ class ChipFiles:
 
     def __init__(self, paths: Sequence[Path], image_px: int) -> None:
         self._paths, self._image_px = tuple(paths), image_px
-        self.whole = PixelCache(lambda number: read_whole(self._paths[number]))
+        self.whole = PixelCache(lambda number: read_grey(self._paths[number]))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -56,7 +55,7 @@ class ChipFiles:
     def read(self, numbers: Sequence[int]) -> torch.Tensor:
         """(B, 1, image_px, image_px) float32 grey values, NaN beyond the image."""
         side = self._image_px
-        windows = (centre_window(self.whole(int(number)), side)[None] for number in numbers)
+        windows = (centre_window(self.whole(int(number)).pixels, side)[None] for number in numbers)
         return stacked(windows, (1, side, side))
 
 
@@ -99,14 +98,6 @@ def open_folders(config: DatasetConfig, name: str) -> LabelledChips:
     )
 
 
-def read_whole(path: Path) -> Pixels:
-    """(rows, cols) pixels of a picture, in its own type. Raises SourceError where a value is infinite."""
-    pixels = read_grey(path)
-    if pixels.dtype.kind == "f" and np.isinf(pixels).any():
-        raise SourceError(f"{path}: holds infinite values. Write NaN where there is no data.")
-    return pixels
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _ChipSurvey:
     """shapes: (S, 2) rows and columns. groups: (S,) of near-copies."""
@@ -118,16 +109,16 @@ class _ChipSurvey:
 def _survey_chips(images: ChipFiles, chips: Sequence[Chip]) -> _ChipSurvey:
     """Reads every picture once. Raises SourceError where they are not all of one depth."""
     descriptors, shapes = [], []
-    first = images.whole(0).dtype
+    first = images.whole(0).depth
     for number, chip in enumerate(chips):
-        pixels = images.whole(number)
-        if pixels.dtype != first:
+        image = images.whole(number)
+        if image.depth != first:
             raise SourceError(
-                f"{chip.path}: holds {pixels.dtype}, but {chips[0].path} holds {first}. Their grey values have no "
+                f"{chip.path}: holds {image.depth}, but {chips[0].path} holds {first}. Their grey values have no "
                 "common scale: convert the set to one depth."
             )
-        shapes.append(pixels.shape)
-        descriptors.append(describe(pixels))
+        shapes.append(image.pixels.shape)
+        descriptors.append(describe(image.pixels))
     return _ChipSurvey(shapes=np.array(shapes), groups=find_groups(np.stack(descriptors)))
 
 

@@ -5,27 +5,29 @@
     root/S1RTC/*.tif, root/LULC/*.tif                                                   TerraMesh
     root/train/images/*_HH.tiff ..., root/train/labels/*_gt.png                         a file a polarisation
 
-The split comes from folders (above or below the two) or from lists of names (a .csv or .txt with train, val or test in
-its own name). An image and its mask have the same stem, except for a last word that all files of the folder share.
+The split comes from folders (above or below the two) or from lists of names (see split_lists). The two folders may lie
+some levels down. An image and its mask have the same stem, except for a last word that all files of the folder share.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from sar1m.store.errors import SourceError
-from sarmae.evaluate.datasets.pictures import natural, pictures_under, split_named
+from sarmae.evaluate.datasets.listing import folders_in, pictures_under, split_named
+from sarmae.evaluate.datasets.pictures import natural
+from sarmae.evaluate.datasets.split_lists import plain, read_split_lists
 from sarmae.evaluate.label_splits import NO_SPLIT
 
 _IMAGES: Final = ("images", "image", "imgs", "img", "s1", "s1hand", "s1rtc", "s1grd", "sar")
 _MASKS: Final = ("masks", "mask", "labels", "label", "labelhand", "lulc", "gt", "annotations")
 _LAST_WORD: Final = re.compile(r"_([A-Za-z][A-Za-z0-9]*)$")
 POLARISATIONS: Final = ("HH", "HV", "VH", "VV")
-_LISTS: Final = (".csv", ".txt")
+_LEVELS: Final = 4  # below the root, down to which the two folders are looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,7 @@ def find_pairs(root: Path) -> ImageMaskPairs:
     Images without a mask are left out and noted. Raises SourceError where one of the two folders is missing, a mask has
     no image, two files have the same role, or no image has a mask.
     """
-    tops = {split: folder for folder in sorted(_folders(root)) if (split := split_named(folder.name))}
-    places = _places(root, tops)
+    places = _places(root)
     pairs, lonely = [], 0
     for split, (images, masks) in places.items():
         more, alone = _pair_up(split, images, masks)
@@ -71,9 +72,9 @@ def find_pairs(root: Path) -> ImageMaskPairs:
         lonely += alone
     notes = [f"{lonely} images without a mask left out"] if lonely else []
     pairs.sort(key=lambda pair: (pair.split, natural(pair.stem)))
-    listed = _listed(root)
-    if listed and not any(pair.split for pair in pairs):
-        pairs, notes = _split_by_lists(pairs, listed, notes)
+    if pairs and not any(pair.split for pair in pairs):
+        pairs, more_notes = _split_by_lists(root, pairs)
+        notes += more_notes
     if not pairs:
         raise SourceError(f"{root}: no image has a mask. {_expected(root)}")
     word = _common_word([_last_word(pair.mask.stem) for pair in pairs])
@@ -82,11 +83,29 @@ def find_pairs(root: Path) -> ImageMaskPairs:
     )
 
 
-def _places(root: Path, tops: Mapping[str, Path]) -> dict[str, tuple[Path, Path]]:
-    """Folders of images and masks by split: below the splits' folders, else at the root under NO_SPLIT."""
-    if any(folder.name.lower() in _IMAGES for top in tops.values() for folder in _folders(top)):
+def _places(root: Path) -> dict[str, tuple[Path, Path]]:
+    """Folders of images and masks by split: below the splits' folders, else under NO_SPLIT at the root or in the one
+    folder below it that holds both.
+    """
+    tops = {split: folder for folder in folders_in(root) if (split := split_named(folder.name))}
+    if any(folder.name.lower() in _IMAGES for top in tops.values() for folder in folders_in(top)):
         return {split: _two_folders(folder) for split, folder in tops.items()}
-    return {NO_SPLIT: _two_folders(root)}
+    level = [root]
+    for _ in range(_LEVELS):
+        both = [folder for folder in level if all(map(len, _candidates(folder)))]
+        if both or any(map(len, _candidates(root))):
+            break
+        level = [inner for folder in level for inner in folders_in(folder)]
+    if len(both) > 1:
+        raise SourceError(f"{both[0]}: images and masks, and also in {both[1]}. Give the path of one of the two.")
+    return {NO_SPLIT: _two_folders(both[0] if both else root)}
+
+
+def _candidates(root: Path) -> tuple[list[Path], list[Path]]:
+    """Folders that may hold images, and masks."""
+    inner = folders_in(root)
+    images, masks = ([folder for folder in inner if folder.name.lower() in names] for names in (_IMAGES, _MASKS))
+    return images, masks
 
 
 def _pair_up(split: str, images: Path, masks: Path) -> tuple[list[ImageMaskPair], int]:
@@ -105,8 +124,7 @@ def _pair_up(split: str, images: Path, masks: Path) -> tuple[list[ImageMaskPair]
 def _two_folders(root: Path) -> tuple[Path, Path]:
     """The folders of images and of masks. Raises SourceError where one is missing or there are several."""
     found = []
-    for names, what in ((_IMAGES, "images"), (_MASKS, "masks")):
-        there = [folder for folder in _folders(root) if folder.name.lower() in names]
+    for there, what in zip(_candidates(root), ("images", "masks"), strict=True):
         if len(there) != 1:
             listed_pairs = ", ".join(str(folder.name) for folder in there) or "none"
             raise SourceError(f"{root}: one folder of {what} expected, found {listed_pairs}. {_expected(root)}")
@@ -116,10 +134,6 @@ def _two_folders(root: Path) -> tuple[Path, Path]:
 
 def _expected(root: Path) -> str:
     return f"Expected {root}/images/NAME.tif and {root}/masks/NAME.png (also {', '.join(_IMAGES[4:])}; {_MASKS[-4:]})."
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
 def _images_by_stem(folder: Path) -> dict[tuple[str, str], dict[str, Path]]:
@@ -164,31 +178,15 @@ def _inner_split(folder: Path, path: Path) -> str:
     return split_named(path.relative_to(folder).parts[0])
 
 
-def _listed(root: Path) -> dict[str, set[str]]:
-    """Stems by split, from lists of names beside the images."""
-    listed: dict[str, set[str]] = {}
-    for path in sorted([*root.glob("*"), *root.glob("splits/*")]):
-        splits = [split for word in re.split(r"[^A-Za-z]+", path.stem) if (split := split_named(word))]
-        if path.suffix.lower() in _LISTS and splits:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            listed.setdefault(splits[0], set()).update(Path(line.split(",")[0].strip()).stem for line in lines if line)
-    return listed
-
-
-def _split_by_lists(
-    pairs: Sequence[ImageMaskPair], listed: Mapping[str, set[str]], notes: list[str]
-) -> tuple[list[ImageMaskPair], list[str]]:
-    listed_pairs: list[ImageMaskPair] = []
+def _split_by_lists(root: Path, pairs: Sequence[ImageMaskPair]) -> tuple[list[ImageMaskPair], list[str]]:
+    """The pairs that lists of a split name, and notes; all of them, where there is no list."""
+    names = {plain(pair.stem): pair.stem for pair in pairs}
     for pair in pairs:
-        names = {pair.stem, *(path.stem for path in pair.images.values())}
-        splits = [split for split, stems in listed.items() if names & stems]
-        if len(splits) > 1:
-            raise SourceError(f"{pair.mask}: listed in {' and in '.join(splits)}. Correct the lists of the split.")
-        if splits:
-            listed_pairs.append(ImageMaskPair(stem=pair.stem, images=pair.images, mask=pair.mask, split=splits[0]))
-    more = (
-        [f"{len(pairs) - len(listed_pairs)} images left out: no list of a split names them"]
-        if len(listed_pairs) < len(pairs)
-        else []
-    )
-    return listed_pairs, [*notes, *more]
+        files = (pair.mask, *pair.images.values())
+        names |= {plain(name): pair.stem for path in files for name in (path.name, path.stem)}
+    listed = read_split_lists(root, names)
+    if listed is None:
+        return list(pairs), []
+    kept = [replace(pair, split=listed.splits[pair.stem]) for pair in pairs if pair.stem in listed.splits]
+    left = len(pairs) - len(kept)
+    return kept, [*listed.notes, *([f"{left} images left out: no list of a split names them"] if left else [])]

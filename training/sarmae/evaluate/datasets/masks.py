@@ -19,15 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import ConfigError, SourceError
+from sarmae.evaluate.datasets.class_masks import LabelMeaning, decide_meaning, label_text, read_mask
+from sarmae.evaluate.datasets.listing import root_of
 from sarmae.evaluate.datasets.mask_pairs import ImageMaskPair, ImageMaskPairs, find_pairs
 from sarmae.evaluate.datasets.naming import LEFT_OUT, named_classes
-from sarmae.evaluate.datasets.pictures import PixelCache, drawn, moments, root_of, stacked
-from sarmae.evaluate.datasets.rasters import RasterImage, label_text, read_labels, read_scene
+from sarmae.evaluate.datasets.pictures import PixelCache, drawn, moments, stacked
+from sarmae.evaluate.datasets.rasters import RasterImage, read_scene
 from sarmae.evaluate.label_splits import SplitSamples, assign_splits
 from sarmae.evaluate.labelled_images import IGNORED, Inputs, LabelledScenes, Units
 from sarmae.evaluate.near_copies import describe, find_groups
-from sarmae.evaluate.study_config import DatasetConfig
+from sarmae.evaluate.study_config import DatasetConfig, Scale
 
 # By the folder of the masks: what its numbers mean. LULC: TerraMesh's order of the 10 m map of ESRI and Impact
 # Observatory, without gaps (Blumenstiel et al., arXiv 2504.11172). Sen1Floods11: Bonafilia et al., CVPRW 2020.
@@ -42,14 +44,20 @@ _REGION: Final = re.compile(r"([A-Za-z]+)[_-]")
 class MaskedScenes:
     """Scenes by number, with the class of each pixel; small sets are read once."""
 
-    def __init__(self, pairs: Sequence[ImageMaskPair], positions: Mapping[int, int]) -> None:
-        self.pairs, self._positions = tuple(pairs), dict(positions)
-        self.pixels = PixelCache(lambda number: read_scene(self.pairs[number].images).pixels)
+    def __init__(
+        self,
+        pairs: Sequence[ImageMaskPair],
+        meaning: LabelMeaning,
+        positions: Mapping[int, int],
+        scale: Scale | None = None,
+    ) -> None:
+        self.pairs, self._meaning, self._positions = tuple(pairs), meaning, dict(positions)
+        self.pixels = PixelCache(lambda number: read_scene(self.pairs[number].images, scale).pixels)
         self.classes = PixelCache(self._classes)
 
     def _classes(self, number: int) -> NDArray[np.int64]:
         """(H, W) positions, IGNORED where there is no label or no data."""
-        labels = read_labels(self.pairs[number].mask)
+        labels = self._meaning.of(read_mask(self.pairs[number].mask))
         classes = np.full(labels.shape, IGNORED, dtype=np.int64)
         for label, position in self._positions.items():
             classes[labels == label] = position
@@ -123,11 +131,11 @@ def open_masks(config: DatasetConfig, name: str) -> LabelledScenes:
     root = root_of(config)
     found = find_pairs(root)
     pairs = [found.pairs[number] for number in drawn(len(found.pairs), config)]
-    survey = survey_scenes(pairs)
+    survey = survey_scenes(pairs, config)
     pairs = [pairs[number] for number in survey.usable]
     classes, positions = _positions(survey, found, config.classes, root)
     assigned = assign_splits(config, _samples(pairs, survey))
-    scenes = MaskedScenes([pairs[number] for number in assigned.kept], positions)
+    scenes = MaskedScenes([pairs[number] for number in assigned.kept], survey.meaning, positions, config.units)
     tiles, blank = cut_tiles(scenes, config.image_px)
     splits, images = assigned.splits[tiles.scene], TileImages(scenes, tiles, len(survey.channels))
     _check_splits(root, splits)
@@ -170,7 +178,8 @@ class SceneSurvey:
     """What one reading of all scenes found.
 
     usable: numbers of the scenes with data.
-    masks, labels: of each usable scene, the file of its mask and the class numbers in it.
+    masks, labels: of each usable scene, the file of its mask and the labels in it that count.
+    meaning: of the labels of all masks.
     groups: of near-copies among the usable scenes.
     """
 
@@ -178,45 +187,55 @@ class SceneSurvey:
     masks: tuple[Path, ...]
     groups: NDArray[np.int64]
     labels: tuple[frozenset[int], ...]
+    meaning: LabelMeaning
     units: Units
     channels: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def survey_scenes(pairs: Sequence[ImageMaskPair]) -> SceneSurvey:
+def survey_scenes(pairs: Sequence[ImageMaskPair], config: DatasetConfig) -> SceneSurvey:
     """Reads every scene and mask once. Raises the errors of open_masks."""
-    usable, descriptors, labels = [], [], []
+    usable, descriptors, found = [], [], []
     first: RasterImage | None = None
     for number, pair in enumerate(pairs):
-        scene, mask = read_scene(pair.images), read_labels(pair.mask)
+        scene, mask = read_scene(pair.images, config.units), read_mask(pair.mask)
         first = first or scene
-        _check_scene(pair, scene, first, mask)
+        _check_scene(pair, scene, first, mask.labels.shape)
         if np.isnan(scene.pixels).any(axis=0).all():
             continue
-        if (mask == IGNORED).all():
-            raise SourceError(f"{pair.mask}: an empty mask, no pixel has a label. Correct it, or remove the pair.")
         usable.append(number)
         descriptors.append(describe(scene.pixels[0]))
-        labels.append(frozenset(np.unique(mask).tolist()) - {IGNORED})
+        found.append((mask.coloured, mask.present))
     if first is None or not usable:
         raise SourceError(f"{pairs[0].mask.parent}: none of {len(pairs)} images holds data. Check the files.")
+    masks = tuple(pairs[number].mask for number in usable)
+    meaning = decide_meaning(masks, found, config.classes)
+    labels = tuple(meaning.named(present, coloured=coloured) for coloured, present in found)
+    for path, counted in zip(masks, labels, strict=True):
+        if not counted:
+            raise SourceError(f"{path}: an empty mask, no pixel has a label. Correct it, or remove the pair.")
     lost = [pair.stem for number, pair in enumerate(pairs) if number not in usable]
+    dropped = sorted(meaning.ignored & frozenset().union(*(present for _, present in found)))
     return SceneSurvey(
         usable=tuple(usable),
-        masks=tuple(pairs[number].mask for number in usable),
+        masks=masks,
         groups=find_groups(np.stack(descriptors)),
-        labels=tuple(labels),
+        labels=labels,
+        meaning=meaning,
         units=first.units,
         channels=first.channels,
-        notes=(f"{len(lost)} images without data left out ({lost[0]})",) if lost else (),
+        notes=(
+            *([f"{len(lost)} images without data left out ({lost[0]})"] if lost else []),
+            *(f"{label} counts as no label; name it in `classes` where it is a class" for label in dropped),
+        ),
     )
 
 
-def _check_scene(pair: ImageMaskPair, scene: RasterImage, first: RasterImage, mask: NDArray[np.int64]) -> None:
+def _check_scene(pair: ImageMaskPair, scene: RasterImage, first: RasterImage, shape: tuple[int, ...]) -> None:
     path = next(iter(pair.images.values()))
-    if mask.shape != scene.pixels.shape[1:]:
+    if shape != scene.pixels.shape[1:]:
         raise SourceError(
-            f"{pair.mask}: {mask.shape[0]} x {mask.shape[1]} px, but {path} has {scene.pixels.shape[1]} x "
+            f"{pair.mask}: {shape[0]} x {shape[1]} px, but {path} has {scene.pixels.shape[1]} x "
             f"{scene.pixels.shape[2]}. A mask must lie on the grid of its image."
         )
     if (scene.units, scene.channels) != (first.units, first.channels):
@@ -234,9 +253,12 @@ def _positions(
     there = {label_text(label): label for label in sorted(frozenset().union(*survey.labels))}
     if any(name != LEFT_OUT for name in meaning.values()):
         _check_named(survey, meaning)
-    names, positions = named_classes(
-        list(there), {label: name for label, name in meaning.items() if label in there}, f"{root}: masks"
-    )
+    words = {label: name for label, name in meaning.items() if label in there}
+    try:
+        names, positions = named_classes(list(there), words, f"{root}: masks")
+    except ConfigError as error:
+        dropped = [note for note in survey.notes if "no label" in note]
+        raise ConfigError(" ".join([str(error), *(f"{note}." for note in dropped)])) from error
     return names, {there[label]: position for label, position in positions.items()}
 
 

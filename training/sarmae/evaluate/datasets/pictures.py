@@ -1,4 +1,4 @@
-"""Single image files: grey pictures of 8, 16 or 32 bits, read, cropped and measured."""
+"""Grey pictures: read from a file of one band, cropped and measured."""
 
 # B batch, C channels, H W pixels
 
@@ -6,30 +6,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from sar1m.store.errors import ConfigError, SourceError
-from sarmae.evaluate.label_splits import NO_SPLIT
+from sar1m.store.errors import SourceError
+from sar1m.store.side_files import shown
+from sarmae.evaluate.datasets.raster_file import RasterFile, read_raster
 from sarmae.evaluate.study_config import DatasetConfig
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-SPLIT_NAMES: Final = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 COLOURED: Final = 2  # of 255: what JPEG's rounding makes of equal channels
-_GREY_MODES: Final = ("L", "I;16", "I;16B", "I;16L", "I", "F")
 _KEPT_BYTES: Final = 256 << 20
 _STREAM: Final = 0x3057
 _AT_ONCE: Final = 16  # images read for the moments
@@ -37,28 +27,9 @@ _AT_ONCE: Final = 16  # images read for the moments
 Pixels = NDArray[Any]
 
 
-def root_of(config: DatasetConfig) -> Path:
-    """The dataset's folder. Raises ConfigError where there is none."""
-    root = Path(config.path).expanduser()
-    if not root.is_dir():
-        raise ConfigError(f"dataset path {config.path!r}: no such folder. Put the images there, or correct the path.")
-    return root
-
-
-def pictures_under(folder: Path) -> list[Path]:
-    """All files with the suffix of a picture, in the order of their names, without hidden files."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
-
-
-def split_named(word: str) -> str:
-    """train, val or test for a folder or file of that name in any case; NO_SPLIT for other names."""
-    return SPLIT_NAMES.get(word.lower(), NO_SPLIT)
-
-
 def natural(word: str) -> list[tuple[int, str]]:
     """Sort key by which `10` comes after `9`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", word)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", word)]
 
 
 def drawn(count: int, config: DatasetConfig) -> NDArray[np.int64]:
@@ -68,45 +39,89 @@ def drawn(count: int, config: DatasetConfig) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng([_STREAM, config.split_seed]).permutation(count)[: config.most])
 
 
-def read_grey(path: Path) -> Pixels:
-    """(rows, cols) grey values in the type of the file: uint8, uint16, int32 or float32.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GreyImage:
+    """A picture of one channel.
 
-    Three or four channels are read as one where they are equal to within COLOURED of 255; transparency is ignored.
-    Raises SourceError for a file that is not a complete picture, or a coloured one.
+    pixels: (rows, cols) as stored, or float32 with NaN where the file says that there is no data.
+    depth: what is stored, for comparisons.
     """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode in _GREY_MODES:
-                return np.array(picture)
-            if picture.mode == "LA":
-                return np.array(picture.getchannel("L"))
-            channels = np.array(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise SourceError(f"{path}: cannot be read as a picture ({error}). Get the file again, or remove it.") from None
-    spread = int(np.ptp(channels.astype(np.int16), axis=2).max())
-    if spread > COLOURED:
+
+    pixels: Pixels
+    depth: str
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.pixels.nbytes)
+
+
+def read_grey(path: Path) -> GreyImage:
+    """The grey values of a file with one band, or with three equal ones.
+
+    Raises SourceError for a file that is not a complete picture, is coloured, has several bands or infinite values, or
+    holds no data at all.
+    """
+    raster = read_raster(path)
+    grey = one_grey(raster)
+    if grey.dtype.kind == "f" and np.isinf(grey).any():
+        raise SourceError(f"{shown(path)}: holds infinite values. Write NaN where there is no data.")
+    pixels = grey if raster.missing is None else raster.filled(grey[None])[0]
+    if pixels.dtype.kind == "f" and np.isnan(pixels).all():
+        raise SourceError(f"{shown(path)}: no pixel has data. Remove it, or correct what it declares as no data.")
+    return GreyImage(pixels=pixels, depth=raster.depth)
+
+
+def one_grey(raster: RasterFile) -> Pixels:
+    """(rows, cols) of a raster of one band, of a grey palette, or of three bands that are equal (8 bits: to within
+    COLOURED of 255). Raises SourceError for others.
+    """
+    values = raster.values
+    if raster.palette is not None and not raster.scaled:
+        values = raster.palette[values[0]].transpose(2, 0, 1)
+    spread = 0.0
+    if len(values) == 3:
+        wide = np.float64 if values.dtype.kind == "f" else np.int64
+        spread = float(np.nan_to_num(np.ptp(values.astype(wide), axis=0)).max())
+    if len(values) == 1 or (len(values) == 3 and spread <= (COLOURED if values.dtype == np.uint8 else 0)):
+        return np.asarray(values[0])
+    if len(values) == 3:
         raise SourceError(
-            f"{path}: a coloured picture, its channels differ by up to {spread} of 255; grey values of one SAR channel "
-            "expected. Save the channel you mean as a single-band file."
+            f"{shown(raster.path)}: a coloured picture, its channels differ by up to {spread:g}; grey values of one "
+            "SAR channel expected. Save the channel you mean as a single-band file."
         )
-    return np.asarray(channels[:, :, 0])
+    named = ", ".join(raster.descriptions) if any(raster.descriptions) else "without descriptions"
+    raise SourceError(
+        f"{shown(raster.path)}: {len(values)} bands of {values.dtype} ({named}); one band expected. Save the channel "
+        "you mean as a single-band file."
+    )
 
 
-class PixelCache:
+class Held(Protocol):
+    """What a PixelCache keeps."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in memory."""
+
+
+Kept = TypeVar("Kept", bound=Held)
+
+
+class PixelCache(Generic[Kept]):
     """Reads images by number and keeps them, up to _KEPT_BYTES, so that small sets are decoded once."""
 
-    def __init__(self, read: Callable[[int], Pixels]) -> None:
-        self._read, self._held, self._bytes = read, dict[int, Pixels](), 0
+    def __init__(self, read: Callable[[int], Kept]) -> None:
+        self._read, self._held, self._bytes = read, dict[int, Kept](), 0
 
-    def __call__(self, number: int) -> Pixels:
-        """The pixels of an image, which must not be changed."""
+    def __call__(self, number: int) -> Kept:
+        """An image, which must not be changed."""
         if number in self._held:
             return self._held[number]
-        pixels = self._read(number)
-        if self._bytes + pixels.nbytes <= _KEPT_BYTES:
-            self._held[number] = pixels
-            self._bytes += pixels.nbytes
-        return pixels
+        image = self._read(number)
+        if self._bytes + image.nbytes <= _KEPT_BYTES:
+            self._held[number] = image
+            self._bytes += image.nbytes
+        return image
 
 
 def centre_window(pixels: Pixels, side_px: int) -> NDArray[np.float32]:

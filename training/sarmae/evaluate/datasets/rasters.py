@@ -1,32 +1,40 @@
-"""Scenes and class masks from GeoTIFF and picture files.
+"""Scenes from raster files: backscatter in dB, or pictures without a unit.
 
-Float rasters are backscatter in dB; integer rasters are pictures. In a mask, -1, 255 and NaN mean that there is no
-label. TIFF files need rasterio, of the extra `evaluate`.
+What a file holds is decided by its stated unit or the task's `units`; without either, integers are pictures, and floats
+are backscatter in dB where a tenth of them lies below MOSTLY_BELOW_DB.
 """
 
 # C channels, H W pixels
 
 from __future__ import annotations
 
-import warnings
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import ConfigError, SourceError
+from sar1m.store.side_files import shown
 from sarmae.evaluate.datasets.mask_pairs import POLARISATIONS
-from sarmae.evaluate.datasets.pictures import COLOURED, read_grey
-from sarmae.evaluate.extra_packages import extra_package
-from sarmae.evaluate.labelled_images import IGNORED, Units
+from sarmae.evaluate.datasets.pictures import one_grey
+from sarmae.evaluate.datasets.raster_file import RasterFile, read_raster
+from sarmae.evaluate.labelled_images import Units
+from sarmae.evaluate.study_config import Scale
 
-_TIFF: Final = (".tif", ".tiff")
-_NO_LABEL: Final = (-1, 255)
+MOSTLY_BELOW_DB: Final = -3.0  # a tenth of the pixels: speckle alone gives such fades; linear power is nowhere below 0
+MOST_DB: Final = 300.0  # either side; 10 log10 of the smallest power that anybody writes
 _TWO_BANDS: Final = ("VV", "VH")  # of Sentinel-1 products in this order; TerraMesh and Sen1Floods11 keep it
+_POLARISATION: Final = re.compile(r"(?<![A-Za-z])(HH|HV|VH|VV)(?![A-Za-z])", re.IGNORECASE)
+_NUMBERED: Final = re.compile(r"(b|bands?|channels?)?[ _-]?\d*", re.IGNORECASE)
+_UNIT_WORDS: Final[Mapping[str, Scale | None]] = {
+    **dict.fromkeys(("db", "decibel", "decibels"), "dB"),
+    **dict.fromkeys(("linear", "linear power", "power", "natural", "m2/m2"), "linear"),
+    **dict.fromkeys(("", "1", "dn", "digital number", "digital numbers", "counts"), None),
+}
 GREY: Final = ("grey",)
 
 
@@ -39,133 +47,97 @@ class RasterImage:
     channels: tuple[str, ...]
 
 
-def read_scene(files: Mapping[str, Path]) -> RasterImage:
-    """A scene from one file, or from one file for each polarisation. Infinite dB (no power) become no data.
+def read_scene(files: Mapping[str, Path], scale: Scale | None = None) -> RasterImage:
+    """A scene from one file, or from one file for each polarisation. What has no finite dB becomes no data.
 
-    Raises SourceError where a file is broken, a band has no known polarisation, files differ in size or depth, or a
-    float raster seems to be linear power. Raises ConfigError where rasterio is needed and not installed.
+    scale: what the values are, as the user states it; None: see the head of this module.
+    Raises SourceError where a file is broken, a band has no known polarisation, files differ in size or depth, or the
+    values are none of backscatter in dB. Raises ConfigError where scale contradicts a file.
     """
     if tuple(files) == ("",):
-        return _read_one(files[""])
+        return _read_one(files[""], "", scale)
     order = [name for name in POLARISATIONS if name in files]
-    scenes = [_read_one(files[name], (name,)) for name in order]
+    scenes = [_read_one(files[name], name, scale) for name in order]
     for name, scene in zip(order, scenes, strict=True):
         if scene.pixels.shape != scenes[0].pixels.shape or scene.units != scenes[0].units:
             raise SourceError(
-                f"{files[name]}: {scene.pixels.shape} {scene.units}, but {files[order[0]]} is {scenes[0].pixels.shape} "
-                f"{scenes[0].units}. The polarisations of a scene must lie on one grid."
+                f"{shown(files[name])}: {scene.pixels.shape} {scene.units}, but {shown(files[order[0]])} is "
+                f"{scenes[0].pixels.shape} {scenes[0].units}. The polarisations of a scene must lie on one grid."
             )
     return RasterImage(
         pixels=np.concatenate([scene.pixels for scene in scenes]), units=scenes[0].units, channels=tuple(order)
     )
 
 
-def read_labels(path: Path) -> NDArray[np.int64]:
-    """(H, W) class numbers, IGNORED where there is no label. A coloured mask gives 2^24 + 65536 red + 256 green + blue.
-
-    Raises SourceError where the file is broken, has several bands that are not colours, or has fractional values.
-    """
-    values = _tiff(path)[0] if path.suffix.lower() in _TIFF else _picture_mask(path)
-    if values.ndim == 3 and values.shape[0] >= 3 and values.dtype == np.uint8:
-        values = _coloured(values[:3].astype(np.int64))
-    elif values.ndim == 3:
-        if values.shape[0] != 1:
-            raise SourceError(f"{path}: {values.shape[0]} bands of {values.dtype}; one band of class numbers expected.")
-        values = values[0]
-    return _whole_numbers(path, values)
-
-
-def label_text(label: int) -> str:
-    """A label as `classes` names it: its number, or #rrggbb."""
-    return f"#{label - (1 << 24):06x}" if label >= 1 << 24 else str(label)
-
-
-def _coloured(channels: NDArray[np.int64]) -> NDArray[np.int64]:
-    if (channels.max(axis=0) == channels.min(axis=0)).all():
-        return np.asarray(channels[0])
-    return np.asarray((1 << 24) + (channels[0] << 16) + (channels[1] << 8) + channels[2])
-
-
-def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[np.int64]:
-    if values.dtype.kind == "f":
-        known = np.where(np.isnan(values), IGNORED, values)
-        if (fraction := known[known != np.floor(known)]).size or not np.isfinite(known).all():
-            raise SourceError(
-                f"{path}: a mask with the value {fraction[0] if fraction.size else 'inf'}; whole class numbers "
-                "expected. Was it resampled? Use the nearest neighbour for masks."
-            )
-        values = known
-    labels = values.astype(np.int64)
-    return np.where(np.isin(labels, _NO_LABEL), IGNORED, labels)
-
-
-def _picture_mask(path: Path) -> NDArray[Any]:
-    """(H, W) or (channels, H, W). Of a palette, the numbers, not the colours."""
-    try:
-        with Image.open(path) as picture:
-            if picture.mode in ("RGB", "RGBA"):
-                return np.array(picture.convert("RGB")).transpose(2, 0, 1)
-            return np.array(picture)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read as a mask ({error}). Get the file again.") from None
-
-
-def _read_one(path: Path, names: tuple[str, ...] = ()) -> RasterImage:
-    if path.suffix.lower() not in _TIFF:
-        return RasterImage(pixels=_float32(read_grey(path)[None]), units="picture", channels=names or GREY)
-    bands, descriptions = _tiff(path)
-    if bands.dtype.kind != "f":
-        return RasterImage(pixels=_float32(_one_grey(path, bands)), units="picture", channels=names or GREY)
-    pixels = _float32(bands)
+def _read_one(path: Path, name: str, wanted: Scale | None) -> RasterImage:
+    """name: the polarisation that the file's name states; may be empty."""
+    raster = read_raster(path)
+    scale = _scale_of(raster, wanted)
+    if scale is None and raster.values.dtype.kind != "f":
+        grey = raster.filled(one_grey(raster)[None])
+        return RasterImage(pixels=grey, units="picture", channels=(name,) if name else GREY)
+    pixels = raster.filled()
+    if scale == "linear":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels = 10 * np.log10(pixels)
     pixels[~np.isfinite(pixels)] = np.nan
+    _check_decibels(path, pixels, stated=scale is not None)
+    return RasterImage(pixels=pixels, units="dB", channels=_channels(raster, name))
+
+
+def _scale_of(raster: RasterFile, wanted: Scale | None) -> Scale | None:
+    """What the values are, as the user or the file states it."""
+    word = raster.unit.lower()
+    if word not in _UNIT_WORDS:
+        raise SourceError(
+            f"{shown(raster.path)}: in {raster.unit!r} by its own words; backscatter in dB or linear power, or a "
+            "picture without a unit expected. Is it an image of a radar? Correct the unit, or remove it."
+        )
+    stated = _UNIT_WORDS[word]
+    if stated is not None and wanted is not None and stated != wanted:
+        raise ConfigError(
+            f"{shown(raster.path)}: in {raster.unit!r} by its own words, but units = {wanted!r}. Correct one."
+        )
+    return wanted or stated
+
+
+def _check_decibels(path: Path, pixels: NDArray[np.float32], *, stated: bool) -> None:
+    """Raises SourceError where the values are no backscatter in dB."""
     measured = pixels[~np.isnan(pixels)]
-    if measured.size and measured.min() >= 0:
+    if not measured.size:
+        return
+    if (worst := float(measured[np.argmax(np.abs(measured))])) and abs(worst) > MOST_DB:
         raise SourceError(
-            f"{path}: float values from {measured.min():g} to {measured.max():g}, none below 0; backscatter in dB "
-            "expected. Is it linear power? Write 10 log10 of it. Pictures must be of 8 or 16 bits."
+            f"{shown(path)}: holds {worst:g}, which is no backscatter in dB. If it stands for no data, declare it as "
+            "the file's nodata value."
         )
-    return RasterImage(pixels=pixels, units="dB", channels=names or _channels(path, len(bands), descriptions))
-
-
-def _float32(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    return pixels.astype(np.float32)
-
-
-def _one_grey(path: Path, bands: NDArray[Any]) -> NDArray[Any]:
-    """(1, H, W) of one band, or of three that are equal."""
-    spread = int(np.ptp(bands[:3].astype(np.int64), axis=0).max())
-    if len(bands) != 1 and (len(bands) not in (3, 4) or spread > COLOURED):
+    tenth = float(np.quantile(measured, 0.1))
+    if not stated and tenth > MOSTLY_BELOW_DB:
+        below = float((measured < 0).mean())
         raise SourceError(
-            f"{path}: {len(bands)} bands of {bands.dtype} that differ; one grey band, or float bands in dB, expected."
+            f"{shown(path)}: float values from {measured.min():g} to {measured.max():g}, {below:.1%} below 0; "
+            f"backscatter in dB expected, of which a tenth lies below {MOSTLY_BELOW_DB:g}. Is it linear power? Say "
+            'what it is by units = "linear" or "dB" of the dataset. Pictures must be of 8 or 16 bits.'
         )
-    return bands[:1]
 
 
-def _channels(path: Path, count: int, descriptions: Sequence[str | None]) -> tuple[str, ...]:
-    named = tuple((text or "").upper() for text in descriptions)
-    if all(name in POLARISATIONS for name in named) and len(set(named)) == count:
+def _channels(raster: RasterFile, name: str) -> tuple[str, ...]:
+    """The polarisation of each band: by the file's name, by the descriptions, or as Sentinel-1 products have two."""
+    count = len(raster.values)
+    found = [[word.upper() for word in _POLARISATION.findall(text)] for text in raster.descriptions]
+    named = tuple(words[0] for words in found if len(set(words)) == 1)
+    if name and count == 1 and named in ((), (name,)):
+        return (name,)
+    if not name and len(named) == count == len(set(named)):
         return named
-    if count == len(_TWO_BANDS):
+    if not name and count == len(_TWO_BANDS) and all(map(_NUMBERED.fullmatch, raster.descriptions)):
         return _TWO_BANDS
+    expected = f"one band of {name}, as its name says," if name else f"one of {', '.join(POLARISATIONS)} each"
     raise SourceError(
-        f"{path}: {count} float band{'s' * (count != 1)} described as {', '.join(map(repr, descriptions))}; one of "
-        f"{', '.join(POLARISATIONS)} each expected. Write it into the bands' descriptions."
+        f"{shown(raster.path)}: {count} float band{'s' * (count != 1)} described as {_described(raster.descriptions)}; "
+        f"{expected} expected. Write it into the bands' descriptions."
     )
 
 
-def _tiff(path: Path) -> tuple[NDArray[Any], tuple[str | None, ...]]:
-    """(bands, H, W) in the type of the file, with NaN for the nodata of float bands; and the descriptions of the
-    bands.
-    """
-    rasterio = extra_package("rasterio", f"{path}: reading a TIFF")
-    try:
-        with warnings.catch_warnings():
-            # where a chip lies does not matter here
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            with rasterio.open(path) as raster:
-                bands, nodata, descriptions = raster.read(), raster.nodata, raster.descriptions
-    except rasterio.errors.RasterioError as error:
-        raise SourceError(f"{path}: cannot be read as a TIFF ({error}). Get the file again, or remove it.") from None
-    if nodata is not None and bands.dtype.kind == "f":
-        bands = np.where(bands == nodata, np.nan, bands)
-    return bands, descriptions
+def _described(descriptions: Sequence[str]) -> str:
+    return ", ".join(repr(text or None) for text in descriptions)

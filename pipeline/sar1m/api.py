@@ -18,8 +18,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from sar1m.building import BuildRequest, BuildSummary
 from sar1m.building import build as run_build
 from sar1m.config import BuildConfig, resolve_config
@@ -33,6 +31,7 @@ from sar1m.sources.regions.region import Region, cells_of, parse_region
 from sar1m.stages.choose import choice_digest
 from sar1m.stages.plan import make_plan
 from sar1m.store.errors import ConfigError, OutputError
+from sar1m.store.printer import Printer
 from sar1m.store.progress import Watch
 from sar1m.store.schema import DATA_DIR, MARKER_FILE, SAMPLES_FILE
 from sar1m.store.seal import StoreFault, read_marker
@@ -277,4 +276,4 @@ def output_folder(out: str | Path | None, place: Region) -> Path:
 
 
 def _progress() -> Watch:
-    return TerminalWatch(Console(stderr=True))
+    return TerminalWatch(Printer(stderr=True))

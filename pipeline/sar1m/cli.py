@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from sar1m.releases import commands as release_commands
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
+from sar1m.store.printer import Printer, never_fail_on_letters, pasted
 from sar1m.store.version import __version__
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-console = Console()
-problems = Console(stderr=True)
+console = Printer()
+problems = Printer(stderr=True)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        console.print(__version__, highlight=False)
+        console.say(__version__)
         raise typer.Exit
 
 
@@ -124,24 +124,18 @@ def plan(
     from sar1m import api
     from sar1m.terminal import TerminalWatch, program
 
-    place = _place(region)
+    _place(region)
     watch = TerminalWatch(console)
     found = api.plan(region, out, config=config, overrides=overrides or (), to=to, mbit=mbit, watch=watch)
     if found.totals is not None:
         if to is not None:
-            _print_lines([f"{program()} build --region {place.label} --plan {to}"])
+            console.say_all([pasted(program(), "build", "--region", region, "--plan", to)])
         return
-    _print_lines(found.remarks)
-    console.print(
+    console.say_all(found.remarks)
+    console.say(
         f"{found.region}: {found.work_items:,} work items ({found.paired:,} with an optical partner), "
         f"{found.patches:,} patches of {found.patch_px} px.",
-        soft_wrap=True,
     )
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -172,19 +166,17 @@ def status(out: StoreArgument) -> None:
 
     planned = read_plan(out / "staging")
     staged = sum(staged_path(out / "staging", item.key).is_file() for item in planned.items)
-    console.print(f"{planned.region}: {staged:,} of {len(planned.items):,} work items staged.", highlight=False)
+    console.say(f"{planned.region}: {staged:,} of {len(planned.items):,} work items staged.")
     for item in planned.failed:
-        console.print(
-            f"failed: {item.item_id}: {item.error}: {item.cause}", markup=False, highlight=False, soft_wrap=True
-        )
+        console.say(f"failed: {item.item_id}: {item.error}: {item.cause}")
     marker = read_marker(out)
     if marker is None:
-        console.print("The store is not complete. Run the same build command again to go on.")
+        console.say("The store is not complete. Run the same build command again to go on.")
         return
     if marker["plan"] == planned.digest():
-        console.print("The store is complete.")
+        console.say("The store is complete.")
     else:
-        console.print("The store is that of an earlier build. Run the same build command again to go on to this one.")
+        console.say("The store is that of an earlier build. Run the same build command again to go on to this one.")
     console.print(count_table(marker))
 
 
@@ -255,15 +247,15 @@ def _verify_build(out: Path) -> list[StoreFault]:
     if not faults:
         marker = read_marker(out)
         files = 0 if marker is None else len(marker["files"])
-        console.print(f"{out}: {files:,} files verified, no fault.", highlight=False, soft_wrap=True)
+        console.say(f"{out}: {files:,} files verified, no fault.")
     return faults
 
 
 def _report_faults(place: str, faults: Sequence[StoreFault], remedy: str) -> None:
     for fault in faults:
-        problems.print(f"{fault.path}: {fault.found}", style="red", markup=False, highlight=False, soft_wrap=True)
+        problems.say(f"{fault.path}: {fault.found}", style="red")
     if faults:
-        problems.print(f"{len(faults)} faults in {place}. {remedy}", highlight=False, soft_wrap=True)
+        problems.say(f"{len(faults)} faults in {place}. {remedy}")
         raise typer.Exit(1)
 
 
@@ -280,7 +272,7 @@ def report(
 
     _facts_of_build(out)
     if to is None:
-        console.print(str(out / REPORT_FILE), highlight=False, soft_wrap=True)
+        console.say(str(out / REPORT_FILE))
         return
     from sar1m.page.build_page import render_report
 
@@ -288,7 +280,7 @@ def report(
         to.write_text(render_report(out), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{to}: cannot be written: {error.strerror}. Give another file to --to.") from error
-    console.print(f"written: {to}", highlight=False, soft_wrap=True)
+    console.say(f"written: {to}")
 
 
 @app.command()
@@ -306,18 +298,17 @@ def info(
 
     size = sum(marker["files"].values())
     title = marker["name"] if seal is None else f"{seal.title}{seal.part and f' ({seal.part})'}"
-    console.print(
+    console.say(
         f"{title} ({marker['region']}), schema {marker['schema_version']}, made by sar1m "
         f"{marker['code_version']}: {len(marker['files']):,} files, {size / 1e6:,.1f} MB.",
-        highlight=False,
-        soft_wrap=True,
     )
     console.print(count_table(marker))
     there = (name for name in SPLITS if f"{DATA_DIR}/{name}.zarr/zarr.json" in marker["files"])
     split = next((name for name in there if marker["by_split"].get(name)), None)
     if split is not None:
-        opening = f'import xarray; xarray.open_zarr("{out}/{DATA_DIR}/{split}.zarr", consolidated=False)'
-        console.print(opening, highlight=False, soft_wrap=True)
+        array = json.dumps(f"{out}/{DATA_DIR}/{split}.zarr")  # a string of Python too, whatever it holds
+        opening = f"import xarray; xarray.open_zarr({array}, consolidated=False)"
+        console.say(opening)
 
 
 @app.command()
@@ -339,21 +330,22 @@ def simulate(
     from sar1m.terminal import program
 
     path = write_product(folder, lon=lon, lat=lat, relief_m=relief_m, seed=seed, whole_swath=whole_swath)
-    console.print(f"Product: {path}", highlight=False, soft_wrap=True)
-    console.print(f"Build:   {program()} build --region safe:{folder}", highlight=False, soft_wrap=True)
+    console.say(f"Product: {path}")
+    console.say(f"Build:   {pasted(program(), 'build', '--region', f'safe:{folder}')}")
 
 
 def main() -> None:
     """Entry point: turns our errors into one readable line and an exit code."""
+    never_fail_on_letters()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
         app(standalone_mode=True)
     except Sar1mError as error:
-        problems.print(f"sar1m: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        problems.say(f"sar1m: {error}", style="red")
         sys.exit(error.exit_code)
     except _Interrupted:
-        problems.print("sar1m: interrupted. What is staged is kept: the same command goes on from there.")
+        problems.say("sar1m: interrupted. What is staged is kept: the same command goes on from there.")
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -370,7 +362,7 @@ def _place(region: str) -> Region:
 
     place = parse_region(region)
     for note in place.notes:
-        problems.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        problems.say(f"note: {note}")
     return place
 
 

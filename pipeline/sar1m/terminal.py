@@ -5,16 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from sar1m.building import BuildSummary
+from sar1m.store.printer import Printer, pasted
 from sar1m.store.progress import LineWatch
 from sar1m.store.schema import SPLITS
 
@@ -33,8 +32,8 @@ class RateColumn(ProgressColumn):
 class TerminalWatch(LineWatch):
     """A Watch that draws progress bars in a terminal, and writes lines where there is none."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(partial(console.print, markup=False, highlight=False, soft_wrap=True))
+    def __init__(self, console: Printer) -> None:
+        super().__init__(console.say)
         self._console = console
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
@@ -43,7 +42,7 @@ class TerminalWatch(LineWatch):
 
     @contextmanager
     def _bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
-        columns = (TextColumn("{task.description:<15}"), BarColumn(), MofNCompleteColumn(), RateColumn())
+        columns = (TextColumn("{task.description:<15}", markup=False), BarColumn(), MofNCompleteColumn(), RateColumn())
         with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=self._console) as progress:
             task = progress.add_task(title, total=total or None)
             yield lambda: progress.advance(task)
@@ -51,25 +50,26 @@ class TerminalWatch(LineWatch):
                 progress.update(task, total=1, completed=1)
 
 
-def print_summary(console: Console, out: Path, summary: BuildSummary) -> None:
+def print_summary(console: Printer, out: Path, summary: BuildSummary) -> None:
     """How a build ended: what was done, what was left out and why, where to look."""
     if summary.nothing_to_do:
-        console.print(f"Nothing to do: {out} is complete for this region and configuration.", highlight=False)
+        console.say(f"Nothing to do: {out} is complete for this region and configuration.")
     else:
-        console.print(
+        console.say(
             f"Blocks: {summary.prepared} prepared, {summary.reused} already there, {len(summary.failed)} failed.",
-            highlight=False,
         )
     console.print(count_table(summary.facts))
     for item in summary.failed[:SHOWN_FAILURES]:
         text = f"failed: {item.item_id}: {item.error}: {item.cause}"
-        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        console.say(text, style="red")
     if len(summary.failed) > SHOWN_FAILURES:
-        more = f"... and {len(summary.failed) - SHOWN_FAILURES} more: {program()} status {out} names them all."
-        console.print(more, style="red", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Store:  {out}", highlight=False, soft_wrap=True)
-    console.print(f"Page:   {out / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
-    console.print(f"Verify: {program()} verify {out}", highlight=False, soft_wrap=True)
+        more = (
+            f"... and {len(summary.failed) - SHOWN_FAILURES} more: {pasted(program(), 'status', out)} names them all."
+        )
+        console.say(more, style="red")
+    console.say(f"Store:  {out}")
+    console.say(f"Page:   {out / 'report' / 'index.html'}")
+    console.say(f"Verify: {pasted(program(), 'verify', out)}")
 
 
 def program() -> str:

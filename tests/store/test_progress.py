@@ -3,9 +3,9 @@
 import io
 
 import pytest
-from rich.console import Console
 
 from sar1m.store import progress
+from sar1m.store.printer import Printer
 from sar1m.store.progress import LineWatch
 from sar1m.terminal import TerminalWatch
 
@@ -30,5 +30,5 @@ def test_a_stage_that_fails_is_not_reported_as_done():
 
 def test_a_note_keeps_its_brackets_whatever_the_console_would_make_of_them():
     out = io.StringIO()
-    TerminalWatch(Console(file=out, width=20)).note("[grid] and [bold]pixels[/bold] at https://example.org/a/long/path")
+    TerminalWatch(Printer(file=out, width=20)).note("[grid] and [bold]pixels[/bold] at https://example.org/a/long/path")
     assert out.getvalue() == "[grid] and [bold]pixels[/bold] at https://example.org/a/long/path\n"

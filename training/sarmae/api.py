@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from sar1m.store.printer import Printer
 from sar1m.store.progress import Watch
 from sar1m.store.settings import override
 from sarmae.config import PretrainConfig, resolve_config
@@ -42,7 +41,7 @@ def pretrain(
     stays whole.
     """
     settings = configuration(config, data, overrides)
-    return run_pretraining(settings, run_folder(out, settings), watch or console_watch(Console(stderr=True)))
+    return run_pretraining(settings, run_folder(out, settings), watch or console_watch(Printer(stderr=True)))
 
 
 def configuration(

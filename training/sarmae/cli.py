@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from sar1m.store.errors import Sar1mError
+from sar1m.store.printer import Printer, never_fail_on_letters
 from sar1m.store.version import __version__
 
 # A command imports what it needs when it runs: PyTorch takes seconds, help and version nothing.
 # ruff: noqa: PLC0415
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console()
-problems = Console(stderr=True)
+console = Printer()
+problems = Printer(stderr=True)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        console.print(__version__, highlight=False)
+        console.say(__version__)
         raise typer.Exit
 
 
@@ -98,7 +98,7 @@ def export(
     from sarmae.runs import UNKNOWN_LICENCE, export_run
 
     weights = export_run(run, out, licence=licence or UNKNOWN_LICENCE)
-    console.print(f"Encoder: {weights}", highlight=False, soft_wrap=True)
+    console.say(f"Encoder: {weights}")
 
 
 @app.command()
@@ -127,10 +127,11 @@ def evaluate(
 
 def main() -> None:
     """Entry point: turns our errors into one readable line and an exit code."""
+    never_fail_on_letters()
     try:
         app(standalone_mode=True)
     except Sar1mError as error:
-        problems.print(f"sarmae: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        problems.say(f"sarmae: {error}", style="red")
         _leave(error.exit_code)
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else int(end.code is not None))

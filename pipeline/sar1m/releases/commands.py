@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from sar1m.store.printer import Printer, pasted
 
 if TYPE_CHECKING:
     from sar1m.releases.rebuild import RebuildRequest
@@ -44,7 +46,7 @@ def release(
     from sar1m.releases.make import ReleaseRequest, make_release
     from sar1m.terminal import TerminalWatch, program
 
-    console = Console()
+    console = Printer()
     folder = Path("releases") / f"{name}-v{version}" if out is None else out
     request = ReleaseRequest(
         version=version,
@@ -56,18 +58,20 @@ def release(
     )
     summary = make_release(builds, folder, request, TerminalWatch(console))
     audit = summary.audit
-    console.print(f"{summary.title}: {'was there already' if summary.nothing_to_do else 'made'}.", highlight=False)
+    console.say(f"{summary.title}: {'was there already' if summary.nothing_to_do else 'made'}.")
     if audit:
         distances = audit.get("least_distance_km", {})
         pairs = ", ".join(f"{pair} {'-' if km is None else f'{km:.1f} km'}" for pair, km in distances.items())
-        console.print(f"Splits:  least distance {pairs}", highlight=False, soft_wrap=True)
+        console.say(f"Splits:  least distance {pairs}")
     counts = summary.marker["counts"]
     counted = ", ".join(f"{counts[key]:,} {key}" for key in ("accepted", "paired", "rejected", "failed"))
-    console.print(f"Samples: {counted}", highlight=False)
-    console.print(
-        f"Release: {folder}\nPage:    {folder / 'report/index.html'}\nVerify:  {program()} verify {folder}",
-        highlight=False,
-        soft_wrap=True,
+    console.say(f"Samples: {counted}")
+    console.say_all(
+        [
+            f"Release: {folder}",
+            f"Page:    {folder / 'report/index.html'}",
+            f"Verify:  {pasted(program(), 'verify', folder)}",
+        ]
     )
 
 
@@ -81,10 +85,9 @@ def diff(
 
     found = compare(before, after)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=1))
+        sys.stdout.write(json.dumps(found.to_json(), indent=1) + "\n")
         return
-    for line in found.lines():
-        typer.echo(line)
+    Printer().say_all(found.lines())
 
 
 def publish(
@@ -100,17 +103,14 @@ def publish(
     from sar1m.releases.publishing.target import PublishOptions
     from sar1m.terminal import TerminalWatch
 
-    console = Console()
+    console = Printer()
     summary = send(folder, target, PublishOptions(dry_run=dry_run, private=private), TerminalWatch(console))
     did = "would be sent" if dry_run else "sent"
     if dry_run:
-        for name in summary.sent:
-            console.print(name, highlight=False, markup=False, soft_wrap=True)
-    console.print(
+        console.say_all(summary.sent)
+    console.say(
         f"{summary.title} at {summary.location}: {len(summary.sent):,} files {did} ({summary.sent_bytes / GB:.2f} GB), "
         f"{summary.kept:,} there already.{'' if dry_run else ' Complete.'}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -127,15 +127,14 @@ def get(
     from sar1m.releases.portions import get as download
     from sar1m.terminal import TerminalWatch, program
 
-    console = Console()
+    console = Printer()
     summary = download(target, out, Portion(split=split, shards=shards), TerminalWatch(console))
     part = f", {summary.left_out} left out" if summary.left_out else ""
-    console.print(
+    console.say(
         f"{summary.title}: {summary.fetched} files fetched ({summary.fetched_bytes / GB:.2f} GB), {summary.kept} there "
-        f"already{part}.\nVerify: {program()} verify {summary.out}",
-        highlight=False,
-        soft_wrap=True,
+        f"already{part}."
     )
+    console.say(f"Verify: {pasted(program(), 'verify', summary.out)}")
 
 
 def is_release(folder: Path) -> bool:
@@ -154,7 +153,7 @@ def seal_of(folder: Path) -> Seal:
     return require_seal(FolderPlace(folder), RELEASE_MARKERS)
 
 
-def verify_a_release(location: str, sampling: Sampling | None, console: Console) -> list[StoreFault]:
+def verify_a_release(location: str, sampling: Sampling | None, console: Printer) -> list[StoreFault]:
     """Verifies a release, prints what was compared, and returns the faults found."""
     from sar1m.releases.verification import verify_release
     from sar1m.terminal import TerminalWatch
@@ -162,26 +161,22 @@ def verify_a_release(location: str, sampling: Sampling | None, console: Console)
     summary = verify_release(location, TerminalWatch(console), sampling)
     unlisted = "" if summary.listed else " Added files cannot be seen at this address."
     part = f" ({summary.part})" if summary.part else ""
-    console.print(
+    console.say(
         f"{summary.title} at {summary.location}{part}: {summary.read_files:,} of {summary.files:,} files "
         f"({summary.read_bytes / GB:.2f} GB) and {summary.read_chunks:,} chunks compared, {len(summary.faults)} faults."
         f"{unlisted}",
-        highlight=False,
-        soft_wrap=True,
     )
     return list(summary.faults)
 
 
-def rebuild_samples(request: RebuildRequest, console: Console) -> list[StoreFault]:
+def rebuild_samples(request: RebuildRequest, console: Printer) -> list[StoreFault]:
     """Makes samples again from their source, compares them, and returns the faults found."""
     from sar1m.releases.rebuild import rebuild as make_again
     from sar1m.terminal import TerminalWatch
 
     summary = make_again(request, TerminalWatch(console))
-    console.print(
+    console.say(
         f"{len(summary.compared):,} of {summary.samples:,} samples made again ({summary.offered:,} are offered by "
         f"{request.source}; {summary.recipes:,} by recipe): {len(summary.faults)} faults.",
-        highlight=False,
-        soft_wrap=True,
     )
     return list(summary.faults)

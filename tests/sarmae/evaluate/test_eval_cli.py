@@ -47,7 +47,7 @@ def test_one_question_about_a_run(place, tmp_path, monkeypatch, capsys):
         (("x", "--encoder", "pixels"), "x: found no kind of data in it; expected folders:PATH, store:PATH"),
         (("folders:x", "--config", "ablation"), "give either --config or DATA"),
         (("--config", "ablatoin"), "Known: ablation"),
-        (("folders:x", "--encoder", "run:nowhere"), "nowhere/config.toml: cannot be read"),
+        (("folders:x", "--encoder", "run:nowhere"), "nowhere/config.toml: there is no such file"),
     ],
 )
 def test_a_wrong_word_is_reported_in_one_line(words, message, tmp_path, monkeypatch, capsys):

@@ -5,13 +5,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from sar1m.config import BuildConfig, DownloadConfig
 from sar1m.io.net.fetch import Fetcher, FetchSettings
 from sar1m.sources.services import doctor, registry
 from sar1m.sources.services.doctor import DoctorRow, render, report, without_secrets
 from sar1m.sources.services.registry import SERVICES, PublicPage
+from sar1m.store.printer import Printer
 from servers.base import Reply, Server, reply_json
 
 NAMES = [record.name for record in SERVICES]
@@ -43,7 +43,7 @@ def by_name(rows):
 
 def shown(rows):
     stream = io.StringIO()
-    render(Console(file=stream, width=60), rows)
+    render(Printer(file=stream, width=60), rows)
     return stream.getvalue()
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from sar1m.store import settings
 from sar1m.store.errors import ConfigError
+from sar1m.store.printer import Printer
 from sarmae.config import CONFIG_FOLDERS, PretrainConfig
 from sarmae.evaluate.score_files import ScoreFiles
 from sarmae.evaluate.study import StudyOutcome, run_study
@@ -44,7 +44,7 @@ def evaluate(
     overrides: KEY=VALUE each.
     Raises ConfigError.
     """
-    console = Console()
+    console = Printer()
     study = settings.override(_study(data, encoders, config), list(overrides))
     folder = Path("studies") / study.name if out is None else out
     outcome = run_study(study, folder, console_watch(console))
@@ -93,7 +93,7 @@ def _config_of(run: Path) -> PretrainConfig:
     return settings.parse(PretrainConfig, settings.read_text(path), origin=str(path))
 
 
-def _print_results(console: Console, results: Sequence[ArmResult], outcome: StudyOutcome) -> None:
+def _print_results(console: Printer, results: Sequence[ArmResult], outcome: StudyOutcome) -> None:
     by_question = {(result.question, result.arm): result for result in results}
     for task, questions in main_questions(results).items():
         table = Table(title=f"{task}, {questions[0].metric}", title_justify="left", box=None)

@@ -35,6 +35,7 @@ from sar1m.store.errors import ConfigError, StoreError
 from sar1m.store.side_files import read_json
 from sarmae.sarc.compression import Basis
 from sarmae.stream.loader_settings import TOKEN_PX
+from sar1m.store.printer import pasted
 
 FORMAT: Final = 1
 TEACHER_FILE: Final = "teacher.json"
@@ -82,7 +83,8 @@ def write_teacher(cache: Path, facts: TeacherFacts, basis: Basis) -> None:
 def read_teacher(cache: Path) -> tuple[TeacherFacts, Basis]:
     """Raises ConfigError where there is no cache, StoreError where one of the two files is damaged."""
     if not (cache / TEACHER_FILE).is_file():
-        raise ConfigError(f"sarc.cache: {cache} holds no {TEACHER_FILE}. Write it: sarmae cache-teacher --out {cache}.")
+        command = pasted("sarmae", "cache-teacher", "--out", cache)
+        raise ConfigError(f"sarc.cache: {cache} holds no {TEACHER_FILE}. Write it: {command}")
     facts = read_sealed(cache / TEACHER_FILE)
     if facts.pop("format", None) != FORMAT:
         raise StoreError(f"{cache / TEACHER_FILE}: of another format, expected {FORMAT}. Write the cache anew.")

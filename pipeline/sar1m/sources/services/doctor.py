@@ -18,7 +18,6 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 import rasterio
-from rich.console import Console
 
 from sar1m.config import BuildConfig
 from sar1m.io.geoid import find_geoid, no_geoid
@@ -26,6 +25,7 @@ from sar1m.io.net.fetch import Fetcher
 from sar1m.sources.safe.block_heights import named_place, open_terrain
 from sar1m.sources.services.registry import SERVICES, ServiceRecord, open_service
 from sar1m.store.errors import Sar1mError
+from sar1m.store.printer import Printer
 
 Verdict = Literal["yes", "no", "-"]
 
@@ -75,7 +75,7 @@ def report(config: BuildConfig, fetcher: Fetcher, out: Path, *, online: bool = F
     return [replace(row, line=without_secrets(" ".join(row.line.split()))) for row in rows]
 
 
-def render(console: Console, rows: list[DoctorRow]) -> None:
+def render(console: Printer, rows: list[DoctorRow]) -> None:
     """Prints the rows: plain lines in columns, the same in a terminal and in a file, never wrapped or marked up."""
     width = max((len(row.name) for row in rows), default=0)
     gives = max((len(row.gives) for row in rows), default=0)
@@ -83,10 +83,10 @@ def render(console: Console, rows: list[DoctorRow]) -> None:
     for row in rows:
         if row.topic != topic:
             topic = row.topic
-            console.print(_TITLES[row.topic], style="bold", markup=False, highlight=False, soft_wrap=True)
+            console.say(_TITLES[row.topic], style="bold")
         columns = [f"{row.name:<{width}}", f"{row.usable:<3}", *([f"{row.gives:<{gives}}"] if row.gives else [])]
         text = f"  {'  '.join(columns)}  {row.line}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.say(text)
 
 
 _TITLES: Final[Mapping[str, str]] = {"service": "Services", "machine": "This machine"}

@@ -32,10 +32,10 @@ from safetensors import SafetensorError
 
 from sar1m.store.durable import make_folders, write_durably
 from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.printer import pasted
 from sar1m.store.side_files import read_json
 from sarmae.sarc.compression import Basis
 from sarmae.stream.loader_settings import TOKEN_PX
-from sar1m.store.printer import pasted
 
 FORMAT: Final = 1
 TEACHER_FILE: Final = "teacher.json"

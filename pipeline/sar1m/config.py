@@ -28,8 +28,8 @@ Fraction = float  # between 0 and 1; the bounds stand at each field
 class GridConfig(Section):
     """Cells, patches and the margin around them.
 
-    layout: majortom cuts scenes into Major TOM cells of 10 km; chips makes one block of each input raster; auto does so
-    with rasters that are smaller than a block.
+    layout: majortom cuts scenes into Major TOM cells of 10 km; chips makes one block of each input raster, but not of a
+    large one of which an upright block in UTM would lose a quarter; auto does so with rasters smaller than a block.
     patch_px: side of a patch. patches_per_side: of a block. gsd_m: size of a pixel.
     halo_px: margin read around a block, so that correcting the shift loses no edge.
     """

@@ -25,7 +25,7 @@ from pyproj.datadir import get_data_dir, get_user_data_dir  # type: ignore[attr-
 
 from sar1m.core.sphere import east_of
 from sar1m.io.header import RasterHeader, read_header
-from sar1m.io.raster import file_digest, read_pixels
+from sar1m.io.raster import file_digest, read_pixels, with_side_files
 from sar1m.records import F64
 from sar1m.store.errors import ConfigError, SourceError
 
@@ -73,6 +73,14 @@ class Geoid:
     def digest(self) -> str:
         """blake2b-128 of the file's bytes, hexadecimal."""
         return known_digest(self.path)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the grid's middle row is 0 from end to end, as that of no geoid is: a placeholder that moves nothing.
+
+        Raises SourceError where the file cannot be read.
+        """
+        return not self._stored(self.rows // 2, 0, 1, self.cols).any()
 
     def undulation_m(self, lon_deg: npt.ArrayLike, lat_deg: npt.ArrayLike) -> F64:
         """Height of the geoid above the ellipsoid in metres at points of any shape, poles included.
@@ -163,12 +171,15 @@ class Geoid:
 
 
 def known_digest(path: Path) -> str:
-    """The file_digest of a file, computed once in a process for each size and time of it. Raises SourceError."""
+    """The raster_digest of a file; its own bytes are read once in a process for each size and time of it.
+
+    Raises SourceError.
+    """
     try:
         status = path.stat()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}. Check its name and permissions.") from error
-    return _digest_of_state(path, status.st_size, status.st_mtime_ns)
+    return with_side_files(_digest_of_state(path, status.st_size, status.st_mtime_ns), path)
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,7 @@ from sar1m.io.header import ALIGNED_PX, RasterHeader, header_of, moved_points, w
 from sar1m.io.missing import missing_by_mask
 from sar1m.io.raster_open import GDAL_OPTIONS, RasterInput, opened
 from sar1m.io.side_files import side_digest
-from sar1m.io.stated import Stated, Unit, is_nodata, reconciled, unit_factor
+from sar1m.io.stated import UNDESCRIBED, Stated, Unit, is_nodata, reconciled, unit_factor
 from sar1m.records import F32, F64, RasterGrid
 from sar1m.store.errors import SourceError
 
@@ -33,7 +33,6 @@ SAME_SCALE: Final = 0.05  # spacings that differ less are interpolated, not aver
 
 WIDE_M: Final = 1e6  # rasters that reach further have no one scale
 WIDE_TURN: Final = 1 / 36  # of a turn in longitude or latitude: 10 degrees
-UNDESCRIBED: Final = Stated(by="the description")
 
 _KERNEL_MARGIN_PX: Final = 4  # cubic reaches two pixels, one more for each rounding
 # GDAL follows a projection exactly only at the ends and the middle of a line and may err by 1/8 px elsewhere. On lines
@@ -88,8 +87,12 @@ def raster_digest(path: Path) -> str:
 
     Raises SourceError as file_digest, mask_beside and aux_words do.
     """
+    return with_side_files(file_digest(path), path)
+
+
+def with_side_files(own: str, path: Path) -> str:
+    """The digest of a raster from that of its own bytes. Raises SourceError as raster_digest does."""
     beside = side_digest(path)
-    own = file_digest(path)
     return hashlib.blake2b(f"{own} {beside}".encode(), digest_size=16).hexdigest() if beside else own
 
 
@@ -123,15 +126,18 @@ def read_window(source: RasterInput, grid: RasterGrid, *, bands: tuple[int, ...]
     )
 
 
-def read_pixels(source: RasterInput, *, top: int, left: int, rows: int, cols: int) -> F64:
+def read_pixels(
+    source: RasterInput, *, top: int, left: int, rows: int, cols: int, described: Stated = UNDESCRIBED
+) -> F64:
     """Heights of band 1 in metres, in a window of the raster's own pixels, (rows, cols), NaN where there is no data.
 
-    top, left: first row and column of the window.
+    top, left: first row and column of the window. described: what is known of the band beside what the file states.
     Raises SourceError as read_window does.
     """
     with opened(source) as dataset:
         header, window = header_of(dataset, source), Window(left, top, cols, rows)
-        planes, _ = _read_values(dataset, header, source, window, ((1,), ReadRule(resampling="nearest", unit="m")))
+        rule = ReadRule(resampling="nearest", unit="m", described=described)
+        planes, _ = _read_values(dataset, header, source, window, ((1,), rule))
     return np.asarray(planes[0])
 
 

@@ -76,7 +76,7 @@ def aux_words(path: Path) -> AuxWords | None:
     stated = {number: _stated(band, str(beside), number) for number, band in bands.items()}
     return AuxWords(
         name=str(beside),
-        bands={number: words for number, words in stated.items() if words != Stated(by=words.by)},
+        bands={number: words for number, words in stated.items() if not words.silent},
         alpha=tuple(n for n, band in bands.items() if _text(band, "ColorInterp").lower() == "alpha"),
         crs=_text(root.element, "SRS") or None,
         transform=_transform(root.element, str(beside)),

@@ -75,6 +75,14 @@ class Stated:
     nodata: float | None = None
     unit: str | None = None
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is stated."""
+        return self == Stated(by=self.by)
+
+
+UNDESCRIBED: Final = Stated(by="the description")
+
 
 def reconciled(first: Stated, second: Stated, name: str) -> Stated:
     """What holds where two sources speak of one band: of each field what one of them states, where the other is silent.
@@ -83,6 +91,8 @@ def reconciled(first: Stated, second: Stated, name: str) -> Stated:
     A nodata of NaN agrees with every other: NaN is never a value.
     name: of the raster and band. Raises SourceError, naming both sources, where they disagree.
     """
+    if first.silent or second.silent:
+        return first if second.silent else second
     scale = _agreed(first, second, "scale", name)
     return Stated(
         by=f"{first.by} and {second.by}",

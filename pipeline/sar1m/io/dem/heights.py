@@ -38,6 +38,7 @@ from sar1m.io.geoid import Geoid, find_geoid, known_digest, no_geoid
 from sar1m.records import F64, RasterGrid
 from sar1m.store.errors import SourceError
 
+ZERO_GEOID: Final = "0 everywhere"
 NODE_PX: Final = 32  # at most, from node to node; at 10 m a straight line errs by under 1 cm up to 75 degrees north
 _DATUM_TITLES: Final[dict[Datum, str]] = {
     "egm2008": "EGM2008",
@@ -117,7 +118,7 @@ class Dem:
     @property
     def description(self) -> str:
         """A text for provenance, such as `COP-DEM GLO-30 (EGM2008), geoid egm08_25`. It also states where the geoid of
-        another model is used in place of the right one."""
+        another model is used in place of the right one, or one that is 0 everywhere."""
         paths = [path for sheet in self.sheets for path in sheet.paths]
         names = [parse_copernicus_name(path) for path in paths]
         titles = sorted({_COPERNICUS_TITLES[name.prefix[-2:]] for name in names if name})
@@ -126,6 +127,8 @@ class Dem:
         text = f"{' + '.join(titles)} ({_DATUM_TITLES[self.datum]})"
         if self.geoid is None or self.datum == "ellipsoid":
             return text
+        if self.geoid.is_zero:
+            return f"{text}, geoid {self.geoid.name}, which is {ZERO_GEOID}"
         stands_in = self.geoid.model not in (None, self.datum)
         return f"{text}, geoid {self.geoid.name}" + (f" in place of {_DATUM_TITLES[self.datum]}" if stands_in else "")
 

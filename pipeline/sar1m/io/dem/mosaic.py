@@ -8,7 +8,7 @@ REACH posts taken from the others, and each pixel uses the finest lattice that o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -20,8 +20,9 @@ from scipy import ndimage
 
 from sar1m.core.sphere import near_to
 from sar1m.io.dem.kernel import REACH, heights_at
-from sar1m.io.dem.sheets import LONLAT_WKT, Datum, Sheet, checked_header, header_edges, stated_datum
+from sar1m.io.dem.sheets import LONLAT_WKT, Datum, Sheet, checked_header, header_edges, known_heights, stated_datum
 from sar1m.io.raster import MAX_READ_PX, read_pixels
+from sar1m.io.stated import Stated
 from sar1m.records import F64, Bool
 from sar1m.store.errors import ConfigError, SourceError
 
@@ -39,13 +40,14 @@ _METRES_A_DEGREE: Final = 111_320.0
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A raster on a lattice. row, col: of its first post in the lattice."""
+    """A raster on a lattice. row, col: of its first post in the lattice. described: of known_heights."""
 
     path: Path
     row: int
     col: int
     rows: int
     cols: int
+    described: Stated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +154,7 @@ def _lattice_of(sheet: Sheet, path: Path, turn: float, datum: Datum, middle_y: f
         row_spacing=height,
         col_spacing_m=width * unit_m * (np.cos(np.radians(middle_y)) if sheet.geographic else 1.0),
         row_spacing_m=height * unit_m,
-        tiles=(Tile(path=path, row=row, col=col, rows=header.rows, cols=header.cols),),
+        tiles=(Tile(path=path, row=row, col=col, rows=header.rows, cols=header.cols, described=known_heights(header)),),
     )
 
 
@@ -175,7 +177,7 @@ def _same(known: PostLattice, other: PostLattice) -> bool:
 def _joined(known: PostLattice, other: PostLattice) -> PostLattice:
     down, right = (round(value) for value in _offset(known, other))
     (tile,) = other.tiles
-    placed = Tile(path=tile.path, row=tile.row + down, col=tile.col + right, rows=tile.rows, cols=tile.cols)
+    placed = replace(tile, row=tile.row + down, col=tile.col + right)
     fields = {name: getattr(known, name) for name in known.__dataclass_fields__ if name != "tiles"}
     return PostLattice(**fields, tiles=(*known.tiles, placed))
 
@@ -230,7 +232,9 @@ def _place(tile: Tile, values: F64, covered: Bool, corner: tuple[int, int], datu
     cols = min(tile.col + tile.cols, corner[1] + values.shape[1]) - left
     if rows <= 0 or cols <= 0:
         return
-    piece = read_pixels(tile.path, top=top - tile.row, left=left - tile.col, rows=rows, cols=cols)
+    piece = read_pixels(
+        tile.path, top=top - tile.row, left=left - tile.col, rows=rows, cols=cols, described=tile.described
+    )
     _check_plausible(piece, tile.path, datum)
     window = np.s_[top - corner[0] : top - corner[0] + rows, left - corner[1] : left - corner[1] + cols]
     np.copyto(values[window], piece, where=np.isnan(values[window]))

@@ -20,6 +20,7 @@ from pyproj import CRS
 
 from sar1m.core.sphere import TURNS_DEG
 from sar1m.io.header import RasterHeader, read_header
+from sar1m.io.stated import UNDESCRIBED, Stated
 from sar1m.records import F64
 from sar1m.store.errors import ConfigError, SourceError
 
@@ -32,6 +33,7 @@ _COPERNICUS: Final = re.compile(r"(Copernicus_DSM_(?:COG_)?(10|30))_([NS])(\d\d)
 _SPACING_ARCSEC: Final = {"10": 1.0, "30": 3.0}  # the names count tenths of arc-seconds
 _LON_THINNING: Final = ((85, 10.0), (80, 5.0), (70, 3.0), (60, 2.0), (50, 1.5), (0, 1.0))  # from a latitude on
 _VERTICAL_CODES: Final[dict[int, Datum]] = {3855: "egm2008", 5773: "egm96"}
+_GEDTM: Final = re.compile(r"(?<![a-z])gedtm", re.I)
 _GEOID_FOLDER: Final = "geoid"
 
 
@@ -148,9 +150,19 @@ def _rasters_at(place: Path) -> list[Path]:
 def checked_header(path: Path) -> RasterHeader:
     """The header of an elevation raster.
 
-    Raises SourceError where the raster is not north-up, or not at the position that its Copernicus name states.
+    Raises SourceError where the raster is not north-up or not in degrees or a length, has several bands, or is not at
+    the position that its Copernicus name states.
     """
     header = read_header(path)
+    values = header.bands - len(header.alpha)
+    if values != 1:
+        raise SourceError(
+            f"{path}: has {values} bands; an elevation raster has one. Write it alone: gdal_translate -b 1."
+        )
+    if header.turn is not None and abs(header.turn - 360) > 1e-6:
+        raise SourceError(
+            f"{path}: its coordinates are angles, but not degrees. Move it with gdalwarp -t_srs EPSG:4326."
+        )
     a, b, _, d, e, _ = header.transform
     if b or d or a <= 0 or e >= 0:
         raise SourceError(f"{path}: not north-up. Turn it with gdalwarp first.")
@@ -164,6 +176,24 @@ def checked_header(path: Path) -> RasterHeader:
             "Fetch it again, or rename it where it is another raster."
         )
     return header
+
+
+def known_heights(header: RasterHeader) -> Stated:
+    """What is known of an elevation raster's numbers beside what it states.
+
+    GEDTM30 stores decimetres and does not say so. Raises SourceError for any other raster of 32-bit integers without a
+    scale: whole metres need 16 bits, so its numbers are no metres.
+    Source: the table of scales of https://github.com/openlandmap/GEDTM30.
+    """
+    if header.stated[0].scale is not None or header.dtype not in ("int32", "uint32"):
+        return UNDESCRIBED
+    if _GEDTM.search(Path(header.name).name):
+        return Stated(by="the documentation of GEDTM30", scale=0.1)
+    raise SourceError(
+        f"{header.name}: stores heights as {header.dtype} and states no scale. Whole metres need 16 bits, so these may "
+        "be decimetres or centimetres: state the scale with gdal_edit.py -scale 0.1 (or 0.01). If they are metres, "
+        "write them with gdal_translate -ot Int16."
+    )
 
 
 def header_edges(header: RasterHeader) -> tuple[float, float, float, float]:

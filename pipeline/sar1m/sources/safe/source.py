@@ -24,6 +24,7 @@ from sar1m.config import BuildConfig, SafeConfig
 from sar1m.core.grid import block_patches, centres_lonlat
 from sar1m.core.pairing import nearest_partner
 from sar1m.core.sphere import turns_to
+from sar1m.io.dem.heights import ZERO_GEOID
 from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.folder.item_files import stac_features, stac_optical
@@ -81,6 +82,11 @@ class SafeSource:
                 f"{config.balance.max_unpaired_share:g} rejects samples without a partner. Set it to 1 to keep them."
             )
         terrain = open_terrain(self.place("dem", config.safe), self.place("geoid", config.safe), config.safe)
+        if terrain is not None and ZERO_GEOID in terrain.description:
+            self.remarks.append(
+                f"{terrain.description}: no geoid is. Heights stay above the model's own datum, which moves pixels by "
+                "up to 10 px. Give a real grid as safe.geoid."
+            )
         for scene in scenes:
             for cell, grid in blocks_meeting(scene.footprint, config.grid):
                 yield self._candidate(scene, cell, grid, _partner(scene, grid, partners), terrain, config)

@@ -250,7 +250,7 @@ def test_one_damaged_chip_is_set_aside_by_name_and_the_rest_are_built(build, tmp
 
 
 def test_a_chip_without_a_measurement_is_a_recorded_rejection(build, tmp_path, rng):
-    """All NaN, and all zero in decibels: a constant that no radar measures."""
+    """All NaN, and all zero in decibels: a fill value that nobody declared."""
     root = write_chips(tmp_path / "scenes", rng, ("a", "b", "c"))
     nothing = np.full((2, SIDE, SIDE), np.nan, dtype=np.float32)
     write_tiff(root / "S1RTC/b.tif", nothing, utm_grid(SIDE, SIDE, left_m=420_000.0))
@@ -260,7 +260,7 @@ def test_a_chip_without_a_measurement_is_a_recorded_rejection(build, tmp_path, r
     rejected = pd.read_parquet(tmp_path / "out/rejected.parquet").set_index("site")
     reasons = rejected[["reason", "measured", "limit"]].to_dict("index")
     assert reasons["b"] == {"reason": "sar_nodata", "measured": 1.0, "limit": 0.01}
-    assert reasons["c"] == {"reason": "dynamic_range", "measured": 0.0, "limit": 0.5}
+    assert reasons["c"] == {"reason": "plateau", "measured": 1.0, "limit": 0.2}
     assert facts_of(tmp_path / "out")["rejected_by_reason"] == {"dynamic_range": 1, "sar_nodata": 1}
     assert re.search(r"^ +for sar_nodata +1$", out, re.MULTILINE)
 

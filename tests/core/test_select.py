@@ -87,6 +87,9 @@ LIMITS = {
     "max_sar_nodata_frac": st.floats(0, 1),
     "min_dynamic_range_db": st.floats(0, 15),
     "max_noise_floor_frac": st.floats(0, 1),
+    "max_plateau_frac": st.floats(0, 1),
+    "max_optical_plateau_frac": st.floats(0, 1),
+    "max_saturated_frac": st.floats(0, 1),
     "max_layover_shadow_frac": st.floats(0, 1),
     "max_water_frac": st.floats(0, 1),
     "max_optical_nodata_frac": st.floats(0, 1),
@@ -118,6 +121,7 @@ def test_a_stricter_limit_never_adds_a_sample(seed, name, data):
 
 SAR_RULES = [
     ("sar_nodata", "sar_nodata_frac", 0.02, 0.01),
+    ("plateau", "plateau_frac", 0.25, 0.2),
     ("dynamic_range", "dynamic_range_db", 2.5, 3.0),
     ("noise_floor", "noise_floor_frac", 0.75, 0.5),
     ("layover_shadow", "layover_shadow_frac", 0.25, 0.2),
@@ -137,6 +141,8 @@ def test_each_sar_rule_fires_alone_and_names_its_numbers(reason, column, measure
 OPTICAL_RULES = [
     ("dt", "dt_hours", -400.0, 360.0),
     ("optical_nodata", "optical_nodata_frac", 0.5, 0.01),
+    ("optical_plateau", "optical_plateau_frac", 0.375, 0.3),
+    ("saturated", "saturated_frac", 0.03125, 0.02),
     ("cloud", "cloud_frac", 0.0625, 0.05),
     ("residual", "residual_px", 1.5, 1.0),
 ]

@@ -94,7 +94,7 @@ def test_decibels_called_power_and_power_called_decibels_are_caught(tabled, rng)
     write_tiff(root / "dn.tif", np.full((80, 80), 150, dtype=np.uint16), CHIP)
     for row, found in {
         ("db.tif", "linear"): r"db\.tif, VV: described as linear power, but its median is -1",
-        ("dn.tif", "db"): r"dn\.tif, VV: described as decibels, but the median is over 15 dB",
+        ("dn.tif", "db"): r"dn\.tif, VV: described as decibels, but its median is \d+\.\d dB",
     }.items():
         source = FolderSource(write_table(root, [SAR_ROW | {"path": row[0], "unit": row[1]}]))
         (candidate,) = source.candidates(CONFIG)

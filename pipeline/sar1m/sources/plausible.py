@@ -25,6 +25,7 @@ _MOST_REFLECTANCE: Final = 1.5  # in the median; fresh snow is 1.0
 _LEAST_REFLECTANCE: Final = -0.02  # in the median; over-corrected haze leaves -0.01
 _NOT_REFLECTANCE: Final = -1.0
 _ONE_DN: Final = 1.5e-4
+_LEAST_RANGE: Final = 0.1  # of reflectance; most land lies over it somewhere
 _WHITE: Final = 255.5
 _NAMED: Final = 0.02  # share from which a number that repeats is named in a message
 
@@ -38,14 +39,14 @@ def require_power(power: F32, unit: SarUnit, where: str) -> None:
     if not valid.size:
         return
     words, other = ("decibels", "linear") if unit == "db" else ("linear power", "db")
+    low, median, high = (float(value) for value in np.quantile(valid, (_LOW, 0.5, _HIGH)))
     negative = _share(valid < _NOT_POWER) if unit == "linear" else 0.0
     if negative > _FEW:
         raise SourceError(
-            f"{where}: described as linear power, but {100 * negative:.1f} % of its values are under {_NOT_POWER:g}"
-            f"{_repeated(valid)}. Negative power is a tiny leftover of noise removal. If these are decibels, state the "
-            "unit db; if one number stands for no data, declare it as nodata."
+            f"{where}: described as linear power, but its median is {median:.3g} and {100 * negative:.1f} % of its "
+            f"values are under {_NOT_POWER:g}{_repeated(valid)}. Negative power is a tiny leftover of noise removal. "
+            "If these are decibels, state the unit db; if one number stands for no data, declare it as nodata."
         )
-    low, median, high = (float(value) for value in np.quantile(valid, (_LOW, 0.5, _HIGH)))
     if low > _power(_BRIGHTEST_DB) or median > _power(_BRIGHTEST_MEDIAN_DB):
         raise SourceError(
             f"{where}: described as {words}, but its median is {_decibels(median)} and nine in ten values are over "
@@ -66,6 +67,18 @@ def require_power(power: F32, unit: SarUnit, where: str) -> None:
             f"{where}: described as {words}, but {100 * outside:.1f} % of its values are not between {_NOTHING_DB:g} "
             f"and {_BLINDING_DB:g} dB{_repeated(valid)}. If one number stands for no data, declare it as nodata; else "
             "state the scale of the stored numbers."
+        )
+
+
+def require_room_for_reflectance(dtype: str, scale: float, where: str) -> None:
+    """Raises SourceError for digital numbers of 8 bits by a scale that is of 16: 255 times 0.0001 is under any land.
+
+    dtype: of the stored numbers.
+    """
+    if dtype in ("uint8", "int8") and scale * np.iinfo(dtype).max < _LEAST_RANGE:
+        raise SourceError(
+            f"{where}: described as dn, but stored as {dtype}, which holds no digital numbers of {scale:g} each. State "
+            "the unit rgb8 for a picture, or scale and offset of the stored numbers."
         )
 
 

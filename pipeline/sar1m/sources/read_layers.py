@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from sar1m.io.header import read_header
+from sar1m.io.header import RasterHeader, read_header
 from sar1m.io.raster import ReadRule, Resampling, read_window
 from sar1m.io.raster_open import RasterInput
 from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
@@ -32,7 +32,7 @@ from sar1m.sources.pixels import (
     SarPixels,
     block_pixels,
 )
-from sar1m.sources.plausible import require_power, require_reflectance
+from sar1m.sources.plausible import require_power, require_reflectance, require_room_for_reflectance
 from sar1m.store.errors import SourceError
 
 WATER_UNKNOWN: Final = "water_unknown"  # flag: land cover of which nobody says which class is water
@@ -66,9 +66,13 @@ class BandReader:
         plane: F32 = window.pixels[0]
         return plane
 
-    def resampling(self, band: BandFile) -> Resampling:
+    def header(self, band: BandFile) -> RasterHeader:
+        """The header of the file that holds a band."""
+        return read_header(self._raster(band))
+
+    def resampling(self, band: BandFile, header: RasterHeader) -> Resampling:
         """cubic, or nearest for a band that is much coarser than the grid (and a flag that says so)."""
-        grid = read_header(self._raster(band)).grid()
+        grid = header.grid()
         if grid is None or grid.gsd_m < _COARSE * self._grid.gsd_m:
             return "cubic"
         self.flags.add(f"upsampled_{band.name.lower()}")
@@ -151,14 +155,18 @@ def read_sar(reader: BandReader, layer: SarLayer) -> SarPixels:
 
 
 def _read_band(reader: BandReader, layer: OpticalLayer, band: BandFile) -> F32:
+    header, where = reader.header(band), f"{band.path}, {band.name}"
+    if layer.unit == "dn":
+        scale = band.scale or header.stated_of(band.number).scale or REFLECTANCE_PER_DN
+        require_room_for_reflectance(header.dtype, scale, where)
     rule = ReadRule(
-        resampling=reader.resampling(band),
+        resampling=reader.resampling(band, header),
         unit=layer.unit,
         usual_scale=REFLECTANCE_PER_DN if layer.unit == "dn" else 1.0,
         zero_is_nodata=layer.unit == "dn",
     )
     values = reader.band(band, rule, "optical")
-    require_reflectance(values, layer.unit, f"{band.path}, {band.name}")
+    require_reflectance(values, layer.unit, where)
     return values
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from multiprocessing.context import get_spawning_popen
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from sarmae.stream.order.sample_order import BlockRange, Order
 from sarmae.stream.order.specification import OrderSpec, StoreShare
 from sarmae.stream.published.index import UnusablePicture
 from sarmae.stream.read_ahead import BatchRequest, Reading, UnreadSample
+from sarmae.stream.worker_ledger import Attendance, Position, WorkerLedger
 
 NAMED_FAULTS = 5
 
@@ -46,14 +48,14 @@ class ShardLoader(IterableDataset[Batch]):
     """Streams batches of a split of one or many stores, as a loader for torch, Lightning or a plain loop.
 
     Use it as it is, or inside DataLoader(loader, batch_size=None, num_workers=n). Workers take batches in turn, so the
-    order is the same; the loader's own threads are faster.
+    order is the same, however they are started and whether they stay; the loader's own threads are faster. There each
+    pass over the DataLoader is the next epoch, also after one that was broken off. set_epoch and load_state_dict hold
+    for the next pass, called in the process that trains. The position is that of state_after.
 
     locations: folders or URLs of finished stores.
     cache: on disk, for remote stores.
     rank_and_world: this process's rank and the number of ranks; by default those of torch.distributed where it runs,
         else one process.
-    faults: the samples left out so far.
-
     Raises StoreError for a store that cannot be read, ConfigError for settings that do not fit the stores.
     """
 
@@ -72,7 +74,8 @@ class ShardLoader(IterableDataset[Batch]):
         self._stores = self._open()
         self.order = self._make_order()
         self.epoch, self.step = 0, 0
-        self.faults: list[ChunkError] = []
+        self._faults: list[ChunkError] = []
+        self._ledger, self._passes = WorkerLedger(), 0
 
     @property
     def sar(self) -> ImageSpec:
@@ -94,25 +97,57 @@ class ShardLoader(IterableDataset[Batch]):
         """The published pictures that cannot be used, by name and cause."""
         return [item for store in self._stores for item in store.left_out or ()]
 
+    @property
+    def faults(self) -> list[ChunkError]:
+        """The samples left out so far, by all workers, each once."""
+        return [*self._faults, *self._ledger.faults()]
+
     def __len__(self) -> int:
         """Number of batches an epoch."""
         return self.order.steps
 
     def __iter__(self) -> Iterator[Batch]:
         """The remaining batches of the epoch. Afterwards the position is the start of the next one."""
+        worker = get_worker_info()
+        if worker is not None:
+            attending = Attendance(
+                worker=worker.id, workers=worker.num_workers, seed=worker.seed - worker.id, passes=self._passes
+            )
+            self.epoch, self.step = self._ledger.join(attending, Position(self.epoch, self.step))
+            self._passes += 1
+        elif self._ledger.used:
+            self.epoch, self.step = self._ledger.next()
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
         with Reading(self._stores, self.settings) as reading:
             for batch, unread in reading.batches(self._requests()):
                 kept = self._without(batch, unread) if unread else batch
                 self.step = batch.step + 1
                 yield kept
-        self.set_epoch(self.epoch + 1)
+        self._go_to(Position(self.epoch + 1, 0))
 
     def set_epoch(self, epoch: int) -> None:
-        """Goes to the start of an epoch."""
-        self.epoch, self.step = epoch, 0
+        """Goes to the start of an epoch. Raises ConfigError in a worker of a DataLoader."""
+        _refuse_in_worker("set_epoch")
+        self._go_to(Position(epoch, 0))
+
+    def _go_to(self, position: Position) -> None:
+        self.epoch, self.step = position
+        if get_worker_info() is None:
+            self._ledger.move(position)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position after the batch last handed out, with all that fixes the order. JSON values, O(1)."""
+        """The position after the batch last handed out, with all that fixes the order. JSON values, O(1).
+
+        Raises ConfigError where batches come from the workers of a DataLoader, which read ahead of those handed out.
+        """
+        _refuse_in_worker("state_dict")
+        if self._ledger.used:
+            raise ConfigError(
+                "state_dict: the batches came from workers of a DataLoader, which read ahead, so the loader cannot say "
+                "which was used last. Save loader.state_after(batch) of that batch."
+            )
         return self.order.state(self.epoch, self.step).state_dict()
 
     def state_after(self, batch: Batch) -> dict[str, Any]:
@@ -120,15 +155,18 @@ class ShardLoader(IterableDataset[Batch]):
         return self.order.state(batch.epoch, batch.step + 1).state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to a position. Raises ConfigError where the stores or settings that fix the order are others."""
-        self.epoch, self.step = self.order.resume(state)
+        """Goes to a position. Raises ConfigError where the stores or settings that fix the order are others, and in a
+        worker of a DataLoader."""
+        _refuse_in_worker("load_state_dict")
+        self._go_to(Position(*self.order.resume(state)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """For workers that are spawned: they open the stores themselves."""
-        return {name: value for name, value in vars(self).items() if name != "_stores"}
+        """For workers that are spawned: they open the stores themselves. Any other copy goes its own way."""
+        left_out = {"_stores"} if get_spawning_popen() is not None else {"_stores", "_ledger"}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update({"_ledger": WorkerLedger()} | state)
         self._stores = self._open()
 
     def _requests(self) -> Iterator[BatchRequest]:
@@ -153,11 +191,17 @@ class ShardLoader(IterableDataset[Batch]):
 
     def _without(self, batch: Batch, unread: list[UnreadSample]) -> Batch:
         """The batch without its unread samples. Raises StoreError once there were too many of them."""
-        self.faults.extend(sample.error for sample in unread)
-        if len(self.faults) > self.settings.max_faults:
-            named = "\n".join(f"  {fault}" for fault in self.faults[-NAMED_FAULTS:])
+        errors = [sample.error for sample in unread]
+        if get_worker_info() is None:
+            known = {str(fault) for fault in self._faults}
+            self._faults += {str(error): error for error in errors if str(error) not in known}.values()
+        else:
+            self._ledger.add_faults(errors)
+        faults = self.faults
+        if len(faults) > self.settings.max_faults:
+            named = "\n".join(f"  {fault}" for fault in faults[-NAMED_FAULTS:])
             raise StoreError(
-                f"{len(self.faults)} samples are missing or damaged, data.max_faults allows "
+                f"{len(faults)} samples are missing or damaged, data.max_faults allows "
                 f"{self.settings.max_faults}. The last:\n{named}\n"
                 "Fetch these files again (`sar1m verify` lists all that differ), or allow more faults."
             ) from unread[-1].error
@@ -226,6 +270,14 @@ def _place_in_world() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
+
+
+def _refuse_in_worker(call: str) -> None:
+    if get_worker_info() is not None:
+        raise ConfigError(
+            f"{call}: called in a worker of a DataLoader, which holds a copy of the loader. Call it in the process "
+            "that trains; positions are those of loader.state_after(batch)."
+        )
 
 
 def _turn_among_workers() -> tuple[int, int]:

@@ -48,8 +48,8 @@ class LoaderSettings:
     threads: that decode; 0 reads in the caller's own thread, nothing ahead.
     prefetch: batches read ahead.
     optical: whether the optical partners are read too.
-    max_faults: missing or damaged samples before the stream stops. They are left out of their batch and listed in
-        ShardLoader.faults.
+    max_faults: missing or damaged samples, each counted once, over which the stream stops. They are left out of their
+        batch and listed in ShardLoader.faults, those of all workers of a DataLoader together.
     pin_memory: page-locked tensors, for copies to a GPU that overlap with its work.
     published_px: side of the window cut from pictures of the published SAR-1M.
 

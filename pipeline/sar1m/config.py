@@ -75,6 +75,10 @@ class ScreeningConfig(Section):
 
     max_plateau_frac, max_optical_plateau_frac: share of a patch that holds one number, as a fill value does that nobody
     declared. max_saturated_frac: of reflectance; the white of display pictures breaks no rule.
+    max_optical_floor, min_optical_floor: reflectance of the darkest hundredth of a partner's pixels: of B10 where there
+    is B10, else of all 10 m bands. From max_optical_floor to 0.04 over it in all of these bands the partner carries the
+    radiometric offset of 1000 DN that its description denies; under min_optical_floor it was taken off twice. State the
+    offset in the description (scenes.csv, STAC item); 1 and -1 switch the two tests off.
     """
 
     max_sar_nodata_frac: Fraction = Field(default=0.01, ge=0, le=1)
@@ -86,6 +90,8 @@ class ScreeningConfig(Section):
     max_optical_nodata_frac: Fraction = Field(default=0.01, ge=0, le=1)
     max_optical_plateau_frac: Fraction = Field(default=0.3, ge=0, le=1)
     max_saturated_frac: Fraction = Field(default=0.02, ge=0, le=1)
+    max_optical_floor: float = Field(default=0.095, ge=0, le=1)
+    min_optical_floor: float = Field(default=-0.05, ge=-1, le=0)
     max_cloud_frac: Fraction = Field(default=0.05, ge=0, le=1)
     max_dt_hours: float = Field(default=15 * 24.0, ge=0)
     max_residual_px: float = Field(default=1.0, gt=0)

@@ -145,7 +145,7 @@ class BlockPixels:
     optical: (B, H, W) reflectance (or 0..255 for display), NaN without data; None where there is no partner.
     registration_optical: (R, H, W), the bands to register with: B02, B03, B04, B08 where all four are there, else what
     there is. Only with all four can brightness stand in for a missing cloud mask.
-    swir: (H, W) reflectance at 1.6 um.
+    swir, cirrus: (H, W) reflectance at 1.6 um and at 1.4 um.
     cloud, snow, water, layover_shadow: (H, W) masks; None where unknown.
     local_incidence_deg: (H, W) angle to the normal of the terrain, NaN where unknown; None without a DEM.
     land_cover: (H, W) class numbers; their names in land_cover_names. incidence_deg: mean angle; None where unknown.
@@ -157,6 +157,7 @@ class BlockPixels:
     optical: F32 | None
     registration_optical: F32 | None = None
     swir: F32 | None = None
+    cirrus: F32 | None = None
     cloud: Bool | None = None
     cloud_source: str | None = None
     snow: Bool | None = None

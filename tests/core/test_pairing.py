@@ -122,14 +122,16 @@ def test_one_scene_a_cell_is_the_cheapest_pair_of_all(world):
     for cell in range(len(covers.sar)):
         pairs = []
         for s in np.flatnonzero(covers.sar[cell] >= RULES.min_cover):
-            pairs.append((np.inf, sar.direction[s], sar.time_s[s], sar.name[s], 0.0, "", s, -1))
+            partners = []
             for o in np.flatnonzero(covers.optical[cell] >= RULES.min_cover):
                 days = abs(sar.time_s[s] - optical.time_s[o]) / DAY_S
                 cloud = RULES.max_cloud_frac if np.isnan(optical.cloud_frac[o]) else optical.cloud_frac[o]
                 if days <= RULES.pair_days and cloud <= RULES.max_cloud_frac:
-                    cost = days + CLOUD_DAYS * cloud
-                    key = (cost, sar.direction[s], sar.time_s[s], sar.name[s], optical.time_s[o], optical.name[o])
-                    pairs.append((*key, s, o))
+                    partners.append((days + CLOUD_DAYS * cloud, optical.time_s[o], optical.name[o], o))
+            nearest = min(partners, default=None)  # days are whole: scenes of one time are one pass
+            of_pass = [(-covers.optical[cell, one[3]], *one) for one in partners if nearest and one[1] == nearest[1]]
+            _, cost, _, _, o = min(of_pass, default=(0.0, np.inf, 0.0, "", -1))
+            pairs.append((cost, sar.direction[s], sar.time_s[s], sar.name[s], s, o))
         assert found.get(cell) == (min(pairs)[-2:] if pairs else None)
 
 
@@ -297,7 +299,7 @@ def test_an_undated_partner_is_held_to_cloud_and_cover():
 
 partners = st.lists(
     st.tuples(
-        st.one_of(st.none(), st.integers(0, 4).map(float)),
+        st.one_of(st.none(), st.sampled_from([-7200.0, -60.0, 0.0, 9.0, 1500.0, 7200.0, 90_000.0])),
         st.sampled_from([0.0, 0.4, 0.5, 0.7, 1.0]),
         st.integers(0, 9),
     ),
@@ -307,20 +309,42 @@ partners = st.lists(
 
 
 @given(partners)
+@examples(2)
 def test_the_nearest_partner_is_what_a_search_through_all_finds(described):
     apart_s, cover = [one[0] for one in described], [one[1] for one in described]
     names = [f"o{one[2]}" for one in described]
     enough = [number for number in range(len(names)) if cover[number] >= 0.5]
-    best = min(
-        enough,
-        key=lambda n: (apart_s[n] is None, apart_s[n] if apart_s[n] is not None else 0.0, -cover[n], names[n]),
-        default=None,
-    )
-    assert nearest_partner(apart_s, cover, names) == best
+    dated = [number for number in enough if apart_s[number] is not None]
+    found = nearest_partner(apart_s, cover, names)
+    if not dated:
+        assert found == min(enough, key=lambda n: (-cover[n], names[n]), default=None)
+        return
+    nearest = min(dated, key=lambda n: (abs(apart_s[n]), names[n]))
+    of_pass = [n for n in dated if abs(apart_s[n] - apart_s[nearest]) <= 1800]
+    assert found == min(of_pass, key=lambda n: (-cover[n], abs(apart_s[n]), names[n]))
 
 
-def test_of_partners_at_one_time_the_one_that_covers_more_is_taken_then_the_first_name():
+def test_of_one_pass_the_one_that_covers_more_is_taken_then_the_nearer_then_the_first_name():
     assert nearest_partner([60.0, 60.0, 60.0], [0.6, 0.9, 0.9], ["a", "c", "b"]) == 2
+    assert nearest_partner([18_300.0, 18_309.0], [0.6, 1.0], ["a", "b"]) == 1  # two granules, 9 s apart
+    assert nearest_partner([-18_309.0, -18_300.0], [1.0, 0.6], ["a", "b"]) == 0
+    assert nearest_partner([18_300.0, 18_309.0], [0.9995, 0.9999], ["b", "a"]) == 0  # less than a row of pixels
+    assert nearest_partner([3600.0, 90_000.0], [0.6, 1.0], ["a", "b"]) == 0  # another day is another pass
+    assert nearest_partner([3600.0, -3600.0], [0.6, 1.0], ["a", "b"]) == 0  # and so is one as far before
+
+
+def test_of_two_granules_of_one_pass_a_cell_takes_the_one_that_covers_it_more():
+    sar = year(0.0)
+    two = OpticalPasses(
+        name=["near", "whole"], time_s=np.asarray([18_300.0, 18_309.0]), cloud_frac=np.asarray([0.0, 0.15])
+    )
+    loose = replace(RULES, min_cover=0.5)
+    for cover, taken in (([0.6, 1.0], "whole"), ([1.0, 0.6], "near"), ([1.0, 1.0], "near")):
+        covers = CoverTable(sar=np.ones((1, 1), np.float32), optical=np.asarray([cover], np.float32))
+        assert named(choose_scenes(sar, two, covers, loose), sar, two) == [(0, sar.name[0], taken, "paired")]
+    half = np.asarray([[0.6, 1.0], [1.0, 0.6]], np.float32)  # each of two blocks its own
+    covers = CoverTable(sar=np.ones((2, 1), np.float32), optical=half)
+    assert [row[2] for row in named(choose_scenes(sar, two, covers, loose), sar, two)] == ["whole", "near"]
 
 
 def test_a_partner_of_unknown_time_is_taken_only_where_no_dated_one_covers_enough():

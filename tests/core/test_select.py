@@ -160,6 +160,34 @@ def test_each_optical_rule_unpairs_or_rejects(reason, column, measured, limit):
     assert reasons(rejecting) == {"p5_S1A": (reason, abs(measured), limit)}
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "limit"),
+    [
+        (0.1003, 0.1003, 0.095),  # B10 under an offset of 1000 DN
+        (0.0953, 0.1275, 0.095),  # water in four bands under the same
+        (-0.0993, -0.0993, -0.05),  # B10 with the offset taken off twice
+        (-0.0524, 0.12, -0.05),
+    ],
+)
+def test_an_offset_that_the_pixels_deny_unpairs_before_cloud_and_names_the_floor(low, high, limit):
+    table = candidate_table(6)
+    floors = ["optical_floor_min", "optical_floor_max"]
+    table.loc[2, [*floors, "cloud_frac"]] = [low, high, 0.9999]
+    rejecting = choose(table, screening=ScreeningConfig(on_optical_failure="reject"))
+    assert reasons(rejecting) == {"p2_S1A": ("radiometric_offset", pytest.approx(low, abs=1e-6), limit)}
+    samples = choose(table).samples.set_index("sample_id")
+    assert samples["unpaired_reason"]["p2_S1A"] == "radiometric_offset"
+    off = ScreeningConfig(max_optical_floor=1.0, min_optical_floor=-1.0, max_cloud_frac=1.0)
+    assert choose(table, screening=off).samples["paired"].all()
+
+
+def test_dark_bright_and_unknown_floors_cost_nothing():
+    low = [0.0008, -0.03, 0.1, 0.15, np.nan, 0.0418]  # clear B10; negative L2A; sand; snow; unknown; a savanna
+    high = [0.0008, 0.2, 0.35, 0.8, np.nan, 0.1892]
+    samples = choose(candidate_table(6, optical_floor_min=low, optical_floor_max=high)).samples
+    assert samples["paired"].all()
+
+
 def test_a_value_on_the_limit_passes_in_the_table_s_float32():
     at_limit = {
         "sar_nodata_frac": 0.01,

@@ -120,8 +120,8 @@ def test_thresholds_and_budgets_may_differ(tmp_path):
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
     written(tmp_path / "plan.parquet")
-    monkeypatch.setattr(plan_table, "PLAN_VERSION", 2)
-    with pytest.raises(ConfigError, match=r"a plan of version 1 .* reads version 2"):
+    monkeypatch.setattr(plan_table, "PLAN_VERSION", 3)
+    with pytest.raises(ConfigError, match=r"a plan of version 2 .* reads version 3"):
         read_plan_table(tmp_path / "plan.parquet", CONFIG)
 
 

@@ -150,7 +150,7 @@ def test_where_nobody_says_which_class_is_water_it_is_unknown_and_flagged(radar)
             r"its classes \[1\] are called water, but in worldcover water is \[80\]",
         ),
         ({"title": "NLCD and WorldCover"}, "x", "name several products: worldcover, nlcd"),
-        ({"classification:classes": [{"value": 1.5, "name": "water"}]}, "x", "a class has the value 1.5"),
+        ({"classification:classes": [{"value": 1.5, "name": "water"}]}, "x", "a class is {'value': 1.5"),
     ],
 )
 def test_what_contradicts_itself_is_refused_by_name(radar, asset, collection, found):

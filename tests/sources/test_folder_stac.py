@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sar1m.config import BuildConfig, GridConfig
 from sar1m.sources.folder.source import FolderSource
 from sar1m.store.errors import SourceError
 from support.folders import CHIP, CONFIG, read_all
@@ -89,7 +90,7 @@ def test_items_are_paired_by_overlap_then_time(catalogue):
         ({"href": "../../outside.tif"}, "leads out of"),
         ({"href": "absent.tif"}, "No such file"),
         ({}, "asset vv has no href"),
-        ({"href": "vv.tif", "raster:bands": [{"unit": "DN"}]}, "unit 'dn' of asset vv; expected dB or linear"),
+        ({"href": "vv.tif", "raster:bands": [{"unit": "DN"}]}, "asset vv: unit 'DN'; expected dB or linear"),
         ({"href": "vv.tif", "raster:bands": [{"scale": "2"}]}, "asset vv: scale is '2'"),
     ],
 )
@@ -143,3 +144,78 @@ def test_items_without_sar_are_refused(catalogue):
     shutil.rmtree(root / "s1")
     with pytest.raises(SourceError, match="none of its STAC items has an asset vv"):
         list(FolderSource(root).candidates(CONFIG))
+
+
+# ---- which optical item a block takes ----
+
+
+def optical_item(root: Path, name: str, when: str, grid: Any, value: int, **properties: Any) -> None:
+    """Three bands of one number on a grid, and their item."""
+    for band in ("red", "green", "blue"):
+        pixels = np.full((grid["rows"], grid["cols"]), value, np.uint16)
+        write_tiff(root / f"s2/{name}/{band}.tif", pixels, utm_grid(**grid))
+    assets = {band: {"href": f"{band}.tif"} for band in ("red", "green", "blue")}
+    write_item(root, f"s2/{name}/{name}", when, assets, **({"s2:processing_baseline": "02.12"} | properties))
+
+
+def sar_item(root: Path, rng: np.random.Generator, grid: dict[str, Any]) -> None:
+    power = 10 ** (speckled_db(rng, 1, grid["rows"], grid["cols"]) / 10)
+    write_tiff(root / "s1/vv.tif", power.astype(np.float32), utm_grid(**grid))
+    write_item(root, "s1/radar", "2023-06-10T05:15:00Z", {"vv": {"href": "vv.tif"}}, **{"sar1m:quantity": "gamma0"})
+
+
+def quarters(root: Path, grid: dict[str, Any]) -> list[str]:
+    """Four items that meet in the middle of a grid, seconds apart; their names from north-west, row by row."""
+    rows, cols, gsd_m = grid["rows"] // 2, grid["cols"] // 2, grid["gsd_m"]
+    names = []
+    for number in range(4):
+        down, across = divmod(number, 2)
+        part = {"rows": rows, "cols": cols, "gsd_m": gsd_m}
+        part |= {"left_m": grid["left_m"] + across * cols * gsd_m, "top_m": grid["top_m"] - down * rows * gsd_m}
+        names.append(f"quarter{number}")
+        optical_item(root, names[-1], f"2023-06-10T10:20:0{number}Z", part, 1000 * (number + 1))
+    return names
+
+
+def test_of_two_granules_of_one_pass_the_whole_one_is_taken_though_the_other_is_nearer(tmp_path, rng):
+    chip = {"rows": 80, "cols": 80, "gsd_m": 10.0, "left_m": 500_000.0, "top_m": 5_000_000.0}
+    sar_item(tmp_path, rng, chip)
+    optical_item(tmp_path, "part", "2023-06-10T10:20:04Z", chip | {"cols": 48}, 1000)
+    optical_item(tmp_path, "whole", "2023-06-10T10:20:13Z", chip, 2000)
+    optical_item(tmp_path, "later", "2023-06-12T10:20:13Z", chip, 3000)
+    ((candidate, pixels),) = read_all(FolderSource(tmp_path))
+    assert candidate.optical.product_id == "whole"
+    np.testing.assert_allclose(pixels.optical, 0.2, rtol=1e-5)
+
+
+def test_patches_of_a_chip_over_four_quarters_take_each_its_own(tmp_path, rng):
+    chip = {"rows": 160, "cols": 160, "gsd_m": 10.0, "left_m": 500_000.0, "top_m": 5_000_000.0}
+    sar_item(tmp_path, rng, chip)
+    names = quarters(tmp_path, chip)
+    found = read_all(FolderSource(tmp_path))
+    assert [candidate.optical.product_id for candidate, _ in found] == names
+    assert len({candidate.item_id for candidate, _ in found}) == 4
+    assert sorted(patch.name for candidate, _ in found for patch in candidate.patches) == [
+        f"radar_{column}_{row}" for column in range(2) for row in range(2)
+    ]
+    for number, (candidate, pixels) in enumerate(found):
+        down, across = divmod(number, 2)  # halo 16 px around two patches of 64 px
+        assert (candidate.grid.left_m, candidate.grid.top_m) == (500_160.0 + 640 * across, 4_999_840.0 - 640 * down)
+        inner = pixels.optical[:, 8:-8, 8:-8]
+        np.testing.assert_allclose(inner, 0.1 * (number + 1), rtol=1e-5)
+
+
+def test_blocks_of_a_scene_over_four_quarters_take_each_its_own(tmp_path, rng):
+    scene = {"rows": 300, "cols": 300, "gsd_m": 100.0, "left_m": 485_000.0, "top_m": 5_015_000.0}
+    sar_item(tmp_path, rng, scene)
+    names = quarters(tmp_path, scene)
+    config = BuildConfig(grid=GridConfig(layout="majortom", patch_px=32, patches_per_side=2, gsd_m=100.0, halo_px=2))
+    candidates = list(FolderSource(tmp_path).candidates(config))
+    inside = [c for c in candidates if c.optical is not None]
+    assert {c.optical.product_id for c in inside} == set(names)
+    for candidate in inside:  # against the centres of the patches
+        for patch in candidate.patches:
+            x = candidate.grid.left_m + (patch.col + 16) * 100
+            y = candidate.grid.top_m - (patch.row + 16) * 100
+            down, across = int(y < 5_000_000), int(x > 500_000)
+            assert candidate.optical.product_id == names[2 * down + across]

@@ -17,12 +17,13 @@ from rasterio.transform import Affine
 from sar1m.core.grid import bounds_lonlat, centres_lonlat
 from sar1m.core.registration import register_block
 from sar1m.records import RasterGrid
+from sar1m.sources.partners import NearbyScene, covers, meeting
 from sar1m.sources.placement import block_outline, grid_with_halo
 from sar1m.sources.safe.backscatter import load_product
 from sar1m.sources.safe.block_heights import LOOK_M, open_terrain
 from sar1m.sources.safe.checked_product import open_product
 from sar1m.sources.safe.choose_products import survey
-from sar1m.sources.safe.source import SafeSource, _cover
+from sar1m.sources.safe.source import SafeSource
 from sar1m.store.errors import ConfigError, SourceError
 from sarworld.safe.scenario import Partners
 from support.elevations import write_gtx
@@ -335,9 +336,11 @@ def test_a_block_at_the_antimeridian_finds_its_partner():
     outline = block_outline(grid, float(lon[0]))
     assert outline.bounds[2] - outline.bounds[0] < 1
     west, south, east, north = outline.bounds
-    for turn in (-360.0, 0.0, 360.0):
-        assert _cover(outline, (west + turn, south, east + turn, north)) == pytest.approx(1, abs=0.01)
-    assert _cover(outline, (west + 90, south, east + 90, north)) == 0
+    for turn, expected in ((-360.0, 1.0), (0.0, 1.0), (360.0, 1.0), (90.0, 0.0)):
+        box = shapely.box(west + turn, south, east + turn, north)
+        near = NearbyScene(name="o", acquired=None, outline=tuple(box.exterior.coords), described=lambda: None)
+        assert covers([grid], [near]) == pytest.approx(np.asarray([[expected]]), abs=0.01)
+        assert bool(meeting(tuple(outline.exterior.coords), [near])) == bool(expected)
 
 
 def test_of_one_acquisition_the_newest_processing_is_used(tmp_path):

@@ -28,6 +28,8 @@ FIXED = {
     "residual_px": 0.3,
     "sar_nodata_frac": 0.0,
     "optical_nodata_frac": 0.0,
+    "optical_floor_min": 0.01,
+    "optical_floor_max": 0.2,
     "cloud_frac": 0.01,
     "cloud_source": "scl",
     "snow_frac": 0.0,

@@ -109,6 +109,8 @@ def _candidate(recipe: Recipe, number: int) -> dict[str, Any]:
             "registration_status": "measured",
             "dt_hours": 5.0,
             "optical_nodata_frac": 0.0,
+            "optical_floor_min": 0.01,
+            "optical_floor_max": 0.2,
         }
     else:
         row |= {c.name: np.nan for c in CANDIDATE_COLUMNS if c.type == "float32" and c.nullable}

@@ -6,7 +6,8 @@ time, geometry or calibration. What that loses: blocks on the border between two
 them. So do other dates for Sentinel-2 tiles, but two tiles share 9.8 km only: a block may stand on every border.
 
 Whether a scene serves a cell, and at what cost, depends on nothing but time, cloud, direction and cover, so that
-neighbouring cells choose alike and share what is downloaded.
+neighbouring cells choose alike and share what is downloaded. Of the optical scenes of one pass (granules of one
+datatake, seconds apart) the one that covers more is taken: they show the same ground under the same sky.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ CLOUD_DAYS: Final = 20.0  # cost of full cloud in days of |dt|: 5 % less cloud o
 SAME_PASS_S: Final = 1800.0  # slices of one pass are seconds apart, an orbit takes 98 minutes
 ROUNDING: Final = 1e-6  # of a block's area, well under a pixel
 MIN_PARTNER_COVER: Final = 0.5  # least share of the SAR's ground that the partner of a described scene must cover
+COVER_STEP: Final = 1e-3  # covers that differ by less count as equal: a row of pixels of a block of 1,024
 DAY_S: Final = 86_400.0
 
 CellReason = Literal["taken", "no_sar_scene", "sar_covers_part_of_the_block", "sar_only_of_other_orbit_direction"]
@@ -116,25 +118,49 @@ def cheapest(cost: FloatArray) -> tuple[IntArray, FloatArray]:
     return np.where(np.isfinite(least), first, -1), least
 
 
+def best_of_pass(cost: FloatArray, time_s: FloatArray, cover: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
+    """The partner of several scenes: of the pass that the cheapest one belongs to, the one that covers most.
+
+    cost: (S, O) as cheapest takes it. time_s: (O,), of the possible partners; one of unknown time (NaN) is a pass of
+    its own. cover: (O,), 0..1, of the ground that is looked at.
+    Returns what cheapest does. Of equally large covers the one of less cost is taken, then the first.
+    """
+    first, least = cheapest(cost)
+    if not cost.size:
+        return first, least
+    one_pass = np.abs(time_s - time_s[first][:, None]) <= SAME_PASS_S
+    one_pass[np.arange(len(cost)), first] = True
+    steps = np.where(one_pass & np.isfinite(cost), cover_steps(cover), -1)
+    return cheapest(np.where(steps == steps.max(axis=1, keepdims=True), cost, np.inf))
+
+
+def cover_steps(cover: npt.ArrayLike) -> IntArray:
+    """Covers as whole numbers of COVER_STEP, rounded down."""
+    steps: IntArray = np.floor(np.asarray(cover, dtype=np.float64) / COVER_STEP + ROUNDING).astype(np.int64)
+    return steps
+
+
 def nearest_partner(
     apart_s: Sequence[float | None], cover: Sequence[float], names: Sequence[str], min_cover: float = MIN_PARTNER_COVER
 ) -> int | None:
-    """Number of the optical scene nearest in time to one SAR scene, of those that cover enough; None where none does.
+    """Number of the optical scene for one SAR scene, of those that cover enough; None where none does.
 
-    apart_s: seconds between the two, at least 0; None where unknown, which is further than any known time.
-    cover: share of the SAR's ground that each covers, 0..1. Of equally near ones the one that covers more is taken,
-    then the first name.
+    Of the pass nearest in time the one that covers more, then the nearer one, then the first name.
+    apart_s: seconds from the SAR scene, negative before it; None where unknown, which is further than any known time.
+    cover: share of the SAR's ground that each covers, 0..1.
     """
-    enough = (number for number in range(len(names)) if cover[number] >= min_cover)
-    order = sorted(enough, key=lambda number: (-cover[number], names[number]))
+    order = sorted((n for n in range(len(names)) if cover[n] >= min_cover), key=lambda number: names[number])
+    time_s = np.asarray([np.nan if (apart := apart_s[n]) is None else apart for n in order], dtype=np.float64)
     furthest = float(np.finfo(np.float64).max)
-    cost = [furthest if (apart := apart_s[number]) is None else apart for number in order]
-    best = int(cheapest(np.asarray([cost], dtype=np.float64))[0][0])
+    cost = np.where(np.isnan(time_s), furthest, np.abs(time_s))[None]
+    undated = np.isnan(time_s).all()  # they are one pass as far as anybody knows
+    best = int(best_of_pass(cost, np.zeros_like(time_s) if undated else time_s, [cover[n] for n in order])[0][0])
     return None if best < 0 else order[best]
 
 
 def choose_scenes(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, rules: PairingRules) -> Choices:
     """SAR scenes of every cell, each with the optical scene of least cost: |dt| in days and CLOUD_DAYS times the cloud.
+    Of that one's pass the scene that covers the block most is taken, and its cost counts.
 
     Paired scenes go before unpaired ones; scenes of one pass count as one. Of several directions the one with more
     pairs, then more scenes, then the lower sum of costs, then the first name. Ties go to the earlier scene (an
@@ -144,10 +170,12 @@ def choose_scenes(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, ru
     serves_sar = covers.sar[:, table.sar_order] >= rules.min_cover - ROUNDING
     serves_sar[:, ~table.direction_allowed] = False
     serves_optical = covers.optical[:, table.optical_order] >= rules.min_cover - ROUNDING
-    alike, cells_of = _cells_alike(serves_sar, serves_optical)
+    cover = covers.optical[:, table.optical_order]
+    alike, cells_of = _cells_alike(serves_sar, np.where(serves_optical, cover_steps(cover), 0).astype(np.uint16))
     cell, chosen_sar, chosen_optical = [], [], []
     for example, cells in zip(alike, cells_of, strict=True):
-        taken = table.best(np.flatnonzero(serves_sar[example]), np.flatnonzero(serves_optical[example]))
+        partners = np.flatnonzero(serves_optical[example])
+        taken = table.best(np.flatnonzero(serves_sar[example]), partners, cover[example, partners])
         cell.append(np.repeat(cells, len(taken)))
         chosen_sar.append(np.tile([pair.sar for pair in taken], len(cells)))
         chosen_optical.append(np.tile([pair.optical for pair in taken], len(cells)))
@@ -157,7 +185,7 @@ def choose_scenes(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, ru
     )
     order = np.lexsort((sar_rank, cell_number))
     cell_number, sar_rank, optical_rank = cell_number[order], sar_rank[order], optical_rank[order]
-    meets_optical = covers.optical[:, table.optical_order] > ROUNDING
+    meets_optical = cover > ROUNDING
     return Choices(
         cell=cell_number,
         sar=table.sar_order[sar_rank],
@@ -167,9 +195,9 @@ def choose_scenes(sar: SarPasses, optical: OpticalPasses, covers: CoverTable, ru
     )
 
 
-def _cells_alike(serves_sar: Bool, serves_optical: Bool) -> tuple[IntArray, list[IntArray]]:
-    """Cells that the same scenes cover choose alike: one example of each such group, and the cells of the groups."""
-    packed = np.packbits(np.hstack([serves_sar, serves_optical]), axis=1)
+def _cells_alike(serves_sar: Bool, optical_steps: npt.NDArray[np.uint16]) -> tuple[IntArray, list[IntArray]]:
+    """Cells that the same scenes cover alike choose alike: one example of each such group, and the groups' cells."""
+    packed = np.hstack([np.packbits(serves_sar, axis=1), np.ascontiguousarray(optical_steps).view(np.uint8)])
     if not packed.shape[1]:
         return np.empty(0, dtype=np.int64), []
     keys = np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").ravel()
@@ -255,11 +283,12 @@ class _CostTable:
         undated = np.isnan(self.optical.time_s[self.optical_order])
         return np.where(undated, np.nextafter(cost, np.inf), cost)
 
-    def best(self, sar: IntArray, optical: IntArray) -> list[_Pair]:
-        """The pairs that a cell takes, of the scenes that serve it."""
+    def best(self, sar: IntArray, optical: IntArray, cover: FloatArray) -> list[_Pair]:
+        """The pairs that a cell takes, of the scenes that serve it. cover: of the cell by the optical ones."""
         if not sar.size:
             return []
-        column, cost = cheapest(self.cost[sar[:, None], optical])
+        times_s = self.optical.time_s[self.optical_order[optical]]
+        column, cost = best_of_pass(self.cost[sar[:, None], optical], times_s, cover)
         partner = np.append(optical, -1)[column]
         ranked = np.argsort(cost, kind="stable")
         by_direction: dict[str, list[_Pair]] = {}

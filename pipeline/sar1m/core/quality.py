@@ -15,6 +15,7 @@ DB_FLOOR = 10**-6.0  # linear power, -60 dB: the floor of the stored encoding, f
 HASH_BLOCKS = 32  # block means a side before the transform
 HASH_SIDE = 8  # coefficients a side after it: 64 bits
 NO_HASH = 0
+FLOOR_QUANTILE = 0.01
 
 BRIGHT_BLUE = 0.18  # reflectance; clear land, bare soil included, stays under it on our real chips
 MAX_WHITENESS = 0.7  # Gomez-Chova et al. 2007, as used by Zhu & Woodcock 2012 (Fmask), eq. 2
@@ -45,6 +46,13 @@ def sar_nodata_frac(sar: F32) -> float:
 def optical_nodata_frac(optical: F32) -> float:
     """Share of pixels of optical (B, H, W) where any band is not a finite number; 1.0 where all are missing."""
     return _share(~np.isfinite(optical).all(axis=0))
+
+
+def band_floors(bands: F32) -> tuple[float, float]:
+    """The lowest and the highest floor of several bands (B, H, W). A floor is the value that one valid pixel in a
+    hundred of a band lies under. NaN where no band has a valid pixel."""
+    floors = [float(np.quantile(valid, FLOOR_QUANTILE)) for band in bands if (valid := band[np.isfinite(band)]).size]
+    return min(floors, default=float("nan")), max(floors, default=float("nan"))
 
 
 def mask_frac(mask: Bool | None) -> float | None:

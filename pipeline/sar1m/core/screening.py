@@ -15,6 +15,7 @@ from sar1m.store.errors import ConfigError
 
 ALWAYS_NUMBERS = ("lon", "lat", "gsd_m", "sar_nodata_frac")
 NUMBERS_WHERE_DATA = ("dynamic_range_db", "noise_floor_frac")  # without a valid pixel there is nothing to measure
+FLOOR_SPREAD = 0.04  # reflectance: floors of bands that an offset lifts lie this near to each other
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,9 +79,10 @@ def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdic
     """Whether each row keeps its optical partner.
 
     The order of rules is: no_optical, dt, optical_nodata (also where it was not measured), optical_plateau, saturated,
-    cloud, residual. Unknown dates, plateaus, saturation and cloud break no rule. The residual counts only where the
-    shift was measured, on the patch or on the scene pair. A low peak-to-sidelobe ratio breaks no rule, since desert,
-    forest and sea always have one.
+    radiometric_offset (before cloud, since a picture that is 0.1 too bright looks cloudy), cloud, residual. Unknown
+    dates, plateaus, saturation, floors and cloud break no rule. The residual counts only where the shift was measured,
+    on the patch or on the scene pair. A low peak-to-sidelobe ratio breaks no rule, since desert, forest and sea always
+    have one.
     """
     dt_hours, nodata_frac = np.abs(floats(table, "dt_hours")), floats(table, "optical_nodata_frac")
     residual_px = floats(table, "residual_px")
@@ -99,6 +101,7 @@ def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdic
         ),
         _at_most(table, "optical_plateau", "optical_plateau_frac", config.max_optical_plateau_frac),
         _at_most(table, "saturated", "saturated_frac", config.max_saturated_frac),
+        *_radiometric_offset(table, config),
         _at_most(table, "cloud", "cloud_frac", config.max_cloud_frac),
         Rule(
             name="residual",
@@ -109,6 +112,26 @@ def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdic
     ]
     reason, measured, limit = _first_broken(rules, len(table))
     return OpticalVerdict(reason=reason, measured=measured, limit=limit)
+
+
+def _radiometric_offset(table: pd.DataFrame, config: ScreeningConfig) -> list[Rule]:
+    """That a partner's pixels agree with the offset that was taken off. `measured`: the lowest floor of its bands.
+
+    An offset of 1000 DN that is still there lifts the floor of every band to reflectance 0.1: bright ground alone does
+    so in some bands, and not in B10. One taken off twice puts it near -0.1. Unknown floors break no rule.
+    """
+    low, high = floats(table, "optical_floor_min"), floats(table, "optical_floor_max")
+    left = ~_over(-low, -config.max_optical_floor) & ~_over(high, config.max_optical_floor + FLOOR_SPREAD)
+    left &= np.isfinite(low) & np.isfinite(high)
+    return [
+        Rule(name="radiometric_offset", broken=left, measured=low, limit=config.max_optical_floor),
+        Rule(
+            name="radiometric_offset",
+            broken=_over(-low, -config.min_optical_floor),
+            measured=low,
+            limit=config.min_optical_floor,
+        ),
+    ]
 
 
 def footprint_rule(table: pd.DataFrame, boxes_lonlat: F64, buffer_km: float) -> Rule:

@@ -108,8 +108,8 @@ def _agreed(first: Stated, second: Stated, field: str, name: str, tolerance: flo
     if mine is None or others is None:
         return others if mine is None else mine
     if field == "unit":
-        same = not _canonical(mine) or not _canonical(others) or _canonical(mine) == _canonical(others)
-        kept = mine if _canonical(mine) else others
+        same = not canonical_unit(mine) or not canonical_unit(others) or canonical_unit(mine) == canonical_unit(others)
+        kept = mine if canonical_unit(mine) else others
     elif field == "nodata":
         same = _same_nodata(mine, others)
         kept = others if math.isnan(mine) else mine
@@ -154,7 +154,7 @@ def unit_factor(stated: Stated, wanted: Unit, name: str) -> float:
 
     Raises SourceError where the stated unit is not known, or measures something else than the wanted one.
     """
-    unit = _canonical(stated.unit)
+    unit = canonical_unit(stated.unit)
     if wanted == "as_is" or not unit:
         return 1.0
     factor = _FACTORS[wanted].get(unit)
@@ -167,7 +167,7 @@ def unit_factor(stated: Stated, wanted: Unit, name: str) -> float:
     return factor
 
 
-def _canonical(unit: str | None) -> str:
+def canonical_unit(unit: str | None) -> str:
     """The name used here of a unit, the unit itself where it is not known, empty where none is stated."""
     written = " ".join((unit or "").lower().split())
     return _BY_NAME.get(written, written)

@@ -12,6 +12,7 @@ REASON_WORDS: Final = MappingProxyType(
         "optical_nodata": "optical data missing",
         "optical_plateau": "one number over much of the optical patch: a fill value",
         "saturated": "too many optical values over what ground reflects",
+        "radiometric_offset": "an offset of 1000 DN is left, or was taken off twice",
         "residual": "optical still displaced after correction",
         "non_finite": "numbers missing",
         "benchmark_footprint": "inside an excluded footprint",

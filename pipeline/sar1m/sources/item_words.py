@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sar1m.sources.baselines import StatedOffset, parse_baseline
-from sar1m.sources.layers import REFLECTANCE_PER_DN
+from sar1m.io.stated import canonical_unit
+from sar1m.sources.baselines import KNOWN, StatedOffset, parse_baseline, radiometric_offset_dn
+from sar1m.sources.layers import REFLECTANCE_PER_DN, SarUnit
 from sar1m.sources.sentinel_names import parse_s2_name
 from sar1m.store.errors import SourceError
 
@@ -26,6 +27,7 @@ STATE_OFFSET: Final = (
 _MOST: Final = 1e300  # a JSON number of any length is read; larger ones do not fit into a float
 _NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # as STAC writes them in JSON
 _SENTINEL: Final = re.compile(r"s(?:entinel)?[\s_-]*([12])[\s_-]*([a-z]?)")
+_SAR_UNITS: Final[dict[str, SarUnit]] = {"db": "db", "1": "linear"}
 _STATES: Final = {"ascending": "ascending", "asc": "ascending", "descending": "descending", "desc": "descending"}
 _TRACKS: Final = {"1": 175, "2": 143}  # relative orbits of Sentinel-1 and -2
 _MOST_TRACKS: Final = 1000  # no other satellite of this trade repeats later
@@ -108,6 +110,13 @@ def stated_baseline(properties: Mapping[str, Any], product: str) -> str | None:
     return None if found is None else str(found)
 
 
+def offset_applied_dn(properties: Mapping[str, Any], product: str, added_dn: int) -> int:
+    """The offset in the pixels as read, whether who wrote them or this program added it. added_dn: by this program."""
+    baseline = parse_baseline(stated_baseline(properties, product) or "")
+    harmonised = properties.get(HARMONISED) is True
+    return radiometric_offset_dn(baseline) if harmonised and baseline in KNOWN else added_dn
+
+
 def platform_name(text: str | None, where: str, named: str | None = None) -> str | None:
     """A satellite's name: sentinel-1a for S1A, SENTINEL-1A or Sentinel-1 A; others in lower case.
 
@@ -158,10 +167,26 @@ def product_name(properties: Mapping[str, Any], item_id: str) -> str:
     return next((name for name in stated if isinstance(name, str) and name), item_id)
 
 
-def class_entries(about: Mapping[str, Any], where: str) -> Sequence[Mapping[str, Any]]:
-    """Entries of classification:classes of an asset's first band, or of the asset; empty where there are none."""
+def class_entries(about: Mapping[str, Any], where: str) -> list[tuple[int, list[str]]]:
+    """Number and all names of each class in classification:classes of an asset or its first band; a class without names
+    has its number as name. Raises SourceError for numbers that are none."""
     listed = band_field(about, "classification:classes", where)
-    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    found = []
+    for entry in listed if isinstance(listed, list) else ():
+        number = _whole(entry.get("value")) if isinstance(entry, dict) else None
+        if number is None or not 0 <= number < 2**16:
+            raise SourceError(f"{where}: a class is {repr(entry)[:80]}; expected a value, a whole number, 0 to 65535.")
+        labels = [str(entry[field]) for field in ("name", "title", "description") if entry.get(field)]
+        found.append((number, labels or [str(number)]))
+    return found
+
+
+def sar_unit(text: str | None, where: str) -> SarUnit:
+    """db or linear, which is also what no unit means. Raises SourceError for any other word."""
+    unit = canonical_unit(text) or "1"
+    if unit not in _SAR_UNITS:
+        raise SourceError(f"{where}: unit {text!r}; expected dB or linear.")
+    return _SAR_UNITS[unit]
 
 
 def _entry(listing: object, number: int) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ STAC_OPTICAL_KEYS: Final = {  # asset keys, in lower case: Sentinel-2's names an
     "rededge1": "B05",
     "rededge2": "B06",
     "rededge3": "B07",
+    "cirrus": "B10",
     "swir16": "B11",
     "swir22": "B12",
 }
@@ -136,18 +137,27 @@ class FolderPair:
     labels: tuple[str, ...] = ()
     attribution: str = ""
 
+    def with_partner(self, scene: OpticalScene) -> FolderPair:
+        """The same with an optical scene, whose masks and land cover go before the SAR scene's."""
+        classes = {layer.kind: layer for layer in (*self.classes, *scene.classes)}
+        return replace(self, optical=scene.optical, classes=tuple(classes.values()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpticalScene:
-    """An optical scene on its own, with its masks and land cover. box: west, south, east, north in degrees, east beyond
-    180 where it crosses the antimeridian."""
+    """An optical scene on its own, with its masks and land cover. outline: closed ring of longitudes and latitudes,
+    longitudes running on."""
 
     name: str
     described_in: str
     optical: OpticalLayer
     classes: tuple[ClassLayer, ...] = ()
     attribution: str = ""
-    box: tuple[float, float, float, float]
+    outline: tuple[tuple[float, float], ...]
+
+    @property
+    def acquired(self) -> datetime | None:
+        return self.optical.acquired
 
 
 def settled(band: BandFile, header: RasterHeader, described_in: str) -> BandFile:
@@ -166,6 +176,7 @@ def offset_in_dn(band: BandFile) -> int:
 
 
 _Described = TypeVar("_Described", FolderPair, OpticalScene)
+_Thing = TypeVar("_Thing")
 
 
 def to_text(described: FolderPair | OpticalScene) -> str:
@@ -283,17 +294,14 @@ def require_one_kind(pairs: Sequence[FolderPair]) -> None:
         seen.add(pair.name)
     _require_same(pairs, "SAR quantity", lambda p: (p.sar.quantity, p.sar.bands[0].path))
     _require_same(pairs, "polarisations", lambda p: (" ".join(b.name for b in p.sar.bands), p.sar.bands[0].path))
-    _require_same(
-        [p for p in pairs if p.optical is not None],
-        "optical quantity",
-        lambda p: (p.optical.quantity, p.optical.bands[0].path) if p.optical is not None else ("", ""),
-    )
+    partners = [p.optical for p in pairs if p.optical is not None]
+    _require_same(partners, "optical quantity", lambda optical: (optical.quantity, optical.bands[0].path))
 
 
-def _require_same(pairs: Sequence[FolderPair], what: str, kind: Callable[[FolderPair], tuple[str, str]]) -> None:
+def _require_same(things: Iterable[_Thing], what: str, kind: Callable[[_Thing], tuple[str, str]]) -> None:
     first: tuple[str, str] | None = None
-    for pair in pairs:
-        found = kind(pair)
+    for thing in things:
+        found = kind(thing)
         first = first or found
         if found[0] != first[0]:
             raise SourceError(

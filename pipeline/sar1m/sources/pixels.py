@@ -12,6 +12,7 @@ from sar1m.records import F32, U8, BlockPixels, Bool
 
 REGISTRATION_BANDS: Final = ("B02", "B03", "B04", "B08")  # Sentinel-2's 10 m bands; the others sit up to 1.5 px off
 SWIR_BAND: Final = "B11"
+CIRRUS_BAND: Final = "B10"  # water vapour leaves no light from the ground in it: its floor is the radiometric offset
 SCL_CLOUD: Final = (3, 8, 9, 10)  # shadow, medium and high probability, thin cirrus
 SCL_SNOW: Final = 11
 USUAL_NESZ: Final = 10**-2.5  # -25 dB, the usual noise-equivalent sigma nought of IW, where a product states no noise
@@ -36,6 +37,7 @@ class OpticalPixels:
     optical: F32 | None = None
     registration_optical: F32 | None = None
     swir: F32 | None = None
+    cirrus: F32 | None = None
     cloud: Bool | None = None
     cloud_source: str | None = None
     snow: Bool | None = None

@@ -1,4 +1,4 @@
-"""Where patches stand on chips (rasters too small for a whole cell), margins, and the footprints of rasters."""
+"""Where patches stand on chips (rasters too small for a whole cell), margins, and the outlines of rasters."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def grid_with_halo(candidate: Candidate) -> RasterGrid:
     return grid.window(-halo, -halo, grid.rows + 2 * halo, grid.cols + 2 * halo)
 
 
-def lonlat_box(header: RasterHeader) -> tuple[float, float, float, float]:
-    """Footprint of a raster as a box, east beyond 180 where it crosses the antimeridian."""
-    rows = np.concatenate([0 * _EDGE, 0 * _EDGE + 1, _EDGE, _EDGE]) * header.rows
-    cols = np.concatenate([_EDGE, _EDGE, 0 * _EDGE, 0 * _EDGE + 1]) * header.cols
+def lonlat_outline(header: RasterHeader) -> tuple[tuple[float, float], ...]:
+    """Footprint of a raster: a closed ring of longitudes and latitudes, longitudes running on."""
+    there, back, near, far = _EDGE[:-1], _EDGE[:0:-1], 0 * _EDGE[:-1], 0 * _EDGE[:-1] + 1
+    rows = np.concatenate([near, there, far, back, [0.0]]) * header.rows
+    cols = np.concatenate([there, far, back, near, [0.0]]) * header.cols
     lon, lat = header.lonlat(rows, cols)
-    lon = near_to(lon, lon[0])
-    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
+    return tuple(zip(near_to(lon, lon[0]).tolist(), lat.tolist(), strict=True))

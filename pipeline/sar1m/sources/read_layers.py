@@ -23,6 +23,7 @@ from sar1m.sources.layers import (
     resolve_inside,
 )
 from sar1m.sources.pixels import (
+    CIRRUS_BAND,
     REGISTRATION_BANDS,
     SCL_CLOUD,
     SCL_SNOW,
@@ -117,6 +118,7 @@ def read_optical(
         optical=optical,
         registration_optical=registration,
         swir=swir,
+        cirrus=None if layer is None else _read_cirrus(reader, layer),
         cloud=cloud,
         cloud_source=cloud_source,
         snow=snow,
@@ -173,6 +175,14 @@ def _read_band(reader: BandReader, layer: OpticalLayer, band: BandFile) -> F32:
 def _read_swir(reader: BandReader, layer: OpticalLayer) -> F32 | None:
     """The band by which the brightness test distinguishes snow from cloud, where the layer has it."""
     return next((_read_band(reader, layer, band) for band in layer.bands if band.name == SWIR_BAND), None)
+
+
+def _read_cirrus(reader: BandReader, layer: OpticalLayer) -> F32 | None:
+    """B10, where the layer has it. It is measured, not stored: what is odd about it is no remark on the sample."""
+    flags = set(reader.flags)
+    plane = next((_read_band(reader, layer, band) for band in layer.bands if band.name == CIRRUS_BAND), None)
+    reader.flags = flags
+    return plane
 
 
 def _read_classes(reader: BandReader, layer: ClassLayer) -> tuple[ClassLayer, U8]:

@@ -20,11 +20,13 @@ from sar1m.store.schema import OpticalQuantity
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchPixels:
-    """One patch cut out of its block. optical and masks are already moved by the applied shift."""
+    """One patch cut out of its block. optical and masks are already moved by the applied shift. offset_bands: (B, H, W)
+    reflectance whose floor shows a radiometric offset."""
 
     place: PatchPlace
     sar: F32
     optical: F32 | None
+    offset_bands: F32 | None
     cloud: Bool | None
     snow: Bool | None
     water: Bool | None
@@ -137,6 +139,7 @@ def quality(pixels: BlockPixels, patch: PatchPixels, optical_quantity: OpticalQu
     return {
         "sar_nodata_frac": measure.sar_nodata_frac(patch.sar),
         "optical_nodata_frac": None if optical is None else measure.optical_nodata_frac(optical),
+        **_floors(patch.offset_bands),
         "cloud_frac": measure.mask_frac(patch.cloud),
         "cloud_source": None if patch.cloud is None else pixels.cloud_source,
         "snow_frac": measure.mask_frac(patch.snow),
@@ -163,6 +166,11 @@ def _fill(optical: F32 | None, *, display: bool) -> Row:
         "optical_plateau_frac": finite(plateaus.optical_plateau_frac(optical, display=display)),
         "saturated_frac": finite(plateaus.saturated_frac(optical, display=display)),
     }
+
+
+def _floors(bands: F32 | None) -> Row:
+    lowest, highest = (None, None) if bands is None else map(finite, measure.band_floors(bands))
+    return {"optical_floor_min": lowest, "optical_floor_max": highest}
 
 
 def _local_incidence(angle_deg: F32 | None) -> Row:

@@ -29,6 +29,8 @@ from sar1m.store.schema import (
     sar_encoding,
 )
 
+LEAST_BANDS = 3  # whose floors together tell an offset from dark or bright ground
+
 
 def prepare_item(item: tuple[str, Candidate], *, source: Source, config: BuildConfig, staging: Path) -> None:
     """Prepares one work item and commits it under its content key.
@@ -90,6 +92,7 @@ def cut_patch(
         place=place,
         sar=pixels.sar[still],
         optical=None if pixels.optical is None else pixels.optical[moved],
+        offset_bands=None if (bands := _offset_bands(candidate, pixels)) is None else bands[moved],
         cloud=None if pixels.cloud is None else pixels.cloud[moved],
         snow=None if pixels.snow is None else pixels.snow[moved],
         water=None if pixels.water is None else pixels.water[still],
@@ -97,6 +100,18 @@ def cut_patch(
         local_incidence_deg=None if pixels.local_incidence_deg is None else pixels.local_incidence_deg[still],
         land_cover=None if pixels.land_cover is None else pixels.land_cover[still],
     )
+
+
+def _offset_bands(candidate: Candidate, pixels: BlockPixels) -> F32 | None:
+    """The bands that show a radiometric offset which the description denies: B10 where the partner has it, else those
+    to register with, else those of the output. None without a partner, for pictures, and for fewer than three bands
+    without B10: some ground is dark in one band and none in all."""
+    if candidate.optical is None or candidate.optical.quantity != "reflectance":
+        return None
+    if pixels.cirrus is not None:
+        return pixels.cirrus[None]
+    bands = pixels.optical if pixels.registration_optical is None else pixels.registration_optical
+    return None if bands is None or len(bands) < LEAST_BANDS else bands
 
 
 def _require_shapes(candidate: Candidate, pixels: BlockPixels) -> None:

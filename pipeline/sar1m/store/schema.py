@@ -307,6 +307,11 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
     _c("enl", "float32", "1", "equivalent number of looks on the patch's homogeneous areas", nullable=True),
     _c("dynamic_range_db", "float32", "dB", "98th minus 2nd percentile of the first polarisation", nullable=True),
     _c("noise_floor_frac", "float32", "1", "share of valid pixels at or under the noise floor", nullable=True),
+    # of reflectance, of B10 where the partner has it, else of the 10 m bands: least and greatest of the bands
+    _c("optical_floor_min", "float32", "1", "1 % quantile of B10, or of the darkest band", nullable=True, since="1.1"),
+    _c(
+        "optical_floor_max", "float32", "1", "1 % quantile of B10, or of the brightest band", nullable=True, since="1.1"
+    ),
     _c(
         "plateau_frac",
         "float32",

@@ -27,7 +27,7 @@ from sar1m.sources.regions.countries import country_of
 from sar1m.sources.scene import LAND_COVER_ATTRIBUTION, UNDATED, Asset, Scene, scene_to_text
 from sar1m.store.errors import SourceError
 
-PLAN_VERSION: Final = 1  # raise it when choosing or the table changes: plans of other versions are refused
+PLAN_VERSION: Final = 2  # raise it when choosing or the table changes: plans of other versions are refused
 CELLS_AT_ONCE: Final = 4096
 SOURCE_NAME: Final = "area"
 CATALOGUE_DIGEST: Final = "digest of the catalogue's facts"

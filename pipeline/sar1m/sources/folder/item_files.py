@@ -4,9 +4,9 @@ Assets count by key: vv vh hh hv (also vv-rtc, vh-rtc); red green blue nir, B01 
 land_cover, landcover, lulc or a product of class_tables (worldcover, corine, ...). hrefs are local, from their item.
 A SAR item needs a quantity: `sar1m:quantity` (sigma0, gamma0), or sar:product_type RTC, NRB or GRD, or a collection
 with rtc in its name. Its unit is what raster:bands or bands say (dB), else linear power. Optical scale and offset come
-from raster:bands; integers without them are Sentinel-2 DN, and then s2:processing_baseline is needed. Each SAR item is
-paired with the optical item that covers at least half of it with the least difference in time; masks and land cover
-come from either item.
+from raster:bands; integers without them are Sentinel-2 DN, and then s2:processing_baseline is needed. Each block of
+a SAR item takes one of the optical items that cover at least half of it (partners.py); masks and land cover come from
+either item. What items say of their rasters: item_words.py.
 Source: STAC 1.0 and 1.1, extensions sar, sat, raster, eo, classification.
 """
 
@@ -16,15 +16,25 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-from sar1m.core.pairing import nearest_partner
-from sar1m.core.sphere import turns_to
 from sar1m.io.header import RasterHeader, read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.class_tables import TABLES, classes_of
-from sar1m.sources.item_words import band_words, class_entries, optical_offset_dn, product_name, stated_baseline
+from sar1m.sources.item_words import (
+    band_words,
+    class_entries,
+    offset_applied_dn,
+    optical_offset_dn,
+    orbit_direction,
+    platform_name,
+    product_name,
+    sar_unit,
+    stated_baseline,
+    track_number,
+)
 from sar1m.sources.layers import (
     NOT_STATED,
     REFLECTANCE_PER_DN,
@@ -38,6 +48,7 @@ from sar1m.sources.layers import (
     OpticalLayer,
     OpticalScene,
     SarLayer,
+    SarUnit,
     checked_name,
     offset_in_dn,
     parse_datetime,
@@ -45,7 +56,8 @@ from sar1m.sources.layers import (
     resolve_inside,
     settled,
 )
-from sar1m.sources.placement import lonlat_box
+from sar1m.sources.partners import NearbyScene, Outline, PairAmongScenes, meeting
+from sar1m.sources.placement import lonlat_outline
 from sar1m.sources.sentinel_names import parse_s1_name
 from sar1m.store.errors import SourceError
 from sar1m.store.side_files import read_json
@@ -74,21 +86,10 @@ class _Asset:
     about: Mapping[str, Any]
     header: RasterHeader
 
-    def raster_field(self, name: str) -> Any:  # noqa: ANN401  whatever JSON holds
-        """A field of the first entry of bands (STAC 1.1) or raster:bands, else of the asset itself."""
-        for listing in ("raster:bands", "bands"):
-            entries = self.about.get(listing)
-            if isinstance(entries, list) and entries and isinstance(entries[0], dict):
-                for field in (name, f"raster:{name}"):
-                    if field in entries[0]:
-                        return entries[0][field]
-        return self.about.get(f"raster:{name}", self.about.get(name))
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Item:
-    """One STAC item. assets: those with known keys. box: footprint of the first raster, west, south, east, north in
-    degrees."""
+    """One STAC item. assets: those with known keys. outline: of the first raster, a closed ring in degrees."""
 
     name: str
     origin: str
@@ -96,7 +97,7 @@ class _Item:
     collection: str
     acquired: datetime | None
     assets: Mapping[str, _Asset]
-    box: tuple[float, float, float, float]
+    outline: Outline
 
     def text(self, field: str) -> str | None:
         """A property as text; None where absent or empty."""
@@ -109,8 +110,8 @@ def stac_features(root: Path) -> list[tuple[Path, dict[str, Any]]]:
     return [(path, feature) for path in sorted(root.rglob("*.json")) for feature in _features(path)]
 
 
-def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]]) -> list[FolderPair]:
-    """One pair for each SAR item, sorted by item id.
+def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]]) -> list[PairAmongScenes]:
+    """One pair for each SAR item, sorted by item id, among the optical items that meet it.
 
     Raises SourceError that names the item where an asset leads out of root or cannot be opened, where quantity or
     baseline are needed and missing, or where there is no SAR item.
@@ -120,7 +121,8 @@ def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]]) -> list[
     optical = [item for item in items if {*STAC_OPTICAL_KEYS, "visual"} & item.assets.keys() and item not in sar]
     if not sar:
         raise SourceError(f"{root}: none of its STAC items has an asset vv, vh, hh or hv. Name the SAR assets so.")
-    return [_pair(item, _partner(item, optical)) for item in sar]
+    scenes = [_nearby(item) for item in sorted(optical, key=lambda item: item.name)]
+    return [PairAmongScenes(pair=_pair(item), around=meeting(item.outline, scenes)) for item in sar]
 
 
 def stac_optical(root: Path) -> list[OpticalScene]:
@@ -128,17 +130,34 @@ def stac_optical(root: Path) -> list[OpticalScene]:
     does."""
     items = [item for path, feature in stac_features(root) for item in _item(root, path, feature)]
     optical = [item for item in items if {*STAC_OPTICAL_KEYS, "visual"} & item.assets.keys()]
-    return [
-        OpticalScene(
-            name=item.name,
-            described_in=item.origin,
-            optical=_optical_layer(item),
-            classes=tuple(_masks(item).values()),
-            attribution=item.text("attribution") or "",
-            box=item.box,
-        )
-        for item in sorted(optical, key=lambda item: item.name)
-    ]
+    return [_scene(item) for item in sorted(optical, key=lambda item: item.name)]
+
+
+def _pair(item: _Item) -> FolderPair:
+    return FolderPair(
+        name=item.name,
+        described_in=item.origin,
+        sar=_sar_layer(item),
+        classes=tuple(_masks(item).values()),
+        attribution=item.text("attribution") or "",
+    )
+
+
+def _nearby(item: _Item) -> NearbyScene:
+    return NearbyScene(
+        name=item.name, acquired=item.acquired, outline=item.outline, described=cache(partial(_scene, item))
+    )
+
+
+def _scene(item: _Item) -> OpticalScene:
+    return OpticalScene(
+        name=item.name,
+        described_in=item.origin,
+        optical=_optical_layer(item),
+        classes=tuple(_masks(item).values()),
+        attribution=item.text("attribution") or "",
+        outline=item.outline,
+    )
 
 
 def _features(path: Path) -> Iterator[dict[str, Any]]:
@@ -177,7 +196,7 @@ def _item(root: Path, path: Path, feature: Mapping[str, Any]) -> Iterator[_Item]
         collection=str(feature.get("collection") or ""),
         acquired=parse_datetime(str(when), origin) if when else None,
         assets=found,
-        box=lonlat_box(next(iter(found.values())).header),
+        outline=lonlat_outline(next(iter(found.values())).header),
     )
 
 
@@ -193,37 +212,6 @@ def _asset(root: Path, path: Path, key: str, about: object, origin: str) -> _Ass
     )
 
 
-def _overlap(sar: _Item, other: _Item) -> float:
-    """The share of the SAR item's box that the box of another item covers."""
-    west, south, east, north = sar.box
-    turn = float(turns_to(other.box[0], west))  # the same meridian may be written 179.9 and -180.1
-    width = min(east, other.box[2] + turn) - max(west, other.box[0] + turn)
-    height = min(north, other.box[3]) - max(south, other.box[1])
-    return max(width, 0.0) * max(height, 0.0) / ((east - west) * (north - south))
-
-
-def _partner(sar: _Item, optical: list[_Item]) -> _Item | None:
-    """The optical item nearest in time among those that cover enough of the SAR item; None where none does."""
-    apart_s = [
-        None if sar.acquired is None or item.acquired is None else abs((item.acquired - sar.acquired).total_seconds())
-        for item in optical
-    ]
-    best = nearest_partner(apart_s, [_overlap(sar, item) for item in optical], [item.name for item in optical])
-    return None if best is None else optical[best]
-
-
-def _pair(sar: _Item, optical: _Item | None) -> FolderPair:
-    masks = _masks(sar) | ({} if optical is None else _masks(optical))
-    return FolderPair(
-        name=sar.name,
-        described_in=sar.origin,
-        sar=_sar_layer(sar),
-        optical=None if optical is None else _optical_layer(optical),
-        classes=tuple(masks.values()),
-        attribution=sar.text("attribution") or "",
-    )
-
-
 def _masks(item: _Item) -> dict[str, ClassLayer]:
     """Masks and land cover of an item by kind."""
     named = {key: kind for key, kind in _CLASS_KEYS.items() if key in item.assets}
@@ -234,27 +222,32 @@ def _sar_layer(item: _Item) -> SarLayer:
     assets = {name: asset for key, asset in item.assets.items() if (name := _SAR_KEYS.get(key))}
     bands = tuple(_band(item, name, assets[name]) for name in SAR_BANDS if name in assets)
     parsed = parse_s1_name(item.name)
-    orbit = item.properties.get("sat:relative_orbit")
-    unit = str(bands[0].unit or "linear").lower()
-    if unit not in ("db", "decibel", "linear", "1"):
-        raise SourceError(f"{item.origin}: unit {unit!r} of asset {bands[0].name.lower()}; expected dB or linear.")
+    platform = platform_name(item.text("platform"), item.origin, None if parsed is None else parsed.platform)
     quantity = _sar_quantity(item)
     return SarLayer(
         product_id=item.name,
         bands=bands,
-        unit="db" if unit.startswith("d") else "linear",
+        unit=_sar_unit(item, bands),
         quantity=quantity,
         acquired=item.acquired or (parsed.acquired if parsed is not None else None),
-        platform=(item.text("platform") or "").lower() or (parsed.platform if parsed is not None else None),
-        orbit_state=item.text("sat:orbit_state"),
-        relative_orbit=int(orbit)
-        if isinstance(orbit, int)
-        else (parsed.relative_orbit if parsed is not None else None),
+        platform=platform,
+        orbit_state=orbit_direction(item.text("sat:orbit_state"), item.origin),
+        relative_orbit=track_number(item.properties.get("sat:relative_orbit"), platform, item.origin)
+        or (None if parsed is None else parsed.relative_orbit),
         datatake=parsed.datatake if parsed is not None else None,
         processing=item.text("processing:level") or f"{quantity} as described by the STAC item",
         provider=_provider(item),
         licence=item.text("license") or NOT_STATED,
     )
+
+
+def _sar_unit(item: _Item, bands: tuple[BandFile, ...]) -> SarUnit:
+    """The unit of all bands. Raises SourceError where they have several, or one that is neither power nor decibels."""
+    units = {band.name.lower(): sar_unit(band.unit, f"{item.origin}, asset {band.name.lower()}") for band in bands}
+    if len({*units.values()}) > 1:
+        said = ", ".join(f"{name} {unit}" for name, unit in units.items())
+        raise SourceError(f"{item.origin}: its assets have several units: {said}. Convert them to one, or correct it.")
+    return next(iter(units.values()))
 
 
 def _sar_quantity(item: _Item) -> SarQuantity:
@@ -287,7 +280,7 @@ def _optical_layer(item: _Item) -> OpticalLayer:
         product_id=item.name,
         bands=bands,
         unit="dn" if integers else "reflectance",
-        offset_applied=offset_in_dn(bands[0]) if integers else None,
+        offset_applied=offset_applied_dn(item.properties, product, offset_in_dn(bands[0])) if integers else None,
         acquired=item.acquired,
         processing_baseline=stated_baseline(item.properties, product),
         provider=_provider(item),
@@ -304,7 +297,7 @@ def _display_layer(item: _Item) -> OpticalLayer:
         )
     return OpticalLayer(
         product_id=item.name,
-        bands=tuple(BandFile(name=n, path=asset.path, number=i) for i, n in enumerate(RGB_BANDS, start=1)),
+        bands=tuple(_band(item, name, asset, number) for number, name in enumerate(RGB_BANDS, start=1)),
         unit="rgb8",
         acquired=item.acquired,
         provider=_provider(item),
@@ -314,39 +307,19 @@ def _display_layer(item: _Item) -> OpticalLayer:
 
 def _class_layer(kind: ClassKind, asset: _Asset, item: _Item) -> ClassLayer:
     """A mask or land cover; class names from classification:classes, else from the product that the texts name."""
-    layer = ClassLayer(kind=kind, band=BandFile(name=kind, path=asset.path, number=1))
+    layer = ClassLayer(kind=kind, band=_band(item, kind, asset))
     if kind != "land_cover":
         return layer
-    where = f"{item.origin}, asset {asset.key}"
-    listed = [(_class_number(entry, where), _labels(entry)) for entry in class_entries(asset.about, where)]
-    around = (
-        item.collection,
-        asset.key,
-        asset.path,
-        str(asset.about.get("title") or ""),
-        item.text("sar1m:classes") or "",
-    )
-    names, water = classes_of(listed, around, where)
+    where, title = f"{item.origin}, asset {asset.key}", str(asset.about.get("title") or "")
+    around = (item.collection, asset.key, posixpath.basename(asset.path), title)
+    names, water = classes_of(class_entries(asset.about, where), around, where)
     return replace(layer, names=names, water=water)
 
 
-def _class_number(entry: Mapping[str, Any], where: str) -> int:
-    value = entry.get("value")
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**16:
-        raise SourceError(f"{where}: a class has the value {value!r}; expected a whole number, 0 to 65535.")
-    return value
-
-
-def _labels(entry: Mapping[str, Any]) -> list[str]:
-    """All names of a class, its number where it has none."""
-    found = [str(entry[field]) for field in ("name", "title", "description") if entry.get(field)]
-    return found or [str(entry.get("value"))]
-
-
-def _band(item: _Item, name: str, asset: _Asset) -> BandFile:
+def _band(item: _Item, name: str, asset: _Asset, number: int = 1) -> BandFile:
     """A band with what item and file state of it."""
-    words = band_words(asset.about, item.properties, f"{item.origin}, asset {asset.key}")
-    band = BandFile(name=name, path=asset.path, number=1, **asdict(words))
+    words = band_words(asset.about, item.properties, f"{item.origin}, asset {asset.key}", number)
+    band = BandFile(name=name, path=asset.path, number=number, **asdict(words))
     return settled(band, asset.header, item.origin)
 
 

@@ -53,7 +53,7 @@ from sar1m.sources.layers import (
     resolve_inside,
     settled,
 )
-from sar1m.sources.placement import lonlat_box
+from sar1m.sources.placement import lonlat_outline
 from sar1m.sources.sentinel_names import parse_s2_name
 from sar1m.store.errors import SourceError
 from sar1m.store.side_files import read_table
@@ -190,7 +190,7 @@ def _optical_scene(root: Path, name: str, rows: list[_Row]) -> OpticalScene | No
         optical=optical,
         classes=tuple(_class_layer(root, row) for row in _of_kind(rows, *_CLASS_KINDS)),
         attribution=_last(_of_kind(rows, "optical"), "attribution"),
-        box=lonlat_box(read_header(resolve_inside(root, optical.bands[0].path, rows[0].origin))),
+        outline=lonlat_outline(read_header(resolve_inside(root, optical.bands[0].path, rows[0].origin))),
     )
 
 

@@ -7,7 +7,7 @@ Rasters smaller than a block of patches are taken as chips, larger ones are cut 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ from sar1m.sources.layers import (
     resolve_inside,
     to_text,
 )
+from sar1m.sources.partners import PairAmongScenes, partners_of_patches
 from sar1m.sources.placement import blocks_meeting, chip_block, grid_with_halo, upright_inside
 from sar1m.sources.read_layers import read_pair
 from sar1m.sources.regions.countries import country_of
@@ -59,24 +60,24 @@ class FolderSource:
         """The folder that all files stand in."""
         return self.path.parent if self.path.suffix.lower() == ".csv" else self.path
 
-    def pairs(self) -> list[FolderPair]:
+    def pairs(self) -> list[PairAmongScenes]:
         """What the folder holds, in the order of work items. Raises SourceError where no description is found, where
         it is wrong, or where quantities or polarisations are mixed."""
         found = self._described()
-        require_one_kind(found)
+        require_one_kind([described.pair for described in found])
         return found
 
-    def _described(self) -> list[FolderPair]:
+    def _described(self) -> list[PairAmongScenes]:
         if self.path != self.root:
-            return table_pairs(self.path)
+            return _alone(table_pairs(self.path))
         if not self.root.is_dir():
             raise SourceError(f"{self.root}: no such folder. Give an existing folder, or the scenes.csv in it.")
         if features := stac_features(self.root):
             return stac_pairs(self.root, features)
         if (self.root / TABLE_NAME).exists():
-            return table_pairs(self.root / TABLE_NAME)
+            return _alone(table_pairs(self.root / TABLE_NAME))
         if SAR_FOLDERS.keys() & modality_folders(self.root).keys() and (pairs := modality_pairs(self.root)):
-            return pairs
+            return _alone(pairs)
         raise SourceError(
             f"{self.root}: nothing here says what the rasters are. Expected one of: STAC items (*.json, type Feature); "
             f"a table {TABLE_NAME} with the columns {', '.join(COLUMNS)}; or a folder S1RTC or S1GRD with GeoTIFFs, "
@@ -89,19 +90,13 @@ class FolderSource:
         Raises SourceError as pairs does and where a band of pixels.optical_bands is missing; ConfigError where a chip
         cannot hold a patch, or a raster lies between the blocks.
         """
-        digests = FileDigests(self.root)
-        for pair in self.pairs():
+        products = _Products(FileDigests(self.root), config.pixels.optical_bands)
+        for described in self.pairs():
+            pair = described.pair
             header = read_header(resolve_inside(self.root, pair.sar.bands[0].path, pair.described_in))
-            sar_digest = digests.of([pair.sar, *(c for c in pair.classes if c.kind == "land_cover")], pair.described_in)
-            optical = None
-            if pair.optical is not None:
-                masks = [c for c in pair.classes if c.kind != "land_cover"]
-                where = pair.optical.bands[0].path
-                require_bands(pair.optical, config.pixels.optical_bands, where)
-                digest = digests.of([pair.optical, *masks], pair.described_in)
-                optical = product_of_layer(pair.optical, digest, config.pixels.optical_bands)
             for place in _places(pair, header, config.grid):
-                yield self._candidate(pair, place, sar_digest, optical, config)
+                for part, own in _by_partner(place, described, config.grid.patch_px):
+                    yield self._candidate(own, part, products, config)
 
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
         """Pixels of one work item. The folder must be at the same path as when the build was planned."""
@@ -109,10 +104,9 @@ class FolderSource:
         pair = from_text(FolderPair, text, candidate.item_id)
         return read_pair(self.root, pair, grid_with_halo(candidate), config.pixels.optical_bands)
 
-    def _candidate(
-        self, pair: FolderPair, place: _Place, sar_digest: str, optical: OpticalProduct | None, config: BuildConfig
-    ) -> Candidate:
+    def _candidate(self, pair: FolderPair, place: _Place, products: _Products, config: BuildConfig) -> Candidate:
         lon, lat = centres_lonlat([place.grid])
+        sar_digest, optical = products.of(pair)
         return Candidate(
             item_id=f"{self.name}_{pair.name}{place.suffix}",
             source=self.name,
@@ -138,6 +132,62 @@ class _Place:
     patches: tuple[PatchPlace, ...]
     cell: str = ""
     suffix: str = ""
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Digests and product records of pairs, each file read once. bands: of the output."""
+
+    digests: FileDigests
+    bands: tuple[str, ...]
+    known: dict[FolderPair, tuple[str, OpticalProduct | None]] = field(default_factory=dict)
+
+    def of(self, pair: FolderPair) -> tuple[str, OpticalProduct | None]:
+        """Digest of the SAR side and product of the partner, of a pair that many blocks may share."""
+        if pair not in self.known:
+            self.known[pair] = self._sar_digest(pair), self._optical(pair)
+        return self.known[pair]
+
+    def _sar_digest(self, pair: FolderPair) -> str:
+        """Of the SAR scene and the land cover that goes with it."""
+        return self.digests.of([pair.sar, *(c for c in pair.classes if c.kind == "land_cover")], pair.described_in)
+
+    def _optical(self, pair: FolderPair) -> OpticalProduct | None:
+        """Of the partner and its masks. Raises SourceError where a band that is asked for is missing."""
+        if pair.optical is None:
+            return None
+        require_bands(pair.optical, self.bands, pair.optical.bands[0].path)
+        masks = [c for c in pair.classes if c.kind != "land_cover"]
+        return product_of_layer(pair.optical, self.digests.of([pair.optical, *masks], pair.described_in), self.bands)
+
+
+def _alone(pairs: list[FolderPair]) -> list[PairAmongScenes]:
+    return [PairAmongScenes(pair=pair) for pair in pairs]
+
+
+def _by_partner(place: _Place, described: PairAmongScenes, patch_px: int) -> Iterator[tuple[_Place, FolderPair]]:
+    """A block and its pair; where patches of one block have several partners, the part of the block of each."""
+    pair, around = described.pair, described.around
+    if not around:
+        yield place, pair
+        return
+    chosen = partners_of_patches(place.grid, place.patches, patch_px, pair.sar.acquired, around)
+    numbers = list(dict.fromkeys(chosen))
+    for count, number in enumerate(numbers, start=1):
+        patches = tuple(patch for patch, one in zip(place.patches, chosen, strict=True) if one == number)
+        part = place if len(numbers) == 1 else _part(place, patches, patch_px, f"_part{count}")
+        yield part, pair if number is None else pair.with_partner(around[number].described())
+
+
+def _part(place: _Place, patches: tuple[PatchPlace, ...], patch_px: int, suffix: str) -> _Place:
+    """The part of a block around some of its patches."""
+    top, left = min(patch.row for patch in patches), min(patch.col for patch in patches)
+    rows = max(patch.row for patch in patches) + patch_px - top
+    cols = max(patch.col for patch in patches) + patch_px - left
+    moved = tuple(replace(patch, row=patch.row - top, col=patch.col - left) for patch in patches)
+    return _Place(
+        grid=place.grid.window(top, left, rows, cols), patches=moved, cell=place.cell, suffix=f"{place.suffix}{suffix}"
+    )
 
 
 def _places(pair: FolderPair, header: RasterHeader, config: GridConfig) -> Iterator[_Place]:

@@ -15,23 +15,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-
-import shapely
 
 from sar1m.config import BuildConfig, SafeConfig
 from sar1m.core.grid import block_patches, centres_lonlat
-from sar1m.core.pairing import nearest_partner
-from sar1m.core.sphere import turns_to
 from sar1m.io.dem.heights import ZERO_GEOID
 from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.folder.item_files import stac_features, stac_optical
 from sar1m.sources.folder.scenes_csv import TABLE_NAME, table_optical
 from sar1m.sources.layers import FileDigests, OpticalScene, from_text, product_of_layer, require_bands, to_text
+from sar1m.sources.partners import partner_of
 from sar1m.sources.pixels import OpticalPixels, block_pixels
-from sar1m.sources.placement import block_outline, blocks_meeting, grid_with_halo
+from sar1m.sources.placement import blocks_meeting, grid_with_halo
 from sar1m.sources.read_layers import folder_bands, read_optical
 from sar1m.sources.regions.countries import country_of
 from sar1m.sources.safe.backscatter import SafeBlock, read_block
@@ -89,7 +85,9 @@ class SafeSource:
             )
         for scene in scenes:
             for cell, grid in blocks_meeting(scene.footprint, config.grid):
-                yield self._candidate(scene, cell, grid, _partner(scene, grid, partners), terrain, config)
+                best = partner_of(grid, scene.product.start, [partner.scene for partner in partners])
+                partner = None if best is None else partners[best]
+                yield self._candidate(scene, cell, grid, partner, terrain, config)
 
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
         """Pixels of one work item. Needs the folders at the same paths as when it was planned.
@@ -197,29 +195,6 @@ class _Partner:
 
     scene: OpticalScene
     product: OpticalProduct
-
-
-def _partner(scene: SafeScene, grid: RasterGrid, partners: list[_Partner]) -> _Partner | None:
-    """The optical scene nearest in time among those that cover enough of the block; None where none does."""
-    middle, _ = centres_lonlat([grid])
-    block = block_outline(grid, float(middle[0]))
-    best = nearest_partner(
-        [_apart_s(partner.product.acquired, scene.product.start) for partner in partners],
-        [_cover(block, partner.scene.box) for partner in partners],
-        [partner.scene.name for partner in partners],
-    )
-    return None if best is None else partners[best]
-
-
-def _cover(block: shapely.Polygon, box: tuple[float, float, float, float]) -> float:
-    """The share of a block that a box in degrees covers, in whichever turn of the globe its longitudes are written."""
-    west, south, east, north = box
-    turn = float(turns_to((west + east) / 2, block.centroid.x))
-    return float(block.intersection(shapely.box(west + turn, south, east + turn, north)).area / block.area)
-
-
-def _apart_s(acquired: datetime | None, start: datetime) -> float | None:
-    return None if acquired is None else abs((acquired - start).total_seconds())
 
 
 def _sar_product(scene: SafeScene, grid: RasterGrid, terrain: Terrain | None, config: SafeConfig) -> SarProduct:

@@ -207,6 +207,7 @@ def test_a_world_file_or_an_aux_file_is_named_where_the_raster_has_no_place(tmp_
         ("<SRS>EPSG:32633</SRS><GeoTransform>5e5, 10, 0, 5e6, 0, -10</GeoTransform>", None),
         ("<SRS>EPSG:32632</SRS>", "states the coordinate system 'WGS 84 / UTM zone 32N'"),
         ("<GeoTransform>500100, 10, 0, 5e6, 0, -10</GeoTransform>", "a geotransform that is 10 px away"),
+        ("<SRS>EPSG:326(3</SRS>", "states the coordinate system"),
         ("<GeoTransform>x</GeoTransform>", "GeoTransform is 'x'"),
         ("<GCPList/>", "ground control points"),
     ],

@@ -69,8 +69,8 @@ def test_gedtm30_is_known_to_hold_decimetres(tmp_path, geoid):
     ("values", "words", "found"),
     [
         (np.full((48, 48), 5000, np.int32), {}, r"stores heights as int32 and states no scale"),
-        (np.full((48, 48), 500, np.int16), {"unit": "dB"}, r"the file states the unit 'dB', .* metres"),
-        (np.full((48, 48), 500, np.int16), {"unit": "degree"}, r"the file states the unit 'degree'"),
+        (np.full((48, 48), 500, np.int16), {"unit": "dB"}, r"its unit is 'dB' .* metres"),
+        (np.full((48, 48), 500, np.int16), {"unit": "degree"}, r"its unit is 'degree'"),
         (np.full((48, 48), 500, np.int16), {"crs": "EPSG:4807"}, r"angles, but not degrees"),
     ],
 )

@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 
 from sar1m.io.header import read_header
 from sar1m.io.raster import ReadRule, raster_digest, read_window
+from sar1m.io.raster_open import RangedTiff, TiffBytes
 from sar1m.io.stated import Stated, Unit, is_nodata, reconciled, unit_factor
 from sar1m.store.errors import SourceError
 from support.geotiffs import utm_grid, write_tiff
@@ -158,7 +159,7 @@ def test_a_unit_comes_to_a_factor(unit, wanted, factor):
     ],
 )
 def test_a_unit_of_something_else_is_refused(unit, wanted):
-    with pytest.raises(SourceError, match=rf"x\.tif: the file states the unit '{unit}'"):
+    with pytest.raises(SourceError, match=rf"x\.tif: its unit is '{unit}'"):
         unit_factor(Stated(by="the file", unit=unit), wanted, "x.tif")
 
 
@@ -247,6 +248,26 @@ def test_pixels_that_a_mask_leaves_out_are_missing_and_never_bleed_into_others(t
     there = ~np.isnan(moved)
     assert there.any()
     assert np.all((moved >= low - 1e-3)[there] & (moved <= high + 1e-3)[there])
+
+
+@pytest.mark.parametrize("write", [masked_inside, with_alpha])
+def test_masks_in_a_file_count_where_its_bytes_come_from_an_archive_or_a_service(tmp_path, write):
+    path = tmp_path / "chip.tif"
+    write(path)
+    for source in (
+        TiffBytes(name="chip.tif", content=path.read_bytes()),
+        RangedTiff(name="chip.tif", open=lambda: path.open("rb", buffering=0)),
+    ):
+        found = read_window(source, GRID, bands=(1,), rule=ReadRule(resampling="nearest")).pixels[0]
+        np.testing.assert_array_equal(np.isnan(found), HOLE)
+
+
+def test_nodata_and_scale_may_differ_by_band(tmp_path):
+    path = write_tiff(tmp_path / "two.tif", np.stack([VALUES, VALUES]), GRID)
+    aux(path, "<NoDataValue>1</NoDataValue>", "<NoDataValue>2</NoDataValue><Scale>0.5</Scale>")
+    for band, nodata, scale in ((1, 1, 1.0), (2, 2, 0.5)):
+        expected = np.where(nodata == VALUES, np.nan, VALUES * scale)
+        np.testing.assert_array_equal(pixels(path, band=band), expected)
 
 
 def test_a_band_described_as_values_that_the_file_calls_alpha_is_refused(tmp_path):

@@ -26,7 +26,6 @@ ALLOWED = {  # by module: the calls, and why nobody else can have written what t
     "pipeline/sar1m/io/net/ranged.py": ({"read_bytes"}, "blocks of our own cache, checked by digest"),
     "pipeline/sar1m/sources/services/cdse/product_objects.py": ({"read_bytes"}, "XML, downloaded under a limit"),
     "pipeline/sar1m/sources/services/stac/item_search.py": ({"read_text"}, "a method of pystac: it asks a server"),
-    "pipeline/sar1m/io/side_files.py": ({"read_bytes"}, "the digest of a raster that was opened before"),
     "training/sarmae/train/checkpoint.py": ({"read_text"}, "LATEST of a run: a hint, of which any bytes will do"),
     "training/sarmae/sarc/feature_cache.py": ({"read_bytes"}, "arrays, checked by a digest"),
 }

@@ -223,7 +223,7 @@ def _check_beside(dataset: rasterio.DatasetReader, name: str, beside: AuxWords) 
     if beside.crs is not None and not fault:
         try:
             same = CRS.from_user_input(beside.crs) == dataset.crs
-        except rasterio.errors.CRSError:
+        except (rasterio.errors.CRSError, ValueError):
             same = False
         fault = "" if same else f"the coordinate system {_title(beside.crs)}"
     if beside.points:

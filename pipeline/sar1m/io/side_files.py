@@ -134,6 +134,18 @@ def _number(band: Element, tag: str, name: str, number: int) -> float | None:
     return value
 
 
+def refuse_lonely_side_files(link: Path, target: Path) -> None:
+    """Raises SourceError where a link has a mask or an .aux.xml beside it that its target has not: what stands beside
+    the target is read."""
+    for suffix in (".msk", ".aux.xml"):
+        beside, read = (path.with_name(path.name + suffix) for path in (link, target))
+        if beside.exists() and not (read.exists() and beside.samefile(read)):
+            raise SourceError(
+                f"{beside}: stands beside a link, but not beside its file {target}, where it is looked for. Put it "
+                "there, or remove it."
+            )
+
+
 def side_digest(path: Path) -> str:
     """blake2b-128, hexadecimal, of what the files beside a raster say of its pixels; empty where they say nothing.
 
@@ -145,7 +157,8 @@ def side_digest(path: Path) -> str:
         return ""
     digest = hashlib.blake2b(digest_size=16)
     if mask is not None:
-        digest.update(hashlib.blake2b(mask.read_bytes()).digest())
+        with mask.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, hashlib.blake2b).digest())
     if stated is not None:
         said = {number: {k: v for k, v in asdict(band).items() if k != "by"} for number, band in stated.bands.items()}
         digest.update(json.dumps([said, stated.alpha], sort_keys=True).encode())

@@ -161,8 +161,8 @@ def unit_factor(stated: Stated, wanted: Unit, name: str) -> float:
     if factor is None:
         fitting = ", ".join(_NAMES[known][0] for known in _FACTORS[wanted])
         raise SourceError(
-            f"{name}: {stated.by} states the unit {stated.unit!r}, but its values are described as {_WANTED[wanted]} "
-            f"(units {fitting}). Correct the description, or the file with gdal_edit.py -units."
+            f"{name}: its unit is {stated.unit!r} (stated by {stated.by}), but its values are described as "
+            f"{_WANTED[wanted]} (units {fitting}). Correct the description, or the file with gdal_edit.py -units."
         )
     return factor
 

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sar1m.io.header import RasterHeader
 from sar1m.io.raster import raster_digest
+from sar1m.io.side_files import refuse_lonely_side_files
 from sar1m.io.stated import Stated, reconciled
 from sar1m.records import OpticalProduct, SarQuantity
 from sar1m.store.errors import SourceError
@@ -203,11 +204,14 @@ def refuse_foreign(name: str, described_in: str) -> None:
 
 def resolve_inside(root: Path, relative: str, described_in: str) -> Path:
     """The file that a description names, links followed. Raises SourceError as refuse_foreign does, and for anything
-    that lies outside root in the end."""
+    that lies outside root in the end; and for a link with a mask or an .aux.xml beside it that its file has not."""
     refuse_foreign(relative, described_in)
-    path = (root / relative).resolve()
+    named = root / relative
+    path = named.resolve()
     if not path.is_relative_to(root.resolve()):
         raise SourceError(f"{described_in}: {relative!r} leads out of {root} (by .. or a link). Copy the file into it.")
+    if named.is_symlink():
+        refuse_lonely_side_files(named, path)
     return path
 
 

@@ -261,8 +261,46 @@ def test_a_chip_without_a_measurement_is_a_recorded_rejection(build, tmp_path, r
     reasons = rejected[["reason", "measured", "limit"]].to_dict("index")
     assert reasons["b"] == {"reason": "sar_nodata", "measured": 1.0, "limit": 0.01}
     assert reasons["c"] == {"reason": "plateau", "measured": 1.0, "limit": 0.2}
-    assert facts_of(tmp_path / "out")["rejected_by_reason"] == {"dynamic_range": 1, "sar_nodata": 1}
+    assert facts_of(tmp_path / "out")["rejected_by_reason"] == {"plateau": 1, "sar_nodata": 1}
     assert re.search(r"^ +for sar_nodata +1$", out, re.MULTILINE)
+
+
+def test_fill_values_that_nobody_declared_cost_the_sample_or_its_partner(build, tmp_path, rng):
+    """By name: half of the SAR at 0.0 dB; a third of the optical side at 32767; a sixth of it; none."""
+    root = write_chips(tmp_path / "scenes", rng, ("zero_db", "third", "sixth", "whole"))
+    sar = speckled_db(rng, 2, SIDE, SIDE)
+    sar[:, : SIDE // 2] = 0.0
+    write_tiff(root / "S1RTC/zero_db.tif", sar, utm_grid(SIDE, SIDE, left_m=400_000.0))
+    for number, (name, share) in enumerate({"third": 3, "sixth": 6}.items(), start=1):
+        optical = rng.integers(200, 1500, (12, SIDE, SIDE)).astype(np.int16)
+        optical[:, :, : SIDE // share] = 32767
+        write_tiff(root / f"S2L2A/{name}.tif", optical, utm_grid(SIDE, SIDE, left_m=400_000.0 + 20_000 * number))
+    code, _, err = build(f"folder:{root}")
+    assert (code, err) == (0, "")
+    rejected = pd.read_parquet(tmp_path / "out/rejected.parquet").set_index("site")
+    assert rejected["reason"].to_dict() == {"zero_db": "plateau"}
+    assert rejected.loc["zero_db", "measured"] == pytest.approx(0.5, abs=0.1)
+    samples = pd.read_parquet(tmp_path / "out/samples.parquet").set_index("site")
+    assert samples["unpaired_reason"].to_dict() == {"third": "saturated", "sixth": "saturated", "whole": ""}
+    assert samples["saturated_frac"].between(0.05, 0.4).to_dict() == {"third": True, "sixth": True, "whole": False}
+    assert (samples["plateau_frac"] < 0.01).all()
+
+
+def test_white_of_pictures_is_snow_and_costs_no_partner(build, tmp_path, rng):
+    root = tmp_path / "scenes"
+    write_tiff(root / "sar.tif", speckled_db(rng, 2, SIDE, SIDE), utm_grid(SIDE, SIDE))
+    picture = rng.integers(40, 250, (3, SIDE, SIDE)).astype(np.uint8)
+    picture[:, SIDE // 4 :] = 255
+    write_tiff(root / "rgb.tif", picture, utm_grid(SIDE, SIDE))
+    sar = {"kind": "sar", "path": "sar.tif", "bands": "VV VH", "unit": "db", "quantity": "gamma0"}
+    optical = {"kind": "optical", "path": "rgb.tif", "bands": "B04 B03 B02", "unit": "rgb8"}
+    write_table(root, [{"pair": "p"} | row for row in (sar, optical)])
+    code, _, err = build(f"folder:{root}")
+    assert (code, err) == (0, "")
+    (sample,) = pd.read_parquet(tmp_path / "out/samples.parquet").to_dict("records")
+    assert sample["paired"]
+    assert 0.6 < sample["saturated_frac"] < 0.9
+    assert sample["optical_plateau_frac"] < 0.05
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside this checkout: the sibling above makes its own")

@@ -2,7 +2,7 @@
 
     PYTHONPATH=training python tests/benchmarks/bench_transforms.py [--rounds 15]
 
-A batch of 64 pairs of 256 px (SAR 2 x uint16, optical 3 x uint8) cropped to 224. CPU time of one thread, variants in
+A batch of 64 pairs of 256 px (SAR 2 x uint16, optical 3 x uint16) cropped to 224. CPU time of one thread, variants in
 turn.
 """
 
@@ -41,7 +41,7 @@ def made_batch() -> Batch:
     """Digital numbers of the range real ones have."""
     rng = np.random.default_rng(5)
     sar = rng.integers(600, 1200, (SAMPLES, 2, STORED_PX, STORED_PX)).astype(np.uint16)
-    optical = rng.integers(1, 256, (SAMPLES, 3, STORED_PX, STORED_PX)).astype(np.uint8)
+    optical = rng.integers(256, 560, (SAMPLES, 3, STORED_PX, STORED_PX)).astype(np.uint16)
     return Batch(
         sar=torch.from_numpy(sar),
         optical=torch.from_numpy(optical),

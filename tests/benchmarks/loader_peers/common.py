@@ -1,6 +1,6 @@
 """What all contenders share: the samples they are written from, the batch they must yield, the loader of torch.
 
-A batch is (sar, optical, paired, id): uint16 (B, 2, H, W), uint8 (B, 3, H, W), bool (B,), int64 (B,), owned by whoever
+A batch is (sar, optical, paired, id): uint16 (B, 2, H, W), uint16 (B, 3, H, W), bool (B,), int64 (B,), owned by whoever
 takes it. An unpaired sample's optical is all 0; every format leaves it out of its files.
 """
 
@@ -22,7 +22,7 @@ PREFETCH = 4  # batches ahead of a worker
 DOCUMENTED_SAMPLES = 2048  # written for the variants that follow a library's documentation
 SHUFFLE_BUFFER = 512  # samples, where a format cannot be read in any order
 CHECKSUM_BYTES = 4
-SAR, OPTICAL = np.dtype("<u2"), np.dtype("u1")
+SAR, OPTICAL = np.dtype("<u2"), np.dtype("<u2")
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 Item = TypeVar("Item")
@@ -109,7 +109,7 @@ def empty_batch(count: int, patch_px: int) -> Batch:
     """Room for a batch; in a worker it is shared memory from the start, as torch's own collate does, so that handing it
     over copies nothing."""
     sar = _empty((count, 2, patch_px, patch_px), torch.uint16)
-    optical = _empty((count, 3, patch_px, patch_px), torch.uint8)
+    optical = _empty((count, 3, patch_px, patch_px), torch.uint16)
     return sar, optical, torch.empty(count, dtype=torch.bool), torch.empty(count, dtype=torch.int64)
 
 

@@ -40,7 +40,7 @@ def write_arrays(store: Store, folder: Path) -> None:
     """Fields as arrays, with MDS's other defaults."""
     side = store.patch_px
     columns = {"key": "int", "paired": "int", "sar": f"ndarray:uint16:2,{side},{side}"}
-    columns["optical"] = f"ndarray:uint8:3,{side},{side}"
+    columns["optical"] = f"ndarray:uint16:3,{side},{side}"
     with MDSWriter(out=str(folder), columns=columns) as writer:
         for row in store.arrays(DOCUMENTED_SAMPLES):
             writer.write(row)

@@ -14,10 +14,12 @@ from torch.utils.data import Dataset
 
 SAMPLES = 1024  # reading them all takes seconds
 EIGHT_BIT_STEP = 4  # 0.2 dB a step
+ZERO_REFLECTANCE, WHITE_STEPS = 256, 300  # digital number of reflectance 0, steps from there to 0.3
 
 
 def write(store: Store, folder: Path, *, released: bool) -> None:
-    """SAR channels one above the other: 16-bit PNG, or 8-bit PNG beside JPEG as the released data set has them."""
+    """Channels one above the other as 16-bit PNG, or as the released data set has them: SAR as 8-bit PNG, colours as
+    JPEG."""
     side = store.patch_px
     sar, optical = np.empty((2, side, side), SAR), np.empty((3, side, side), OPTICAL)
     for sample in store.samples(SAMPLES):
@@ -27,11 +29,13 @@ def write(store: Store, folder: Path, *, released: bool) -> None:
         Image.fromarray(picture).save(folder / f"{sample.key}_sar.png", compress_level=1)
         if sample.optical:
             decode_into(sample.optical, store.compressed, optical)
-            rgb = Image.fromarray(np.ascontiguousarray(optical.transpose(1, 2, 0)))
             name = folder / f"{sample.key}_optical"
-            rgb.save(name.with_suffix(".jpg"), quality=95) if released else rgb.save(
-                name.with_suffix(".png"), compress_level=1
-            )
+            if released:
+                shown = np.clip((optical.astype(np.float32) - ZERO_REFLECTANCE) / WHITE_STEPS, 0, 1) * 255
+                rgb = Image.fromarray(np.ascontiguousarray(shown.astype(np.uint8).transpose(1, 2, 0)))
+                rgb.save(name.with_suffix(".jpg"), quality=95)
+            else:
+                Image.fromarray(optical.reshape(3 * side, side)).save(name.with_suffix(".png"), compress_level=1)
 
 
 def write_exact(store: Store, folder: Path) -> None:
@@ -62,11 +66,16 @@ class Pictures(Dataset[Any]):
         for slot, number in enumerate(numbers):
             key, sar, optical = self.samples[number]
             pixels = _pixels(sar)
-            scale = EIGHT_BIT_STEP if pixels.dtype == OPTICAL else 1
+            scale = EIGHT_BIT_STEP if pixels.dtype == np.uint8 else 1
             np.multiply(pixels.reshape(sars[slot].shape), scale, out=sars[slot], dtype=SAR, casting="unsafe")
-            opticals[slot] = 0 if optical is None else _pixels(optical).transpose(2, 0, 1)
+            opticals[slot] = 0 if optical is None else _partner(_pixels(optical))
             batch[2][slot], batch[3][slot] = optical is not None, key
         return batch
+
+
+def _partner(pixels: np.ndarray) -> np.ndarray:
+    """(3, H, W) of a picture in colours, or of channels one above the other."""
+    return pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels.reshape(3, -1, pixels.shape[1])
 
 
 def _pixels(path: Path) -> np.ndarray:
@@ -85,7 +94,7 @@ def _contender(variant: str, write: Callable[[Store, Path], None], what: str, ex
 
 
 CONTENDERS = (
-    _contender("PNG", write_exact, "SAR 16-bit PNG, optical PNG, compress_level 1", exact=True),
+    _contender("PNG", write_exact, "SAR 16-bit PNG, optical 16-bit PNG, compress_level 1", exact=True),
     _contender(
         "PNG/JPEG", write_released, "SAR 8-bit PNG, optical JPEG: loses values, as the released data", exact=False
     ),

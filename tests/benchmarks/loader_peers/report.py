@@ -20,7 +20,7 @@ HOW = """A run is a process of its own. Samples a second and CPU-seconds for 1,0
 the process and all below it) come from a window of {seconds:g} s in the steady state (warm) or from before the loader
 is made to the end of the first epoch or of {cold_seconds:g} s, first batch included (cold: pages dropped with
 posix_fadvise after sync; the share left, by mincore, is at most 2 %). Batches of 64: SAR uint16 (2, 256, 256),
-optical uint8 (3, 256, 256), paired, id, owned by the caller; one byte of every page is read; each run's last batch is
+optical uint16 (3, 256, 256), paired, id, owned by the caller; one byte of every page is read; each run's last batch is
 compared with the store byte for byte (the lossy pictures: shapes and pairs only). Memory is looked at twice a second.
 Medians of the rounds, quartiles in brackets. Workers: processes of torch's DataLoader; of ours and of the limits:
 threads beside the caller's own, 0 for none. First batch: from constructing the loader, imports left out. Memory: peak

@@ -56,6 +56,7 @@ def small_store(root, *, samples=11, slots=4, compression="blosc-lz4", side=24, 
         "sar": _textures(rng, (samples, len(POLS), side, side), "uint16"),
         "optical": _textures(rng, (samples, len(BANDS), side, side), encodings["optical"].dtype),
     }
+    pixels["optical"] += encodings["optical"].encode(np.zeros(1))[0]  # reflectance over 0
     pixels["optical"][~paired] = 0
     names = [f"s{number}" for number in range(samples)]
     table = pd.DataFrame(

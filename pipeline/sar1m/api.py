@@ -23,6 +23,7 @@ from sar1m.building import build as run_build
 from sar1m.config import BuildConfig, resolve_config
 from sar1m.flow import WorkersSettings
 from sar1m.io.tables import read_table
+from sar1m.records import FailedItem
 from sar1m.releases.commands import is_release, seal_of
 from sar1m.releases.make import ReleaseRequest, ReleaseSummary, make_release
 from sar1m.releases.verification import verify_release
@@ -54,6 +55,7 @@ class PlanSummary:
     paired: how many of them have an optical partner.
     patches: at most, of patch_px by patch_px pixels.
     remarks: what was left out and why.
+    failed: products that cannot be planned; a build sets them aside by name.
     totals: what an area of the Earth costs, None for other regions.
     """
 
@@ -63,6 +65,7 @@ class PlanSummary:
     patches: int
     patch_px: int
     remarks: tuple[str, ...]
+    failed: tuple[FailedItem, ...] = ()
     totals: Totals | None = None
 
 
@@ -94,7 +97,7 @@ class OpenStore:
         return read_table(self.place / SAMPLES_FILE)
 
 
-def build(
+def build(  # noqa: PLR0913 - one argument an option, as on the command line
     region: str,
     out: str | Path | None = None,
     *,
@@ -103,6 +106,7 @@ def build(
     workers: int | None = None,
     scheduler: str | None = None,
     plan: str | Path | None = None,
+    strict: bool = False,
     watch: Watch | None = None,
 ) -> BuildSummary:
     """Builds a dataset, or goes on with one that was interrupted.
@@ -114,6 +118,7 @@ def build(
     workers: local processes; one a core by default, 0 for this process alone.
     scheduler: address of a running Dask scheduler instead.
     plan: a table that `plan` wrote, for areas of the Earth.
+    strict: the first product or block that fails ends the build; else it is set aside by name.
     watch: who is shown the progress; a bar on standard error by default.
 
     Returns how the build ended; items that failed are named in it. Raises RegionError, ConfigError, SourceError,
@@ -126,6 +131,7 @@ def build(
         config=configuration(config, overrides, place),
         workers=WorkersSettings(scheduler=scheduler, workers=workers),
         plan=None if plan is None else Path(plan),
+        strict=strict,
     )
     return run_build(request, watch or _progress())
 
@@ -138,11 +144,12 @@ def plan(
     overrides: Sequence[str] = (),
     to: str | Path | None = None,
     mbit: float = 200.0,
+    strict: bool = False,
     watch: Watch | None = None,
 ) -> PlanSummary:
     """What a build would consist of and cost. Reads no pixel; areas of the Earth are searched at their services.
 
-    region, out, config, overrides, watch: as for `build`.
+    region, out, config, overrides, strict, watch: as for `build`.
     to: a Parquet file for the plan of an area, which `build` takes. mbit: speed of the line, Mbit/s.
 
     Raises as `build` does, and ConfigError where the plan costs more than [download] allows.
@@ -154,7 +161,8 @@ def plan(
     if place.kind == "area":
         return _plan_area(place, settings, folder, None if to is None else Path(to), mbit, watch or _progress())
     source = open_source(place, settings, folder)
-    planned, candidates = make_plan(place.label, source.candidates(settings), settings)
+    offered = source.candidates(settings)
+    planned, candidates = make_plan(place.label, offered, settings, source.failures, strict=strict)
     return PlanSummary(
         region=place.label,
         work_items=len(planned.items),
@@ -162,6 +170,7 @@ def plan(
         patches=planned.patches,
         patch_px=settings.grid.patch_px,
         remarks=tuple(source.remarks),
+        failed=planned.failed,
     )
 
 

@@ -22,17 +22,17 @@ from sar1m.config import PIXEL_SECTIONS, BuildConfig
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.io.build_log import BuildLog
 from sar1m.page.build_page import render_report
-from sar1m.records import Candidate
+from sar1m.records import Candidate, FailedItem
 from sar1m.sources.dispatch import INFLATED_DIR, open_source
 from sar1m.sources.regions.region import parse_region
 from sar1m.stages.choose import choice_digest, choose
 from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
 from sar1m.stages.pack import plan_packing, shard_count, shard_tasks, write_shard, write_tables
-from sar1m.stages.plan import FailedItem, Plan, make_plan, pixel_digest, read_plan, write_plan
+from sar1m.stages.plan import Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
 from sar1m.stages.staged import staged_path
 from sar1m.store.durable import digest_file, remove_partials, write_durably, writing_to
-from sar1m.store.errors import ConfigError, OutputError, StoreError
+from sar1m.store.errors import ConfigError, OutputError, SourceError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
 from sar1m.store.schema import MANIFEST_FILE, REPORT_FILE
@@ -45,13 +45,18 @@ TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What a user asked for. plan: a table of scenes made before by `sar1m plan`, which the build then keeps to."""
+    """What a user asked for.
+
+    plan: a table of scenes made before by `sar1m plan`, which the build then keeps to. strict: the first product or
+    block that fails ends the build; else it is set aside by name.
+    """
 
     region: str
     out: Path
     config: BuildConfig
     workers: WorkersSettings
     plan: Path | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     """
     region, config = parse_region(request.region), request.config
     out = request.out.absolute()  # workers may run in another folder
+    folders = (Path(region.argument), out)
     source = open_source(region, config, out, request.plan)
     choice = choice_digest(config)
     claim(out, region.label)
@@ -84,22 +90,26 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
         log = BuildLog(out)
         log.event("start", region=request.region, config=config.digest())
         with watch.stage("plan", 0):
-            plan, candidates = make_plan(region.label, source.candidates(config), config)
+            offered = source.candidates(config)
+            plan, candidates = make_plan(region.label, offered, config, source.failures, strict=request.strict)
+        plan = replace(plan, failed=tuple(_without_folders(item, folders) for item in plan.failed))
+        for item in plan.failed:
+            log.event("failed", item=item.item_id, error=item.error, cause=item.cause)
         for remark in source.remarks:
             watch.note(remark)
             log.event("left out", remark=remark)
         current = current_facts(out, plan, choice)
         if current is not None:
             log.event("nothing to do")
-            return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
+            return BuildSummary(facts=current, reused=len(plan.items), failed=plan.failed, nothing_to_do=True)
         staging = out / "staging"
         remove_partials(out)
         write_plan(staging, plan)
         missing = {key: one for key, one in candidates.items() if not staged_path(staging, key).is_file()}
         with _workers(request.workers, watch) as workers:
             task = partial(prepare_item, source=source, config=config, staging=staging)
-            failed = _prepare_blocks(workers, task, missing, watch, log)
-            plan = plan.with_failures(_without_folders(item, (Path(region.argument), out)) for item in failed)
+            failed = _prepare_blocks(workers, task, missing, watch, log, strict=request.strict)
+            plan = plan.with_failures(_without_folders(item, folders) for item in failed)
             write_plan(staging, plan)
             # Where the same items failed as before, the store is as it was: a million samples are not packed again.
             facts = current_facts(out, plan, choice) or _finish(out, plan, config, workers, watch)
@@ -154,8 +164,10 @@ def _prepare_blocks(
     missing: Mapping[str, Candidate],
     watch: Watch,
     log: BuildLog,
+    *,
+    strict: bool,
 ) -> list[FailedItem]:
-    """Phase 1. missing: candidates by content key."""
+    """Phase 1. missing: candidates by content key. strict: raises SourceError for the first item that fails."""
     failed = []
     with watch.stage("prepare blocks", len(missing)) as step:
         for outcome in workers.map(task, missing.items()):
@@ -163,6 +175,8 @@ def _prepare_blocks(
             if outcome.error:
                 known = {"error": outcome.error, "cause": outcome.cause}
                 log.event("failed", item=candidate.item_id, **known, trace=outcome.trace)
+                if strict:
+                    raise SourceError(f"{candidate.item_id}: {outcome.error}: {outcome.cause}")
                 failed.append(FailedItem(item_id=candidate.item_id, patches=len(candidate.patches), **known))
             else:
                 log.event("prepared", item=candidate.item_id)

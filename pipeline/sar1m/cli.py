@@ -76,6 +76,7 @@ SchedulerOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Local processes; default one a core; 0: in this process.")
 ]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Stops at the first product or block that fails.")]
 StoreArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of a build.")]
 
 
@@ -88,6 +89,8 @@ def build(
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
     plan: Annotated[Path | None, typer.Option("--plan", help="A table that `sar1m plan --to` wrote.")] = None,
+    *,
+    strict: StrictOption = False,
 ) -> None:
     """Builds a dataset, or goes on with one that was interrupted."""
     from sar1m import api
@@ -95,7 +98,6 @@ def build(
 
     place = _place(region)
     folder = api.output_folder(out, place)
-    watch = TerminalWatch(console)
     summary = api.build(
         region,
         folder,
@@ -104,7 +106,8 @@ def build(
         workers=workers,
         scheduler=scheduler,
         plan=plan,
-        watch=watch,
+        strict=strict,
+        watch=TerminalWatch(console),
     )
     _finish(folder, summary)
 
@@ -119,14 +122,17 @@ def plan(
         Path | None, typer.Option("--to", help="Writes the plan of an area as a table that build --plan takes.")
     ] = None,
     mbit: Annotated[float, typer.Option("--mbit", min=0.1, help="Your line, for the time estimate.")] = 200.0,
+    *,
+    strict: StrictOption = False,
 ) -> None:
     """Says what a build would consist of and cost. Reads no pixel; areas are searched at their services."""
     from sar1m import api
-    from sar1m.terminal import TerminalWatch, program
+    from sar1m.terminal import TerminalWatch, print_failures, program
 
     _place(region)
+    given = overrides or ()
     watch = TerminalWatch(console)
-    found = api.plan(region, out, config=config, overrides=overrides or (), to=to, mbit=mbit, watch=watch)
+    found = api.plan(region, out, config=config, overrides=given, to=to, mbit=mbit, strict=strict, watch=watch)
     if found.totals is not None:
         if to is not None:
             console.say_all([pasted(program(), "build", "--region", region, "--plan", to)])
@@ -136,6 +142,9 @@ def plan(
         f"{found.region}: {found.work_items:,} work items ({found.paired:,} with an optical partner), "
         f"{found.patches:,} patches of {found.patch_px} px.",
     )
+    if found.failed:
+        print_failures(console, found.failed, "The build will name them all.")
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 @app.command()

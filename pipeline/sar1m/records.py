@@ -137,6 +137,19 @@ class Candidate:
             raise ValueError(f"{self.item_id}: a work item needs at least one patch")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailedItem:
+    """A work item that could not be prepared, or a product that could not even be planned, and why.
+
+    patches: that it would have given. error: the name of the error. cause: its message.
+    """
+
+    item_id: str
+    patches: int
+    error: str
+    cause: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockPixels:
     """The pixels of one work item on its grid with the halo: H = rows + 2 halo, W = cols + 2 halo.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sar1m.building import BuildSummary
+from sar1m.records import FailedItem
 from sar1m.store.printer import Printer, pasted
 from sar1m.store.progress import LineWatch
 from sar1m.store.schema import SPLITS
@@ -59,17 +60,20 @@ def print_summary(console: Printer, out: Path, summary: BuildSummary) -> None:
             f"Blocks: {summary.prepared} prepared, {summary.reused} already there, {len(summary.failed)} failed.",
         )
     console.print(count_table(summary.facts))
-    for item in summary.failed[:SHOWN_FAILURES]:
-        text = f"failed: {item.item_id}: {item.error}: {item.cause}"
-        console.say(text, style="red")
-    if len(summary.failed) > SHOWN_FAILURES:
-        more = (
-            f"... and {len(summary.failed) - SHOWN_FAILURES} more: {pasted(program(), 'status', out)} names them all."
-        )
-        console.say(more, style="red")
+    print_failures(console, summary.failed, f"{pasted(program(), 'status', out)} names them all.")
     console.say(f"Store:  {out}")
     console.say(f"Page:   {out / 'report' / 'index.html'}")
     console.say(f"Verify: {pasted(program(), 'verify', out)}")
+
+
+def print_failures(console: Printer, failed: Sequence[FailedItem], others: str) -> None:
+    """What failed and why; others: where those beyond SHOWN_FAILURES are named."""
+    for item in failed[:SHOWN_FAILURES]:
+        text = f"failed: {item.item_id}: {item.error}: {item.cause}"
+        console.say(text, style="red")
+    if len(failed) > SHOWN_FAILURES:
+        more = f"... and {len(failed) - SHOWN_FAILURES} more: {others}"
+        console.say(more, style="red")
 
 
 def program() -> str:

@@ -9,6 +9,7 @@ import pytest
 from pyproj import Transformer
 
 from sar1m.records import RasterGrid
+from sar1m.sources.failures import PlanFailures
 from sar1m.sources.folder.item_files import stac_optical
 from sar1m.sources.folder.scenes_csv import table_optical
 from sar1m.sources.known_bad import bad_spans, known_fault
@@ -44,7 +45,7 @@ def test_a_table_gives_its_optical_rows_without_sar(scenes):
     near_infrared = {**OPTICAL_ROW, "path": "nir.tif", "bands": "B08"}
     mask = {"pair": OPTICAL_ROW["pair"], "kind": "scl", "path": "scl.tif"}
     table = write_table(scenes, [{**OPTICAL_ROW, "attribution": "contains ..."}, mask, near_infrared])
-    (scene,) = table_optical(table)
+    (scene,) = table_optical(table, PlanFailures().of)
     assert [band.name for band in scene.optical.bands] == ["B04", "B03", "B02", "B08"]
     assert [layer.kind for layer in scene.classes] == ["scl"]
     assert scene.attribution == "contains ..."
@@ -53,10 +54,11 @@ def test_a_table_gives_its_optical_rows_without_sar(scenes):
 
 def test_rows_of_sar_are_left_alone_and_a_wrong_kind_is_not(scenes):
     other = {**SAR_ROW, "pair": "other"}
-    (scene,) = table_optical(write_table(scenes, [other, OPTICAL_ROW]))
+    (scene,) = table_optical(write_table(scenes, [other, OPTICAL_ROW]), PlanFailures().of)
     assert scene.name == OPTICAL_ROW["pair"]
-    with pytest.raises(SourceError, match=r"line 2: column kind has 'picture'"):
-        table_optical(write_table(scenes, [{**OPTICAL_ROW, "kind": "picture"}]))
+    failures = PlanFailures()
+    assert table_optical(write_table(scenes, [{**OPTICAL_ROW, "kind": "picture"}]), failures.of) == []
+    assert "line 2: column kind has 'picture'" in failures.found[0].cause
 
 
 def test_items_give_scenes_that_survive_a_handle(scenes):
@@ -67,7 +69,7 @@ def test_items_give_scenes_that_survive_a_handle(scenes):
         "assets": {"nir": {"href": "nir.tif"}, "scl": {"href": "scl.tif"}},
     }
     (scenes / "item.json").write_text(json.dumps(item))
-    (scene,) = stac_optical(scenes)
+    (scene,) = stac_optical(scenes, PlanFailures().of)
     assert (scene.name, scene.optical.offset_applied, scene.optical.licence) == ("S2_item", -1000, "proprietary")
     np.testing.assert_allclose(box_of(scene), expected_box(), atol=1e-9)
     assert from_text(OpticalScene, to_text(scene), "item") == scene

@@ -17,6 +17,7 @@ from rasterio.transform import Affine
 from sar1m.core.grid import bounds_lonlat, centres_lonlat
 from sar1m.core.registration import register_block
 from sar1m.records import RasterGrid
+from sar1m.sources.failures import PlanFailures
 from sar1m.sources.partners import NearbyScene, covers, meeting
 from sar1m.sources.placement import block_outline, grid_with_halo
 from sar1m.sources.safe.backscatter import load_product
@@ -193,9 +194,9 @@ def test_a_real_product_names_its_rights(tmp_path):
 def test_an_orbit_file_takes_the_place_of_the_annotated_vectors(tmp_path):
     recipe = SafeRecipe()
     write_safe(tmp_path, recipe)
-    bare, _ = survey(tmp_path, [tmp_path / f"{recipe.name}.SAFE"], CONFIG.safe, None)
+    bare, _ = survey(tmp_path, [tmp_path / f"{recipe.name}.SAFE"], CONFIG.safe, None, PlanFailures())
     orbit = write_orbit_file(tmp_path / "orbits", recipe)
-    precise, _ = survey(tmp_path, [tmp_path / f"{recipe.name}.SAFE"], CONFIG.safe, tmp_path / "orbits")
+    precise, _ = survey(tmp_path, [tmp_path / f"{recipe.name}.SAFE"], CONFIG.safe, tmp_path / "orbits", PlanFailures())
     assert (bare[0].orbit_file, precise[0].orbit_file) == (None, orbit)
     assert bare[0].digest != precise[0].digest
 
@@ -211,10 +212,10 @@ def test_an_orbit_of_another_time_or_satellite_is_refused(tmp_path):
         text = text.replace(match, f"UTC@{moment:%Y-%m-%dT%H:%M:%S.%f}")
     orbit.write_text(text.replace("UTC@", "UTC="))
     with pytest.raises(SourceError, match=r"\.EOF puts the annotation's tie points 3\d\d\.\d lines"):
-        survey(tmp_path, [path], CONFIG.safe, tmp_path / "orbits")
+        survey(tmp_path, [path], CONFIG.safe, tmp_path / "orbits", PlanFailures())
     orbit.write_text("no orbit at all")
     with pytest.raises(SourceError, match=r"\.EOF"):
-        survey(tmp_path, [path], CONFIG.safe, tmp_path / "orbits")
+        survey(tmp_path, [path], CONFIG.safe, tmp_path / "orbits", PlanFailures())
 
 
 def test_a_product_that_lost_a_polarisation_or_an_image_is_not_taken_for_whole(tmp_path):
@@ -222,13 +223,13 @@ def test_a_product_that_lost_a_polarisation_or_an_image_is_not_taken_for_whole(t
     for lost in whole.rglob("*-vh-*"):
         lost.unlink()
     with pytest.raises(SourceError, match=r"name says two polarisations, but it holds VV alone"):
-        survey(tmp_path / "a", [whole], CONFIG.safe, None)
-    alone, _ = survey(tmp_path / "a", [whole], with_safe(polarisations=("VV",)).safe, None)
+        survey(tmp_path / "a", [whole], CONFIG.safe, None, PlanFailures())
+    alone, _ = survey(tmp_path / "a", [whole], with_safe(polarisations=("VV",)).safe, None, PlanFailures())
     assert alone[0].polarisations == ("VV",)
     (image,) = whole.glob("measurement/*.tiff")
     image.write_bytes(b"")
     with pytest.raises(SourceError, match=r"measurement.*-vv-.*\.tiff: is empty \(0 bytes\)"):
-        survey(tmp_path / "a", [whole], with_safe(polarisations=("VV",)).safe, None)
+        survey(tmp_path / "a", [whole], with_safe(polarisations=("VV",)).safe, None, PlanFailures())
 
 
 def test_what_changed_since_planning_is_not_read(copied, tmp_path):
@@ -349,7 +350,7 @@ def test_of_one_acquisition_the_newest_processing_is_used(tmp_path):
     other = SafeRecipe(unique="0001", start=datetime(2021, 8, 9, 17, 40, 18, 153776, tzinfo=UTC))
     for recipe in (old, new, other):
         write_safe_zip(tmp_path / f"{recipe.name}.zip", recipe)
-    scenes, remarks = survey(tmp_path, sorted(tmp_path.glob("*.zip")), CONFIG.safe, None)
+    scenes, remarks = survey(tmp_path, sorted(tmp_path.glob("*.zip")), CONFIG.safe, None, PlanFailures())
     assert [scene.product.product_id for scene in scenes] == [new.name, other.name]
     assert remarks == (f"{old.name}: left out, {new.name} is the same acquisition by IPF 003.40",)
 
@@ -358,14 +359,14 @@ def test_known_bad_acquisitions_are_left_out_with_a_reason(tmp_path):
     bad = SafeRecipe(platform="S1B", start=datetime(2016, 10, 12, 15, 3, 57, tzinfo=UTC), absolute_orbit=2475)
     good = SafeRecipe()
     paths = [write_safe(tmp_path, recipe) for recipe in (bad, good)]
-    scenes, remarks = survey(tmp_path, paths, CONFIG.safe, None)
+    scenes, remarks = survey(tmp_path, paths, CONFIG.safe, None, PlanFailures())
     assert [scene.product.product_id for scene in scenes] == [good.name]
     assert len(remarks) == 1
     assert "about 7 km off" in remarks[0]
-    scenes, remarks = survey(tmp_path, paths, with_safe(skip_known_bad=False).safe, None)
+    scenes, remarks = survey(tmp_path, paths, with_safe(skip_known_bad=False).safe, None, PlanFailures())
     assert (len(scenes), remarks) == (2, ())
     with pytest.raises(SourceError, match=r"every product is left out: S1B_IW_GRDH"):
-        survey(tmp_path, paths[:1], CONFIG.safe, None)
+        survey(tmp_path, paths[:1], CONFIG.safe, None, PlanFailures())
 
 
 def test_places_and_layout_must_fit(copied, tmp_path):

@@ -58,3 +58,9 @@ OPTICAL_ROW = {
     "unit": "dn",
     "baseline": "05.10",
 }
+
+
+def set_aside(source: FolderSource, config: BuildConfig = CONFIG) -> str:
+    """Names and causes of what a source could not plan, a line each."""
+    list(source.candidates(config))
+    return "\n".join(f"{one.item_id}: {one.error}: {one.cause}" for one in source.failures.found)

@@ -13,7 +13,7 @@ import importlib.util
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from sar1m.io.raster import ReadRule, read_window
 from sar1m.io.raster_open import TiffBytes
 from sar1m.records import F32, BlockPixels, Candidate, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.baselines import known_baseline, radiometric_offset_dn
+from sar1m.sources.failures import PlanFailures
 from sar1m.sources.placement import chip_block, grid_with_halo
 from sar1m.sources.regions.countries import country_of
 from sar1m.sources.sentinel_names import orbit_state, parse_s1_name, parse_s2_name
@@ -85,6 +86,7 @@ class SampleSource:
 
     name: str = "sample"
     remarks: tuple[str, ...] = ()
+    failures: PlanFailures = field(default_factory=PlanFailures, compare=False)
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """One work item a chip, in the order of chip names.

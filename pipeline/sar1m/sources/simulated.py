@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from sar1m.config import BuildConfig
 from sar1m.core.grid import block_grids, block_patches, cells_at, make_cells
 from sar1m.records import F32, BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
+from sar1m.sources.failures import PlanFailures
 from sar1m.store.errors import OutputError, SourceError
 from sarworld.fields import keyed_rng
 from sarworld.materials import LAND_COVER_NAMES, OPTICAL_BANDS, POLARISATIONS
@@ -64,6 +65,7 @@ class SimulatedSource:
     n_cells: int
     name: str = "simulated"
     remarks: tuple[str, ...] = ()
+    failures: PlanFailures = field(default_factory=PlanFailures, compare=False)
 
     def __post_init__(self) -> None:
         """A build of nothing would look like a finished one: it is refused."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sar1m.config import BuildConfig
 from sar1m.records import BlockPixels, Candidate
+from sar1m.sources.failures import PlanFailures
 
 
 class Source(Protocol):
@@ -20,10 +21,16 @@ class Source(Protocol):
         """What candidates left out on purpose and why, one line each; complete once candidates has run to its end."""
         ...
 
+    @property
+    def failures(self) -> PlanFailures:
+        """Products that candidates could not plan; complete once it has run to its end."""
+        ...
+
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """Work items in an order that depends on the inputs and the configuration alone.
 
-        Raises SourceError or RegionError where the source as a whole cannot be used.
+        A product that cannot be used is set aside in failures; it stops nobody else. Raises SourceError or RegionError
+        where the source as a whole cannot be used, or none of its products.
         """
         ...
 

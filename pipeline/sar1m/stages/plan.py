@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sar1m.config import BuildConfig
 from sar1m.core.identity import content_key
-from sar1m.records import Candidate, StoreKind
+from sar1m.records import Candidate, FailedItem, StoreKind
+from sar1m.sources.failures import PlanFailures
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import OutputError, SourceError, StoreError
 from sar1m.store.side_files import read_json
@@ -31,18 +32,12 @@ class PlannedItem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailedItem:
-    """A work item that could not be prepared, and why."""
-
-    item_id: str
-    patches: int
-    error: str
-    cause: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a build consists of. failed: items that phase 1 could not prepare; empty before phase 1."""
+    """What a build consists of.
+
+    failed: products that could not be planned, which have no work item, and after phase 1 the items that it could not
+    prepare.
+    """
 
     region: str
     pixel_digest: str
@@ -52,8 +47,10 @@ class Plan:
 
     @property
     def patches(self) -> int:
-        """Patches of all items, prepared or failed."""
-        return sum(item.patches for item in self.items)
+        """Patches of all items, prepared or failed, and of the products that have no item."""
+        planned = {item.item_id for item in self.items}
+        beside = sum(failed.patches for failed in self.failed if failed.item_id not in planned)
+        return beside + sum(item.patches for item in self.items)
 
     def digest(self) -> str:
         """blake2b-128 of the keys and of the failed items with their errors, in sorted order."""
@@ -62,8 +59,8 @@ class Plan:
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
     def with_failures(self, failed: Iterable[FailedItem]) -> Plan:
-        """The same plan with the outcome of phase 1."""
-        return replace(self, failed=tuple(sorted(failed, key=lambda item: item.item_id)))
+        """The same plan with further failures: the outcome of phase 1."""
+        return replace(self, failed=tuple(sorted([*self.failed, *failed], key=lambda item: item.item_id)))
 
 
 def pixel_digest(config: BuildConfig) -> str:
@@ -71,20 +68,35 @@ def pixel_digest(config: BuildConfig) -> str:
     return f"{config.pixel_digest()}-{PREPARE_VERSION}"
 
 
-def make_plan(region: str, candidates: Iterable[Candidate], config: BuildConfig) -> tuple[Plan, dict[str, Candidate]]:
+def make_plan(
+    region: str,
+    candidates: Iterable[Candidate],
+    config: BuildConfig,
+    failures: PlanFailures | None = None,
+    *,
+    strict: bool = False,
+) -> tuple[Plan, dict[str, Candidate]]:
     """The plan, and the candidates by content key.
 
-    Raises SourceError where there are none, where two have the same name, or where they cannot share a store because
-    units, polarisations or bands differ.
+    failures: what the source sets aside while candidates runs. strict: the first of them is raised at once.
+    Raises SourceError where there are no candidates, where two have the same name, or where they cannot share a store
+    because units, polarisations or bands differ; the first failure where there is nothing else.
     """
     shaping = pixel_digest(config)
+    failures = PlanFailures() if failures is None else failures
     by_key: dict[str, Candidate] = {}
     names: set[str] = set()
     for candidate in candidates:
+        if strict:
+            failures.refuse_all()
         if candidate.item_id in names:
-            raise SourceError(f"{candidate.item_id}: the source names two work items alike. Item names must differ.")
+            raise _named_alike(candidate.item_id)
         names.add(candidate.item_id)
         by_key[content_key(candidate, shaping)] = candidate
+    if strict or not by_key:
+        failures.refuse_all()
+    if twice := names & {failed.item_id for failed in failures.found}:
+        raise _named_alike(min(twice))
     if not by_key:
         raise SourceError(f"{region}: the source offers no scene here. Check the region and the source's folder.")
     kind = _common_kind(list(by_key.values()))
@@ -93,7 +105,12 @@ def make_plan(region: str, candidates: Iterable[Candidate], config: BuildConfig)
         for key, candidate in by_key.items()
     ]
     items.sort(key=lambda item: item.item_id)
-    return Plan(region=region, pixel_digest=shaping, kind=kind, items=tuple(items)), by_key
+    plan = Plan(region=region, pixel_digest=shaping, kind=kind, items=tuple(items))
+    return plan.with_failures(failures.found), by_key
+
+
+def _named_alike(item_id: str) -> SourceError:
+    return SourceError(f"{item_id}: the source names two work items alike. Item names must differ.")
 
 
 def write_plan(staging: Path, plan: Plan) -> None:

@@ -27,6 +27,7 @@ from sar1m.records import BlockPixels, Candidate
 from sar1m.sources.area.pricing import PRICE_COLUMNS, RowPrices
 from sar1m.sources.area.scene_plan import PLAN_VERSION, AreaPlan, plan_digest
 from sar1m.sources.area.source import AreaSource
+from sar1m.sources.failures import PlanFailures
 from sar1m.sources.scene import Scene, scene_from_text, scene_to_text
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import ConfigError, RegionError, SourceError
@@ -71,6 +72,10 @@ class PlanTableSource:
     @property
     def remarks(self) -> list[str]:
         return self.area.remarks
+
+    @property
+    def failures(self) -> PlanFailures:
+        return self.area.failures
 
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """Work items of the plan, in the order of AreaSource. Raises ConfigError and SourceError as read_plan_table

@@ -22,6 +22,7 @@ from sar1m.core.utm import FloatArray, IntArray
 from sar1m.records import BlockPixels, Candidate, RasterGrid
 from sar1m.sources.area.pricing import Pace, price_rows, require_within, total
 from sar1m.sources.area.scene_plan import AreaPlan, PlanDraft, time_s
+from sar1m.sources.failures import PlanFailures
 from sar1m.sources.pixels import OpticalPixels, block_pixels
 from sar1m.sources.placement import grid_with_halo
 from sar1m.sources.regions.region import Region, cell_indices
@@ -45,6 +46,7 @@ class AreaSource:
     optical: Service | None = None
     box_deg: float = BOX_DEG
     remarks: list[str] = field(default_factory=list, compare=False)
+    failures: PlanFailures = field(default_factory=PlanFailures, compare=False)
 
     def __reduce__(self) -> tuple[type[AreaSource], tuple[Region, Service, Service | None]]:
         """Workers only read: the outline of the region, which may be megabytes, is not sent to them."""

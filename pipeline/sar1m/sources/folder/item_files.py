@@ -23,6 +23,7 @@ from typing import Any, Final
 from sar1m.io.header import RasterHeader, read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.class_tables import TABLES, classes_of
+from sar1m.sources.failures import Failing
 from sar1m.sources.item_words import (
     band_words,
     class_entries,
@@ -59,10 +60,11 @@ from sar1m.sources.layers import (
 from sar1m.sources.partners import NearbyScene, Outline, PairAmongScenes, meeting
 from sar1m.sources.placement import lonlat_outline
 from sar1m.sources.sentinel_names import parse_s1_name
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import SourceError, printable
 from sar1m.store.side_files import read_json
 
 _MAX_ITEM_BYTES: Final = 2**24
+_LONGEST_NAME: Final = 128  # of an item that cannot be used, in the list of failures
 _SAR_KEYS: Final = {key: name for name in SAR_BANDS for key in (name.lower(), f"{name.lower()}-rtc")}
 _CLASS_KEYS: Final[Mapping[str, ClassKind]] = {
     "scl": "scl",
@@ -110,27 +112,34 @@ def stac_features(root: Path) -> list[tuple[Path, dict[str, Any]]]:
     return [(path, feature) for path in sorted(root.rglob("*.json")) for feature in _features(path)]
 
 
-def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]]) -> list[PairAmongScenes]:
+def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]], failing: Failing) -> list[PairAmongScenes]:
     """One pair for each SAR item, sorted by item id, among the optical items that meet it.
 
-    Raises SourceError that names the item where an asset leads out of root or cannot be opened, where quantity or
-    baseline are needed and missing, or where there is no SAR item.
+    failing: sets an item aside by its id where an asset leads out of root or cannot be opened, or where quantity or
+    baseline are needed and missing. Raises SourceError where there is no SAR item.
     """
-    items = [item for path, feature in features for item in _item(root, path, feature)]
+    items = _items(root, features, failing)
     sar = sorted((item for item in items if _SAR_KEYS.keys() & item.assets.keys()), key=lambda item: item.name)
     optical = [item for item in items if {*STAC_OPTICAL_KEYS, "visual"} & item.assets.keys() and item not in sar]
-    if not sar:
+    if not sar and not any(_has_sar(feature) for _, feature in features):
         raise SourceError(f"{root}: none of its STAC items has an asset vv, vh, hh or hv. Name the SAR assets so.")
     scenes = [_nearby(item) for item in sorted(optical, key=lambda item: item.name)]
-    return [PairAmongScenes(pair=_pair(item), around=meeting(item.outline, scenes)) for item in sar]
+    pairs = []
+    for item in sar:
+        with failing(item.name):
+            pairs.append(PairAmongScenes(pair=_pair(item), around=meeting(item.outline, scenes)))
+    return pairs
 
 
-def stac_optical(root: Path) -> list[OpticalScene]:
-    """Optical items below root, sorted by id, each with its own masks and land cover. Raises SourceError as stac_pairs
-    does."""
-    items = [item for path, feature in stac_features(root) for item in _item(root, path, feature)]
+def stac_optical(root: Path, failing: Failing) -> list[OpticalScene]:
+    """Optical items below root, sorted by id, each with its own masks and land cover. failing: as of stac_pairs."""
+    items = _items(root, stac_features(root), failing)
     optical = [item for item in items if {*STAC_OPTICAL_KEYS, "visual"} & item.assets.keys()]
-    return [_scene(item) for item in sorted(optical, key=lambda item: item.name)]
+    scenes = []
+    for item in sorted(optical, key=lambda item: item.name):
+        with failing(item.name, patches=0):
+            scenes.append(_scene(item))
+    return scenes
 
 
 def _pair(item: _Item) -> FolderPair:
@@ -158,6 +167,21 @@ def _scene(item: _Item) -> OpticalScene:
         attribution=item.text("attribution") or "",
         outline=item.outline,
     )
+
+
+def _items(root: Path, features: list[tuple[Path, dict[str, Any]]], failing: Failing) -> list[_Item]:
+    """Items that can be used here. One without SAR that cannot has no patch of its own."""
+    items: list[_Item] = []
+    for path, feature in features:
+        name = printable(str(feature.get("id") or path.stem))[:_LONGEST_NAME]
+        with failing(name, patches=1 if _has_sar(feature) else 0):
+            items += _item(root, path, feature)
+    return items
+
+
+def _has_sar(feature: Mapping[str, Any]) -> bool:
+    assets = feature["assets"]
+    return isinstance(assets, dict) and any(str(key).lower() in _SAR_KEYS for key in assets)
 
 
 def _features(path: Path) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ from typing import Final
 from sar1m.io.header import RasterHeader, read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.class_tables import TERRAMESH
+from sar1m.sources.failures import Failing
 from sar1m.sources.layers import (
     OPTICAL_BANDS,
     RGB_BANDS,
@@ -39,7 +40,7 @@ from sar1m.sources.layers import (
     resolve_inside,
     settled,
 )
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import SourceError, printable
 
 SAR_FOLDERS: Final[Mapping[str, SarQuantity]] = {"S1RTC": "gamma0", "S1GRD": "sigma0"}
 OPTICAL_FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -66,10 +67,10 @@ def modality_folders(root: Path) -> dict[str, Path]:
     return {path.name.upper(): path for path in sorted(root.iterdir()) if path.is_dir() and path.name.upper() in known}
 
 
-def modality_pairs(root: Path) -> list[FolderPair]:
+def modality_pairs(root: Path, failing: Failing) -> list[FolderPair]:
     """One pair for each file in a SAR folder, in the order of folder and file names.
 
-    Raises SourceError where a file cannot be opened, leads out of root or has another number of bands.
+    failing: sets a pair aside where a file cannot be opened, leads out of root or has another number of bands.
     """
     folders = modality_folders(root)
     files = {modality: _files(folder) for modality, folder in folders.items()}
@@ -77,15 +78,16 @@ def modality_pairs(root: Path) -> list[FolderPair]:
     pairs = []
     for modality in (m for m in SAR_FOLDERS if m in files):
         for stem, path in files[modality].items():
-            pairs.append(
-                FolderPair(
-                    name=checked_name(stem, str(path)),
-                    described_in=str(path),
-                    sar=_sar_layer(root, modality, path),
-                    optical=None if optical is None else _optical_layer(root, optical, files, stem),
-                    classes=_class_layers(root, files, stem),
+            with failing(printable(stem)):
+                pairs.append(
+                    FolderPair(
+                        name=checked_name(stem, str(path)),
+                        described_in=str(path),
+                        sar=_sar_layer(root, modality, path),
+                        optical=None if optical is None else _optical_layer(root, optical, files, stem),
+                        classes=_class_layers(root, files, stem),
+                    )
                 )
-            )
     return pairs
 
 

@@ -33,6 +33,7 @@ from sar1m.io.stated import Stated
 from sar1m.records import SarQuantity
 from sar1m.sources.baselines import StatedOffset, parse_baseline
 from sar1m.sources.class_tables import classes_of, named_table, table_names
+from sar1m.sources.failures import Failing
 from sar1m.sources.layers import (
     NOT_STATED,
     OPTICAL_BANDS,
@@ -121,18 +122,28 @@ class _Row:
         return value
 
 
-def table_pairs(table: Path) -> list[FolderPair]:
+def table_pairs(table: Path, failing: Failing) -> list[FolderPair]:
     """Pairs of a table, sorted by name; files are opened as far as their headers.
 
-    Raises SourceError that names line and column where the table is not as the module describes.
+    failing: sets a pair aside, naming line and column, where its rows are not as the module describes. Raises
+    SourceError where the table as a whole is not.
     """
-    return [_pair(table.parent, name, rows) for name, rows in _by_name(table)]
+    pairs = []
+    for name, rows in _by_name(table):
+        with failing(name):
+            pairs.append(_pair(table.parent, name, rows))
+    return pairs
 
 
-def table_optical(table: Path) -> list[OpticalScene]:
+def table_optical(table: Path, failing: Failing) -> list[OpticalScene]:
     """The optical rows of a table as scenes on their own with their masks and land cover, sorted by name; rows of SAR
-    are left alone. Raises SourceError as table_pairs does."""
-    return [scene for name, rows in _by_name(table) if (scene := _optical_scene(table.parent, name, rows)) is not None]
+    are left alone. failing, and what is raised: as of table_pairs."""
+    scenes = []
+    for name, rows in _by_name(table):
+        with failing(name, patches=0):
+            scene = _optical_scene(table.parent, name, rows)
+            scenes += [] if scene is None else [scene]
+    return scenes
 
 
 def _by_name(table: Path) -> list[tuple[str, list[_Row]]]:

@@ -7,6 +7,7 @@ Rasters smaller than a block of patches are taken as chips, larger ones are cut 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from sar1m.core.sphere import near_to
 from sar1m.core.utm import utm_epsg, utm_from_lonlat
 from sar1m.io.header import ALIGNED_PX, RasterHeader, read_header
 from sar1m.records import BlockPixels, Candidate, OpticalProduct, PatchPlace, RasterGrid, SarProduct
+from sar1m.sources.failures import PlanFailures
 from sar1m.sources.folder.item_files import stac_features, stac_pairs
 from sar1m.sources.folder.modality import SAR_FOLDERS, modality_folders, modality_pairs
 from sar1m.sources.folder.scenes_csv import COLUMNS, TABLE_NAME, table_pairs
@@ -54,6 +56,7 @@ class FolderSource:
     path: Path
     name: str = "folder"
     remarks: tuple[str, ...] = ()
+    failures: PlanFailures = field(default_factory=PlanFailures, compare=False)
 
     @property
     def root(self) -> Path:
@@ -61,23 +64,31 @@ class FolderSource:
         return self.path.parent if self.path.suffix.lower() == ".csv" else self.path
 
     def pairs(self) -> list[PairAmongScenes]:
-        """What the folder holds, in the order of work items. Raises SourceError where no description is found, where
-        it is wrong, or where quantities or polarisations are mixed."""
+        """What the folder holds, in the order of work items; what cannot be used is set aside in failures.
+
+        Raises SourceError where no description is found, where it is wrong as a whole, where quantities or
+        polarisations are mixed, or where nothing can be used.
+        """
+        self.failures.found.clear()
         found = self._described()
+        if not found:
+            self.failures.refuse_all()
         require_one_kind([described.pair for described in found])
         return found
 
     def _described(self) -> list[PairAmongScenes]:
         if self.path != self.root:
-            return _alone(table_pairs(self.path))
+            return _alone(table_pairs(self.path, self._failing))
         if not self.root.is_dir():
             raise SourceError(f"{self.root}: no such folder. Give an existing folder, or the scenes.csv in it.")
         if features := stac_features(self.root):
-            return stac_pairs(self.root, features)
+            return stac_pairs(self.root, features, self._failing)
         if (self.root / TABLE_NAME).exists():
-            return _alone(table_pairs(self.root / TABLE_NAME))
-        if SAR_FOLDERS.keys() & modality_folders(self.root).keys() and (pairs := modality_pairs(self.root)):
-            return _alone(pairs)
+            return _alone(table_pairs(self.root / TABLE_NAME, self._failing))
+        if SAR_FOLDERS.keys() & modality_folders(self.root).keys():
+            pairs = modality_pairs(self.root, self._failing)
+            if pairs or self.failures.found:
+                return _alone(pairs)
         raise SourceError(
             f"{self.root}: nothing here says what the rasters are. Expected one of: STAC items (*.json, type Feature); "
             f"a table {TABLE_NAME} with the columns {', '.join(COLUMNS)}; or a folder S1RTC or S1GRD with GeoTIFFs, "
@@ -87,16 +98,31 @@ class FolderSource:
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """Work items in the order of pairs, then of cells from south to north and west to east.
 
-        Raises SourceError as pairs does and where a band of pixels.optical_bands is missing; ConfigError where a chip
-        cannot hold a patch, or a raster lies between the blocks.
+        Set aside, or raised where it holds for every pair: SourceError where a band of pixels.optical_bands is missing,
+        ConfigError where a chip cannot hold a patch, or a raster lies between the blocks. Raises SourceError as pairs
+        does.
         """
         products = _Products(FileDigests(self.root), config.pixels.optical_bands)
+        planned = 0
         for described in self.pairs():
-            pair = described.pair
-            header = read_header(resolve_inside(self.root, pair.sar.bands[0].path, pair.described_in))
-            for place in _places(pair, header, config.grid):
-                for part, own in _by_partner(place, described, config.grid.patch_px):
-                    yield self._candidate(own, part, products, config)
+            with self._failing(described.pair.name):
+                for candidate in self._candidates(described, products, config):
+                    planned += 1
+                    yield candidate
+        if not planned:
+            self.failures.refuse_all()
+
+    def _failing(self, name: str, patches: int = 1) -> AbstractContextManager[None]:
+        """Sets the pair, item or block of this name aside where it fails."""
+        return self.failures.of(f"{self.name}_{name}", patches)
+
+    def _candidates(self, described: PairAmongScenes, products: _Products, config: BuildConfig) -> Iterator[Candidate]:
+        pair = described.pair
+        header = read_header(resolve_inside(self.root, pair.sar.bands[0].path, pair.described_in))
+        for place in _places(pair, header, config.grid):
+            with self._failing(f"{pair.name}{place.suffix}", len(place.patches)):
+                parts = _by_partner(place, described, config.grid.patch_px)
+                yield from [self._candidate(own, part, products, config) for part, own in parts]
 
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
         """Pixels of one work item. The folder must be at the same path as when the build was planned."""

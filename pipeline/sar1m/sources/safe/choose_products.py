@@ -18,6 +18,7 @@ from sar1m.core.sphere import near_to
 from sar1m.io.raster import file_digest
 from sar1m.io.safe.orbit_file import find_orbit
 from sar1m.io.safe.product import product_digest, read_product
+from sar1m.sources.failures import PlanFailures
 from sar1m.sources.known_bad import known_fault
 from sar1m.sources.safe.checked_product import open_product, require_measurements
 from sar1m.sources.safe.product_terms import ProductTerms, product_terms
@@ -48,23 +49,33 @@ class SafeScene:
 
 
 def survey(
-    root: Path, paths: list[Path], config: SafeConfig, orbits: Path | None
+    root: Path, paths: list[Path], config: SafeConfig, orbits: Path | None, failures: PlanFailures
 ) -> tuple[list[SafeScene], tuple[str, ...]]:
     """Scenes of the products at paths in the order of acquisition and name, and a remark on each that is left out.
 
-    Left out are known bad acquisitions and all but the newest processing of one acquisition. Raises SourceError where
-    there is no product in root, one cannot be read, or has not the polarisations asked for.
+    Left out are known bad acquisitions and all but the newest processing of one acquisition. A product that cannot be
+    read, or has not the polarisations asked for, is set aside in failures. Raises SourceError where there is no product
+    in root or none can be used.
     """
     if not paths:
         raise SourceError(
             f"{root}: no Sentinel-1 product here. Expected *.SAFE folders or zip files with one each, as services "
             "deliver them."
         )
-    products = [(path, read_product(path)) for path in paths]
+    products: list[tuple[Path, GrdProduct]] = []
+    for path in paths:
+        with failures.of(path.stem):
+            products.append((path, read_product(path)))
     newest, remarks = usable_products(products, config)
     if not newest:
+        failures.refuse_all()
         raise SourceError(f"{root}: every product is left out: {'; '.join(remarks)}")
-    scenes = [_scene(path, product, config, orbits) for path, product in newest]
+    scenes: list[SafeScene] = []
+    for path, product in newest:
+        with failures.of(product.product_id):
+            scenes.append(_scene(path, product, config, orbits))
+    if not scenes:
+        failures.refuse_all()
     scenes.sort(key=lambda scene: (scene.product.start, scene.product.product_id))
     return scenes, tuple(remarks)
 

@@ -22,6 +22,7 @@ from sar1m.core.grid import block_patches, centres_lonlat
 from sar1m.io.dem.heights import ZERO_GEOID
 from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
+from sar1m.sources.failures import PlanFailures, refusal
 from sar1m.sources.folder.item_files import stac_features, stac_optical
 from sar1m.sources.folder.scenes_csv import TABLE_NAME, table_optical
 from sar1m.sources.layers import FileDigests, OpticalScene, from_text, product_of_layer, require_bands, to_text
@@ -41,13 +42,14 @@ class SafeSource:
     """Products of a folder, or one product.
 
     scratch: the folder where measurements are inflated; only reading pixels needs it.
-    remarks: what candidates left out and why, complete once it has run.
+    remarks: what candidates left out and why, complete once it has run. failures: what it could not use.
     """
 
     path: Path
     scratch: Path | None = None
     name: str = "safe"
     remarks: list[str] = field(default_factory=list, compare=False)
+    failures: PlanFailures = field(default_factory=PlanFailures, compare=False)
 
     @property
     def base(self) -> Path:
@@ -63,13 +65,15 @@ class SafeSource:
     def candidates(self, config: BuildConfig) -> Iterator[Candidate]:
         """Work items in the order of scenes, then of cells from south to north and west to east.
 
-        Raises SourceError where there is no product, one cannot be read, or the terrain cannot be used; ConfigError
-        where the configuration does not fit this source.
+        A product or an optical scene that cannot be read is set aside in failures. Raises SourceError where no product
+        can be used, or no optical scene where there are some, or the terrain cannot be used; ConfigError where the
+        configuration does not fit this source.
         """
         if config.grid.layout == "chips":
             raise ConfigError("grid.layout = chips: SAFE products are cut by cells. Set grid.layout = majortom.")
         paths = find_products(self.path) if self.base == self.path else [self.path]
-        scenes, remarks = survey(self.base, paths, config.safe, self.place("orbits", config.safe))
+        self.failures.found.clear()
+        scenes, remarks = survey(self.base, paths, config.safe, self.place("orbits", config.safe), self.failures)
         self.remarks[:] = remarks
         partners = self._partners(config)
         if not partners and config.balance.max_unpaired_share < 1:
@@ -137,7 +141,14 @@ class SafeSource:
         if root is None:
             return []
         table = _folder_of(root) / TABLE_NAME if root.is_dir() else root
-        scenes = table_optical(table) if table.is_file() else stac_optical(root) if stac_features(root) else []
+        failures, before = self.failures, len(self.failures.found)
+        scenes = []
+        if table.is_file():
+            scenes = table_optical(table, failures.of)
+        elif stac_features(root):
+            scenes = stac_optical(root, failures.of)
+        if not scenes and failures.found[before:]:
+            raise refusal(failures.found[before:])
         if not scenes:
             raise SourceError(
                 f"{root}: nothing here describes an optical scene. Expected STAC items (*.json, type Feature) or a "
@@ -146,9 +157,12 @@ class SafeSource:
         digests, bands = FileDigests(_folder_of(root)), config.pixels.optical_bands
         partners = []
         for scene in scenes:
-            require_bands(scene.optical, bands, scene.described_in)
-            digest = digests.of([scene.optical, *scene.classes], scene.described_in)
-            partners.append(_Partner(scene=scene, product=product_of_layer(scene.optical, digest, bands)))
+            with failures.of(scene.name, patches=0):
+                require_bands(scene.optical, bands, scene.described_in)
+                digest = digests.of([scene.optical, *scene.classes], scene.described_in)
+                partners.append(_Partner(scene=scene, product=product_of_layer(scene.optical, digest, bands)))
+        if not partners:
+            raise refusal(failures.found[before:])
         return partners
 
     def _candidate(

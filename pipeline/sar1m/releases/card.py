@@ -29,6 +29,7 @@ from sar1m.releases.catalogue import (
 from sar1m.releases.citation import citation_words
 from sar1m.releases.contents import README_FILE, ReleaseFacts
 from sar1m.store.errors import StoreError
+from sar1m.store.foreign_text import markdown_text
 from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, STATS_DIR
 from sar1m.store.side_files import read_json, read_text
 
@@ -186,5 +187,5 @@ def _yaml_scalar(value: object) -> Markup:
 def _finalized(value: object) -> object:
     """Text from sources stands in table cells and sentences: no cell, line or tag of its own."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return " ".join(value.split()).replace("|", "\\|").replace("<", "&lt;")
+        return markdown_text(value)
     return value

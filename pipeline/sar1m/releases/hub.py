@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+from sar1m.releases.web_place import WebPlace
 from sar1m.store.errors import ConfigError
 from sar1m.store.places.failures import naming_failures
-from sar1m.store.places.opening import open_place
+from sar1m.store.places.opening import WEB, checked_location, open_place
 from sar1m.store.places.place import Place
 from sar1m.store.places.remote import RemotePlace
 
@@ -60,7 +61,10 @@ def open_release(location: str | Path) -> Place:
 
     Raises ConfigError for another location, or where huggingface_hub is missing.
     """
-    return HubPlace(str(location)) if str(location).startswith("hf://") else open_place(location)
+    text = str(location)
+    if text.startswith("hf://"):
+        return HubPlace(text)
+    return WebPlace(checked_location(text)) if urlsplit(text).scheme in WEB else open_place(location)
 
 
 def parse_hub(location: str) -> HubRepository:

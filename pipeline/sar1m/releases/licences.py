@@ -23,6 +23,7 @@ import pandas as pd
 from sar1m.core.table import Bool
 from sar1m.releases.contents import LicenceRow, Redistribution
 from sar1m.store.errors import ConfigError
+from sar1m.store.foreign_text import markdown_text, spreadsheet_cell
 from sar1m.store.side_files import toml_value
 
 RECIPE_ONLY: Final = "recipe_only"  # unpaired_reason of a sample whose optical pixels stay with their provider
@@ -121,20 +122,28 @@ def licences_csv(rows: Iterable[LicenceRow]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["source", "licence", "url", "redistribution", "evidence", "samples"])
-    writer.writerows([row.source, row.licence, row.url, row.redistribution, row.evidence, row.samples] for row in rows)
+    for row in rows:
+        texts = (row.source, row.licence, row.url, row.redistribution, row.evidence)
+        writer.writerow([*map(spreadsheet_cell, texts), row.samples])
     return text.getvalue().encode()
 
 
 def attribution_md(samples: pd.DataFrame, rows: Iterable[LicenceRow], title: str) -> bytes:
     """ATTRIBUTION.md: what has to be said when pixels are passed on, with the years of acquisition."""
-    lines = [f"# Attribution for {title}", "", "Whoever passes on these data or what was made of them says:", ""]
-    lines += [f"- {text} ({count:,} samples)" for text, count in sorted(_notices(samples).items())]
+    lines = [
+        f"# Attribution for {markdown_text(title)}",
+        "",
+        "Whoever passes on these data or what was made of them says:",
+        "",
+    ]
+    lines += [f"- {markdown_text(text)} ({count:,} samples)" for text, count in sorted(_notices(samples).items())]
     if len(lines) == 4:
         lines.append("- nothing: no source asks for a notice")
     lines += ["", "## Sources", "", "| source | licence | samples |", "|---|---|---|"]
     for row in rows:
-        name = f"[{row.licence}]({row.url})" if row.url else row.licence
-        lines.append(f"| {row.source} | {name} | {row.samples:,} |")
+        licence = markdown_text(row.licence)
+        name = f"[{licence}]({row.url})" if row.url else licence
+        lines.append(f"| {markdown_text(row.source)} | {name} | {row.samples:,} |")
     lines += ["", "`LICENSES.csv` says on which statement each of these relies.", ""]
     return "\n".join(lines).encode()
 

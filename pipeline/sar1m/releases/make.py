@@ -45,7 +45,7 @@ LOCK_DIR: Final = "build-log"  # of store.file_lock
 RECORDS_DIR: Final = "records"
 ROOT_DIR: Final = "release"
 _URL: Final = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # what RFC 3986 allows, no more
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)

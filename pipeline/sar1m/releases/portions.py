@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.releases.hub import open_release
+from sar1m.releases.portable_names import require_portable
 from sar1m.store.durable import digest_file, remove_partials, remove_tree, settle_folders, write_durably
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
@@ -75,6 +76,7 @@ def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
     seal = require_seal(place, RELEASE_MARKERS)
     if seal.marker_file != RELEASE_MARKER_FILE:
         raise StoreError(f"{place.location}: itself a part of a release. Get it from where the whole one lies.")
+    require_portable(seal.files, place.location)
     out = out.absolute()
     _require_ours(out, seal)
     with output_lock(out):
@@ -106,12 +108,16 @@ def _require_ours(out: Path, seal: Seal) -> None:
     """Raises OutputError unless out is new, empty, or holds this very release or a part of it."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file. Give a new or empty folder.")
+    there = FolderPlace(out).listing() if out.exists() else {}
+    for name in there:
+        if (out / name).is_symlink():
+            raise OutputError(f"{out / name}: is a link, and nothing is written or read through one. Remove it.")
     manifest = out / MANIFEST_FILE
     if manifest.is_file():
         if manifest.read_bytes() != seal.manifest_bytes:
             raise OutputError(f"{out}: holds another release, or another version of it. Give a new or empty folder.")
         return
-    names = FolderPlace(out).listing() if out.exists() else {}
+    names = there
     if any(not name.startswith(("build-log/", f"{MANIFEST_FILE}.")) for name in names):
         raise OutputError(f"{out}: is not empty and holds no release. Give a new or empty folder.")
 
@@ -125,8 +131,9 @@ def _is_there(path: Path, expected: SealedFile) -> bool:
 def _fetch(place: Place, name: str, expected: SealedFile, out: Path) -> None:
     """One file, whole and right, or not at all."""
     path = out / name
-    if path.is_dir() or path.is_symlink():
-        raise OutputError(f"{path}: is in the way of a file of the release. Remove it.")
+    for one in (path, *path.parents[: name.count("/")]):
+        if one.is_symlink() or (one.exists() and one.is_dir() == (one is path)):
+            raise OutputError(f"{one}: is in the way of a file of the release. Remove it.")
     write_durably(path, _checked(place, name, expected))
 
 

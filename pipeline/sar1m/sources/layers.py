@@ -49,7 +49,7 @@ STAC_OPTICAL_KEYS: Final = {  # asset keys, in lower case: Sentinel-2's names an
 RGB_BANDS: Final = ("B04", "B03", "B02")
 REFLECTANCE_PER_DN: Final = 1e-4  # Sentinel-2's quantification value 10000
 NOT_STATED: Final = "not stated"
-_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,10 +217,10 @@ def resolve_inside(root: Path, relative: str, described_in: str) -> Path:
 
 def checked_name(name: str, described_in: str) -> str:
     """The name of a scene or pair, unchanged. Raises SourceError where it cannot name a file or a row."""
-    if not _ID.fullmatch(name) or set(name) == {"."}:
+    if not _ID.fullmatch(name):
         raise SourceError(
             f"{described_in}: {name!r} cannot be an identifier. Use up to 128 letters, digits, dots, underscores and "
-            "hyphens."
+            "hyphens, no dot first."
         )
     return name
 

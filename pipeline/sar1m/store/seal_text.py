@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -24,27 +25,32 @@ RELEASE_MARKERS: Final = (RELEASE_MARKER_FILE, PARTIAL_FILE)
 MARKERS: Final = (MARKER_FILE, *RELEASE_MARKERS)
 
 _OWN_FILES: Final = frozenset({MANIFEST_FILE, *MARKERS})
-_PART = r"(?!\.{1,2}(?:/|\Z))[^/\\\0\n]+"  # of a path: neither empty nor . nor ..
+# Of a path: neither empty nor . nor .., without anything that could end a line for some reader of text.
+_PART = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029]+"
+_MAX_PART_BYTES: Final = 255  # of every usual file system
 _PATH = rf"{_PART}(?:/{_PART})*"
 _NAME = re.compile(_PATH)
 _LINE = re.compile(rf"([0-9a-f]{{64}})  (?=\S)({_PATH})")
 
 
 def manifest_bytes(digests: Mapping[str, FileDigest]) -> bytes:
-    """The manifest of these files, one line a file, sorted by name."""
+    """The manifest of these files, one line a file, sorted by name. Raises ValueError for names that parse_manifest
+    refuses."""
+    if (odd := next((name for name in digests if not _may_be_listed(name)), None)) is not None:
+        raise ValueError(f"{odd[:120]!a} cannot stand in a manifest: rename the file")
     return "".join(f"{digest.sha256}  {name}\n" for name, digest in sorted(digests.items())).encode()
 
 
 def parse_manifest(content: bytes) -> dict[str, str]:
     """sha256 (hexadecimal) by file name. Raises ValueError naming the first line that is no manifest's."""
     try:
-        lines = content.decode().splitlines()
+        lines = content.decode().split("\n")
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
     entries: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
         match = _LINE.fullmatch(line)
-        if match is None or match[2] in _OWN_FILES or match[2] in entries:
+        if match is None or not _may_be_listed(match[2]) or match[2] in entries:
             raise ValueError(f"line {number}: not `sha256  relative/name`: {line[:120]!r}")
         entries[match[2]] = match[1]
     return entries
@@ -90,7 +96,12 @@ def parse_object(content: bytes) -> dict[str, Any]:
 
 def _first_outside(names: Iterable[str]) -> str | None:
     """The first name that is no relative POSIX path inside the store, or is a manifest's or a marker's."""
-    return next((name for name in names if name in _OWN_FILES or not _NAME.fullmatch(name)), None)
+    return next((name for name in names if not _may_be_listed(name)), None)
+
+
+def _may_be_listed(name: str) -> bool:
+    short = all(len(os.fsencode(part)) <= _MAX_PART_BYTES for part in name.split("/"))
+    return name not in _OWN_FILES and short and not name[:1].isspace() and _NAME.fullmatch(name) is not None
 
 
 def _marker_digest(marker: Mapping[str, Any]) -> str:

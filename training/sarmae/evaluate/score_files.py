@@ -13,6 +13,7 @@ from typing import Any, Final
 from sar1m.store import settings
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import StoreError
+from sar1m.store.foreign_text import spreadsheet_cell
 from sar1m.store.side_files import read_json
 from sarmae.evaluate.scores import Score
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig, TaskConfig, slug
@@ -111,7 +112,11 @@ def scores_csv(rows: Sequence[Row]) -> bytes:
     for row in rows:
         values = asdict(row.score)
         writer.writerow(
-            [row.task, row.arm, row.seed, *("" if values[name] is None else values[name] for name in names)]
+            [
+                *map(spreadsheet_cell, (row.task, row.arm)),
+                row.seed,
+                *("" if values[name] is None else values[name] for name in names),
+            ]
         )
     return stream.getvalue().encode()
 

@@ -15,7 +15,6 @@ leaves whole samples and at most a tail that the index does not know; the next r
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -31,7 +30,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from sar1m.store.durable import make_folders, write_durably
-from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.errors import ConfigError, Sar1mError, StoreError
+from sar1m.store.file_lock import try_lock
 from sar1m.store.printer import pasted
 from sar1m.store.side_files import read_json
 from sarmae.sarc.compression import Basis
@@ -110,12 +110,10 @@ class FeatureWriter:
         make_folders(folder)
         self._features, self._index = (folder / FEATURES_FILE).open("ab"), (folder / INDEX_FILE).open("ab")
         try:
-            fcntl.flock(self._features, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(self._features.fileno()):
+                raise ConfigError(f"{folder}: another process is writing this cache. Wait for it, or end it.")
             self.done = self._cut_to_whole_samples()
-        except BlockingIOError as error:
-            self.close()
-            raise ConfigError(f"{folder}: another process is writing this cache. Wait for it, or end it.") from error
-        except StoreError:
+        except Sar1mError:
             self.close()
             raise
 

@@ -21,7 +21,7 @@ from typing import IO, Final
 
 from sar1m.store.cache.eviction import CachedFile, evict
 from sar1m.store.durable import sync_directory, writing_to
-from sar1m.store.file_lock import try_lock
+from sar1m.store.file_lock import flock, try_lock
 from sar1m.store.shared_numbers import SharedNumbers
 
 LEASE_S: Final = 900.0
@@ -101,7 +101,7 @@ def claimed(partial: Path, final: Path) -> Iterator[IO[bytes] | None]:
             yield stream
         finally:
             stream.flush()
-            fcntl.flock(stream, fcntl.LOCK_UN)
+            flock(stream.fileno(), fcntl.LOCK_UN)
 
 
 def _locked(partial: Path) -> IO[bytes] | None:
@@ -152,12 +152,15 @@ def _leased(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        flock(descriptor, fcntl.LOCK_SH)
         os.utime(path)
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
     except FileNotFoundError:
         pass
+    except BaseException:
+        os.close(descriptor)
+        raise
     os.close(descriptor)
     return None
 

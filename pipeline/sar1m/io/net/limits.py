@@ -14,7 +14,7 @@ from typing import Final
 
 from sar1m.config import DownloadConfig
 from sar1m.store.durable import writing_to
-from sar1m.store.file_lock import try_lock
+from sar1m.store.file_lock import flock, lock_path, try_lock
 from sar1m.store.shared_numbers import SharedNumbers
 
 MAX_PAUSE_S: Final = 300.0  # the longest that a service's Retry-After is honoured
@@ -60,16 +60,21 @@ class Limiter:
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def _free_slot(self, folder: Path) -> int | None:
         for index in range(self._connections):
             with writing_to(folder):
-                descriptor = os.open(folder / f"slot-{index}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            if try_lock(descriptor):
+                descriptor = os.open(lock_path(folder / f"slot-{index}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            taken = False
+            try:
+                taken = try_lock(descriptor)
+            finally:
+                if not taken:
+                    os.close(descriptor)
+            if taken:
                 return descriptor
-            os.close(descriptor)
         return None
 
     def _reserve(self, host: str) -> float:

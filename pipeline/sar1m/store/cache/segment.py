@@ -20,6 +20,7 @@ import google_crc32c
 import numpy as np
 
 from sar1m.store.errors import OutputError
+from sar1m.store.file_lock import flock, lockf
 from sar1m.store.places.handles import Descriptor
 
 PAGE_BYTES = 128 * 2**10
@@ -103,9 +104,9 @@ class Segment:
     def pinned(self) -> Iterator[None]:
         """No process evicts the segment while the context lasts. Its end is the time of last use."""
         with self._lock:
+            if self._pins == 0:
+                flock(self._descriptor, fcntl.LOCK_SH)
             self._pins += 1
-            if self._pins == 1:
-                fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         try:
             yield
         finally:
@@ -114,7 +115,7 @@ class Segment:
                 os.utime(self._descriptor, ns=(now_ns, now_ns))
                 self._pins -= 1
                 if self._pins == 0:
-                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                    flock(self._descriptor, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
     def fetching(self, patience_s: float) -> Iterator[None]:
@@ -130,11 +131,11 @@ class Segment:
             try:
                 yield
             finally:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+                lockf(self._descriptor, fcntl.LOCK_UN)
 
     def _lock_across_processes(self) -> bool:
         try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             return False
         return True

@@ -11,7 +11,8 @@ obstore continues a broken body where it ended, under the same ETag. It does not
 stand in for it. It follows redirects, and has no switch for that (0.12). To another host it drops Authorization, which
 holds the key's name and the signature, but not x-amz-security-token: an endpoint that redirects elsewhere shows the
 session token there. Alone it signs nothing, for that takes the secret key, which is never sent. Give an endpoint that
-is trusted, and the bucket's own region, so that there is nothing to redirect.
+is trusted, and the bucket's own region, so that there is nothing to redirect. Releases at http(s) are
+read by releases/web_place.py, which keeps redirects on the server.
 """
 
 from __future__ import annotations

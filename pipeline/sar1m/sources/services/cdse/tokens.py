@@ -29,6 +29,7 @@ from sar1m.io.net.faults import StatusError
 from sar1m.io.net.fetch import Fetcher
 from sar1m.sources.services.products.names import parsed
 from sar1m.store.errors import SourceError
+from sar1m.store.file_lock import flock
 
 CLIENT_ID: Final = "cdse-public"
 MARGIN_S: Final = 60.0  # a token is renewed this long before it ends: a request may wait for its turn
@@ -172,7 +173,7 @@ def _locked(path: Path) -> Iterator[int]:
     except OSError as error:
         raise _no_folder(path, error.strerror or str(error)) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -5,19 +5,18 @@ The base install holds the contract alone, for those who only read a store; the 
 
 from __future__ import annotations
 
-import sys
+from sar1m.store.entry import run_command
 
 
 def main() -> None:
     """Runs the command line; says what to install where the pipeline's libraries are missing."""
-    try:
-        from sar1m import cli  # noqa: PLC0415 - only now is it known to be wanted
+    run_command("sar1m", _command, extra="pipeline")
 
-        cli.main()
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "sar1m":
-            raise
-        sys.exit(f"sar1m: {error.name} is not installed. Install the pipeline: pip install 'sar1m[pipeline]'")
+
+def _command() -> None:
+    from sar1m import cli  # noqa: PLC0415 - only now is it known to be wanted
+
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sar1m.releases import commands as release_commands
+from sar1m.store.entry import EXIT_INTERRUPTED, Interrupted, heed_signals
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
 from sar1m.store.printer import Printer, never_fail_on_letters, pasted
 from sar1m.store.version import __version__
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 EXIT_SOME_FAILED = 3
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 console = Printer()
@@ -346,24 +345,15 @@ def simulate(
 def main() -> None:
     """Entry point: turns our errors into one readable line and an exit code."""
     never_fail_on_letters()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    heed_signals(signal.SIGINT, signal.SIGTERM)
     try:
         app(standalone_mode=True)
     except Sar1mError as error:
         problems.say(f"sar1m: {error}", style="red")
         sys.exit(error.exit_code)
-    except _Interrupted:
+    except Interrupted:
         problems.say("sar1m: interrupted. What is staged is kept: the same command goes on from there.")
         sys.exit(EXIT_INTERRUPTED)
-
-
-class _Interrupted(BaseException):
-    """SIGINT or SIGTERM. Not KeyboardInterrupt, which typer turns into an exit without a word."""
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise _Interrupted
 
 
 def _place(region: str) -> Region:

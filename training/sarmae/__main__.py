@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+from sar1m.store.entry import run_command
 
 
 def main() -> None:
     """Runs the command line; says what to install where the trainer's libraries are missing."""
-    try:
-        from sarmae import cli  # noqa: PLC0415 - only now is it known to be wanted
+    run_command("sarmae", _command, extra="training")
 
-        cli.main()
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] in {"sarmae", "sar1m"}:
-            raise
-        sys.exit(f"sarmae: {error.name} is not installed. Install the trainer: pip install 'sar1m[training]'")
+
+def _command() -> None:
+    from sarmae import cli  # noqa: PLC0415 - only now is it known to be wanted
+
+    cli.main()
 
 
 if __name__ == "__main__":

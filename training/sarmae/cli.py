@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sar1m.store.entry import EXIT_INTERRUPTED, Interrupted
 from sar1m.store.errors import Sar1mError
 from sar1m.store.printer import Printer, never_fail_on_letters
 from sar1m.store.version import __version__
@@ -133,6 +134,9 @@ def main() -> None:
     except Sar1mError as error:
         problems.say(f"sarmae: {error}", style="red")
         _leave(error.exit_code)
+    except (Interrupted, KeyboardInterrupt):
+        problems.say("sarmae: interrupted. What is saved is kept: the same command goes on from there.")
+        _leave(EXIT_INTERRUPTED)
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else int(end.code is not None))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ from sarmae.stream.loader_settings import CropFlip, LoaderSettings
 # In a wheel the configurations lie in the package, in a checkout beside it.
 _LOADER_KEYS: Final = {field.name for field in fields(LoaderSettings)}
 BYTES_A_GB: Final = 10**9
+LARGEST_SEED: Final = 2**63 - 1  # what torch's generators take
+Beta = Annotated[float, Field(ge=0, lt=1)]
 CONFIG_FOLDERS: Final = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 
@@ -166,7 +168,7 @@ class TrainConfig(Section):
     max_bad_steps: steps in a row whose loss or gradient is not finite before the run ends with an error.
     """
 
-    seed: int = Field(default=20251216, ge=0)
+    seed: int = Field(default=20251216, ge=0, le=LARGEST_SEED)
     steps: int = Field(default=1000, ge=1)
     global_batch: int = Field(default=64, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
@@ -174,7 +176,7 @@ class TrainConfig(Section):
     warmup_steps: int = Field(default=100, ge=0)
     min_lr_share: float = Field(default=0.0, ge=0, le=1)
     weight_decay: float = Field(default=0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     clip: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"

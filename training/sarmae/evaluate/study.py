@@ -143,7 +143,7 @@ def _work_off(cells: list[_Cell], preemption: Preemption, watch: Watch) -> list[
             while waiting and not preemption.asked and len(running) < cells[0].study.processes:
                 cell = waiting.pop()
                 process = context.Process(target=_work, args=(cell, messages), daemon=True)
-                process.start()
+                _start_deaf_to_ctrl_c(process)
                 running[process] = cell
             connection.wait([process.sentinel for process in running], timeout=0.5)
             if preemption.asked:
@@ -157,6 +157,15 @@ def _work_off(cells: list[_Cell], preemption: Preemption, watch: Watch) -> list[
         messages.put(None)
         listener.join()
     return sorted(failures)
+
+
+def _start_deaf_to_ctrl_c(process: SpawnProcess) -> None:
+    """Starts it with SIGINT blocked, which a terminal sends to all: the study stops its processes itself."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _listen(messages: SimpleQueue[tuple[str, bool] | None], watch: Watch, failures: list[str]) -> None:

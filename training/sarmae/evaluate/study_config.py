@@ -16,12 +16,13 @@ from pydantic import Field, model_validator
 from sar1m.store import settings
 from sar1m.store.errors import ConfigError
 from sar1m.store.settings import Section
-from sarmae.config import PretrainConfig
+from sarmae.config import LARGEST_SEED, PretrainConfig
 
 Protocol = Literal["knn", "linear", "attentive", "fine-tune"]
 Scale = Literal["dB", "linear"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 _PLAIN: Final = r"^[^\n]{1,200}$"
 ENCODERS: Final = r"^(run:.+|file:.+|timm:.+|efficientnet_lite0|pixels|statistics|random)$"
 
@@ -61,7 +62,7 @@ class DatasetConfig(Section):
     test_share: float = Field(default=0.3, gt=0, lt=1)
     trust_split: bool = False
     hold_out: str | None = Field(default=None, pattern=r"^[a-z_]+=.+$")
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: Seed = 0
     most: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -179,7 +180,7 @@ class StudyConfig(Section):
     """
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1)
     device: str = "cpu"
     cache_teachers: bool = True
     processes: int = Field(default=1, ge=1, le=256)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from sar1m.store.durable import writing_to
 from sar1m.store.side_files import json_value, read_bytes
 from sarmae.errors import CheckpointError
 
@@ -29,35 +30,40 @@ _MATMUL_REPEATS = 5
 class Metrics:
     """Writes metrics.jsonl and TensorBoard files into a run's folder. A context; lines are flushed as they come.
 
-    Lines after step `resumed_at` are dropped first: their steps will be taken again.
+    Lines after step `resumed_at` are dropped first: their steps will be taken again. Raises OutputError, here and in
+    every call, where they cannot be written (a full disk).
     """
 
     def __init__(self, run: Path, *, resumed_at: int) -> None:
         self._path = run / METRICS_FILE
         kept = [line for line in read_metrics(self._path) if line["step"] <= resumed_at]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        self._board = SummaryWriter(run / "tensorboard", purge_step=resumed_at + 1)
+        with writing_to(self._path):
+            self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            self._board = SummaryWriter(run / "tensorboard", purge_step=resumed_at + 1)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._board.close()
+        with writing_to(self._path):
+            self._board.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Scalars of a step, by name; one that is not finite is null, as JSON has it."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **finite}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with writing_to(self._path):
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": step, **finite}) + "\n")
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def picture(self, step: int, name: str, image: torch.Tensor) -> None:
         """An RGB picture, (3, H, W) uint8: into TensorBoard, and as pictures/<name>-<step>.png into the run."""
-        self._board.add_image(name, image, step)
         folder = self._path.parent / PICTURES_FOLDER
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(folder / f"{name}-{step:08d}.png")
+        with writing_to(folder):
+            self._board.add_image(name, image, step)
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(folder / f"{name}-{step:08d}.png")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -50,16 +50,33 @@ class Ranks:
             distributed.barrier()
 
 
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto`: the local rank's GPU where there is one, else the CPU. Raises ConfigError for a device not here."""
-    if name == "auto":
-        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+def pick_device(name: str, local_rank: int = 0, ranks: int = 1) -> torch.device:
+    """`auto`: the local rank's GPU where there is one, else the CPU. `cuda`: the local rank's GPU.
+
+    Raises ConfigError for a device that is not here or cannot train, and for one GPU given to several ranks.
+    """
+    wanted = "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
+    if wanted == "cuda":
+        wanted = f"cuda:{local_rank}"
     try:
-        device = torch.device(name)
+        device = torch.device(wanted)
+        if device.type not in _DEVICES or (device.type == "cpu" and device.index):
+            raise ConfigError(
+                f"train.device: {name!r} is none to train on; expected auto, cpu, cuda, cuda:N, mps or xpu."
+            )
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"train.device: {name!r} cannot be used here: {error}. Set train.device=auto.") from error
+        first = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigError(
+            f"train.device: {name!r} ({wanted}) cannot be used here: {first}. This machine has "
+            f"{torch.cuda.device_count()} GPUs. Set train.device=auto, and start at most one process a GPU."
+        ) from error
+    if ranks > 1 and name == wanted and device.index is not None:
+        raise ConfigError(f"train.device: {name!r} would give one GPU to all {ranks} processes. Set train.device=auto.")
     return device
+
+
+_DEVICES: Final = ("cpu", "cuda", "mps", "xpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +149,18 @@ def _number(environment: Mapping[str, str], name: str, least: int, most: int | N
 @contextmanager
 def join_ranks(device_name: str, launch: Launch) -> Iterator[Ranks]:
     """Joins the other ranks where torchrun started some, and leaves them in the end."""
-    device = pick_device(device_name, launch.local_rank)
+    device = pick_device(device_name, launch.local_rank, launch.size)
     if launch.size == 1:
         yield Ranks(rank=0, size=1, device=device)
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"The {launch.size} processes could not meet (MASTER_ADDR, MASTER_PORT): {error}. {_TYPE_TORCHRUN}"
+        ) from error
     try:
         yield Ranks(rank=distributed.get_rank(), size=distributed.get_world_size(), device=device)
     finally:

@@ -6,6 +6,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Final, Self
 
+from sar1m.store.entry import Interrupted
+
 REQUEUE_EXIT: Final = 85  # what the job templates in docker/ take for `queue me again`; no other exit code of ours
 
 
@@ -41,5 +43,5 @@ class Preemption:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.signal == signal.SIGINT == number:
-            raise KeyboardInterrupt
+            raise Interrupted
         self.signal = number

@@ -72,5 +72,5 @@ def _extras_of(package: str) -> list[str]:
 
 
 def _end(line: str, code: int) -> NoReturn:
-    print(line, file=sys.stderr)  # noqa: T201 - no library may be there to print with
+    sys.stderr.write(f"{line}\n")  # no library may be there to print with
     sys.exit(code)

@@ -24,7 +24,7 @@ from sar1m.store.errors import SourceError
 from sar1m.store.side_files import require_regular, shown
 from sarmae.evaluate.extra_packages import extra_package
 
-MOST_VALUES: Final = 2**28  # bands x rows x columns; a gigabyte as float32
+MOST_VALUES: Final = 2**27  # bands x rows x columns; half a gigabyte as float32
 _REMEDY: Final = "Get the file again, or remove it."
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DRIVERS: Final = {
@@ -86,6 +86,7 @@ def read_raster(path: Path) -> RasterFile:
     installed.
     """
     rasterio = extra_package("rasterio", f"{shown(path)}: reading a picture")
+    gdal_error = extra_package("rasterio._err", "reading a picture").CPLE_BaseError  # some pass through rasterio
     driver = _driver_of(path)
     try:
         with warnings.catch_warnings():
@@ -94,19 +95,19 @@ def read_raster(path: Path) -> RasterFile:
             with rasterio.Env(**_OPTIONS), rasterio.open(path, driver=driver) as raster:
                 _check_header(path, raster)
                 return _read(path, raster)
-    except (rasterio.errors.RasterioError, rasterio.errors.RasterioIOError, ValueError, OverflowError) as error:
+    except (rasterio.errors.RasterioError, gdal_error, ValueError, OverflowError) as error:
         cause = " ".join(str(error.__cause__ or error).split())[:300]
         raise SourceError(f"{shown(path)}: cannot be read as a picture ({cause}). {_REMEDY}") from error
 
 
 def _driver_of(path: Path) -> str:
-    """GDAL's driver by the first bytes. Raises SourceError for other formats, and for a PNG that is not whole."""
+    """GDAL's driver by the first bytes. Raises SourceError for other formats, and a PNG or JPEG that is not whole."""
     require_regular(path, error=SourceError, remedy=_REMEDY)
     try:
         with path.open("rb") as stream:
             head = stream.read(8)
             driver = next((name for magic, name in _DRIVERS.items() if head.startswith(magic)), None)
-            content = stream.read() if driver == "PNG" else b""
+            content = stream.read() if driver in ("PNG", "JPEG") else b""
     except OSError as error:
         raise SourceError(f"{shown(path)}: cannot be read: {error.strerror}. {_REMEDY}") from error
     if driver is None:
@@ -117,6 +118,8 @@ def _driver_of(path: Path) -> str:
     try:
         if driver == "PNG":
             _check_png(content)
+        if driver == "JPEG" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+            raise ValueError("no end marker after its last scan")
     except (ValueError, struct.error, zlib.error) as error:
         raise SourceError(f"{shown(path)}: cannot be read as a picture ({error}). {_REMEDY}") from error
     _check_beside(path)

@@ -27,13 +27,15 @@ ALLOWED = {  # by module: the calls, and why nobody else can have written what t
     "pipeline/sar1m/sources/services/cdse/product_objects.py": ({"read_bytes"}, "XML, downloaded under a limit"),
     "pipeline/sar1m/sources/services/stac/item_search.py": ({"read_text"}, "a method of pystac: it asks a server"),
     "training/sarmae/train/checkpoint.py": ({"read_text"}, "LATEST of a run: a hint, of which any bytes will do"),
+    "training/sarmae/evaluate/datasets/split_lists.py": ({"csv.reader"}, "cuts lines that the one reader has read"),
+    "training/sarmae/stream/worker_ledger.py": ({"read_text"}, "our own temporary file, written by our own workers"),
+    "training/sarmae/evaluate/datasets/listing.py": ({"read_text"}, "a regular file of some bytes, compared as a name"),
     "training/sarmae/sarc/feature_cache.py": ({"read_bytes"}, "arrays, checked by a digest"),
 }
 
 
 def sources():
-    found = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-    return [path for path in found if "datasets" not in path.parts]
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
 def calls_of(tree):

@@ -42,7 +42,7 @@ min_dynamic_range_db = 0.5
 max_unpaired_share = 1.0
 """
 NOBODY = 65534
-KNOWN_UNPAIRED = {"optical_nodata", "cloud", "residual", "no_optical", "dt"}
+KNOWN_UNPAIRED = {"radiometric_offset", "optical_nodata", "cloud", "residual", "no_optical", "dt"}
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """What a STAC item says of its rasters, read alike from items in a folder and from a service's answers.
+Platform, orbit state and track of a scenes.csv are read by the same functions; where then names the item and the field.
 
 A word that is not understood is refused by name: a scale, a unit or a track that is passed over gives wrong pixels.
 Source: STAC 1.0 with raster 1.1 (`raster:bands`), STAC 1.1 with raster 2.0 (`bands`, fields of the asset itself, of the
@@ -129,10 +130,10 @@ def platform_name(text: str | None, where: str, named: str | None = None) -> str
     if match is None:
         return text.strip().lower()
     if match[2] not in "abcd":
-        raise SourceError(f"{where}: platform is {text[:40]!r}; expected one such as sentinel-1a, units A to D.")
+        raise SourceError(f"{where} is {text[:40]!r}; expected one such as sentinel-1a, units A to D.")
     found = f"sentinel-{match[1]}{match[2]}"
     if named is not None and not named.startswith(found):
-        raise SourceError(f"{where}: platform is {text[:40]!r}, but its name is of {named}. Correct one of them.")
+        raise SourceError(f"{where} is {text[:40]!r}, but its name is of {named}. Correct one of them.")
     return named or found
 
 
@@ -142,7 +143,7 @@ def orbit_direction(text: str | None, where: str) -> str | None:
         return None
     found = _STATES.get(text.strip().lower())
     if found is None:
-        raise SourceError(f"{where}: sat:orbit_state is {text[:40]!r}; expected ascending or descending.")
+        raise SourceError(f"{where} is {text[:40]!r}; expected ascending or descending.")
     return found
 
 
@@ -157,7 +158,7 @@ def track_number(value: object, platform: str | None, where: str) -> int | None:
     most = _MOST_TRACKS if match is None else _TRACKS[match[1]]
     found = _whole(value)
     if found is None or not 1 <= found <= most:
-        raise SourceError(f"{where}: sat:relative_orbit is {repr(value)[:40]}; expected 1 to {most}.")
+        raise SourceError(f"{where} is {repr(value)[:40]}; expected 1 to {most}.")
     return found
 
 

@@ -25,6 +25,7 @@ LAND_COVER_ATTRIBUTION: Final = (
     "(c) ESA WorldCover project 2021 / contains modified Copernicus Sentinel data (2021) processed by ESA WorldCover "
     "consortium (CC-BY-4.0)"
 )
+ASSET_WORDS: Final = ("scale", "offset", "nodata", "unit")  # fields of Asset that change what its numbers mean
 Kind = Literal["sar", "optical"]
 Ring = tuple[tuple[float, float], ...]
 
@@ -35,12 +36,18 @@ class Asset:
 
     name: VV, B04, SCL, product, ... href: its address without any signature or token.
     size_bytes, checksum (such as `md5:0f...`): None where the catalogue does not state them.
+    scale, offset, nodata, unit: of its numbers, None where the catalogue does not state them. The offset of optical DN
+    is the scene's.
     """
 
     name: str
     href: str
     size_bytes: int | None = None
     checksum: str | None = None
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

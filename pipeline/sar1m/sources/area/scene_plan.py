@@ -24,7 +24,7 @@ from sar1m.core.utm import IntArray
 from sar1m.records import Candidate, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.baselines import KNOWN, parse_baseline, radiometric_offset_dn
 from sar1m.sources.regions.countries import country_of
-from sar1m.sources.scene import LAND_COVER_ATTRIBUTION, UNDATED, Asset, Scene, scene_to_text
+from sar1m.sources.scene import ASSET_WORDS, LAND_COVER_ATTRIBUTION, UNDATED, Asset, Scene, scene_to_text
 from sar1m.store.errors import SourceError
 
 PLAN_VERSION: Final = 2  # raise it when choosing or the table changes: plans of other versions are refused
@@ -243,8 +243,8 @@ def plan_digest(config: BuildConfig) -> str:
 
 def scene_digest(scene: Scene) -> str:
     """blake2b-128 of what the catalogue states of a scene's pixels: service, id, how they were processed, and the name,
-    size and checksum of every asset. Where the catalogue states neither size nor checksum, the asset's address without
-    its query stands in.
+    size, checksum and numbers of every asset. Where the catalogue states neither size nor checksum, the asset's address
+    without its query stands in.
 
     It stands for the bytes, which are not at hand when a build is planned: two scenes alike in all this are taken for
     the same. A scene processed anew under the same id is noticed only where size, checksum, baseline or address differ.
@@ -262,7 +262,9 @@ def time_s(scene: Scene) -> float:
 
 def _asset_facts(asset: Asset) -> tuple[str, str]:
     known = [str(fact) for fact in (asset.size_bytes, asset.checksum) if fact is not None]
-    return asset.name, " ".join(known) or urlsplit(asset.href)._replace(query="", fragment="").geturl()
+    identity = " ".join(known) or urlsplit(asset.href)._replace(query="", fragment="").geturl()
+    words = [f"{name} {fact}" for name in ASSET_WORDS if (fact := getattr(asset, name)) is not None]
+    return asset.name, " ".join([identity, *words])
 
 
 def _sar_product(scene: Scene, config: BuildConfig) -> SarProduct:

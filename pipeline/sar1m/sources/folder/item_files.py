@@ -246,7 +246,9 @@ def _sar_layer(item: _Item) -> SarLayer:
     assets = {name: asset for key, asset in item.assets.items() if (name := _SAR_KEYS.get(key))}
     bands = tuple(_band(item, name, assets[name]) for name in SAR_BANDS if name in assets)
     parsed = parse_s1_name(item.name)
-    platform = platform_name(item.text("platform"), item.origin, None if parsed is None else parsed.platform)
+    platform = platform_name(
+        item.text("platform"), f"{item.origin}: platform", None if parsed is None else parsed.platform
+    )
     quantity = _sar_quantity(item)
     return SarLayer(
         product_id=item.name,
@@ -255,14 +257,17 @@ def _sar_layer(item: _Item) -> SarLayer:
         quantity=quantity,
         acquired=item.acquired or (parsed.acquired if parsed is not None else None),
         platform=platform,
-        orbit_state=orbit_direction(item.text("sat:orbit_state"), item.origin),
-        relative_orbit=track_number(item.properties.get("sat:relative_orbit"), platform, item.origin)
-        or (None if parsed is None else parsed.relative_orbit),
+        orbit_state=orbit_direction(item.text("sat:orbit_state"), f"{item.origin}: sat:orbit_state"),
+        relative_orbit=_track(item, platform) or (None if parsed is None else parsed.relative_orbit),
         datatake=parsed.datatake if parsed is not None else None,
         processing=item.text("processing:level") or f"{quantity} as described by the STAC item",
         provider=_provider(item),
         licence=item.text("license") or NOT_STATED,
     )
+
+
+def _track(item: _Item, platform: str | None) -> int | None:
+    return track_number(item.properties.get("sat:relative_orbit"), platform, f"{item.origin}: sat:relative_orbit")
 
 
 def _sar_unit(item: _Item, bands: tuple[BandFile, ...]) -> SarUnit:

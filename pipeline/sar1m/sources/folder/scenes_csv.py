@@ -34,6 +34,7 @@ from sar1m.records import SarQuantity
 from sar1m.sources.baselines import StatedOffset, parse_baseline
 from sar1m.sources.class_tables import classes_of, named_table, table_names
 from sar1m.sources.failures import Failing
+from sar1m.sources.item_words import orbit_direction, platform_name, track_number
 from sar1m.sources.layers import (
     NOT_STATED,
     OPTICAL_BANDS,
@@ -55,7 +56,7 @@ from sar1m.sources.layers import (
     settled,
 )
 from sar1m.sources.placement import lonlat_outline
-from sar1m.sources.sentinel_names import parse_s2_name
+from sar1m.sources.sentinel_names import parse_s1_name, parse_s2_name
 from sar1m.store.errors import SourceError
 from sar1m.store.side_files import read_table
 
@@ -72,7 +73,6 @@ _SAR_UNITS: Final[Mapping[str, SarUnit]] = {"linear": "linear", "db": "db"}
 _OPTICAL_UNITS: Final[Mapping[str, OpticalUnit]] = {"reflectance": "reflectance", "dn": "dn", "rgb8": "rgb8"}
 _QUANTITIES: Final[Mapping[str, SarQuantity]] = {"sigma0": "sigma0", "gamma0": "gamma0"}
 _CLASS_KINDS: Final[Mapping[str, ClassKind]] = {"scl": "scl", "cloudmask": "cloudmask", "land_cover": "land_cover"}
-_ORBIT_STATES: Final[Mapping[str, str | None]] = {"": None, "ascending": "ascending", "descending": "descending"}
 _STATE_OFFSET: Final = (
     "Give the column offset: 0 where the numbers are harmonised already (or were made without the offset), -0.1 where "
     "1000 is still to be taken off (in units of reflectance, with scale 0.0001)."
@@ -271,18 +271,19 @@ def _bands(root: Path, row: _Row, known: tuple[str, ...]) -> tuple[BandFile, ...
 
 
 def _sar_layer(root: Path, row: _Row) -> SarLayer:
-    orbit = row.get("relative_orbit")
-    if orbit and not (orbit.isdecimal() and 1 <= int(orbit) <= 175):
-        raise SourceError(f"{row.origin}: column relative_orbit has {orbit!r}; expected 1 to 175.")
+    product = checked_name(row.get("product_id") or row.get("pair"), row.origin)
+    named = parse_s1_name(product)
+    spacecraft = None if named is None or not row.get("platform") else named.platform
+    platform = platform_name(row.get("platform"), f"{row.origin}: column platform", spacecraft)
     return SarLayer(
-        product_id=checked_name(row.get("product_id") or row.get("pair"), row.origin),
+        product_id=product,
         bands=_bands(root, row, SAR_BANDS),
         unit=row.one_of("unit", _SAR_UNITS),
         quantity=row.one_of("quantity", _QUANTITIES),
         acquired=parse_datetime(row.get("datetime"), row.origin) if row.get("datetime") else None,
-        platform=row.get("platform").lower() or None,
-        orbit_state=row.one_of("orbit_state", _ORBIT_STATES),
-        relative_orbit=int(orbit) if orbit else None,
+        platform=platform,
+        orbit_state=orbit_direction(row.get("orbit_state"), f"{row.origin}: column orbit_state"),
+        relative_orbit=track_number(row.get("relative_orbit"), platform, f"{row.origin}: column relative_orbit"),
         datatake=row.get("datatake").upper() or None,
         processing=row.get("processing") or NOT_STATED,
         provider=row.get("provider") or NOT_STATED,

@@ -16,10 +16,11 @@ from sar1m.io.net.fetch import Fetcher, StatusError
 from sar1m.io.net.ranged import BLOCK_BYTES
 from sar1m.io.raster_open import RangedTiff
 from sar1m.records import RasterGrid
+from sar1m.sources.item_words import sar_unit
 from sar1m.sources.layers import REFLECTANCE_PER_DN, BandFile, ClassLayer, OpticalLayer, SarLayer
 from sar1m.sources.pixels import REGISTRATION_BANDS, SWIR_BAND, OpticalPixels, SarPixels
 from sar1m.sources.read_layers import BandReader, read_optical, read_sar
-from sar1m.sources.scene import Price, Scene
+from sar1m.sources.scene import ASSET_WORDS, Price, Scene
 from sar1m.sources.services.stac.signing import SasAuth, forget_tokens
 from sar1m.store.errors import SourceError
 
@@ -39,13 +40,15 @@ class CogReader:
         """Linear power of config.area.polarisations, in their order, NaN where the file holds 0 or nothing. The noise
         floor is the usual one: a terrain-corrected product states neither noise nor angle.
 
-        Raises SourceError where a polarisation, file or tile is missing or damaged, or the numbers are decibels.
+        Raises SourceError where a polarisation, file or tile is missing or damaged, or the numbers contradict the unit
+        that the item states (linear power where it states none).
         """
         scene = self.scene
         if scene.sar_quantity is None:
             raise SourceError(f"{scene.service} {scene.scene_id}: is no SAR scene.")
         bands = tuple(self._band(name) for name in config.area.polarisations)
-        layer = SarLayer(product_id=scene.scene_id, bands=bands, unit="linear", quantity=scene.sar_quantity)
+        unit = sar_unit(bands[0].unit, f"{scene.service} {scene.scene_id}")
+        layer = SarLayer(product_id=scene.scene_id, bands=bands, unit=unit, quantity=scene.sar_quantity)
         reader = BandReader(grid, self._raster, f"{scene.service} {scene.scene_id}")
         return with_fresh_token(self.sign, lambda: read_sar(reader, layer))
 
@@ -61,9 +64,7 @@ class CogReader:
         layer = OpticalLayer(
             product_id=scene.scene_id,
             bands=tuple(
-                replace(self._band(name), scale=REFLECTANCE_PER_DN, offset=scene.offset_dn * REFLECTANCE_PER_DN)
-                for name in optical_assets(scene, wanted)
-                if name != "SCL"
+                self._dn_band(name, scene.offset_dn) for name in optical_assets(scene, wanted) if name != "SCL"
             ),
             unit="dn",
             offset_applied=scene.offset_dn,
@@ -73,7 +74,14 @@ class CogReader:
         return with_fresh_token(self.sign, lambda: read_optical(reader, layer, classes, wanted))
 
     def _band(self, name: str) -> BandFile:
-        return BandFile(name=name, path=self.scene.asset(name).href, number=1)
+        asset = self.scene.asset(name)
+        words = {word: getattr(asset, word) for word in ASSET_WORDS}
+        return BandFile(name=name, path=asset.href, number=1, **words)
+
+    def _dn_band(self, name: str, offset_dn: int) -> BandFile:
+        band = self._band(name)
+        scale = band.scale or REFLECTANCE_PER_DN
+        return replace(band, scale=scale, offset=offset_dn * scale)
 
     def _raster(self, band: BandFile) -> RangedTiff:
         return RangedTiff(name=band.path, open=lambda: self.fetcher.ranged(band.path, auth=self.sign))

@@ -6,6 +6,7 @@ Source: STAC 1.0 and 1.1, extensions sar, sat, eo, projection, file; `s2:` prope
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ import shapely
 from sar1m.core.sphere import running_on, turns_home, turns_to
 from sar1m.records import SarQuantity
 from sar1m.sources.item_words import (
+    BandWords,
     band_words,
     optical_offset_dn,
     orbit_direction,
     platform_name,
     product_name,
+    sar_unit,
     stated_baseline,
     track_number,
 )
@@ -117,7 +120,7 @@ def found_in(item: object, rule: ItemRule, kind: Kind) -> FoundScene | None:
     Raises SourceError where id, times, footprint, numbers or addresses are not fit to be used.
     """
     opened = _open(item, rule)
-    platform = platform_name(opened.text("platform"), opened.where) or ""
+    platform = platform_name(opened.text("platform"), f"{opened.where}: platform") or ""
     match = _PLATFORM.fullmatch(platform)
     if match is None or (kind, match[1]) not in (("sar", "1"), ("optical", "2")):
         return None
@@ -150,14 +153,16 @@ def _sar_scene(item: _Item, platform: str) -> FoundScene | None:
     if quantity is None or not bands:
         return None
     order = sorted(bands, key=lambda asset: SAR_BANDS.index(asset.name))
+    if len({sar_unit(asset.unit, item.where) for asset in bands}) > 1:
+        raise item.wrong("the unit of its bands", {asset.name: asset.unit for asset in bands}, "one for all")
     named = parse_s1_name(item.name)
-    platform = platform_name(platform, item.where, None if named is None else named.platform) or platform
+    platform = platform_name(platform, f"{item.where}: platform", None if named is None else named.platform) or platform
     scene = Scene(
         **_common(item, "sar"),
         platform=platform,
         assets=tuple(order),
         polarisations=tuple(asset.name for asset in order),
-        orbit_state=orbit_direction(item.text("sat:orbit_state"), item.where),
+        orbit_state=orbit_direction(item.text("sat:orbit_state"), f"{item.where}: sat:orbit_state"),
         relative_orbit=_track(item, platform) or (None if named is None else named.relative_orbit),
         datatake=None if named is None else named.datatake,
         sar_quantity=quantity,
@@ -173,7 +178,7 @@ def _said_quantity(item: _Item) -> SarQuantity | None:
 
 
 def _track(item: _Item, platform: str) -> int | None:
-    return track_number(item.fields.get("sat:relative_orbit"), platform, item.where)
+    return track_number(item.fields.get("sat:relative_orbit"), platform, f"{item.where}: sat:relative_orbit")
 
 
 def _optical_scene(item: _Item, platform: str) -> FoundScene | None:
@@ -192,7 +197,7 @@ def _optical_scene(item: _Item, platform: str) -> FoundScene | None:
         cloud_frac=None if cloud_percent is None else cloud_percent / 100,
         optical_quantity="reflectance",
         processing_baseline=stated_baseline(item.fields, _product(item)),
-        offset_dn=_offset_dn(item),
+        offset_dn=_offset_dn(item, bands),
     )
     return FoundScene(scene=scene, twin=_twin(item))
 
@@ -209,14 +214,13 @@ def _product(item: _Item) -> str:
     return product_name(item.fields, item.name)
 
 
-def _offset_dn(item: _Item) -> int:
+def _offset_dn(item: _Item, bands: Sequence[Asset]) -> int:
     """What is to be added to the digital numbers of all bands alike. Raises SourceError where nobody knows, and where
     bands differ."""
     offsets = {}
-    for key, about in item.assets.items():
-        if str(key).lower() in STAC_OPTICAL_KEYS and isinstance(about, dict) and _is_tiff(about):
-            words = band_words(about, item.fields, f"{item.where}, asset {str(key)[:_SHOWN]}")
-            offsets[str(key)] = optical_offset_dn(item.fields, _product(item), words, item.where)
+    for asset in (one for one in bands if one.name != "SCL"):
+        words = BandWords(scale=asset.scale, offset=asset.offset)
+        offsets[asset.name] = optical_offset_dn(item.fields, _product(item), words, item.where)
     if len({*offsets.values()}) != 1 or not next(iter(offsets.values())).is_integer():
         raise item.wrong("the offset in DN of its bands", offsets, "one whole number for all")
     return int(next(iter(offsets.values())))
@@ -318,7 +322,16 @@ def _assets(item: _Item, names: Mapping[str, str]) -> Iterator[Asset]:
         if name is None or name in taken or not isinstance(about, dict) or not _is_tiff(about):
             continue
         taken.add(name)
-        yield Asset(name=name, href=checked_href(about.get("href"), item.rule, item.where), size_bytes=_size(about))
+        words = band_words(about, item.fields, f"{item.where}, asset {str(key)[:_SHOWN]}")
+        yield Asset(
+            name=name,
+            href=checked_href(about.get("href"), item.rule, item.where),
+            size_bytes=_size(about),
+            scale=words.scale,
+            offset=words.offset,
+            nodata=None if words.nodata is None or math.isnan(words.nodata) else words.nodata,  # NaN never is a value
+            unit=words.unit,
+        )
 
 
 def _is_tiff(about: Mapping[str, Any]) -> bool:

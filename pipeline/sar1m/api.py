@@ -31,6 +31,7 @@ from sar1m.sources.dispatch import open_area, open_source
 from sar1m.sources.regions.region import Region, cells_of, parse_region
 from sar1m.stages.choose import choice_digest
 from sar1m.stages.plan import make_plan
+from sar1m.store.durable import local_folder, nothing_left_behind
 from sar1m.store.errors import ConfigError, OutputError
 from sar1m.store.printer import Printer
 from sar1m.store.progress import Watch
@@ -158,11 +159,12 @@ def plan(
     settings = configuration(config, overrides, place)
     choice_digest(settings)  # a build would refuse what its files of polygons hold: so does its plan
     folder = output_folder(out, place)
-    if place.kind == "area":
-        return _plan_area(place, settings, folder, None if to is None else Path(to), mbit, watch or _progress())
-    source = open_source(place, settings, folder)
-    offered = source.candidates(settings)
-    planned, candidates = make_plan(place.label, offered, settings, source.failures, strict=strict)
+    with nothing_left_behind(folder, keep="staging"):
+        if place.kind == "area":
+            return _plan_area(place, settings, folder, None if to is None else Path(to), mbit, watch or _progress())
+        source = open_source(place, settings, folder)
+        offered = source.candidates(settings)
+        planned, candidates = make_plan(place.label, offered, settings, source.failures, strict=strict)
     return PlanSummary(
         region=place.label,
         work_items=len(planned.items),
@@ -280,8 +282,8 @@ def configuration(given: str | BuildConfig | None, overrides: Sequence[str], pla
 
 
 def output_folder(out: str | Path | None, place: Region) -> Path:
-    """The output folder of a region: as given, or build/<region>."""
-    return Path("build") / place.label if out is None else Path(out)
+    """The output folder of a region: as given, or build/<region>. Raises OutputError for an address."""
+    return local_folder(None if out is None else Path(out)) or Path("build") / place.label
 
 
 def _progress() -> Watch:

@@ -24,14 +24,15 @@ from sar1m.io.build_log import BuildLog
 from sar1m.page.build_page import render_report
 from sar1m.records import Candidate, FailedItem
 from sar1m.sources.dispatch import INFLATED_DIR, open_source
-from sar1m.sources.regions.region import parse_region
+from sar1m.sources.regions.region import Region, parse_region
+from sar1m.sources.source import Source
 from sar1m.stages.choose import choice_digest, choose
 from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
 from sar1m.stages.pack import plan_packing, shard_count, shard_tasks, write_shard, write_tables
 from sar1m.stages.plan import Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
 from sar1m.stages.staged import staged_path
-from sar1m.store.durable import digest_file, remove_partials, write_durably, writing_to
+from sar1m.store.durable import digest_file, nothing_left_behind, remove_partials, write_durably, writing_to
 from sar1m.store.errors import ConfigError, OutputError, SourceError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
@@ -82,10 +83,16 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     """
     region, config = parse_region(request.region), request.config
     out = request.out.absolute()  # workers may run in another folder
-    folders = (Path(region.argument), out)
     source = open_source(region, config, out, request.plan)
     choice = choice_digest(config)
-    claim(out, region.label)
+    with nothing_left_behind(out, keep="staging"):
+        claim(out, region.label)
+        return _build(request, region, source, choice, watch)
+
+
+def _build(request: BuildRequest, region: Region, source: Source, choice: str, watch: Watch) -> BuildSummary:
+    config, out = request.config, request.out.absolute()
+    folders = (Path(region.argument), out)
     with output_lock(out):
         log = BuildLog(out)
         log.event("start", region=request.region, config=config.digest())

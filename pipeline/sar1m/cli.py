@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sar1m.releases import commands as release_commands
+from sar1m.store.durable import local_folder
 from sar1m.store.entry import EXIT_INTERRUPTED, Interrupted, heed_signals
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError
 from sar1m.store.printer import Printer, never_fail_on_letters, pasted
@@ -68,7 +69,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key: --set grid.patch_px=192. May be repeated."),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Output folder. Default: build/<region>.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", callback=local_folder, help="Output folder. Default: build/<region>.")
+]
 SchedulerOption = Annotated[
     str | None, typer.Option("--scheduler", help="A running Dask scheduler, e.g. tcp://127.0.0.1:8786.")
 ]
@@ -76,7 +79,7 @@ WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Local processes; default one a core; 0: in this process.")
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stops at the first product or block that fails.")]
-StoreArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of a build.")]
+StoreArgument = Annotated[Path, typer.Argument(metavar="OUT", callback=local_folder, help="Output folder of a build.")]
 
 
 @app.command()
@@ -118,7 +121,10 @@ def plan(
     config: ConfigOption = None,
     overrides: SetOption = None,
     to: Annotated[
-        Path | None, typer.Option("--to", help="Writes the plan of an area as a table that build --plan takes.")
+        Path | None,
+        typer.Option(
+            "--to", callback=local_folder, help="Writes the plan of an area as a table that build --plan takes."
+        ),
     ] = None,
     mbit: Annotated[float, typer.Option("--mbit", min=0.1, help="Your line, for the time estimate.")] = 200.0,
     *,
@@ -273,7 +279,8 @@ for command in (release_commands.release, release_commands.diff, release_command
 
 @app.command()
 def report(
-    out: StoreArgument, to: Annotated[Path | None, typer.Option("--to", help="Writes a fresh page there.")] = None
+    out: StoreArgument,
+    to: Annotated[Path | None, typer.Option("--to", callback=local_folder, help="Writes a fresh page there.")] = None,
 ) -> None:
     """Prints where the store's page is, or writes a fresh one elsewhere (the store's own is under its manifest)."""
     from sar1m.store.schema import REPORT_FILE
@@ -321,7 +328,7 @@ def info(
 
 @app.command()
 def simulate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", callback=local_folder, help="A new or empty folder.")],
     lon: Annotated[
         float, typer.Option(min=-180, max=180, help="Degrees; the scene lies over the nearest cell.")
     ] = 11.5,

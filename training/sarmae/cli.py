@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sar1m.store.durable import local_folder
 from sar1m.store.entry import EXIT_INTERRUPTED, Interrupted
 from sar1m.store.errors import Sar1mError
 from sar1m.store.printer import Printer, never_fail_on_letters
@@ -58,7 +59,9 @@ SetOption = Annotated[
 def pretrain(
     data: DataOption = None,
     config: ConfigOption = "smoke",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/<name>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=local_folder, help="Folder of the run. Default: runs/<name>.")
+    ] = None,
     overrides: SetOption = None,
 ) -> None:
     """Pretrains a masked autoencoder, or goes on with a run that was stopped."""
@@ -76,7 +79,10 @@ def pretrain(
 
 @app.command()
 def cache_teacher(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the cache; train with --set sarc.cache=FOLDER.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", callback=local_folder, help="Folder of the cache; train with --set sarc.cache=FOLDER."),
+    ],
     data: DataOption = None,
     config: ConfigOption = "smoke",
     overrides: SetOption = None,
@@ -92,7 +98,7 @@ def cache_teacher(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the encoder and its card.")],
+    out: Annotated[Path, typer.Argument(callback=local_folder, help="Folder for the encoder and its card.")],
     licence: Annotated[str | None, typer.Option("--licence", help="SPDX identifier of the weights' licence.")] = None,
 ) -> None:
     """Writes the encoder as plain timm weights (.safetensors) with a model card."""
@@ -115,7 +121,9 @@ def evaluate(
     config: Annotated[
         str | None, typer.Option("--config", help="A study: a TOML file, or a name in training/configs/studies.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study. Default: studies/<name>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=local_folder, help="Folder of the study. Default: studies/<name>.")
+    ] = None,
     overrides: SetOption = None,
 ) -> None:
     """Evaluates encoders on labelled images, or goes on with a study that was stopped."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sar1m.store.durable import local_folder
 from sar1m.store.printer import Printer, pasted
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ ReleaseArgument = Annotated[Path, typer.Argument(help="Folder of a release.")]
 def release(
     builds: Annotated[list[Path], typer.Argument(help="Folders of finished builds; their order does not matter.")],
     version: Annotated[str, typer.Option("--version", help="MAJOR.MINOR.PATCH.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Default: releases/<name>-v<version>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=local_folder, help="Default: releases/<name>-v<version>.")
+    ] = None,
     name: Annotated[str, typer.Option("--name")] = "sar-1m",
     previous: Annotated[Path | None, typer.Option("--previous", help="The release that this one follows.")] = None,
     recipes: Annotated[
@@ -118,7 +121,7 @@ def get(
     target: Annotated[
         str, typer.Argument(help="Where the release lies: folder, s3://, https://, hf://datasets/...@tag.")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to put it in.")],
+    out: Annotated[Path, typer.Argument(callback=local_folder, help="Folder to put it in.")],
     split: Annotated[str | None, typer.Option("--split", help="Only this split's images.")] = None,
     shards: Annotated[int | None, typer.Option("--shards", help="Only the first N shards of each array.")] = None,
 ) -> None:

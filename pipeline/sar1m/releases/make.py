@@ -29,7 +29,15 @@ from sar1m.releases.hub import open_release
 from sar1m.releases.privacy import own_secrets
 from sar1m.releases.selection import ReleaseSelection, choose
 from sar1m.releases.versions import Previous
-from sar1m.store.durable import remove_partials, remove_tree, settle_folders, sync_directory, write_durably, writing_to
+from sar1m.store.durable import (
+    local_folder,
+    remove_partials,
+    remove_tree,
+    settle_folders,
+    sync_directory,
+    write_durably,
+    writing_to,
+)
 from sar1m.store.errors import ConfigError, OutputError, Sar1mError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
@@ -92,6 +100,7 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
         raise ConfigError(f"name {request.name!r}: expected 1 to 64 letters, digits, dots, dashes or underscores.")
     if request.url is not None:
         _require_web_address(request.url)
+    local_folder(out)
     out = out.absolute()
     opened = open_builds(builds)
     previous = None if request.previous is None else versions.read_previous(request.previous)

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from sar1m.store.errors import OutputError
+from sar1m.store.errors import OutputError, Sar1mError
 
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 PARTIAL_SUFFIX = ".partial"
 
 
@@ -39,6 +41,37 @@ def writing_to(path: Path) -> Iterator[None]:
             f"{path}: cannot be written: {error.strerror or error}. Free space, mend the permissions or give "
             "another output folder, then run the same command again: nothing finished is lost."
         ) from error
+
+
+def local_folder(path: Path | None) -> Path | None:
+    """An output path as it was given, None for none.
+
+    Raises OutputError for an address such as s3://bucket/prefix, which would become a folder named `s3:`: a Path has
+    lost one of its slashes already.
+    """
+    if path is not None and _ADDRESS.match(str(path)):
+        address = _ADDRESS.sub(r"\1://", str(path), count=1)
+        raise OutputError(
+            f"{address}: is an address, but output is written to folders of this machine alone. Give a folder; a "
+            "finished release goes to a bucket with `sar1m publish`."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def nothing_left_behind(folder: Path, keep: str) -> Iterator[None]:
+    """Removes a folder that was not there before, and the new ones above it, where what is done raises a Sar1mError.
+    keep: a name in the folder with which it stays."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        yield
+    except Sar1mError:
+        if folder in missing and not (folder / keep).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for above in missing[1:]:
+                    above.rmdir()
+        raise
 
 
 def sync_directory(folder: Path) -> None:

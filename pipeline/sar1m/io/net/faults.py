@@ -21,6 +21,10 @@ class StatusError(SourceError):
         return type(self), (str(self), self.status)
 
 
+class NoNetworkError(SourceError):
+    """No name can be looked up. It is not asked again."""
+
+
 class OfflineError(SourceError):
     """A product must first be brought online by its service (HTTP 202); it has been ordered or can be."""
 

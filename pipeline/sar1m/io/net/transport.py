@@ -8,9 +8,11 @@ has no redirects, cookies, proxies or .netrc to switch off.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import ipaddress
 import logging
+import multiprocessing
 import os
 import socket
 import ssl
@@ -22,25 +24,25 @@ from typing import Any, Final
 import certifi
 import httpcore
 
-from sar1m.io.net.faults import PassingError
+from sar1m.io.net.faults import NoNetworkError, PassingError
 from sar1m.store.addresses import LOOPBACK_NAMES, Reach, check_public
 
 MIN_BYTES_PER_S: Final = 1024  # over a whole read time-out; a gigabyte at this rate would take twelve days
 _IDLE_S: Final = 15.0  # after which a kept connection is closed
 _LOGGERS: Final = ("httpcore", "httpx", "urllib3", "botocore", "googleapiclient")
 _MAKING: Final = threading.Lock()
+_PAUSE_S: Final = 1.0  # before the look-up that decides
+_PATIENCE_S: Final = 3.0  # of that look-up: the answer stands within 5 s of the first failure
+_KNOWN: Final[set[str]] = set()  # names that the resolver has known in this process
 _SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
 
 def resolve(host: str, port: int, reach: Reach) -> tuple[str, ...]:
     """The addresses of a checked host to connect to, all of them public, in the resolver's order.
 
-    Raises SourceError where one is not, PassingError where the name does not resolve.
+    Raises SourceError where one is not, PassingError where the name does not resolve, NoNetworkError where none does.
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise PassingError(f"{host}: the name does not resolve") from None
+    found = _look_up(host, port)
     numbers = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
     for number in numbers:
         address = ipaddress.ip_address(number)
@@ -49,6 +51,40 @@ def resolve(host: str, port: int, reach: Reach) -> tuple[str, ...]:
     if not numbers:
         raise PassingError(f"{host}: the name has no address")
     return numbers
+
+
+def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:
+    """What the resolver says of a name. Where it has known no name yet, there seems to be no network: then one more
+    look-up decides, and nobody is asked again for minutes. A worker, which starts while a build runs, is patient."""
+    try:
+        found = list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError):
+        if _KNOWN or multiprocessing.parent_process() is not None:
+            raise PassingError(f"{host}: the name does not resolve") from None
+        time.sleep(_PAUSE_S)
+        found = _look_up_within(host, port, _PATIENCE_S)
+    if host not in LOOPBACK_NAMES:
+        _KNOWN.add(host)
+    return found
+
+
+def _look_up_within(host: str, port: int, seconds: float) -> list[tuple[Any, ...]]:
+    """As getaddrinfo, which knows no time-out. Raises NoNetworkError where it fails or has not answered in time."""
+    found: list[tuple[Any, ...]] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if not found:
+        raise NoNetworkError(
+            f"{host}: the name does not resolve, and none has so far: there seems to be no network. Check the "
+            "connection (sar1m doctor --online), or the address if it is your own."
+        )
+    return list(found)
 
 
 def silence_loggers() -> None:

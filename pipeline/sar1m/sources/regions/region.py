@@ -126,7 +126,10 @@ def _box(text: str) -> Region:
         raise RegionError(f"region {text!r}: the area is empty. Expected south < north and west other than east.")
     area = shapely.MultiPolygon([shapely.box(a, south, b, north) for a, b in spans_within_world(west, east) if a < b])
     label = f"box-{_degrees(west, 'EW')}-{_degrees(south, 'NS')}-{_degrees(east, 'EW')}-{_degrees(north, 'NS')}"
-    return Region(kind="area", label=label, argument=text, geometry=_checked_area(area, f"region {text!r}"))
+    crosses = f"region {text!r}: crosses 180 degrees, since west ({west:g}) is over east ({east:g})"
+    notes = (crosses,) if west > east else ()
+    geometry = _checked_area(area, f"region {text!r}")
+    return Region(kind="area", label=label, argument=text, geometry=geometry, notes=notes)
 
 
 def _degrees(value: float, letters: str) -> str:

@@ -25,6 +25,7 @@ from sar1m.store.side_files import require_regular, shown
 from sarmae.evaluate.extra_packages import extra_package
 
 MOST_VALUES: Final = 2**27  # bands x rows x columns; half a gigabyte as float32
+MOST_BANDS: Final = 64
 _REMEDY: Final = "Get the file again, or remove it."
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DRIVERS: Final = {
@@ -184,12 +185,14 @@ def _png_bytes(header: bytes) -> int:
 
 def _check_header(path: Path, raster: Any) -> None:  # noqa: ANN401 - rasterio has no types
     """What the header states, before memory is taken. Raises SourceError."""
-    if raster.count * raster.height * raster.width > MOST_VALUES or any(
-        rows * cols > MOST_VALUES for rows, cols in raster.block_shapes
+    if (
+        raster.count > MOST_BANDS
+        or raster.count * raster.height * raster.width > MOST_VALUES
+        or any(rows * cols > MOST_VALUES for rows, cols in raster.block_shapes)
     ):
         raise SourceError(
-            f"{shown(path)}: {raster.count} bands of {raster.height} rows of {raster.width} px; at most {MOST_VALUES} "
-            "values are read of a file. Cut it into tiles."
+            f"{shown(path)}: {raster.count} bands of {raster.height} rows of {raster.width} px; at most {MOST_BANDS} "
+            f"bands and {MOST_VALUES} values are read of a file. Cut it into tiles."
         )
     if not set(raster.dtypes) <= set(_TYPES) or len(set(raster.dtypes)) > 1:
         raise SourceError(

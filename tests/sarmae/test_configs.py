@@ -1,9 +1,11 @@
 """The configurations that come with sarmae: each says how it is run, fits together, and costs what its head says."""
 
 import re
+import tomllib
 
 import pytest
 
+from sar1m.store.settings import override
 from sarmae.config import PretrainConfig, resolve_config
 from sarmae.model.flops import step_flops
 from sarmae.train.schedule import scaled_rate
@@ -88,6 +90,19 @@ def test_paper_holds_what_paper_and_published_command_say():
     assert config.model.decode_share == 1.0
     assert scaled_rate(config.train.lr, config.train.global_batch) == pytest.approx(1e-4)
     assert config.train.steps * config.train.global_batch == pytest.approx(300e6, rel=0.01)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.toml")), ids=lambda path: path.stem)
+def test_half_of_the_inputs_are_speckled_or_the_file_says_why(path):
+    """The paper's share. No run sees speckled images alone."""
+    text = path.read_text(encoding="utf-8")
+    content = tomllib.loads(text)
+    base = content.get("pretrain", content)
+    arms = [arm for arm in content.get("arms", [{}]) if "encoder" not in arm]
+    configs = [override(PretrainConfig.model_validate({**base, "name": "any"}), arm.get("set", [])) for arm in arms]
+    for sare in (config.sare for config in configs if config.sare.speckle != "none"):
+        assert sare.probability < 1
+        assert sare.probability == 0.5 or re.search(r"^probability = [\d.]+ +# \S", text, re.MULTILINE)
 
 
 def test_the_keys_of_a_configuration_and_their_defaults_are_those_of_earlier_runs():

@@ -163,7 +163,8 @@ class TrainConfig(Section):
     micro_batch: samples of one forward pass on one rank. None: all samples of the rank. It changes memory and
         speed, and the result by rounding alone.
     precision: `auto` is bfloat16 where the device has it, else float32.
-    clip: largest norm of the gradient. ema: decay of the moving average of the weights. None: neither.
+    clip: largest norm of the gradient. ema: decay of the moving average of the weights, which is then what is exported;
+        it rises to this value over some 9 / (1 - ema) steps. None: neither.
     keep: checkpoints that stay; older ones are removed.
     max_bad_steps: steps in a row whose loss or gradient is not finite before the run ends with an error.
     """

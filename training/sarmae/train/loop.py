@@ -23,6 +23,7 @@ from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.stream.batch import Batch
+from sarmae.train.ema import decay_at, steps_to_reach
 from sarmae.train.guard import Guard
 from sarmae.train.metrics import Metrics, Stopwatch, matmul_ceiling
 from sarmae.train.panels import panel
@@ -117,6 +118,12 @@ def _introduce(run: Run, watch: Watch) -> None:
         f"{len(run.loader)} batches of {run.config.train.global_batch} an epoch; {weights / 1e6:.1f} M weights; "
         f"{run.here.size} x {run.here.device} in {'bfloat16' if run.autocast else 'float32'}"
     )
+    ema, steps = run.config.train.ema, run.config.train.steps
+    if ema is not None and steps < steps_to_reach(ema):
+        watch.note(
+            f"Warning: train.ema={ema} is reached after {steps_to_reach(ema):,} steps, this run has {steps:,}: in its "
+            f"last step the decay of the average is {decay_at(steps - 1, ema):.4g}. Set a smaller train.ema."
+        )
     if run.step:
         watch.note(f"Going on from the checkpoint of step {run.step}.")
     else:

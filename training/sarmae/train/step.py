@@ -98,7 +98,7 @@ class Stepper:
             torch._foreach_mul_([weight.grad for weight in self._trained if weight.grad is not None], scale)
         self._update(bad)
         if average is not None:
-            average.update()
+            average.update(step)
         return StepResult(mae, sarc, norm, bad, per_sample)
 
     def _accumulate(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:

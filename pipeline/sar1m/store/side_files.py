@@ -24,6 +24,7 @@ from typing import Any, Final, NoReturn
 from sar1m.store.errors import Sar1mError, printable
 
 MAX_SIDE_BYTES: Final = 64 * 2**20
+_PART_BYTES: Final = 2**22  # asked for at once: memory for all of it is taken before the first byte is read
 MAX_DEPTH: Final = 64  # of lists and tables in each other
 MAX_CONTAINERS: Final = 2**24  # lists and tables of a JSON file; each costs 64 bytes of memory or more
 MAX_INTEGER, MIN_INTEGER = 2**64 - 1, -(2**63)  # what 64 bits hold, signed or not
@@ -193,7 +194,11 @@ def _content(path: Path, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise ValueError(f"holds {size} bytes; at most {max_bytes} are read of such a file")
         with open(descriptor, "rb", closefd=False) as stream:
-            content = stream.read(max_bytes + 1)
+            parts, left = [], max_bytes + 1
+            while left and (part := stream.read(min(left, _PART_BYTES))):
+                parts.append(part)
+                left -= len(part)
+        content = b"".join(parts)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     finally:

@@ -235,7 +235,7 @@ def test_a_flipped_bit_in_features_names_the_sample(store, own_cache):
         ("COMPLETE.json", lambda content: content.replace(b"8,", b"7,", 1), r"COMPLETE\.json: damaged"),
         ("COMPLETE.json", lambda content: b"[]", r"COMPLETE\.json: damaged"),
         ("../teacher.json", lambda content: content.replace(b"256", b"128", 1), r"teacher\.json: damaged"),
-        ("../teacher.json", lambda content: content[:50], r"teacher\.json: damaged"),
+        ("../teacher.json", lambda content: content[:50], r"teacher\.json: is not JSON"),
         ("../basis.safetensors", lambda content: content[:-1] + b"x", r"basis\.safetensors: damaged"),
         ("../basis.safetensors", lambda content: None, r"basis\.safetensors: cannot be read"),
     ],

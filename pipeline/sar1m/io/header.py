@@ -23,8 +23,8 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
 from sar1m.core.sphere import wrapped
+from sar1m.io.files_beside import AuxWords, aux_words
 from sar1m.io.raster_open import RasterInput, check_size, input_name, opened
-from sar1m.io.side_files import AuxWords, aux_words
 from sar1m.io.stated import Stated, reconciled
 from sar1m.records import F64, RasterGrid
 from sar1m.store.errors import SourceError

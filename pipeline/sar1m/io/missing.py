@@ -12,8 +12,8 @@ import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
+from sar1m.io.files_beside import mask_beside
 from sar1m.io.raster_open import RasterInput, input_name, opened
-from sar1m.io.side_files import mask_beside
 from sar1m.records import Bool
 from sar1m.store.errors import SourceError
 

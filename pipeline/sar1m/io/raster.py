@@ -18,10 +18,10 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from sar1m.io.files_beside import side_digest
 from sar1m.io.header import ALIGNED_PX, RasterHeader, header_of, moved_points, wkt_of
 from sar1m.io.missing import missing_by_mask
 from sar1m.io.raster_open import GDAL_OPTIONS, RasterInput, opened
-from sar1m.io.side_files import side_digest
 from sar1m.io.stated import UNDESCRIBED, Stated, Unit, is_nodata, reconciled, unit_factor
 from sar1m.records import F32, F64, RasterGrid
 from sar1m.store.errors import SourceError

@@ -68,9 +68,9 @@ def known_baseline(text: str | None, where: str, remedy: str) -> Baseline:
     if found is None:
         raise SourceError(f"{where}: processing baseline {text[:40]!r}; expected a form such as 04.00. {remedy}")
     if found not in KNOWN:
-        local = "a product processed locally" if found.major >= 90 else f"not one of {KNOWN_WORDS}"
+        fact = "marks a product processed locally" if found.major >= 90 else f"is not one of {KNOWN_WORDS}"
         raise SourceError(
-            f"{where}: processing baseline {found} is {local}. Do its digital numbers carry the offset of 1000 that "
+            f"{where}: processing baseline {found} {fact}. Do its digital numbers carry the offset of 1000 that "
             f"baselines from 04.00 on have? {remedy}"
         )
     return found

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from sar1m.io.files_beside import refuse_lonely_side_files
 from sar1m.io.header import RasterHeader
 from sar1m.io.raster import raster_digest
-from sar1m.io.side_files import refuse_lonely_side_files
 from sar1m.io.stated import Stated, reconciled
 from sar1m.records import OpticalProduct, SarQuantity
 from sar1m.store.errors import SourceError

@@ -12,7 +12,7 @@ from sarmae.evaluate.datasets import open_dataset
 from sarmae.evaluate.detect import detect, fit_detector
 from sarmae.evaluate.detect.box_scores import DetectionResults, detection_metrics
 from sarmae.evaluate.detect.detections import Detections
-from sarmae.evaluate.detect.protocol import check_scenes, draw_weights
+from sarmae.evaluate.detect.protocol import check_boxes, draw_weights
 from sarmae.evaluate.study_config import DatasetConfig
 from support.boxed_squares import Convolutions, Pictures, boxes, question, scenes, squares
 from support.paths import SHARED
@@ -167,7 +167,7 @@ def changed(task, number, new):
 )
 def test_boxes_that_cannot_be_are_reported(number, new, message):
     with pytest.raises(ConfigError, match=message):
-        check_scenes(changed(squares(6, 2), number, new))
+        check_boxes(changed(squares(6, 2), number, new))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -179,7 +179,7 @@ def test_a_split_without_objects_is_reported(split):
     with pytest.raises(ConfigError, match=f"1 images with 0 objects in the {split} split"):
         ask(task)
     with pytest.raises(ConfigError, match="0 images with 0 objects in the test split"):
-        check_scenes(scenes(torch.zeros(2, 1, 64, 64), [full, full], 0))
+        check_boxes(scenes(torch.zeros(2, 1, 64, 64), [full, full], 0))
 
 
 def test_a_missing_package_is_reported_before_anything_is_learnt(monkeypatch):

@@ -5,13 +5,19 @@ import os
 import random
 import signal
 import time
+import weakref
 from multiprocessing import get_context
 
+import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from sar1m.store import settings
-from sar1m.store.errors import ConfigError
+from sar1m.store.errors import ConfigError, Sar1mError
+from sarmae.evaluate import data_check
+from sarmae.evaluate import study as study_module
+from sarmae.evaluate.labelled_images import Inputs, LabelledChips
 from sarmae.evaluate.score_files import ScoreFiles
 from sarmae.evaluate.study import run_study
 from sarmae.evaluate.study_config import TASK_OF_DATASET, StudyConfig, TaskConfig
@@ -97,7 +103,9 @@ def test_killed_studies_go_on_to_the_same_bytes(place, undisturbed, tmp_path, ki
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
-def test_a_second_run_answers_nothing_anew(place, undisturbed):
+def test_a_second_run_answers_nothing_anew(place, undisturbed, monkeypatch):
+    """Nor does it need the images."""
+    monkeypatch.setattr(data_check, "open_dataset", lambda _: pytest.fail("the images were read"))
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("seed-*.json")}
     outcome = run_study(study_of(place), undisturbed, Notes())
     assert (outcome.answered, outcome.exit_code) == (4, 0)
@@ -124,6 +132,109 @@ def test_a_damaged_answer_is_asked_again(place, undisturbed, tmp_path):
     path = next(tmp_path.rglob("seed-0.json"))
     path.write_bytes(path.read_bytes()[:-9])
     assert kept.scores(arm, task, 0) is None
+
+
+def one_class_of_chips(root):
+    write_target_chips(root, classes=1, per_class=6, side_px=48)
+
+
+def masks_of(root, mask):
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for number in range(6):
+        Image.fromarray(rng.integers(1, 255, (64, 64), dtype=np.uint8)).save(root / f"images/{number}.png")
+        Image.fromarray(mask).save(root / f"masks/{number}.png")
+
+
+def one_class_of_masks(root):
+    masks_of(root, np.ones((64, 64), np.uint8))
+
+
+def masks_without_a_label(root):
+    masks_of(root, np.full((64, 64), 255, np.uint8))
+
+
+def images_without_an_object(root):
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(rng.integers(1, 255, (64, 64), dtype=np.uint8)).save(root / f"{number}.png")
+    images = [{"id": number, "file_name": f"{number}.png", "width": 64, "height": 64} for number in range(6)]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "ship"}]}
+    (root / "annotations.json").write_text(json.dumps(content))
+
+
+def chips(root):
+    write_target_chips(root, classes=2, per_class=6, side_px=48)
+
+
+def nothing(root):
+    pass
+
+
+UNFIT = [
+    ("folders", one_class_of_chips, {}, "class"),
+    ("folders", chips, {"looks": [4]}, "calibrated backscatter in dB expected"),
+    ("folders", chips, {"breakdown": ["region"]}, "breakdown by region"),
+    ("masks", one_class_of_masks, {}, "1 of the two classes that are the least"),
+    ("masks", masks_without_a_label, {}, "no pixel has a label"),
+    ("coco", images_without_an_object, {}, "3 images with no box"),
+    *((kind, nothing, {}, "unfit") for kind in TASK_OF_DATASET),
+]
+
+
+@pytest.mark.parametrize(("kind", "write", "keys", "message"), UNFIT)
+def test_images_that_cannot_be_used_are_one_error_before_any_arm_starts(
+    place, tmp_path, monkeypatch, kind, write, keys, message
+):
+    """Also those of the second task; nothing is left behind, and an older study's file stays as it was."""
+    write(tmp_path / "unfit")
+    monkeypatch.setattr(study_module, "_work_off", lambda *_: pytest.fail("an arm was started"))
+    dataset = {"kind": kind, "path": str(tmp_path / "unfit"), "image_px": 32}
+    unfit = {"name": "unfit", "kind": TASK_OF_DATASET[kind], "dataset": dataset, **keys}
+    study = study_of(place, tasks=[study_of(place).tasks[0].model_dump(), unfit])
+    with pytest.raises(Sar1mError, match=message) as refused:
+        run_study(study, tmp_path / "new/study", Notes())
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/study.toml").write_text("older")
+    with pytest.raises(Sar1mError, match=message):
+        run_study(study, tmp_path / "old", Notes())
+    assert [(path.name, path.read_text()) for path in (tmp_path / "old").iterdir()] == [("study.toml", "older")]
+
+
+def test_every_set_is_opened_once_and_none_beside_another(monkeypatch):
+    alive, opened = weakref.WeakSet(), []
+
+    def opens(task):
+        assert not alive
+        opened.append(task.name)
+        labels = np.tile([0, 1], 4)
+        found = LabelledChips(
+            name=task.name,
+            inputs=Inputs(units="picture", channels=("grey",), image_px=32, mean=(0.0,), std=(1.0,)),
+            images=None,
+            classes=("a", "b"),
+            labels=labels,
+            splits=np.repeat(["train", "test"], 4),
+            groups=np.arange(8),
+        )
+        alive.add(found)
+        return found
+
+    monkeypatch.setattr(data_check, "open_dataset", opens)
+    tasks = [
+        TaskConfig.model_validate({**TASK, "name": name, "dataset": {"kind": "folders", "path": path}})
+        for name, path in (("a", "x"), ("b", "y"), ("c", "x"))
+    ]
+    watch = Notes()
+    data_check.check_data(tasks, watch)
+    assert opened == ["a", "b"]
+    assert watch.notes == ["a, c: the images can be used.", "b: the images can be used."]
+    with pytest.raises(ConfigError, match="task 'c': breakdown by region"):
+        data_check.check_data([*tasks[:2], tasks[2].model_copy(update={"breakdown": ("region",)})], watch)
 
 
 @pytest.mark.campaign

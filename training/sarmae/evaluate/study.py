@@ -24,17 +24,18 @@ from typing import Final
 import torch
 
 from sar1m.store import settings
-from sar1m.store.durable import write_durably
+from sar1m.store.durable import make_folders, nothing_left_behind, write_durably, writing_to
 from sar1m.store.errors import Sar1mError
 from sar1m.store.file_lock import locked_file
 from sar1m.store.progress import Watch
 from sarmae.config import PretrainConfig
 from sarmae.evaluate.arm_evaluation import ArmEvaluation
+from sarmae.evaluate.data_check import check_data
 from sarmae.evaluate.extra_packages import extra_package
 from sarmae.evaluate.overhead_table import write_overhead
 from sarmae.evaluate.report.study_page import write_report
 from sarmae.evaluate.score_files import ScoreFiles
-from sarmae.evaluate.study_config import ArmConfig, StudyConfig
+from sarmae.evaluate.study_config import ArmConfig, StudyConfig, TaskConfig
 from sarmae.sarc.cache_writer import write_cache
 from sarmae.sarc.teachers import NO_TEACHER
 from sarmae.train.loop import Progress, pretrain
@@ -80,8 +81,10 @@ def run_study(study: StudyConfig, folder: Path, watch: Watch) -> StudyOutcome:
     study: what is evaluated.
     folder: of the study; it keeps scores, runs and the page.
     watch: gets one note for every finished task.
-    Returns counts and failures: a failure of one cell does not stop the others. Raises ConfigError, before anything is
-    computed, for an arm that has no valid configuration and for a package that is not installed.
+    Returns counts and failures: a failure of one cell does not stop the others. Raises, before anything is computed:
+    ConfigError for an arm that has no valid configuration and for a package that is not installed, OutputError for a
+    folder that cannot be made, and the errors of check_data for images that a task without scores cannot use. Then
+    nothing is written, and a folder that was not there is not there.
     """
     for module in ("jinja2", "matplotlib", "scipy", "sklearn"):
         extra_package(module, "a study")  # an error now, not after hours
@@ -89,10 +92,14 @@ def run_study(study: StudyConfig, folder: Path, watch: Watch) -> StudyOutcome:
     cells = [_Cell(study=study, folder=folder, arm=arm, seed=seed) for seed in study.seeds for arm in study.arms]
     for cell in cells:
         study.pretraining_of(cell.arm, cell.seed)  # a wrong key is an error now, not after hours
+    open_cells = [cell for cell in cells if _is_open(files, cell)]
+    with nothing_left_behind(folder, keep=STUDY_FILE):
+        with writing_to(folder):
+            make_folders(folder)
+        check_data((task for task in study.tasks if _is_unanswered(files, task)), watch)
     write_durably(folder / STUDY_FILE, [settings.to_toml(study).encode()])
     with Preemption() as preemption:
         _write_teachers(files, watch)
-        open_cells = [cell for cell in cells if _is_open(files, cell)]
         watch.note(f"{len(cells)} arms and seeds, {len(cells) - len(open_cells)} of them answered already.")
         failures = _work_off(open_cells, preemption, watch)
     if study.analyses.overhead and not preemption.asked:
@@ -112,6 +119,12 @@ def _is_open(files: ScoreFiles, cell: _Cell) -> bool:
     unanswered = any(files.scores(cell.arm, task, cell.seed) is None for task in cell.study.tasks_of(cell.arm))
     checked = not cell.study.analyses.quick_checks or cell.arm.encoder is not None
     return unanswered or not (checked or files.checks(cell.arm, cell.seed) is not None)
+
+
+def _is_unanswered(files: ScoreFiles, task: TaskConfig) -> bool:
+    """Whether an arm that has this task lacks scores of it at a seed."""
+    asked = [arm for arm in files.study.arms if task in files.study.tasks_of(arm)]
+    return any(files.scores(arm, task, seed) is None for arm in asked for seed in files.study.seeds)
 
 
 def _write_teachers(files: ScoreFiles, watch: Watch) -> None:

@@ -57,7 +57,7 @@ def classify(
     without two classes to learn or without test samples, and for an attribute that the samples lack; SourceError for
     labels out of range; NonFiniteError where features or losses are not finite.
     """
-    _check(task, config)
+    check_chips(task, config)
     backbone.eval().to(device)
     session = _Session(backbone, task, config, seed, device)
     protocols = [one for one in config.protocols if one != "fine-tune" or backbone.learns]
@@ -174,7 +174,8 @@ def _looks_taken(task: LabelledChips) -> NDArray[np.float64]:
     return np.where(np.isfinite(measured) & (measured > 0), measured, default)
 
 
-def _check(task: LabelledChips, config: TaskConfig) -> None:
+def check_chips(task: LabelledChips, config: TaskConfig) -> None:
+    """Raises the errors of classify that no encoder decides: labels, splits, attributes and looks."""
     _check_labels(task)
     _check_splits(task)
     missing = [name for name in config.breakdown if name not in task.attributes]

@@ -43,8 +43,7 @@ def detect(backbone: Backbone, task: BoxedScenes, config: TaskConfig, seed: int,
     Raises ConfigError where splits or boxes cannot be used or faster-coco-eval is missing; NonFiniteError where
     training diverges.
     """
-    check_scenes(task)
-    faster_coco_eval()  # an error now, not after hours of training
+    check_boxes(task)
     backbone.to(device)
     train, tested = (np.flatnonzero(task.splits == split) for split in ("train", "test"))
     weights = draw_weights(task.groups[tested], config.bootstrap, seed)
@@ -91,8 +90,11 @@ def draw_weights(groups: I64, draws: int, seed: int) -> I64:
     return np.array(drawn, dtype=np.int64).reshape(draws, len(groups))
 
 
-def check_scenes(task: BoxedScenes) -> None:
-    """Raises ConfigError, with the image and box, where a detector cannot be trained or tested on these scenes."""
+def check_boxes(task: BoxedScenes) -> None:
+    """Raises ConfigError, with the image and box, where a detector cannot be trained or tested on these scenes; also
+    where faster-coco-eval is missing.
+    """
+    faster_coco_eval()  # an error now, not after hours of training
     for number, boxes in enumerate(task.boxes):
         _check_boxes(task, number, boxes)
     for split in ("train", "test"):

@@ -13,7 +13,7 @@ import torch
 from sar1m.store.errors import ConfigError
 from sarmae.evaluate.backbones.backbone import Backbone
 from sarmae.evaluate.label_splits import share_of_groups
-from sarmae.evaluate.labelled_images import LabelledScenes
+from sarmae.evaluate.labelled_images import IGNORED, LabelledScenes
 from sarmae.evaluate.scores import Score
 from sarmae.evaluate.segment.confusion import I64, segmentation_scores
 from sarmae.evaluate.segment.fit_head import Head, KeptGrids, SceneReader, confusion_by_scene, train_head
@@ -36,7 +36,7 @@ def segment(
 
     Raises ConfigError for splits without scenes, and where train or test has no labelled pixel.
     """
-    _check_splits(task)
+    check_scenes(task)
     scenes = SceneReader(task=task, device=device)
     kept = KeptGrids(encoder=backbone.to(device).eval())
     teaching, testing = (np.flatnonzero(task.splits == split) for split in ("train", "test"))
@@ -71,10 +71,16 @@ def _protocols(config: TaskConfig) -> tuple[Head, ...]:
     return (pyramid, "linear") if "linear" in config.protocols else (pyramid,)
 
 
-def _check_splits(task: LabelledScenes) -> None:
+def check_scenes(task: LabelledScenes) -> None:
+    """Raises ConfigError for a split without scenes, or without a pixel that has both a label and data."""
     for split in ("train", "test"):
         if not (task.splits == split).any():
             raise ConfigError(
                 f"{task.name}: no scene in the split {split}; one or more expected. Change dataset.val_share and "
                 "dataset.test_share, or give more scenes."
             )
+    scenes = SceneReader(task=task, device=torch.device("cpu"))
+    for split in ("train", "test"):
+        numbers = np.flatnonzero(task.splits == split)
+        if not any(bool((scenes.read(numbers[one : one + 1])[1] != IGNORED).any()) for one in range(len(numbers))):
+            raise scenes.unlabelled(split)

@@ -59,9 +59,9 @@ def chip(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("cells", "found"),
     [
-        ({"baseline": "99.99"}, r"line 3: processing baseline 99\.99 is a product processed locally.*column offset"),
-        ({"baseline": "N9999"}, r"baseline 99\.99 is a product processed locally"),
-        ({"baseline": "90.00"}, r"baseline 90\.00 is a product processed locally"),
+        ({"baseline": "99.99"}, r"line 3: processing baseline 99\.99 marks a product processed locally.*column offset"),
+        ({"baseline": "N9999"}, r"baseline 99\.99 marks a product processed locally"),
+        ({"baseline": "90.00"}, r"baseline 90\.00 marks a product processed locally"),
         ({"baseline": "05.08"}, r"baseline 05\.08 is not one of 02\.00 to 02\.14.*Do its digital numbers carry"),
         ({"baseline": "06.00"}, r"baseline 06\.00 is not one of"),
         ({"baseline": "00.01"}, r"baseline 00\.01 is not one of"),

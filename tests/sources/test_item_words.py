@@ -229,11 +229,11 @@ def test_folder_and_service_take_the_same_offset_off(folder, bands, properties, 
     ("bands", "properties", "found"),
     [
         ({}, {}, "states no processing baseline, and its date does not decide.*boa_offset_applied"),
-        ({}, {"s2:processing_baseline": "99.99"}, r"baseline 99\.99 marks a product processed locally"),
+        ({}, {"s2:processing_baseline": "99.99"}, r"baseline 99\.99 marks a product processed"),
         ({}, {"s2:processing_baseline": "05.08"}, r"baseline 05\.08 is not one of"),
         ({}, {"s2:processing_baseline": "5.1"}, r"baseline '5\.1'; expected a form such as 04\.00"),
         ({}, {"s2:processing_baseline": 5.09}, r"s2:processing_baseline is 5\.09; expected a text"),
-        ({}, {"s2:product_uri": S2_NAME.replace("N0509", "N9999")}, r"baseline 99\.99 marks a product processed locally"),
+        ({}, {"s2:product_uri": S2_NAME.replace("N0509", "N9999")}, r"baseline 99\.99 marks a product processed"),
         ({}, {"s2:processing_baseline": "02.05", "s2:product_uri": S2_NAME}, r"baseline 02\.05 and baseline 05\.09 in"),
         (OFFSET, {"s2:processing_baseline": "02.14"}, r"an offset of -1000 DN and baseline 02\.14 \(0 DN\)"),
         (

@@ -21,7 +21,7 @@ ALL = ("knn", "linear", "attentive", "fine-tune")
 
 
 def scores_of(task: LabelledChips, question: TaskConfig, *, seed: int = 0, **backbone: Any) -> list[Score]:
-    return classify(TinyBackbone(**backbone), task, question, seed, CPU)
+    return classify(TinyBackbone(**backbone), task, question, seed, CPU).scores
 
 
 def table(scores: list[Score], metric: str = "balanced accuracy") -> dict[tuple[str, str], Score]:
@@ -191,5 +191,5 @@ def test_a_class_with_no_test_sample_has_no_recall_and_does_not_lower_the_mean()
 def test_an_encoder_that_sees_nothing_gives_chance_not_an_error():
     backbone = TinyBackbone()
     torch.nn.init.zeros_(backbone.embed.weight)
-    scores = classify(backbone, made_chips(), task_config(protocols=("knn", "linear", "attentive")), 0, CPU)
+    scores = classify(backbone, made_chips(), task_config(protocols=("knn", "linear", "attentive")), 0, CPU).scores
     assert {round(score.value, 6) for score in table(scores).values()} == {round(1 / 3, 6)}

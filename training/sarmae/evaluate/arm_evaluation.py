@@ -58,7 +58,9 @@ class ArmEvaluation:
         backbone = open_backbone(self._arm, dataset.inputs, study=self._files.study, seed=self._seed, run=self._run)
         backbone.to(device)
         if isinstance(dataset, LabelledChips):
-            return classify(backbone, dataset, task, self._seed, device)
+            found = classify(backbone, dataset, task, self._seed, device)
+            self._files.keep_answers(self._arm, task, self._seed, found.answers)
+            return found.scores
         if isinstance(dataset, BoxedScenes):
             return detect(backbone, dataset, task, self._seed, device)
         return segment(backbone, dataset, task, self._seed, device)

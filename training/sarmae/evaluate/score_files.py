@@ -10,15 +10,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from sar1m.store import settings
 from sar1m.store.durable import write_durably
 from sar1m.store.errors import StoreError
 from sar1m.store.foreign_text import spreadsheet_cell
 from sar1m.store.side_files import read_json
-from sarmae.evaluate.scores import Score
+from sarmae.evaluate.scores import I64, Answers, Score
 from sarmae.evaluate.study_config import ArmConfig, StudyConfig, TaskConfig, slug
 
 SCORES_DIR: Final = "scores"
+ANSWERS_DIR: Final = "answers"
 CHECKS_DIR: Final = "quick-checks"
 RUNS_DIR: Final = "runs"
 TEACHERS_DIR: Final = "teachers"
@@ -63,6 +66,24 @@ class ScoreFiles:
         """Writes the scores of one cell. Raises OutputError."""
         asked = self._digest(arm, seed, task.model_dump(mode="json"))
         _write(self._place(SCORES_DIR, slug(task.name), arm, seed), asked, [asdict(score) for score in scores])
+
+    def answers(self, arm: ArmConfig, task: TaskConfig, seed: int) -> Answers | None:
+        """The answers of one cell to each tested sample; None where none are kept for the present configuration: they
+        are kept for classification alone, and were not kept by the first versions.
+        """
+        path = self._place(ANSWERS_DIR, slug(task.name), arm, seed)
+        found = _read(path, self._digest(arm, seed, task.model_dump(mode="json")))
+        try:
+            return None if found is None else _answers(*found)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None  # not ours, or damaged
+
+    def keep_answers(self, arm: ArmConfig, task: TaskConfig, seed: int, answers: Answers) -> None:
+        """Writes the answers of one cell; before its scores, so that finished scores have them. Raises OutputError."""
+        asked = self._digest(arm, seed, task.model_dump(mode="json"))
+        predicted = {protocol: _line(found) for protocol, found in answers.predicted.items()}
+        record = {"truth": _line(answers.truth), "groups": _line(answers.groups), "predicted": predicted}
+        _write(self._place(ANSWERS_DIR, slug(task.name), arm, seed), asked, [record])
 
     def checks(self, arm: ArmConfig, seed: int) -> list[dict[str, Any]] | None:
         """The quick checks of a pretrained arm at a seed, as records; None where there are none."""
@@ -119,6 +140,22 @@ def scores_csv(rows: Sequence[Row]) -> bytes:
             ]
         )
     return stream.getvalue().encode()
+
+
+def _line(numbers: I64) -> str:
+    return " ".join(map(str, numbers.tolist()))
+
+
+def _numbers(line: str) -> I64:
+    return np.array([int(word) for word in line.split()], dtype=np.int64)
+
+
+def _answers(record: dict[str, Any]) -> Answers:
+    predicted = {str(protocol): _numbers(line) for protocol, line in record["predicted"].items()}
+    answers = Answers(truth=_numbers(record["truth"]), groups=_numbers(record["groups"]), predicted=predicted)
+    if {len(column) for column in (answers.groups, *predicted.values())} - {len(answers.truth)}:
+        raise ValueError("columns of unequal length")
+    return answers
 
 
 def _question(task: TaskConfig) -> str:

@@ -1,8 +1,16 @@
-"""A score: one number that a protocol gives for one encoder."""
+"""A score: one number that a protocol gives for one encoder. Answers: what classifiers say of each tested sample."""
+
+# S tested samples
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +31,16 @@ class Score:
     low: float | None
     high: float | None
     tested: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """The answers of one encoder at one seed to the tested samples, in the plain setting.
+
+    truth, groups: (S,) class and group of near-copies of each sample, in the order of the dataset.
+    predicted: (S,) classes by protocol.
+    """
+
+    truth: I64
+    groups: I64
+    predicted: Mapping[str, I64]

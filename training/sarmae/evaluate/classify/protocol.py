@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from sarmae.evaluate.classify.looks import FewerLooks
 from sarmae.evaluate.classify.measures import Predictions, classification_scores
 from sarmae.evaluate.classify.subsets import share, shots
 from sarmae.evaluate.labelled_images import LabelledChips
-from sarmae.evaluate.scores import Score
+from sarmae.evaluate.scores import Answers, Score
 from sarmae.evaluate.study_config import Protocol, TaskConfig
 
 I64 = NDArray[np.int64]
@@ -39,10 +39,18 @@ CLASSIFIERS: Final[dict[Protocol, Callable[[ClassifierTraining], Predict]]] = {
 }
 
 
+class Classification(NamedTuple):
+    """What an encoder is worth in a classification task at a seed."""
+
+    scores: list[Score]
+    answers: Answers
+
+
 def classify(
     backbone: Backbone, task: LabelledChips, config: TaskConfig, seed: int, device: torch.device
-) -> list[Score]:
-    """Scores of every protocol in config.protocols; none of fine-tuning where the encoder has nothing to learn.
+) -> Classification:
+    """Scores of every protocol in config.protocols; none of fine-tuning where the encoder has nothing to learn. Beside
+    them, each protocol's answer in the plain setting to every tested sample.
 
     Of every protocol, in this order:
     - the plain setting "", with the recall of each class;
@@ -61,7 +69,8 @@ def classify(
     backbone.eval().to(device)
     session = _Session(backbone, task, config, seed, device)
     protocols = [one for one in config.protocols if one != "fine-tune" or backbone.learns]
-    return [found for protocol in protocols for found in session.scores(protocol)]
+    scores = [found for protocol in protocols for found in session.scores(protocol)]
+    return Classification(scores, session.answers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +100,19 @@ class _Session:
             seed=seed,
         )
         self._speckled = tuple(self._with_looks(looks) for looks in config.looks)
+        self._predicted: dict[str, I64] = {}
+
+    @property
+    def answers(self) -> Answers:
+        """Of the protocols scored so far."""
+        truth, groups = self._task.labels[self._test], self._task.groups[self._test]
+        return Answers(truth=truth, groups=groups, predicted=self._predicted)
 
     def scores(self, protocol: Protocol) -> list[Score]:
         """All scores of one protocol."""
         plain = self._training
         predict = CLASSIFIERS[protocol](plain)
-        predicted = predict(plain.source, self._test)
+        predicted = self._predicted[protocol] = predict(plain.source, self._test)
         scores = self._score(protocol, "", self._test, predicted, each=True)
         if self._config.dataset.hold_out is not None and len(plain.val):
             attribute = self._config.dataset.hold_out.split("=")[0]

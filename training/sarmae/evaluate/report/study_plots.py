@@ -48,8 +48,9 @@ def plots_of(results: Sequence[ArmResult]) -> list[StudyPlot]:
 
 def _differences(task: str, plain: Sequence[ArmResult]) -> list[StudyPlot]:
     marks = [
-        Mark(name=result.arm, value=result.difference.mean, low=result.difference.low, high=result.difference.high)
+        Mark(name=result.arm, value=result.difference.mean, low=low, high=high)
         for result in plain
+        for low, high in [result.reach or (None, None)]
         if result.difference is not None
     ]
     if not marks:
@@ -57,7 +58,8 @@ def _differences(task: str, plain: Sequence[ArmResult]) -> list[StudyPlot]:
     question = plain[0].question
     labels = Labels(title=f"{task}: {question.protocol}", x=f"difference of {question.metric} to the control")
     caption = (
-        "Mean difference over seeds and its 95 % t interval, before correction; hollow where the interval includes 0."
+        "Mean difference over seeds, before correction. The bar joins the 95 % intervals over the tested samples and "
+        "over the seeds, as far as there are; hollow where it includes 0."
     )
     return [StudyPlot(table=task, svg=_text(forest(marks, labels)), caption=caption)]
 

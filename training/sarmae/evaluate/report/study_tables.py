@@ -42,11 +42,31 @@ def result_table(task: str, results: Sequence[ArmResult]) -> Table:
     tested = max(result.tested for result in results if result.question.task == task)
     note = (
         f"Mean and 95 % t interval over the seeds. Where seeds change nothing: the bootstrap interval over the "
-        f"{tested:,} tested samples. Differences are paired by seed; * marks a p value below {LEVEL:.0%} after Holm's "
-        f"correction over the arms of the table. Metric: {questions[0].metric}."
+        f"{tested:,} tested samples. {_of_differences(results, compared)} Metric: {questions[0].metric}."
     )
     head = ("encoder", *(question.protocol for question in questions), f"{compared.protocol}, difference", "to")
     return Table(title=task, note=note, head=head, rows=tuple(rows))
+
+
+def _of_differences(results: Sequence[ArmResult], compared: Question) -> str:
+    """How the differences of a table are to be read: what their intervals come from."""
+    compares = [result for result in results if result.question == compared and result.difference is not None]
+    if not compares:
+        return "There is no other encoder to compare with."
+    sampled = any(result.sampled is not None for result in compares)
+    sources = (
+        "Differences have up to two 95 % intervals. Tested samples: paired bootstrap; how much the choice of the test "
+        "samples leaves open, with the trained models as they are. Seeds: paired t interval; how much weights, order "
+        "and drawn labels leave open, with the test samples as they are; none where seeds change nothing."
+        if sampled
+        else "Differences have a 95 % interval over the seeds alone (paired t interval), and none where seeds change "
+        "nothing. An interval over the tested samples needs draws and the answer to each sample, which is kept for "
+        "classification only."
+    )
+    return (
+        f"{sources} * marks a p value below {LEVEL:.0%} after Holm's correction over the arms of the table; of two "
+        "intervals, the larger p counts. With one seed, nothing is marked that depends on the seed."
+    )
 
 
 def setting_tables(task: str, results: Sequence[ArmResult]) -> list[Table]:

@@ -217,3 +217,65 @@ def test_blocks_of_a_scene_over_four_quarters_take_each_its_own(tmp_path, rng):
             y = candidate.grid.top_m - (patch.row + 16) * 100
             down, across = int(y < 5_000_000), int(x > 500_000)
             assert candidate.optical.product_id == names[2 * down + across]
+
+
+def test_a_partner_that_cannot_be_described_takes_only_its_own_patch_with_it(tmp_path, rng):
+    chip = {"rows": 160, "cols": 160, "gsd_m": 10.0, "left_m": 500_000.0, "top_m": 5_000_000.0}
+    sar_item(tmp_path, rng, chip)
+    names = quarters(tmp_path, chip)
+    path = tmp_path / "s2/quarter2/quarter2.json"
+    path.write_text(path.read_text().replace("02.12", "99.99"))
+    source = FolderSource(tmp_path)
+    found = [candidate.optical.product_id for candidate in source.candidates(CONFIG)]
+    assert found == [name for name in names if name != "quarter2"]
+    (failed,) = source.failures.found
+    assert (failed.patches, failed.error) == (1, "SourceError")
+    assert "item quarter2: processing baseline 99.99" in failed.cause
+
+
+@pytest.mark.parametrize("text", ['{"type": "Feature", "stac_version": "1.0.0", "id": ', '{"assets": {"vv": NaN,}}'])
+def test_a_damaged_item_is_named_and_other_json_is_not(tmp_path, rng, text):
+    chip = {"rows": 80, "cols": 80, "gsd_m": 10.0, "left_m": 500_000.0, "top_m": 5_000_000.0}
+    sar_item(tmp_path, rng, chip)
+    (tmp_path / "s1/second.json").write_text(text)
+    (tmp_path / "settings.json").write_text("{ // a comment")
+    source = FolderSource(tmp_path)
+    assert len(list(source.candidates(CONFIG))) == 1
+    (failed,) = source.failures.found
+    assert failed.item_id == "folder_second"
+    assert "second.json" in failed.cause
+
+
+def test_a_folder_whose_only_item_is_damaged_says_so(tmp_path):
+    (tmp_path / "s1.json").write_text('{"stac_version": "1.0.0", "assets": {')
+    with pytest.raises(SourceError, match=r"s1\.json"):
+        FolderSource(tmp_path).pairs()
+
+
+# ---- which band of a raster an asset is ----
+
+
+def two_bands(root: Path, rng: np.random.Generator, **about: Any) -> tuple[np.ndarray, FolderSource]:
+    """A raster of two bands for the assets vv and vh."""
+    power = (10 ** (speckled_db(rng, 2, 80, 80) / 10)).astype(np.float32)
+    power[1] /= 4
+    write_tiff(root / "both.tif", power, CHIP)
+    assets = {key: {"href": "both.tif"} | about for key in ("vv", "vh")}
+    write_item(root, "radar", "2023-06-10T05:15:00Z", assets, **{"sar1m:quantity": "gamma0"})
+    return power, FolderSource(root)
+
+
+@pytest.mark.parametrize("listing", ["bands", "eo:bands", "raster:bands"])
+def test_assets_of_one_raster_take_the_bands_that_are_named_like_them(tmp_path, rng, listing):
+    power, source = two_bands(tmp_path, rng, **{listing: [{"name": "VV"}, {"name": "VH"}]})
+    ((_, pixels),) = read_all(source)
+    window = pixels.sar[:, 20:60, 20:60]
+    assert np.median(window[1]) == pytest.approx(np.median(power[1]), rel=0.1)
+    assert np.median(window[0]) == pytest.approx(np.median(power[0]), rel=0.1)
+
+
+@pytest.mark.parametrize("about", [{}, {"bands": [{"name": "a"}, {"name": "b"}]}, {"bands": [{"name": "VV"}] * 2}])
+def test_bands_that_no_name_distinguishes_are_refused(tmp_path, rng, about):
+    _, source = two_bands(tmp_path, rng, **about)
+    with pytest.raises(SourceError, match=r"asset v[vh]: both.tif has 2 bands, and the item does not say which"):
+        source.pairs()

@@ -125,3 +125,20 @@ def test_land_cover_with_named_classes(tabled):
     assert pixels.land_cover_names == ((80, "Water"), (40, "crop land"))
     with pytest.raises(SourceError, match="column classes has 'water'; expected a form such as 1=water"):
         list(FolderSource(write_table(root, [SAR_ROW, row | {"classes": "water"}])).candidates(CONFIG))
+
+
+@pytest.mark.parametrize("column", ["product_id", "path"])
+def test_a_baseline_and_a_name_that_says_harmonised_are_refused_until_the_offset_is_stated(tabled, column):
+    root, _ = tabled
+    (root / "rgb.tif").rename(root / "S2_SR_HARMONIZED.tif")
+    row = OPTICAL_ROW | {"path": "S2_SR_HARMONIZED.tif"}
+    row |= {"product_id": "S2_SR_HARMONIZED"} if column == "product_id" else {}
+    write_table(root, [SAR_ROW, row])
+    with pytest.raises(
+        SourceError, match="line 3: states baseline 05.10, but its name 'S2_SR_HARMONIZED.*column offset"
+    ):
+        FolderSource(root).pairs()
+    for offset, expected in (("0", 0.2), ("-0.1", 0.1)):
+        write_table(root, [SAR_ROW, row | {"offset": offset}])
+        ((_, pixels),) = read_all(FolderSource(root))
+        np.testing.assert_allclose(pixels.optical, expected, rtol=1e-6)

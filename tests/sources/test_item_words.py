@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from sar1m.sources.folder.source import FolderSource
-from sar1m.sources.item_words import BandWords, band_words, orbit_direction, platform_name, track_number
+from sar1m.sources.item_words import (
+    BandWords,
+    band_words,
+    optical_offset_dn,
+    orbit_direction,
+    platform_name,
+    track_number,
+    with_harmonised,
+)
 from sar1m.sources.services.stac.items import ItemRule, found_in
 from sar1m.store.errors import SourceError
 from support.folders import CHIP, CONFIG, SAR_ROW, read_all, write_table
@@ -320,3 +328,20 @@ def test_a_table_s_columns_are_read_by_the_same_rules(folder):
 
 def test_words_of_nothing_are_nothing():
     assert band_words({}, {}, "item") == BandWords()
+
+
+# ---- names that say that the offset is applied ----
+
+
+@pytest.mark.parametrize("name", ["COPERNICUS/S2_SR_HARMONIZED", "s2-l2a-harmonised"])
+def test_a_collection_called_harmonised_carries_no_offset(name):
+    properties = with_harmonised({"s2:processing_baseline": "05.10"}, name, "item")
+    assert optical_offset_dn(properties, "item", BandWords(), "item") == 0
+    assert optical_offset_dn({"s2:processing_baseline": "05.10"}, "item", BandWords(), "item") == -1000
+    with pytest.raises(SourceError, match="boa_offset_applied is false, but its collection is"):
+        with_harmonised({"earthsearch:boa_offset_applied": False}, name, "item")
+
+
+@pytest.mark.parametrize("name", ["sentinel-2-c1-l2a", "sentinel-2-pre-c1-l2a", "S2_SR", ""])
+def test_other_collections_say_nothing_of_the_offset(name):
+    assert with_harmonised({"a": 1}, name, "item") == {"a": 1}

@@ -27,6 +27,7 @@ STATE_OFFSET: Final = (
 )
 _MOST: Final = 1e300  # a JSON number of any length is read; larger ones do not fit into a float
 _NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # as STAC writes them in JSON
+_HARMONISED_WORD: Final = re.compile(r"harmoni[sz]ed", re.IGNORECASE)
 _SENTINEL: Final = re.compile(r"s(?:entinel)?[\s_-]*([12])[\s_-]*([a-z]?)")
 _SAR_UNITS: Final[dict[str, SarUnit]] = {"db": "db", "1": "linear"}
 _STATES: Final = {"ascending": "ascending", "asc": "ascending", "descending": "descending", "desc": "descending"}
@@ -74,6 +75,30 @@ def band_field(
         return found[0]
     own = _field(about, name)
     return own if own is not None else _field(properties or {}, name)
+
+
+def band_names(about: Mapping[str, Any], number: int) -> set[str]:
+    """What an asset calls a band, in lower case. number: from 1."""
+    entries = [_entry(about.get(listing), number) for listing in ("bands", "eo:bands", "raster:bands")]
+    said = [entry.get(field) for entry in entries for field in ("name", "common_name", "eo:common_name")]
+    return {name.strip().lower() for name in said if isinstance(name, str)}
+
+
+def says_harmonised(text: str) -> bool:
+    """Whether a name, such as that of Earth Engine's collection S2_SR_HARMONIZED, says that the offset is applied."""
+    return _HARMONISED_WORD.search(text) is not None
+
+
+def with_harmonised(properties: Mapping[str, Any], collection: str, where: str) -> Mapping[str, Any]:
+    """The properties of an item, with what its collection's name says of the offset.
+
+    Raises SourceError where the item says the contrary.
+    """
+    if not says_harmonised(collection):
+        return properties
+    if properties.get(HARMONISED) is False:
+        raise SourceError(f"{where}: {HARMONISED} is false, but its collection is {collection!r}. Correct one of them.")
+    return {**properties, HARMONISED: True}
 
 
 def optical_offset_dn(

@@ -24,7 +24,9 @@ from sar1m.io.header import RasterHeader, read_header
 from sar1m.records import SarQuantity
 from sar1m.sources.class_tables import TABLES, classes_of
 from sar1m.sources.failures import Failing
+from sar1m.sources.folder.features import LONGEST_NAME, stac_features
 from sar1m.sources.item_words import (
+    band_names,
     band_words,
     class_entries,
     offset_applied_dn,
@@ -35,6 +37,7 @@ from sar1m.sources.item_words import (
     sar_unit,
     stated_baseline,
     track_number,
+    with_harmonised,
 )
 from sar1m.sources.layers import (
     NOT_STATED,
@@ -61,10 +64,7 @@ from sar1m.sources.partners import NearbyScene, Outline, PairAmongScenes, meetin
 from sar1m.sources.placement import lonlat_outline
 from sar1m.sources.sentinel_names import parse_s1_name
 from sar1m.store.errors import SourceError, printable
-from sar1m.store.side_files import read_json
 
-_MAX_ITEM_BYTES: Final = 2**24
-_LONGEST_NAME: Final = 128  # of an item that cannot be used, in the list of failures
 _SAR_KEYS: Final = {key: name for name in SAR_BANDS for key in (name.lower(), f"{name.lower()}-rtc")}
 _CLASS_KEYS: Final[Mapping[str, ClassKind]] = {
     "scl": "scl",
@@ -107,11 +107,6 @@ class _Item:
         return str(value) if value not in (None, "") else None
 
 
-def stac_features(root: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """STAC items below root with the files that hold them, in the order of file names. Other JSON is left alone."""
-    return [(path, feature) for path in sorted(root.rglob("*.json")) for feature in _features(path)]
-
-
 def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]], failing: Failing) -> list[PairAmongScenes]:
     """One pair for each SAR item, sorted by item id, among the optical items that meet it.
 
@@ -133,7 +128,7 @@ def stac_pairs(root: Path, features: list[tuple[Path, dict[str, Any]]], failing:
 
 def stac_optical(root: Path, failing: Failing) -> list[OpticalScene]:
     """Optical items below root, sorted by id, each with its own masks and land cover. failing: as of stac_pairs."""
-    items = _items(root, stac_features(root), failing)
+    items = _items(root, stac_features(root, failing), failing)
     optical = [item for item in items if {*STAC_OPTICAL_KEYS, "visual"} & item.assets.keys()]
     scenes = []
     for item in sorted(optical, key=lambda item: item.name):
@@ -173,7 +168,7 @@ def _items(root: Path, features: list[tuple[Path, dict[str, Any]]], failing: Fai
     """Items that can be used here. One without SAR that cannot has no patch of its own."""
     items: list[_Item] = []
     for path, feature in features:
-        name = printable(str(feature.get("id") or path.stem))[:_LONGEST_NAME]
+        name = printable(str(feature.get("id") or path.stem))[:LONGEST_NAME]
         with failing(name, patches=1 if _has_sar(feature) else 0):
             items += _item(root, path, feature)
     return items
@@ -182,19 +177,6 @@ def _items(root: Path, features: list[tuple[Path, dict[str, Any]]], failing: Fai
 def _has_sar(feature: Mapping[str, Any]) -> bool:
     assets = feature["assets"]
     return isinstance(assets, dict) and any(str(key).lower() in _SAR_KEYS for key in assets)
-
-
-def _features(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        document = read_json(path, error=SourceError, remedy="", max_bytes=_MAX_ITEM_BYTES)
-    except SourceError:
-        return
-    if isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document:
-        yield document
-    if isinstance(document, dict) and document.get("type") == "FeatureCollection":
-        features = document.get("features")
-        found = features if isinstance(features, list) else []
-        yield from (f for f in found if isinstance(f, dict) and "assets" in f)
 
 
 def _item(root: Path, path: Path, feature: Mapping[str, Any]) -> Iterator[_Item]:
@@ -216,7 +198,7 @@ def _item(root: Path, path: Path, feature: Mapping[str, Any]) -> Iterator[_Item]
     yield _Item(
         name=name,
         origin=origin,
-        properties=properties,
+        properties=with_harmonised(properties, str(feature.get("collection") or ""), origin),
         collection=str(feature.get("collection") or ""),
         acquired=parse_datetime(str(when), origin) if when else None,
         assets=found,
@@ -345,8 +327,9 @@ def _class_layer(kind: ClassKind, asset: _Asset, item: _Item) -> ClassLayer:
     return replace(layer, names=names, water=water)
 
 
-def _band(item: _Item, name: str, asset: _Asset, number: int = 1) -> BandFile:
-    """A band with what item and file state of it."""
+def _band(item: _Item, name: str, asset: _Asset, number: int | None = None) -> BandFile:
+    """A band with what item and file state of it. number: where the asset has several."""
+    number = number or _band_number(item, name, asset)
     words = band_words(asset.about, item.properties, f"{item.origin}, asset {asset.key}", number)
     band = BandFile(name=name, path=asset.path, number=number, **asdict(words))
     return settled(band, asset.header, item.origin)
@@ -354,15 +337,32 @@ def _band(item: _Item, name: str, asset: _Asset, number: int = 1) -> BandFile:
 
 def _dn_band(item: _Item, name: str, asset: _Asset, product: str) -> BandFile:
     """A band of digital numbers of reflectance, with the radiometric offset that item, file or baseline give it."""
-    words = band_words(asset.about, item.properties, f"{item.origin}, asset {asset.key}")
-    own = asset.header.stated_of(1)
+    number = _band_number(item, name, asset)
+    words = band_words(asset.about, item.properties, f"{item.origin}, asset {asset.key}", number)
+    own = asset.header.stated_of(number)
     scale = words.scale or own.scale or REFLECTANCE_PER_DN
     silent = words.offset is None and stated_baseline(item.properties, product) is None
     said = replace(words, offset=own.offset) if silent else words
     offset = optical_offset_dn(item.properties, product, said, item.origin, scale) * scale
     words = replace(words, scale=scale, offset=offset)
-    band = BandFile(name=name, path=asset.path, number=1, **asdict(words))
+    band = BandFile(name=name, path=asset.path, number=number, **asdict(words))
     return settled(band, asset.header, item.origin)
+
+
+def _band_number(item: _Item, name: str, asset: _Asset) -> int:
+    """The only band of values that an asset has, or the one that the item names like the asset."""
+    of_values = [number for number in range(1, asset.header.bands + 1) if number not in asset.header.alpha]
+    if len(of_values) == 1:
+        return of_values[0]
+    wanted = {name.lower(), asset.key}
+    named = [number for number in of_values if wanted & band_names(asset.about, number)]
+    if len(named) != 1:
+        raise SourceError(
+            f"{item.origin}, asset {asset.key}: {asset.path} has {len(of_values)} bands, and the item does not "
+            f"say which is {name}. Name them in the item (bands: a list with the name of each), or give each its own "
+            "file."
+        )
+    return named[0]
 
 
 def _provider(item: _Item) -> str:

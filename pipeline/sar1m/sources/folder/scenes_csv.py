@@ -34,7 +34,7 @@ from sar1m.records import SarQuantity
 from sar1m.sources.baselines import StatedOffset, parse_baseline
 from sar1m.sources.class_tables import classes_of, named_table, table_names
 from sar1m.sources.failures import Failing
-from sar1m.sources.item_words import orbit_direction, platform_name, track_number
+from sar1m.sources.item_words import orbit_direction, platform_name, says_harmonised, track_number
 from sar1m.sources.layers import (
     NOT_STATED,
     OPTICAL_BANDS,
@@ -327,6 +327,7 @@ def _with_dn_offset(band: BandFile, own: Stated, row: _Row) -> BandFile:
             f"1000 too high. {_STATE_OFFSET}"
         )
     offset = own.offset if baseline is None and band.offset is None else band.offset
+    _require_no_doubt(row, baseline if offset is None else None)
     named = parse_s2_name(row.get("product_id"))
     to_add_dn = StatedOffset(
         where=row.origin,
@@ -336,6 +337,19 @@ def _with_dn_offset(band: BandFile, own: Stated, row: _Row) -> BandFile:
         offset_dn=None if offset is None else round(offset / scale, 6),
     ).to_add_dn()
     return replace(band, scale=scale, offset=to_add_dn * scale)
+
+
+def _require_no_doubt(row: _Row, baseline: str | None) -> None:
+    """Raises SourceError where the offset would be that of a baseline, but a name says that it is applied already.
+
+    baseline: None where the offset is stated as such.
+    """
+    said = next((row.get(column) for column in ("product_id", "path") if says_harmonised(row.get(column))), None)
+    if baseline is not None and said is not None:
+        raise SourceError(
+            f"{row.origin}: states baseline {baseline}, but its name {said!r} says that the numbers are harmonised. "
+            f"{_STATE_OFFSET}"
+        )
 
 
 def _class_layer(root: Path, row: _Row) -> ClassLayer:

@@ -22,7 +22,8 @@ from sar1m.core.utm import utm_epsg, utm_from_lonlat
 from sar1m.io.header import ALIGNED_PX, RasterHeader, read_header
 from sar1m.records import BlockPixels, Candidate, OpticalProduct, PatchPlace, RasterGrid, SarProduct
 from sar1m.sources.failures import PlanFailures
-from sar1m.sources.folder.item_files import stac_features, stac_pairs
+from sar1m.sources.folder.features import stac_features
+from sar1m.sources.folder.item_files import stac_pairs
 from sar1m.sources.folder.modality import SAR_FOLDERS, modality_folders, modality_pairs
 from sar1m.sources.folder.scenes_csv import COLUMNS, TABLE_NAME, table_pairs
 from sar1m.sources.layers import (
@@ -35,7 +36,7 @@ from sar1m.sources.layers import (
     resolve_inside,
     to_text,
 )
-from sar1m.sources.partners import PairAmongScenes, partners_of_patches
+from sar1m.sources.partners import NearbyScene, PairAmongScenes, partners_of_patches
 from sar1m.sources.placement import blocks_meeting, chip_block, grid_with_halo, upright_inside
 from sar1m.sources.read_layers import read_pair
 from sar1m.sources.regions.countries import country_of
@@ -81,7 +82,7 @@ class FolderSource:
             return _alone(table_pairs(self.path, self._failing))
         if not self.root.is_dir():
             raise SourceError(f"{self.root}: no such folder. Give an existing folder, or the scenes.csv in it.")
-        if features := stac_features(self.root):
+        if features := stac_features(self.root, self._failing):
             return stac_pairs(self.root, features, self._failing)
         if (self.root / TABLE_NAME).exists():
             return _alone(table_pairs(self.root / TABLE_NAME, self._failing))
@@ -89,6 +90,7 @@ class FolderSource:
             pairs = modality_pairs(self.root, self._failing)
             if pairs or self.failures.found:
                 return _alone(pairs)
+        self.failures.refuse_all()
         raise SourceError(
             f"{self.root}: nothing here says what the rasters are. Expected one of: STAC items (*.json, type Feature); "
             f"a table {TABLE_NAME} with the columns {', '.join(COLUMNS)}; or a folder S1RTC or S1GRD with GeoTIFFs, "
@@ -120,9 +122,10 @@ class FolderSource:
         pair = described.pair
         header = read_header(resolve_inside(self.root, pair.sar.bands[0].path, pair.described_in))
         for place in _places(pair, header, config.grid):
-            with self._failing(f"{pair.name}{place.suffix}", len(place.patches)):
-                parts = _by_partner(place, described, config.grid.patch_px)
-                yield from [self._candidate(own, part, products, config) for part, own in parts]
+            for part, scene in _by_partner(place, described, config.grid.patch_px):
+                with self._failing(f"{pair.name}{part.suffix}", len(part.patches)):
+                    own = pair if scene is None else pair.with_partner(scene.described())
+                    yield self._candidate(own, part, products, config)
 
     def read(self, candidate: Candidate, config: BuildConfig) -> BlockPixels:
         """Pixels of one work item. The folder must be at the same path as when the build was planned."""
@@ -191,18 +194,20 @@ def _alone(pairs: list[FolderPair]) -> list[PairAmongScenes]:
     return [PairAmongScenes(pair=pair) for pair in pairs]
 
 
-def _by_partner(place: _Place, described: PairAmongScenes, patch_px: int) -> Iterator[tuple[_Place, FolderPair]]:
-    """A block and its pair; where patches of one block have several partners, the part of the block of each."""
+def _by_partner(
+    place: _Place, described: PairAmongScenes, patch_px: int
+) -> Iterator[tuple[_Place, NearbyScene | None]]:
+    """A block and its partner; where patches of one block have several partners, the part of the block of each."""
     pair, around = described.pair, described.around
     if not around:
-        yield place, pair
+        yield place, None
         return
     chosen = partners_of_patches(place.grid, place.patches, patch_px, pair.sar.acquired, around)
     numbers = list(dict.fromkeys(chosen))
     for count, number in enumerate(numbers, start=1):
         patches = tuple(patch for patch, one in zip(place.patches, chosen, strict=True) if one == number)
         part = place if len(numbers) == 1 else _part(place, patches, patch_px, f"_part{count}")
-        yield part, pair if number is None else pair.with_partner(around[number].described())
+        yield part, None if number is None else around[number]
 
 
 def _part(place: _Place, patches: tuple[PatchPlace, ...], patch_px: int, suffix: str) -> _Place:

@@ -23,7 +23,7 @@ from sar1m.io.dem.heights import ZERO_GEOID
 from sar1m.io.safe.product import find_products
 from sar1m.records import BlockPixels, Candidate, Cell, OpticalProduct, RasterGrid, SarProduct
 from sar1m.sources.failures import PlanFailures, refusal
-from sar1m.sources.folder.item_files import stac_features, stac_optical
+from sar1m.sources.folder.item_files import stac_optical
 from sar1m.sources.folder.scenes_csv import TABLE_NAME, table_optical
 from sar1m.sources.layers import FileDigests, OpticalScene, from_text, product_of_layer, require_bands, to_text
 from sar1m.sources.partners import partner_of
@@ -142,11 +142,7 @@ class SafeSource:
             return []
         table = _folder_of(root) / TABLE_NAME if root.is_dir() else root
         failures, before = self.failures, len(self.failures.found)
-        scenes = []
-        if table.is_file():
-            scenes = table_optical(table, failures.of)
-        elif stac_features(root):
-            scenes = stac_optical(root, failures.of)
+        scenes = table_optical(table, failures.of) if table.is_file() else stac_optical(root, failures.of)
         if not scenes and failures.found[before:]:
             raise refusal(failures.found[before:])
         if not scenes:

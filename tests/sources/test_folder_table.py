@@ -135,7 +135,7 @@ def test_a_baseline_and_a_name_that_says_harmonised_are_refused_until_the_offset
     row |= {"product_id": "S2_SR_HARMONIZED"} if column == "product_id" else {}
     write_table(root, [SAR_ROW, row])
     with pytest.raises(
-        SourceError, match="line 3: states baseline 05.10, but its name 'S2_SR_HARMONIZED.*column offset"
+        SourceError, match=r"line 3: states baseline 05\.10, but its name 'S2_SR_HARMONIZED.*column offset"
     ):
         FolderSource(root).pairs()
     for offset, expected in (("0", 0.2), ("-0.1", 0.1)):

@@ -7,6 +7,7 @@ with rtc in its name. Its unit is what raster:bands or bands say (dB), else line
 from raster:bands; integers without them are Sentinel-2 DN, and then s2:processing_baseline is needed. Each block of
 a SAR item takes one of the optical items that cover at least half of it (partners.py); masks and land cover come from
 either item. What items say of their rasters: item_words.py.
+Of a raster with several bands an asset is the one that bands, eo:bands or raster:bands name like it (VV, B04, red).
 Source: STAC 1.0 and 1.1, extensions sar, sat, raster, eo, classification.
 """
 

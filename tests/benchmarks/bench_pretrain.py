@@ -55,6 +55,7 @@ CONFIG: dict[str, Any] = {
         "decoder_depth": 1,
         "decoder_heads": 3,
     },
+    "sare": {"probability": 1.0},  # of the stated figures
     "sarc": {"weight": 1.0, "hidden": 256},
     "train": {
         "steps": 800,

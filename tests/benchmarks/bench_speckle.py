@@ -62,7 +62,7 @@ def cost_rows(rounds: int) -> list[dict[str, Any]]:
     jobs: dict[str, Any] = {}
     for name, more in MODELS.items():
         with setup.time(name):
-            sare = Sare(SareConfig(speckle=name.split(",")[0], **more), seed=1)
+            sare = Sare(SareConfig(speckle=name.split(",")[0], probability=1.0, **more), seed=1)
         jobs[name] = lambda sare=sare: sare(batch)
     jobs["the normal field alone (draws.normal)"] = lambda: normal(key, batch.id, SHAPE[1:])
     jobs["torch.distributions.Gamma, not keyed"] = lambda: torch.distributions.Gamma(looks, looks).sample()

@@ -66,7 +66,7 @@ def speckled(power: F32, **config: Any) -> tuple[F32, F32]:
         epoch=0,
         step=0,
     )
-    parts = Sare(SareConfig(**config), seed=1)(batch)
+    parts = Sare(SareConfig(**{"probability": 1.0, **config}), seed=1)(batch)
     kept, other = ((10 ** (part[0, 0] / 10)).numpy() for part in parts)
     return kept, other
 

@@ -21,7 +21,7 @@ SECTIONS = {
         "decoder_heads": 2,
         "patch_px": 8,
     },
-    "sare": {"speckle": "gamma"},
+    "sare": {"speckle": "gamma", "probability": 1.0},
     "train": {
         "steps": 24,
         "global_batch": 4,

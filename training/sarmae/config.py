@@ -102,7 +102,7 @@ class SareConfig(Section):
     """Extra speckle on the input.
 
     speckle: the model; sarmae.sare.Sare describes each. `none` switches it off.
-    probability: that a sample gets any.
+    probability: that a sample gets any, as in the paper; the others are seen as they are.
     min_looks, max_looks: range of the number of looks, drawn log-uniformly for each sample. For gamma and correlated,
         the looks of the factor. For both thinnings, the looks kept of the scene's own, at most 0.9 of them.
     sigma_max: sigma of lognormal is drawn uniformly from 0 to this.
@@ -114,7 +114,7 @@ class SareConfig(Section):
     """
 
     speckle: Literal["gamma", "correlated", "thinning", "correlated_thinning", "lognormal", "none"] = "gamma"
-    probability: float = Field(default=1.0, ge=0, le=1)
+    probability: float = Field(default=0.5, ge=0, le=1)
     min_looks: float = Field(default=1.0, ge=0.5)
     max_looks: float = Field(default=16.0, gt=0)
     sigma_max: float = Field(default=0.7, gt=0)

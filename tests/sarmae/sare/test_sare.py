@@ -48,7 +48,7 @@ def factors(decibels):
 
 
 def run(sar_db, **config):
-    return Sare(SareConfig(**config), seed=11)(batch_of(sar_db))
+    return Sare(SareConfig(**{"probability": 1.0, **config}), seed=11)(batch_of(sar_db))
 
 
 def same_looks(looks):
@@ -146,7 +146,7 @@ def kept_and_left(scene_enl, **config):
     """Looks that samples of these ENL were thinned by, estimated from the factors' variances on a flat scene."""
     batch = batch_of(flat(count=len(scene_enl)))
     batch.enl = torch.tensor(scene_enl)
-    settings = {"speckle": "thinning", "target": "complement", **same_looks(2), **config}
+    settings = {"probability": 1.0, "speckle": "thinning", "target": "complement", **same_looks(2), **config}
     kept, left = Sare(SareConfig(**settings), seed=3)(batch)
     ratio = (factors(kept).flatten(1).var(dim=1) / factors(left).flatten(1).var(dim=1)).sqrt()
     return batch.sar, kept, left, 2 * (1 + ratio)

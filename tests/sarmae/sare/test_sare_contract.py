@@ -37,7 +37,7 @@ def made_batch(count=6, side=200, epoch=1):
 
 
 def sare(config, seed=9):
-    return Sare(SareConfig(**config), seed=seed)
+    return Sare(SareConfig(**{"probability": 1.0, **config}), seed=seed)
 
 
 def spec(units, dtype="uint16"):
@@ -125,6 +125,14 @@ def test_decibels_end_at_the_floor_of_the_store(config):
     assert float(target.min()) >= SAR_FLOOR_DB
 
 
+def test_half_of_the_samples_get_speckle_where_no_key_says_otherwise():
+    """The paper's share, so that every run also sees images as they are. Source: SARMAE, section on SARE."""
+    batch = made_batch(count=200, side=8)
+    speckled, _ = Sare(SareConfig(), seed=9)(batch)
+    touched = (speckled != batch.sar).flatten(1).any(dim=1)
+    assert float(touched.double().mean()) == pytest.approx(0.5, abs=0.11)  # three standard errors
+
+
 @every_model
 def test_probability_is_of_samples(config):
     batch = made_batch(count=2000, side=4)
@@ -169,7 +177,7 @@ def test_physics_is_refused_on_display_pictures(config):
 def test_lognormal_multiplies_brightness_without_limits():
     batch = made_batch(count=40)
     batch.sar = torch.full_like(batch.sar, 250.0)
-    speckled, _ = Sare(SareConfig(speckle="lognormal"), seed=9, units="1")(batch)
+    speckled, _ = Sare(SareConfig(speckle="lognormal", probability=1.0), seed=9, units="1")(batch)
     decibels, _ = sare({"speckle": "lognormal"})(replace(batch, sar=torch.zeros_like(batch.sar)))
     assert torch.allclose(speckled / 250, 10 ** (decibels / 10), rtol=1e-5)
     assert float(speckled.max()) > 255

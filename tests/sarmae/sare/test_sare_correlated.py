@@ -29,7 +29,8 @@ def factors(scene_db, **config):
         epoch=2,
         step=0,
     )
-    return [10 ** (part.double() / 10) for part in Sare(SareConfig(**config), seed=5)(batch)]
+    parts = Sare(SareConfig(**{"probability": 1.0, **config}), seed=5)(batch)
+    return [10 ** (part.double() / 10) for part in parts]
 
 
 def flat():

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sar1m.store.errors import ConfigError, StoreError
+from sarmae.config import PretrainConfig, resolve_config
 from sarmae.errors import CheckpointError, NonFiniteError
 from sarmae.runs import export_run
 from sarmae.train import checkpoint
@@ -146,6 +147,18 @@ def test_micro_batches_change_nothing_but_rounding(store, undisturbed, tmp_path)
 def test_another_configuration_is_refused_and_named(store, undisturbed):
     with pytest.raises(ConfigError, match=r"train\.lr: 0\.05 in the run, 0\.1 now"):
         train(small_config(store, train={"lr": 0.1}), undisturbed)
+
+
+def test_a_run_begun_under_an_earlier_default_goes_on_under_its_own_file_alone(store, undisturbed):
+    """sare.probability was 1 by default. A run states every key, so that no default of another version reaches it."""
+    config = small_config(store)
+    sections = config.model_dump()
+    del sections["sare"]["probability"]
+    with pytest.raises(ConfigError, match=r"sare\.probability: 1\.0 in the run, 0\.5 now\n.*--config .*config\.toml"):
+        train(PretrainConfig.model_validate(sections), undisturbed)
+    own = resolve_config(str(undisturbed / "config.toml"), [])
+    assert own == config
+    assert train(own, undisturbed)[0].exit_code == 0
 
 
 def test_non_finite_steps_change_nothing_and_end_the_run_by_name(store, tmp_path, monkeypatch):

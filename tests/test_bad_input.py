@@ -448,7 +448,7 @@ def test_an_output_that_is_a_file_is_left_alone(build, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
     code, _, err = build("simulated:1", out=tmp_path / "notes.txt/below")
     assert code == 1
-    assert "cannot be written: Not a directory." in err
+    assert f"{tmp_path}/notes.txt: is a file; a folder expected. Give another output folder, or move the file." in err
 
 
 def test_an_output_without_permission_is_reported(tmp_path):

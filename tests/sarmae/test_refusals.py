@@ -33,9 +33,9 @@ def below_a_file(tmp_path):
 @pytest.mark.parametrize("inside", ["", "run"])
 def test_an_out_that_is_a_file_or_lies_in_one_is_refused_by_name(store, tmp_path, inside):
     out = below_a_file(tmp_path) / inside
-    with pytest.raises(OutputError, match=r"taken.*cannot be written"):
+    with pytest.raises(OutputError, match=r"taken: is a file; a folder expected"):
         train(small_config(store), out)
-    with pytest.raises(OutputError, match=r"taken.*cannot be written"):
+    with pytest.raises(OutputError, match=r"taken: is a file; a folder expected"):
         write_cache(small_config(store, sarc={"teacher": "linear_patch"}, model={"patch_px": 16}), out, Notes())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sar1m.store.errors import OutputError, Sar1mError
+from sar1m.store.errors import OutputError, Sar1mError, printable
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 PARTIAL_SUFFIX = ".partial"
@@ -33,10 +34,17 @@ class FileDigest:
 
 @contextlib.contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Turns an operating system's refusal (disk full, read-only, quota) into an OutputError that names the path."""
+    """Turns an operating system's refusal (disk full, read-only, quota, a file in place of a folder) into an
+    OutputError that names the path.
+    """
     try:
         yield
     except OSError as error:
+        there = next((place for place in (path, *path.parents) if place.exists()), path)
+        if error.errno in (errno.EEXIST, errno.ENOTDIR) and not there.is_dir():
+            raise OutputError(
+                f"{printable(str(there))}: is a file; a folder expected. Give another output folder, or move the file."
+            ) from error
         raise OutputError(
             f"{path}: cannot be written: {error.strerror or error}. Free space, mend the permissions or give "
             "another output folder, then run the same command again: nothing finished is lost."

@@ -195,9 +195,12 @@ def double(document):
         (lambda t: t["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), r"has the box"),
         (lambda t: t["annotations"][0].update(category_id=9), r"annotation 103 is of category 9; known are \[2, 7\]"),
         (lambda t: t["annotations"][0].update(image_id=99), r"annotation 103 is of image 99"),
-        (lambda t: t["images"][0].update(file_name="no.png"), r"image 'no\.png': no such file below"),
+        (
+            lambda t: t["images"][0].update(file_name="no.png"),
+            r"image 'no\.png': no such PNG, JPEG, TIFF or BMP file below",
+        ),
         (lambda t: t["images"][0].update(height=41), r"3\.png: 40 rows of 80 px .* says 41 of 80"),
-        (lambda t: t["images"][0].pop("width"), r"an entry without a int 'width'"),
+        (lambda t: t["images"][0].pop("width"), r"'width' of an entry is absent; a whole number expected"),
         (lambda t: t["categories"].append({"id": 7, "name": "tug"}), r"category id 7 stands twice"),
         (lambda t: t["annotations"].clear(), r"train has 4 images with no box"),
     ],
@@ -284,3 +287,29 @@ def test_real_ssdd_images_open():
     image, box = task.images.read([0])[0, 0], task.boxes[0].corners[0].astype(int)
     ship = image[box[1] : box[3], box[0] : box[2]]
     assert ship.mean() > 2 * image.nanmean()
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ([60, 30, 79, 39], r"boxes 6 reach beyond their image.*Are they x0, y0, x1 and y1"),
+        ([0.1, 0.2, 0.3, 0.4], "shares"),
+    ],
+)
+def test_boxes_that_are_not_x_y_width_and_height_in_px_are_refused(ssdd, box, said):
+    for path in (ssdd / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        for entry in content["annotations"]:
+            entry["bbox"] = box
+        write(path, content)
+    with pytest.raises(SourceError, match=said):
+        opened(ssdd)
+
+
+def test_crowds_alone_are_nothing_to_train_on(ssdd):
+    content = document((5, 6))
+    for entry in content["annotations"]:
+        entry["iscrowd"] = 1
+    write(ssdd / "annotations/test.json", content)
+    with pytest.raises(SourceError, match=r"test has 2 images with no box among them \(iscrowd = 1 apart\)"):
+        opened(ssdd)

@@ -2,12 +2,13 @@
 
 import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import ConfigError, SourceError
 from sarmae.evaluate.datasets import open_dataset
 from sarmae.evaluate.datasets.listing import files_under, pictures_under
 from sarmae.evaluate.datasets.mask_pairs import find_pairs
@@ -263,4 +264,79 @@ def test_lists_that_say_nothing_sure_are_refused_by_name(tmp_path, spoil, messag
     write_lists(masks(tmp_path), "{name}.png,{name}.png")
     spoil(tmp_path)
     with pytest.raises(SourceError, match=message):
+        find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".JP2", ".npy", ".gif"])
+@pytest.mark.parametrize(("kind", "folder"), [("folders", "a"), ("masks", "images"), ("masks", "masks")])
+def test_an_image_of_a_format_that_is_not_read_is_refused(tmp_path, kind, folder, suffix):
+    MADE[kind](tmp_path)
+    (tmp_path / f"{folder}/more{suffix}").write_bytes(b"x")
+    with pytest.raises(SourceError, match=rf"more\{suffix}: \{suffix} is not read, so 1 file would be left out"):
+        opened(tmp_path, kind)
+
+
+def test_a_second_copy_in_a_format_that_is_not_read_is_no_harm(tmp_path):
+    chips(tmp_path)
+    (tmp_path / "a/0.npy").write_bytes(b"x")
+    assert len(opened(tmp_path, "folders").labels) == 10
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".jpeg"])
+def test_every_suffix_of_jpeg_is_read(tmp_path, suffix):
+    chips(tmp_path)
+    put(tmp_path / "a/more.jpg", 50)
+    (tmp_path / "a/more.jpg").rename(tmp_path / f"a/more{suffix}")
+    assert len(opened(tmp_path, "folders").labels) == 11
+
+
+def test_one_class_name_in_composed_and_decomposed_letters_is_one_class(tmp_path):
+    for split, first, form in (("train", 0, "NFD"), ("test", 20, "NFC")):
+        chips(tmp_path / split, (unicodedata.normalize(form, "é"), "b"), count=3)
+        for number, path in enumerate(sorted((tmp_path / split).rglob("*.png"))):
+            put(path, first + number)
+    assert opened(tmp_path, "folders").classes == ("b", unicodedata.normalize("NFC", "é"))
+
+
+def test_a_class_is_left_out_by_its_name_however_the_disk_composes_its_letters(tmp_path):
+    chips(tmp_path, (unicodedata.normalize("NFD", "é"), "b", "c"))
+    kept = opened(tmp_path, "folders", classes={unicodedata.normalize("NFC", "é"): ""})
+    assert kept.classes == ("b", "c")
+
+
+@pytest.mark.parametrize("twin", ["SHIP", "ship ", " Ship"])
+def test_classes_that_differ_in_case_or_spaces_alone_are_refused_until_they_are_named(tmp_path, twin):
+    chips(tmp_path, ("ship", twin, "b"))
+    with pytest.raises(ConfigError, match="differ in case or spaces alone"):
+        opened(tmp_path, "folders")
+    one = opened(tmp_path, "folders", classes={"ship": "ship", twin: "ship", "b": "b"})
+    assert np.bincount(one.labels).tolist() == [10, 5]
+
+
+def test_an_image_and_its_mask_pair_up_however_the_disk_composes_their_letters(tmp_path):
+    masks(tmp_path, [unicodedata.normalize("NFC", f"é{number}") for number in range(6)])
+    for path in list((tmp_path / "images").iterdir()):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    assert len(find_pairs(tmp_path).pairs) == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [("training", "a second folder of train, beside"), ("dev", "beside folders of splits, but its name is none of")],
+)
+def test_a_folder_of_images_beside_those_of_the_splits_is_refused(tmp_path, more, said):
+    for name in ("test", "train", more):
+        masks(tmp_path / name)
+    with pytest.raises(SourceError, match=rf"{more}: {said}"):
+        find_pairs(tmp_path)
+
+
+def test_images_in_no_split_beside_images_in_splits_are_refused(tmp_path):
+    for name in ("train", "test", "dev"):
+        masks(tmp_path / name, (f"{name}0",))
+        for kind in ("images", "masks"):
+            (tmp_path / kind / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name / kind).rename(tmp_path / kind / name)
+        (tmp_path / name).rmdir()
+    with pytest.raises(SourceError, match=r"dev0\.png: lies in no folder of a split, but .*train0\.png does"):
         find_pairs(tmp_path)

@@ -10,7 +10,7 @@ import rasterio
 from PIL import Image
 
 from sar1m.store.errors import ConfigError, SourceError
-from sarmae.evaluate.datasets.class_masks import NO_DATA, decide_meaning, read_mask
+from sarmae.evaluate.datasets.class_masks import NO_DATA, Palettes, decide_meaning, read_mask
 from sarmae.evaluate.datasets.pictures import read_grey
 from sarmae.evaluate.datasets.rasters import read_scene
 from sarmae.evaluate.labelled_images import IGNORED
@@ -469,3 +469,20 @@ def test_minus_one_and_255_count_where_classes_names_them(tmp_path, classes, cou
     meaning = decide_meaning([path], [(mask.coloured, mask.present)], classes)
     assert set(np.unique(meaning.of(mask)).tolist()) - {IGNORED} == counted - {IGNORED}
     assert meaning.named(mask.present, coloured=False) == counted
+
+
+def test_a_number_with_two_colours_in_the_palettes_of_a_set_is_refused_where_it_occurs(tmp_path):
+    palettes = Palettes()
+    for name, colours_of, numbers in (
+        ("a", [0, 0, 0, 255, 0, 0], (0, 1)),
+        ("b", [0, 0, 0, 9, 9, 9], (0, 0)),
+        ("c", [0, 0, 0, 9, 9, 9], (0, 1)),
+    ):
+        picture = Image.fromarray(np.array([numbers] * 2, np.uint8), mode="P")
+        picture.putpalette(colours_of)
+        picture.save(tmp_path / f"{name}.png")
+        if name == "c":
+            with pytest.raises(SourceError, match=r"c\.png: 1 is #090909 by its palette, in .*a\.png it is #ff0000"):
+                palettes.add(tmp_path / "c.png", read_mask(tmp_path / "c.png"))
+        else:
+            palettes.add(tmp_path / f"{name}.png", read_mask(tmp_path / f"{name}.png"))

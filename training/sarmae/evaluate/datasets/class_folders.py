@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from sar1m.store.errors import SourceError
-from sarmae.evaluate.datasets.listing import SUFFIXES, files_in, folders_in, pictures_under, split_named
+from sarmae.evaluate.datasets.listing import SUFFIXES, files_in, folders_in, pictures_under, plain, split_named
 from sarmae.evaluate.datasets.naming import LEFT_OUT
 from sarmae.evaluate.label_splits import NO_SPLIT
 
@@ -22,7 +22,7 @@ _DEPRESSION: Final = re.compile(r"(\d+)_?DEG(REES)?", re.IGNORECASE)
 class Chip:
     """A picture file.
 
-    folders: below the folder of the split, without N_DEG.
+    folders: below the folder of the split, without N_DEG, their letters composed.
     depression_deg: NaN where no folder names it.
     """
 
@@ -43,7 +43,7 @@ def find_chips(root: Path, classes: Mapping[str, str]) -> list[Chip]:
     root = _descend(root)
     splits = {folder: split for folder in folders_in(root) if (split := split_named(folder.name))}
     for folder in _class_folders(root, splits):
-        if classes.get(folder.name) != LEFT_OUT and not pictures_under(folder):
+        if classes.get(plain(folder.name)) != LEFT_OUT and not pictures_under(folder):
             raise SourceError(
                 f"{folder}: a class folder without pictures. Add some, remove it, or leave it out by "
                 f'classes = {{"{folder.name}" = ""}}.'
@@ -68,7 +68,7 @@ def _chip(root: Path, path: Path, splits: Mapping[Path, str]) -> Chip:
     split = splits.get(root / parts[0], NO_SPLIT) if parts else NO_SPLIT
     below = parts[1:] if split else parts
     angles = [float(match[1]) for part in below if (match := _DEPRESSION.fullmatch(part))]
-    folders = tuple(part for part in below if not _DEPRESSION.fullmatch(part))
+    folders = tuple(plain(part) for part in below if not _DEPRESSION.fullmatch(part))
     if not folders or (splits and not split):
         layout = "SPLIT/CLASS" if splits else "CLASS"
         raise SourceError(f"{path}: lies in no class folder; {root}/{layout}/... expected. Move it or remove it.")

@@ -25,10 +25,13 @@ _WHOLE: Final = 2.0**53  # up to here a float64 holds every whole number
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassMask:
-    """labels: (H, W) as stored, NO_DATA where the file says so. coloured: whether labels are colours."""
+    """labels: (H, W) as stored, NO_DATA where the file says so. coloured: whether labels are colours. palette:
+    (256, 3) the colours of numbers, or None.
+    """
 
     labels: NDArray[np.int64]
     coloured: bool
+    palette: NDArray[np.uint8] | None
 
     @property
     def present(self) -> frozenset[int]:
@@ -76,7 +79,25 @@ def read_mask(path: Path) -> ClassMask:
         labels = _whole_numbers(path, values[0])
     else:
         raise SourceError(f"{shown(path)}: {len(values)} bands of {values.dtype}; one band of class numbers expected.")
-    return ClassMask(labels=np.where(missing, NO_DATA, labels), coloured=len(values) == 3)
+    return ClassMask(labels=np.where(missing, NO_DATA, labels), coloured=len(values) == 3, palette=raster.palette)
+
+
+class Palettes:
+    """The colour of each number in a set of masks: a number with two colours has two meanings."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[str, Path]] = {}
+
+    def add(self, path: Path, mask: ClassMask) -> None:
+        """Raises SourceError where the palette gives a number that occurs another colour than an earlier file."""
+        for label in sorted(mask.present - {*BY_CUSTOM}) if mask.palette is not None else ():
+            colour = "#" + bytes(mask.palette[label]).hex() if mask.palette is not None else ""
+            its, first = self._known.setdefault(label, (colour, path))
+            if its != colour:
+                raise SourceError(
+                    f"{shown(path)}: {label} is {colour} by its palette, in {shown(first)} it is {its}. What the "
+                    "number means is not clear: write all masks with one palette, or without any."
+                )
 
 
 def decide_meaning(

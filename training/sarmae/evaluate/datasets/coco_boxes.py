@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from sar1m.store.errors import SourceError
+from sar1m.store.side_files import shown
 from sarmae.evaluate.datasets.coco_files import AnnotatedImage, BoxAnnotation, read_annotations
-from sarmae.evaluate.datasets.listing import pictures_under, root_of, split_named
+from sarmae.evaluate.datasets.listing import SUFFIXES, files_under, plain, root_of, split_named
 from sarmae.evaluate.datasets.naming import place_labels
 from sarmae.evaluate.datasets.pictures import PixelCache, drawn, moments, read_grey, stacked
-from sarmae.evaluate.datasets.split_lists import plain
 from sarmae.evaluate.label_splits import SplitSamples, assign_splits
 from sarmae.evaluate.labelled_images import BoxedScenes, Boxes, Inputs
 from sarmae.evaluate.near_copies import describe, find_groups
@@ -78,6 +78,7 @@ def open_coco(config: DatasetConfig, name: str) -> BoxedScenes:
     pictures = [coco.pictures[number] for number in drawn(len(coco.pictures), config)]
     paths = _find_files(root, pictures)
     classes, positions = place_labels(coco.names, config.classes, root)
+    _check_units(pictures)
     groups = _groups(paths, pictures)
     own = np.array([picture.split for picture in pictures])
     folders = np.array([path.parent.relative_to(root).as_posix() for path in paths])
@@ -111,7 +112,7 @@ def _find_files(root: Path, pictures: Sequence[AnnotatedImage]) -> list[Path]:
     last part.
     """
     by_name: dict[str, list[Path]] = {}
-    for path in pictures_under(root):
+    for path in files_under(root, SUFFIXES):
         by_name.setdefault(plain(path.name), []).append(path)
     found: dict[Path, AnnotatedImage] = {}
     for picture in pictures:
@@ -120,7 +121,7 @@ def _find_files(root: Path, pictures: Sequence[AnnotatedImage]) -> list[Path]:
         if len(there) > 1:  # the same name in the folders of several splits
             there = [path for path in there if picture.split in map(split_named, path.relative_to(root).parts)] or there
         if len(there) != 1:
-            what = f"{len(there)} files of that name" if there else "no such file"
+            what = f"{len(there)} files of that name" if there else "no such PNG, JPEG, TIFF or BMP file"
             raise SourceError(
                 f"{picture.source}: image {picture.file_name!r}: {what} below {root}. Put it there once, e.g. into "
                 f"{root}/images, or remove it from the JSON."
@@ -153,6 +154,22 @@ def _groups(paths: Sequence[Path], pictures: Sequence[AnnotatedImage]) -> NDArra
     return find_groups(np.stack(descriptors))
 
 
+def _check_units(pictures: Sequence[AnnotatedImage]) -> None:
+    """Raises SourceError where the boxes as a whole are no x, y, width and height in px of their images."""
+    boxes = [(picture, one.corners) for picture in pictures for one in picture.annotations if not one.crowd]
+    far = [(its, box) for its, box in boxes if box[2] > its.cols + 1 or box[3] > its.rows + 1]
+    shares = bool(boxes) and all((box <= 1).all() for _, box in boxes)
+    if shares or 2 * len(far) > len(boxes):
+        picture, box = (far or boxes)[0]
+        found = "all lie within the first pixel" if shares else f"{len(far)} reach beyond their image"
+        asked = "shares of the image" if shares else "x0, y0, x1 and y1"
+        raise SourceError(
+            f"{shown(picture.source)}: of {len(boxes)} boxes {found}, such as x {box[0]:g} to {box[2]:g} and y "
+            f"{box[1]:g} to {box[3]:g} in {picture.file_name!r} of {picture.cols} x {picture.rows} px; x, y, width and "
+            f"height in px expected. Are they {asked}? Convert them."
+        )
+
+
 def _boxes(
     pictures: Sequence[AnnotatedImage], positions: Mapping[str, int], side_px: int
 ) -> tuple[tuple[Boxes, ...], list[str]]:
@@ -181,9 +198,10 @@ def _boxes(
 
 def _check_boxed_splits(root: Path, boxes: Sequence[Boxes], splits: NDArray[np.str_]) -> None:
     for split in ("train", "test"):
-        found = sum(len(one.labels) for one, its in zip(boxes, splits, strict=True) if its == split)
+        found = sum(int((~one.crowd).sum()) for one, its in zip(boxes, splits, strict=True) if its == split)
         if not found:
             raise SourceError(
-                f"{root}: {split} has {int((splits == split).sum())} images with no box among them. Add annotated "
-                "images that are no near-copies of others, or change the split."
+                f"{root}: {split} has {int((splits == split).sum())} images with no box among them (iscrowd = 1 "
+                f"apart). Is there a JSON of {split} with images, annotations and categories, where the set has its "
+                "own split? Else add annotated images that are no near-copies of others, or change the split."
             )

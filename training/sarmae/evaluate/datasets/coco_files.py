@@ -188,7 +188,8 @@ def _annotation(path: Path, entry: Mapping[str, Any], names: Mapping[int, str]) 
         raise SourceError(f"{path}: annotation {number} is of category {category}; known are {sorted(names)}.")
     box = _field(path, entry, "bbox", list)
     sound = len(box) == 4 and all(
-        isinstance(side, int | float) and math.isfinite(side) and abs(side) < _MOST_PX for side in box
+        isinstance(side, int | float) and not isinstance(side, bool) and math.isfinite(side) and abs(side) < _MOST_PX
+        for side in box
     )
     if not sound or box[2] <= 0 or box[3] <= 0:
         raise SourceError(
@@ -205,5 +206,9 @@ def _annotation(path: Path, entry: Mapping[str, Any], names: Mapping[int, str]) 
 def _field(path: Path, entry: object, name: str, kind: type) -> Any:  # noqa: ANN401 - checked to be of the kind
     value = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise SourceError(f"{path}: an entry without a {kind.__name__} {name!r}: {str(entry)[:120]}. Correct the JSON.")
+        kinds = {int: "a whole number", str: "text", list: "a list"}
+        raise SourceError(
+            f"{path}: {name!r} of an entry is {'absent' if value is None else repr(value)[:40]}; {kinds[kind]} "
+            f"expected. The entry: {str(entry)[:120]}. Correct the JSON."
+        )
     return value

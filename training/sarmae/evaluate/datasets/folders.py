@@ -150,6 +150,11 @@ def check_classes(where: object, classes: Sequence[str], labels: NDArray[np.int6
     """Raises SourceError where a class has no training sample, or the test split has fewer than two classes."""
     for split, wanted in (("train", len(classes)), ("test", 2)):
         there = set(labels[splits == split].tolist())
+        if not there:
+            raise SourceError(
+                f"{where}: no sample in {split}. Is there a folder of {split}, where the set has its own split? Else "
+                "too few images are no near-copies of each other: add images, or change test_share."
+            )
         if len(there) < wanted:
             absent = next(name for position, name in enumerate(classes) if position not in there)
             raise SourceError(

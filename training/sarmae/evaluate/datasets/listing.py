@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,12 @@ from sar1m.store.side_files import shown
 from sarmae.evaluate.label_splits import NO_SPLIT
 from sarmae.evaluate.study_config import DatasetConfig
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp")
+# Of images too, but not read here.
+_OTHER_SUFFIXES: Final = (
+    *(".webp", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic", ".pgm", ".ppm", ".tga", ".img", ".vrt"),
+    *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".nc"),
+)
 SPLIT_NAMES: Final = {
     "train": "train",
     "training": "train",
@@ -78,8 +84,27 @@ def files_under(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def pictures_under(folder: Path) -> list[Path]:
-    """All files below a folder with the suffix of a picture. Raises as files_under."""
-    return files_under(folder, SUFFIXES)
+    """All files below a folder with the suffix of a picture that can be read.
+
+    Raises as files_under, and SourceError for an image of another format, which would silently be absent, unless the
+    same image lies beside it in a format that is read.
+    """
+    there = files_under(folder, SUFFIXES + _OTHER_SUFFIXES)
+    paths = [path for path in there if path.suffix.lower() in SUFFIXES]
+    known = {path.with_suffix("") for path in paths}
+    absent = [path for path in there if path.with_suffix("") not in known]
+    if absent:
+        lost = f"{len(absent)} file{'s' * (len(absent) != 1)}"
+        raise SourceError(
+            f"{shown(absent[0])}: {absent[0].suffix} is not read, so {lost} would be left out; PNG, JPEG, TIFF or BMP "
+            f"expected. Convert them, or move them out of {shown(folder)}."
+        )
+    return paths
+
+
+def plain(name: str) -> str:
+    """A name as it is compared: its letters composed, as macOS does not write them."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.store.errors import SourceError
-from sarmae.evaluate.datasets.listing import folders_in, pictures_under, split_named
+from sar1m.store.side_files import shown
+from sarmae.evaluate.datasets.listing import SPLIT_NAMES, folders_in, pictures_under, plain, split_named
 from sarmae.evaluate.datasets.pictures import natural
-from sarmae.evaluate.datasets.split_lists import plain, read_split_lists
+from sarmae.evaluate.datasets.split_lists import read_split_lists
 from sarmae.evaluate.label_splits import NO_SPLIT
 
 _IMAGES: Final = ("images", "image", "imgs", "img", "s1", "s1hand", "s1rtc", "s1grd", "sar")
@@ -72,6 +73,11 @@ def find_pairs(root: Path) -> ImageMaskPairs:
         lonely += alone
     notes = [f"{lonely} images without a mask left out"] if lonely else []
     pairs.sort(key=lambda pair: (pair.split, natural(pair.stem)))
+    if pairs and pairs[-1].split and not pairs[0].split:
+        raise SourceError(
+            f"{shown(pairs[0].mask)}: lies in no folder of a split, but {shown(pairs[-1].mask)} does. Put every image "
+            f"into a folder of a split ({', '.join(SPLIT_NAMES)}), or none."
+        )
     if pairs and not any(pair.split for pair in pairs):
         pairs, more_notes = _split_by_lists(root, pairs)
         notes += more_notes
@@ -87,9 +93,9 @@ def _places(root: Path) -> dict[str, tuple[Path, Path]]:
     """Folders of images and masks by split: below the splits' folders, else under NO_SPLIT at the root or in the one
     folder below it that holds both.
     """
-    tops = {split: folder for folder in folders_in(root) if (split := split_named(folder.name))}
-    if any(folder.name.lower() in _IMAGES for top in tops.values() for folder in folders_in(top)):
-        return {split: _two_folders(folder) for split, folder in tops.items()}
+    tops = [folder for folder in folders_in(root) if split_named(folder.name)]
+    if any(folder.name.lower() in _IMAGES for top in tops for folder in folders_in(top)):
+        return _places_of_splits(root)
     level = [root]
     for _ in range(_LEVELS):
         both = [folder for folder in level if all(map(len, _candidates(folder)))]
@@ -99,6 +105,26 @@ def _places(root: Path) -> dict[str, tuple[Path, Path]]:
     if len(both) > 1:
         raise SourceError(f"{both[0]}: images and masks, and also in {both[1]}. Give the path of one of the two.")
     return {NO_SPLIT: _two_folders(both[0] if both else root)}
+
+
+def _places_of_splits(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The two folders of each split. Raises SourceError for images in two folders of one split, or in none of them."""
+    places: dict[str, tuple[Path, Path]] = {}
+    for folder in folders_in(root):
+        split = split_named(folder.name)
+        if not split and any(_candidates(folder)):
+            raise SourceError(
+                f"{shown(folder)}: beside folders of splits, but its name is none of {', '.join(SPLIT_NAMES)}. "
+                "Rename it, or move it out of the dataset."
+            )
+        if split in places:
+            raise SourceError(
+                f"{shown(folder)}: a second folder of {split}, beside {shown(places[split][0].parent)}. Put all images "
+                f"of {split} into one of the two."
+            )
+        if split:
+            places[split] = _two_folders(folder)
+    return places
 
 
 def _candidates(root: Path) -> tuple[list[Path], list[Path]]:
@@ -144,7 +170,7 @@ def _images_by_stem(folder: Path) -> dict[tuple[str, str], dict[str, Path]]:
     common = "" if by_pol else _common_word(words)
     found: dict[tuple[str, str], dict[str, Path]] = {}
     for path, word in zip(paths, words, strict=True):
-        stem = path.stem.removesuffix(f"_{word if by_pol else common}")
+        stem = plain(path.stem).removesuffix(f"_{word if by_pol else common}")
         files = found.setdefault((_inner_split(folder, path), stem), {})
         pol = word.upper() if by_pol else ""
         if pol in files:
@@ -158,7 +184,7 @@ def _masks_by_stem(folder: Path) -> dict[tuple[str, str], Path]:
     common = _common_word([_last_word(path.stem) for path in paths])
     found: dict[tuple[str, str], Path] = {}
     for path in paths:
-        key = (_inner_split(folder, path), path.stem.removesuffix(f"_{common}"))
+        key = (_inner_split(folder, path), plain(path.stem).removesuffix(f"_{common}"))
         if key in found:
             raise SourceError(f"{path}: the same mask as {found[key]}? Both are called {key[1]!r}. Remove one.")
         found[key] = path

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from sar1m.store.errors import ConfigError, SourceError
-from sarmae.evaluate.datasets.class_masks import LabelMeaning, decide_meaning, label_text, read_mask
+from sarmae.evaluate.datasets.class_masks import LabelMeaning, Palettes, decide_meaning, label_text, read_mask
 from sarmae.evaluate.datasets.listing import root_of
 from sarmae.evaluate.datasets.mask_pairs import ImageMaskPair, ImageMaskPairs, find_pairs
 from sarmae.evaluate.datasets.naming import LEFT_OUT, named_classes
@@ -197,10 +197,12 @@ def survey_scenes(pairs: Sequence[ImageMaskPair], config: DatasetConfig) -> Scen
     """Reads every scene and mask once. Raises the errors of open_masks."""
     usable, descriptors, found = [], [], []
     first: RasterImage | None = None
+    palettes = Palettes()
     for number, pair in enumerate(pairs):
         scene, mask = read_scene(pair.images, config.units), read_mask(pair.mask)
         first = first or scene
         _check_scene(pair, scene, first, mask.labels.shape)
+        palettes.add(pair.mask, mask)
         if np.isnan(scene.pixels).any(axis=0).all():
             continue
         usable.append(number)
@@ -287,6 +289,7 @@ def _check_splits(root: Path, splits: NDArray[np.str_]) -> None:
     for split in ("train", "test"):
         if split not in splits:
             raise SourceError(
-                f"{root}: {len(splits)} tiles, none in {split}. Too few scenes that are no near-copies of each other: "
-                "add scenes, or change test_share and val_share."
+                f"{root}: {len(splits)} tiles, none in {split}. Is there a folder or list of {split}, where the set "
+                "has its own split? Else too few scenes are no near-copies of each other: add scenes, or change "
+                "test_share and val_share."
             )

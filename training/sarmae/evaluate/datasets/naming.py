@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from sar1m.store.errors import ConfigError
@@ -42,6 +43,12 @@ def place_labels(
     any_named = any(name != LEFT_OUT for name in classes.values())
     wanted = classes if any_named else {label: label for label in found if label not in classes}
     names = tuple(dict.fromkeys(name for name in wanted.values() if name != LEFT_OUT))
+    alike = Counter(name.strip().casefold() for name in names)
+    if twins := [name for name in names if alike[name.strip().casefold()] > 1]:
+        raise ConfigError(
+            f"{where}: the classes {twins[0]!r} and {twins[1]!r} differ in case or spaces alone. Are they one class? "
+            "Name all labels in `classes`: the same name makes them one, other names keep them apart."
+        )
     if not names:
         raise ConfigError(f"classes: leaves every label of {where} out. There are: {', '.join(found)}.")
     return names, {label: names.index(name) for label, name in wanted.items() if name != LEFT_OUT}

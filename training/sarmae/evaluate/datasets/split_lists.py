@@ -6,7 +6,6 @@ import codecs
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -14,7 +13,7 @@ from typing import Final
 
 from sar1m.store.errors import SourceError
 from sar1m.store.side_files import read_bytes, shown
-from sarmae.evaluate.datasets.listing import files_under, split_named
+from sarmae.evaluate.datasets.listing import files_under, plain, split_named
 
 SUFFIXES: Final = (".csv", ".txt", ".tsv", ".lst")
 _REMEDY: Final = "Correct the list, or remove it."
@@ -75,11 +74,6 @@ def read_split_lists(root: Path, images: Mapping[str, str]) -> ListedSplits | No
     return ListedSplits(splits={image: one.split for image, one in stated.items()}, notes=tuple(notes))
 
 
-def plain(name: str) -> str:
-    """A name as it is compared: its letters composed, as macOS does not write them."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _find(root: Path) -> list[tuple[Path, str]]:
     paths = files_under(root, SUFFIXES)
     beside = (
@@ -108,7 +102,10 @@ def _read(path: Path, split: str, images: Mapping[str, str]) -> _SplitList:
     )
     for line, named in zip(lines, matches, strict=False):
         if len(named) > 1:
-            raise SourceError(f"{shown(path)}: the line {line[:80]!r} names {' and '.join(sorted(named))}. {_REMEDY}")
+            raise SourceError(
+                f"{shown(path)}: the line {line[:80]!r} names {' and '.join(sorted(named))}; one image a line "
+                f"expected. {_REMEDY}"
+            )
     return _SplitList(
         path=path,
         split=split,

@@ -271,3 +271,21 @@ def test_a_real_raw_scene_is_refused_with_its_control_points():
         pytest.skip("../shared/data/s1_grd_gcp is absent")
     with pytest.raises(SourceError, match=r"found 210 ground control points.*geocode the scene first"):
         read_header(path)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("unit", ["linear", "db", "reflectance", "m"])
+@pytest.mark.parametrize("fill", [1e20, -1e20, -3.4e38])
+def test_numbers_larger_than_any_measurement_are_missing_though_nobody_says_so(tmp_path, unit, fill):
+    values = np.array([[0.5, fill, 0.25]], dtype=np.float32)
+    path = write_tiff(tmp_path / "n.tif", values, utm_grid(1, 3))
+    window = read_window(path, utm_grid(1, 3), bands=(1,), rule=ReadRule(resampling="bilinear", unit=unit))
+    assert (np.isnan(window.pixels[0, 0]).tolist(), window.infinities) == ([False, True, False], 1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_decibels_beyond_every_float_are_missing(tmp_path):
+    path = write_tiff(tmp_path / "n.tif", np.array([[-10.0, 9999.0]], dtype=np.float32), utm_grid(1, 2))
+    window = read_window(path, utm_grid(1, 2), bands=(1,), rule=ReadRule(resampling="bilinear", unit="db"))
+    np.testing.assert_allclose(window.pixels[0, 0], [0.1, np.nan], rtol=1e-6)
+    assert window.infinities == 1

@@ -156,3 +156,27 @@ def test_where_nobody_says_which_class_is_water_it_is_unknown_and_flagged(radar)
 def test_what_contradicts_itself_is_refused_by_name(radar, asset, collection, found):
     with pytest.raises(SourceError, match=found):
         list(read_all(described(radar, np.full((80, 80), 1, np.uint8), asset, collection)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "code", "found"),
+    [
+        ("land_cover", "io-lulc", 80, r"said to be io-lulc, but 100 % of its numbers are none of its classes \(80\)"),
+        ("land_cover", "worldcover", 7, r"said to be worldcover, but 100 % .* \(7\)"),
+        ("land_cover", "80=water", 10, None),  # a user need not list every class
+        ("land_cover", "worldcover", 255, None),  # a fill
+        ("land_cover", "worldcover", 10, None),
+        ("scl", "", 40, "has the classes 0 to 11; found 40"),
+        ("scl", "", 11, None),
+    ],
+)
+def test_numbers_that_the_product_does_not_have_are_refused(tmp_path, rng, kind, classes, code, found):
+    write_tiff(tmp_path / "vv.tif", rng.gamma(4.0, 0.02, (80, 80)).astype(np.float32), CHIP)
+    write_tiff(tmp_path / "map.tif", np.full((80, 80), code, np.uint8), CHIP)
+    described_by = {"pair": SAR_ROW["pair"], "kind": kind, "path": "map.tif", "classes": classes}
+    write_table(tmp_path, [SAR_ROW | {"path": "vv.tif"}, described_by])
+    if found is None:
+        assert len(read_all(FolderSource(tmp_path))) == 1
+        return
+    with pytest.raises(SourceError, match=found):
+        read_all(FolderSource(tmp_path))

@@ -37,6 +37,7 @@ WIDE_TURN: Final = 1 / 36  # of a turn in longitude or latitude: 10 degrees
 _KERNEL_MARGIN_PX: Final = 4  # cubic reaches two pixels, one more for each rounding
 # GDAL follows a projection exactly only at the ends and the middle of a line and may err by 1/8 px elsewhere. On lines
 # of 256 px of 10 m that comes to under 0.06 px, 0.01 px in the mean (1,056 px: 0.2 and 0.03 px).
+_MOST_MEASURED: Final = 1e15  # larger numbers, such as 1e20, stand for missing data
 _WARP_TILE_PX: Final = 256
 
 
@@ -65,7 +66,7 @@ class WindowPixels:
 
     pixels: (bands, rows, cols); NaN outside the raster and where there is no data.
     resampled: False where pixels were copied.
-    infinities: number of stored infinities that became NaN.
+    infinities: number of values that became NaN because they are infinite or larger than any measurement (1e15).
     """
 
     pixels: F32
@@ -251,13 +252,18 @@ def _read_values(
     values[missing_by_mask(dataset, source, bands, window, header.alpha)] = np.nan
     if rule.zero_is_nodata:
         values[values == 0] = np.nan
-    infinite = np.isinf(values)
+    infinite = np.abs(values) > (_MOST_MEASURED if rule.unit != "as_is" else np.finfo(np.float64).max)
     values[infinite] = np.nan
     for index, (stated, band) in enumerate(zip(words, bands, strict=True)):
         factor = unit_factor(stated, rule.unit, _band_name(header, band))
         scale = rule.usual_scale if stated.scale is None else stated.scale
         values[index] = values[index] * (scale * factor) + (stated.offset or 0.0) * factor
-    return (10 ** (values / 10) if rule.unit == "db" else values), int(infinite.sum())
+    if rule.unit == "db":
+        with np.errstate(over="ignore"):
+            values = 10 ** (values / 10)
+        infinite |= np.isinf(values)
+        values[infinite] = np.nan
+    return values, int(infinite.sum())
 
 
 def _settled(header: RasterHeader, band: int, rule: ReadRule) -> Stated:

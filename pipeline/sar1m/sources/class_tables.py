@@ -194,6 +194,11 @@ def named_table(name: str) -> ClassTable | None:
     return _BY_NAME.get(_joined(name))
 
 
+def product_with(names: Names) -> ClassTable | None:
+    """The table with just these numbers and names; None where there is none."""
+    return next((table for table in TABLES if table.names == names), None)
+
+
 def table_names() -> str:
     """The names of the tables, for messages."""
     return ", ".join(_BY_NAME)

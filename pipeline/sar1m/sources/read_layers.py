@@ -13,6 +13,7 @@ from sar1m.io.header import RasterHeader, read_header
 from sar1m.io.raster import ReadRule, Resampling, read_window
 from sar1m.io.raster_open import RasterInput
 from sar1m.records import F32, U8, BlockPixels, Bool, RasterGrid
+from sar1m.sources.class_tables import product_with
 from sar1m.sources.layers import (
     REFLECTANCE_PER_DN,
     BandFile,
@@ -38,6 +39,8 @@ from sar1m.store.errors import SourceError
 
 WATER_UNKNOWN: Final = "water_unknown"  # flag: land cover of which nobody says which class is water
 _MOST_CLASS: Final = 255
+_MOST_SCL: Final = 11
+_MOST_FOREIGN: Final = 0.5  # share of pixels
 _COARSE: Final = 1.5  # a band with pixels this much larger than the grid's is repeated, not interpolated
 
 
@@ -205,10 +208,32 @@ def _read_classes(reader: BandReader, layer: ClassLayer) -> tuple[ClassLayer, U8
             f"{layer.band.path}: a cloud mask holds 0 (clear) and 1 (cloud or shadow); found {known.max():g}. Write it "
             "so, or describe Sentinel-2's scene classification as scl."
         )
+    if layer.kind == "scl" and known.size and known.max() > _MOST_SCL:
+        raise SourceError(
+            f"{layer.band.path}: Sentinel-2's scene classification has the classes 0 to {_MOST_SCL}; found "
+            f"{known.max():g}. If it stands for no data, declare it as nodata; describe other masks as cloudmask."
+        )
+    _require_own_classes(layer, known)
     if layer.kind == "land_cover" and layer.water is None:
         reader.flags.add(WATER_UNKNOWN)
     unknown = 1 if layer.kind == "cloudmask" else _free_number(layer)
     return layer, np.where(np.isfinite(numbers), numbers, unknown).astype(np.uint8)
+
+
+def _require_own_classes(layer: ClassLayer, known: F32) -> None:
+    """Raises SourceError for land cover most of whose numbers, but for the fills 0 and 255, the product said to be
+    there does not have. Classes that a user lists need not be all."""
+    product = product_with(layer.names) if layer.kind == "land_cover" else None
+    numbers = known[(known != 0) & (known != _MOST_CLASS)]
+    if product is None or not numbers.size:
+        return
+    foreign = ~np.isin(numbers, [number for number, _ in product.names])
+    if foreign.mean() > _MOST_FOREIGN:
+        found = ", ".join(f"{number:g}" for number in np.unique(numbers[foreign])[:5])
+        raise SourceError(
+            f"{layer.band.path}: said to be {product.name}, but {100 * foreign.mean():.0f} % of its numbers are none "
+            f"of its classes ({found}). Name the product that it is, or its classes one by one."
+        )
 
 
 def _renumbered(layer: ClassLayer, numbers: F32) -> tuple[ClassLayer, F32]:

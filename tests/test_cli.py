@@ -283,7 +283,7 @@ def test_info_as_json_is_the_marker_and_nothing_else(sar1m, built):
 def test_info_prints_code_that_opens_the_store(sar1m, built):
     code, out, _ = sar1m("info", built)
     assert code == 0
-    assert re.match(rf"crash \(simulated-4\), schema 1\.0, made by sar1m {re.escape(__version__)}: \d+ files", out)
+    assert re.match(rf"crash \(simulated-4\), schema 1\.1, made by sar1m {re.escape(__version__)}: \d+ files", out)
     line = out.splitlines()[-1]
     shown, separator, expression = line.partition("; ")
     assert (shown, separator) == ("import xarray", "; ")

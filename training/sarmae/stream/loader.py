@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from multiprocessing.context import get_spawning_popen
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -242,6 +242,9 @@ class ShardLoader(IterableDataset[Batch]):
         return order
 
 
+_OLD_OPTICAL: Final = " Schema 1.0 held reflectance in 8 bits: build the older store again."
+
+
 def _check_alike(stores: Sequence[Store], *, optical: bool) -> None:
     """Raises StoreError where samples of two stores do not fit into one batch."""
     first = stores[0].index
@@ -255,9 +258,9 @@ def _check_alike(stores: Sequence[Store], *, optical: bool) -> None:
                 )
             if _form(found) != _form(expected):
                 raise StoreError(
-                    f"{index.location}: {name} is {_form(found)}, but {_form(expected)} in {first.location}. "
-                    "Only stores of one profile, schema, band order and patch size can be mixed: build the older one "
-                    "again (schema 1.0 held reflectance in 8 bits)."
+                    f"{index.location}: {name} is {_form(found)}, but {_form(expected)} in {first.location}. Only "
+                    "stores of one profile, band order and patch size can be mixed."
+                    + (_OLD_OPTICAL if name == "optical" and found.dtype != expected.dtype else "")
                 )
 
 

@@ -187,6 +187,16 @@ def test_a_wrong_geojson_is_refused_with_the_reason(
     assert "bad.geojson" in str(caught.value)
 
 
+@pytest.mark.parametrize("other", [shapely.Point(30.0, 10.0), shapely.LineString([(30, 10), (31, 11)])])
+@pytest.mark.parametrize("form", ["a.geojson", "a.gpkg"])
+def test_points_and_lines_beside_polygons_are_refused(tmp_path: Path, form: str, other: shapely.Geometry) -> None:
+    """Passed over in a file of places to leave out, each would be a leak."""
+    path = tmp_path / form
+    geopandas.GeoDataFrame(geometry=[shapely.Polygon(SQUARE[0]), other], crs=4326).to_file(path)
+    with pytest.raises(RegionError, match=rf"{form}: holds 1 {other.geom_type} beside its polygons"):
+        parse_region(str(path))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -86,9 +87,16 @@ def _placed(
     contents = read(path, attribute)
     parts, names = _parts(contents)
     polygons = [part for part in parts if part.geom_type == "Polygon" and not part.is_empty]
+    others = Counter(part.geom_type for part in parts if part.geom_type != "Polygon" and not part.is_empty)
     if not polygons:
         kinds = sorted({part.geom_type for part in parts}) or ["nothing"]
         raise RegionError(f"{path}: no polygon with an inside; found {', '.join(kinds)}. Draw the area as polygons.")
+    if others:  # of places to leave out, each would be a leak
+        found = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        raise RegionError(
+            f"{path}: holds {found} beside its polygons. Points and lines have no area: draw polygons around them, or "
+            "remove them."
+        )
     named = [name for part, name in zip(parts, names, strict=True) if part.geom_type == "Polygon" and not part.is_empty]
     placed, owner, notes = polygons_on_globe(polygons, contents.crs, str(path))
     return placed, [named[number] for number in owner], notes

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import unicodedata
 
 import numpy as np
@@ -235,6 +236,16 @@ def test_the_release_of_sen1floods11_as_it_is_downloaded(tmp_path, given):
     assert splits_of(tmp_path / given) == EXPECTED
     noted = "not read, of other images: perm_water_train_data.csv"
     assert (noted in find_pairs(tmp_path / given).notes) == (given == "v1.1")
+
+
+@pytest.mark.parametrize("name", ["splits.csv", "split.txt", "train.json"])
+def test_a_split_in_a_form_that_is_not_read_is_refused_and_not_drawn(tmp_path, name):
+    masks(tmp_path)
+    (tmp_path / name).write_text("name,split\ns0,train\n")
+    with pytest.raises(SourceError, match=rf"{re.escape(name)}: seems to state a split, in a form that is not read"):
+        splits_of(tmp_path)
+    write_lists(tmp_path, "{name}")  # beside lists that are read it is no harm
+    assert splits_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sar1m.store.errors import SourceError
 from sar1m.store.side_files import shown
 from sarmae.evaluate.datasets.listing import SPLIT_NAMES, folders_in, pictures_under, plain, split_named
 from sarmae.evaluate.datasets.pictures import natural
-from sarmae.evaluate.datasets.split_lists import read_split_lists
+from sarmae.evaluate.datasets.split_lists import read_split_lists, refuse_other_forms
 from sarmae.evaluate.label_splits import NO_SPLIT
 
 _IMAGES: Final = ("images", "image", "imgs", "img", "s1", "s1hand", "s1rtc", "s1grd", "sar")
@@ -212,6 +212,8 @@ def _split_by_lists(root: Path, pairs: Sequence[ImageMaskPair]) -> tuple[list[Im
         names |= {plain(name): pair.stem for path in files for name in (path.name, path.stem)}
     listed = read_split_lists(root, names)
     if listed is None:
+        if all(pair.split == NO_SPLIT for pair in pairs):
+            refuse_other_forms(root)
         return list(pairs), []
     kept = [replace(pair, split=listed.splits[pair.stem]) for pair in pairs if pair.stem in listed.splits]
     left = len(pairs) - len(kept)

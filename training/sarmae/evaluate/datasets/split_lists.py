@@ -74,6 +74,18 @@ def read_split_lists(root: Path, images: Mapping[str, str]) -> ListedSplits | No
     return ListedSplits(splits={image: one.split for image, one in stated.items()}, notes=tuple(notes))
 
 
+def refuse_other_forms(root: Path) -> None:
+    """Raises SourceError where a file below root seems to state a split in a form that is not read: splits.csv with a
+    column for it, train.json. It would be passed over, and the split be drawn at random."""
+    for path in files_under(root, (*SUFFIXES, ".json")):
+        stem = path.stem.lower()
+        if stem in ("split", "splits") or (path.suffix.lower() == ".json" and split_named(stem)):
+            raise SourceError(
+                f"{shown(path)}: seems to state a split, in a form that is not read. Write a list of names for each "
+                "part (train.txt, val.txt, test.txt), or remove the file to have the split drawn."
+            )
+
+
 def _find(root: Path) -> list[tuple[Path, str]]:
     paths = files_under(root, SUFFIXES)
     beside = (

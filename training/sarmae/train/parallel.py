@@ -67,8 +67,9 @@ def pick_device(name: str, local_rank: int = 0, ranks: int = 1) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).split("\n", maxsplit=1)[0]
+        shown = repr(name) if wanted == name else f"{name!r} ({wanted})"
         raise ConfigError(
-            f"train.device: {name!r} ({wanted}) cannot be used here: {first}. This machine has "
+            f"train.device: {shown} cannot be used here: {first}. This machine has "
             f"{torch.cuda.device_count()} GPUs. Set train.device=auto, and start at most one process a GPU."
         ) from error
     if ranks > 1 and name == wanted and device.index is not None:

@@ -125,7 +125,7 @@ def test_a_route_by_hand():
     assert row.stages[1].seconds == pytest.approx(1.6 * (12.1 + 6.1))
     assert row.arithmetic[1] == "down: 100 x 2.00 MB + 3 x 1,000 MB = 3.2 GB"
     table = route_table([row])
-    assert "| products | 1,003 | 3.20 | 0.50 | 50 | 4.27 min | " in table
+    assert "| products | 1,003 | 3.20 | 0.52 | 50 | 4.27 min | " in table
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(3, "3 s"), (130, "2.17 min"), (7300, "2.03 h"), (2e6, "23.1 d")])

@@ -10,6 +10,8 @@ from importlib import metadata
 from types import FrameType
 from typing import Final, NoReturn
 
+from sar1m.store.errors import printable
+
 EXIT_INTERRUPTED: Final = 130
 _DISTRIBUTION: Final = "sar1m"
 _BUNDLES: Final = ("dev", "services")  # extras that bring others
@@ -72,5 +74,5 @@ def _extras_of(package: str) -> list[str]:
 
 
 def _end(line: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{line}\n")  # no library may be there to print with
+    sys.stderr.write(f"{printable(line)}\n")  # the library of the printer may be what is missing
     sys.exit(code)

@@ -103,7 +103,7 @@ def test_builds_of_two_minor_versions_go_together_where_their_arrays_do(tmp_path
     new = make_build(tmp_path / "new", 1, "grid.patch_px=32", 'name="frozen-1.0"')
     with pytest.raises(ConfigError, match=r"encodings is .*uint(8|16), 0.001.* cannot be one .* build the older one"):
         release([old, new], tmp_path / "mixed")
-    with pytest.raises(StoreError, match="Schema 1.0 held reflectance in 8 bits"):
+    with pytest.raises(StoreError, match=r"Schema 1\.0 held reflectance in 8 bits"):
         ShardLoader([old, new], LoaderSettings(global_batch=1))
 
 

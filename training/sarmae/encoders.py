@@ -220,6 +220,8 @@ def _metadata(file: Path) -> Mapping[str, Any] | None:
     if text is None:
         return None
     try:
+        if len(text) > METADATA_CHARACTERS:
+            raise ValueError(f"{len(text):,} characters")
         return dict(json_value(text.encode()))
     except (ValueError, TypeError) as error:
         raise _unfit_metadata(file, error) from error

@@ -55,7 +55,7 @@ def optical_plateau_frac(optical: F32, *, display: bool) -> float:
             colours = colours * 256 + band
         return _most_frequent(colours) / pixels.shape[1] if pixels.shape[1] else float("nan")
     known = [band[np.isfinite(band)] for band in optical]
-    # one added: values around 0 are then told apart by their difference, as the others are
+    # one added: values around 0 then differ by their difference, as the others do
     return max((_most_frequent(_numbers(band + 1)) / band.size for band in known if band.size), default=float("nan"))
 
 

@@ -22,7 +22,7 @@ RANGE_SAMPLING_HZ: Final = 6.434523812571428e07
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stated:
+class AnnotationFacts:
     """What the XML states in addition to the product's record.
 
     heading_deg: of the flight over ground, clockwise from north.
@@ -54,7 +54,7 @@ def header(product: GrdProduct, polarisation: str, number: int) -> Element:
     )
 
 
-def annotation_xml(product: GrdProduct, stated: Stated, number: int) -> bytes:
+def annotation_xml(product: GrdProduct, stated: AnnotationFacts, number: int) -> bytes:
     """The annotation file of a channel. number: from 1."""
     geometry = product.geometry
     return xml_bytes(
@@ -74,7 +74,7 @@ def annotation_xml(product: GrdProduct, stated: Stated, number: int) -> bytes:
     )
 
 
-def _general(product: GrdProduct, stated: Stated) -> Element:
+def _general(product: GrdProduct, stated: AnnotationFacts) -> Element:
     geometry = product.geometry
     orbit = geometry.orbit
     terrain = node("terrainHeight", ("azimuthTime", moment(geometry.epoch)), ("value", exact(stated.terrain_height_m)))
@@ -117,7 +117,7 @@ def _axes(name: str, vector: np.ndarray) -> Element:
     return node(name, *((axis, exact(value)) for axis, value in zip("xyz", vector.tolist(), strict=True)))
 
 
-def _image(product: GrdProduct, stated: Stated) -> Element:
+def _image(product: GrdProduct, stated: AnnotationFacts) -> Element:
     geometry = product.geometry
     still = node("outputDataMean", ("re", exact(0.0)), ("im", exact(0.0)))
     spread = node("outputDataStdDev", ("re", exact(0.0)), ("im", exact(0.0)))
@@ -145,7 +145,7 @@ def _image(product: GrdProduct, stated: Stated) -> Element:
     )
 
 
-def _processing(product: GrdProduct, stated: Stated) -> Element:
+def _processing(product: GrdProduct, stated: AnnotationFacts) -> Element:
     removed = all(channel.noise is None for channel in product.channels)
     return node(
         "processingInformation",
@@ -213,7 +213,7 @@ def _conversions(geometry: GrdGeometry) -> Element:
     )
 
 
-def _merging(product: GrdProduct, stated: Stated) -> Element:
+def _merging(product: GrdProduct, stated: AnnotationFacts) -> Element:
     bounds = (
         node(
             "swathMerge",

@@ -18,7 +18,7 @@ import numpy as np
 from sar1m.core.radar.geodesy import ecef_from_geodetic
 from sar1m.core.utm import lonlat_from_utm, utm_from_lonlat
 from sar1m.records import F32, RasterGrid
-from sarworld.safe.annotation import Stated
+from sarworld.safe.annotation import AnnotationFacts
 from sarworld.safe.circular_orbit import MOTION_RAD_S
 from sarworld.safe.echo import view_ground
 from sarworld.safe.frame import Frame, make_frame
@@ -63,9 +63,9 @@ def write_scene(folder: Path, spec: SceneSpec) -> SafeTruth:
     return replace(truth, path=path)
 
 
-def stated_beside(spec: SceneSpec, frame: Frame) -> Stated:
+def stated_beside(spec: SceneSpec, frame: Frame) -> AnnotationFacts:
     """What the XML states of a frame in addition to the product's record."""
-    return Stated(
+    return AnnotationFacts(
         swaths=swath_parts(spec),
         heading_deg=frame.orbit.heading_deg(frame.centre_s),
         node_s=(frame.orbit.phase_rad % (2 * np.pi)) / MOTION_RAD_S,

@@ -8,7 +8,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from sar1m.core.radar.product import GrdProduct
-from sarworld.safe.annotation import Stated
+from sarworld.safe.annotation import AnnotationFacts
 from sarworld.safe.xml import Leaf, moment, node, xml_bytes
 
 _SPACES: Final = {
@@ -27,7 +27,7 @@ _SCHEMAS: Final = {"noise": "Noise", "calibration": "Calibration", "product": "P
 _NSSDC: Final = {"S1A": "2014-016A", "S1B": "2016-025A", "S1C": "2024-235A"}
 
 
-def manifest_xml(product: GrdProduct, stated: Stated, files: Mapping[str, bytes]) -> bytes:
+def manifest_xml(product: GrdProduct, stated: AnnotationFacts, files: Mapping[str, bytes]) -> bytes:
     """The manifest of a product.
 
     files: content of each XML file, by path below the product's root; for a measurement, its digest_record instead.
@@ -82,7 +82,7 @@ def _package_map(product: GrdProduct, files: Mapping[str, bytes]) -> Element:
     )
 
 
-def _metadata(product: GrdProduct, stated: Stated) -> Iterator[Element]:
+def _metadata(product: GrdProduct, stated: AnnotationFacts) -> Iterator[Element]:
     yield _wrapped("processing", "Processing", _processing(product), "PROVENANCE", "PDI")
     yield _wrapped("platform", "Platform Description", _platform(product))
     yield _wrapped("measurementOrbitReference", "Orbit Reference", _orbit(product, stated))
@@ -126,7 +126,7 @@ def _platform(product: GrdProduct) -> Element:
     )
 
 
-def _orbit(product: GrdProduct, stated: Stated) -> Element:
+def _orbit(product: GrdProduct, stated: AnnotationFacts) -> Element:
     def numbered(name: str, value: int | None) -> list[Element]:
         ends = [node(name, type=end) for end in ("start", "stop")]
         for end in ends:

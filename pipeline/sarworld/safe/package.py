@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sar1m.core.radar.product import GrdChannel, GrdProduct
-from sarworld.safe.annotation import Stated, annotation_xml
+from sarworld.safe.annotation import AnnotationFacts, annotation_xml
 from sarworld.safe.calibration import calibration_xml, noise_xml
 from sarworld.safe.manifest import digest_record, manifest_xml
 from sarworld.safe.measurement import Strip, write_measurement
@@ -22,7 +22,7 @@ _PIECE_BYTES: Final = 2**20
 Pixels = Callable[[GrdChannel], Iterable[Strip]]
 
 
-def write_product(folder: Path, product: GrdProduct, stated: Stated, pixels: Pixels, *, zipped: bool) -> Path:
+def write_product(folder: Path, product: GrdProduct, stated: AnnotationFacts, pixels: Pixels, *, zipped: bool) -> Path:
     """Writes a product below a folder as <product id>.SAFE, or as <product id>.zip, and its terms; returns its path.
 
     pixels: returns the strips of a channel's measurement.
@@ -43,7 +43,7 @@ def write_product(folder: Path, product: GrdProduct, stated: Stated, pixels: Pix
     return _zip(root) if zipped else root
 
 
-def _documents(product: GrdProduct, stated: Stated) -> dict[str, bytes]:
+def _documents(product: GrdProduct, stated: AnnotationFacts) -> dict[str, bytes]:
     """The XML files except the manifest, by path below the product's root."""
     files = {}
     for number, channel in enumerate(product.channels, start=1):

@@ -2,57 +2,35 @@
 time. See answer_mutations.py."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
 from support.answer_mutations import MEMORY_BYTES
 from support.campaigns import campaign
-from support.hang_guard import HANG_CPU_S
-from support.paths import SHARED, SUPPORT
+from support.mutant_runs import run_mutants
+from support.paths import SHARED
 
-PROGRAM = SUPPORT / "answer_mutations.py"
 RECORDED = [path for path in [SHARED / "data/api_responses"] if path.is_dir()]  # beside those of the stand-ins
 
 
-@pytest.fixture
-def scratch(tmp_path):
-    """In memory where that can be: thousands of files made and removed are slow on a journalling disk."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
-        yield Path(folder)
-
-
-def run_mutants(scratch, first, count):
-    """Runs mutants first to first + count in a process of limited memory; the tally, when none misbehaved."""
-    command = [sys.executable, str(PROGRAM), str(scratch), str(first), str(count), *map(str, RECORDED)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3_000:]}"
-    *findings, summary = map(json.loads, done.stdout.splitlines())
-    assert findings == []
-    assert sum(summary["tally"].values()) == count
-    assert summary["slowest_cpu_s"] < HANG_CPU_S
-    assert summary["peak_bytes"] < MEMORY_BYTES
-    return summary["tally"]
+def run(first, count):
+    return run_mutants("answer_mutations.py", first, count, *RECORDED, memory_bytes=MEMORY_BYTES)
 
 
 @pytest.mark.parametrize("count", [100, *campaign(1_000)])
-def test_mutants(scratch, count):
-    tally = run_mutants(scratch, 0, count)
+def test_mutants(count):
+    tally = run(0, count)
     assert tally["SourceError"] > 0.25 * count  # the mutations do harm
     assert tally["RegionError"] > 0.1 * count
     assert tally["read"] > 0.25 * count  # and the limits do not
 
 
 @pytest.mark.long
-def test_10000_mutants(scratch):
-    run_mutants(scratch, 10_000, 10_000)
+def test_10000_mutants():
+    run(10_000, 10_000)
 
 
 def test_the_campaign_sees_faults(tmp_path):

@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 import certifi
 import httpcore
 
+from sar1m.io.net.faults import is_passing
+from sar1m.io.net.retry import delay_s
 from sar1m.store.errors import MissingError, StoreError, UnreachableError, printable
 from sar1m.store.places.place import ByteRange, checked_name, too_large
 from sar1m.store.places.remote import RemotePlace
@@ -27,9 +29,8 @@ from sar1m.store.version import __version__
 
 _MAX_REDIRECTS: Final = 5
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
 _ATTEMPTS: Final = 6
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+_FIRST_WAIT_S: Final = 0.2
 _TIMEOUTS_S: Final = {"connect": 10.0, "read": 60.0, "write": 60.0, "pool": 60.0}
 _BROKEN: Final = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.ProxyError)
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class WebPlace(RemotePlace):
             except (_BusyError, *_BROKEN) as error:
                 if attempt == _ATTEMPTS - 1 or (done and (not tag or tag.startswith("W/"))):
                     raise self._unreachable(name, error) from None
-            _wait(attempt)
+            time.sleep(delay_s(attempt, _FIRST_WAIT_S, None))
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         wanted = ByteRange(name=name, start=start, stop=stop)
@@ -115,7 +116,7 @@ class WebPlace(RemotePlace):
             except (_BusyError, *_BROKEN) as error:
                 if attempt == _ATTEMPTS - 1:
                     raise self._unreachable(name, error) from None
-            _wait(attempt)
+            time.sleep(delay_s(attempt, _FIRST_WAIT_S, None))
             attempt += 1
 
     @contextlib.contextmanager
@@ -157,7 +158,7 @@ class WebPlace(RemotePlace):
             raise MissingError(
                 f"{self.shown(name)}: there is no such file. Check the location, and that what lies there is complete."
             )
-        if status in _PASSING:
+        if is_passing(status):
             raise _BusyError(f"HTTP status {status}")
         kind = "access refused" if status in {401, 403} else "the server does not do it"
         raise UnreachableError(f"{self.shown(name)}: {kind}: HTTP status {status}. Check the location.")
@@ -176,10 +177,6 @@ def _server(address: SplitResult) -> tuple[str, str | None, int | None]:
 
 def _header(answer: httpcore.Response, wanted: bytes) -> str:
     return next((value.decode("latin-1") for name, value in answer.headers if name.lower() == wanted), "")
-
-
-def _wait(attempt: int) -> None:
-    time.sleep(min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S))
 
 
 def _connections(location: str) -> httpcore.ConnectionPool:

@@ -5,43 +5,23 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
 from sar1m.io.safe.product import find_products
 from support.campaigns import campaign
-from support.hang_guard import HANG_CPU_S
-from support.paths import SHARED, SUPPORT
+from support.mutant_runs import run_mutants
+from support.paths import SHARED
 from support.safe_mutations import MEMORY_BYTES
 
-PROGRAM = SUPPORT / "safe_mutations.py"
 REAL = SHARED / "data/s1_safe_annotations"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real products in {REAL}")
 
 
-@pytest.fixture
-def scratch(tmp_path):
-    """A folder in memory where possible: making and removing thousands of folders is slow on a journalling disk."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
-        yield Path(folder)
-
-
-def run_mutants(scratch, first, count, *products):
-    """Runs mutants first to first + count in a process of limited memory; the summary, when none misbehaved."""
-    command = [sys.executable, str(PROGRAM), str(scratch), str(first), str(count), *map(str, products)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    *findings, summary = map(json.loads, done.stdout.splitlines())
-    assert findings == []
-    assert sum(summary["tally"].values()) == count
-    assert set(summary["tally"]) <= {"read", "SourceError", "OutputError"}
-    assert summary["slowest_cpu_s"] < HANG_CPU_S
-    assert summary["peak_bytes"] < MEMORY_BYTES
-    return summary["tally"]
+def run(first, count, *products):
+    tally = run_mutants("safe_mutations.py", first, count, *products, memory_bytes=MEMORY_BYTES)
+    assert set(tally) <= {"read", "SourceError", "OutputError"}
+    return tally
 
 
 def real_products():
@@ -49,27 +29,27 @@ def real_products():
 
 
 @pytest.mark.parametrize("count", [60, *campaign(970)])
-def test_mutants_of_small_products(scratch, count):
-    tally = run_mutants(scratch, 0, count)
+def test_mutants_of_small_products(count):
+    tally = run(0, count)
     assert tally["SourceError"] > 0.6 * count  # the mutations do harm
     assert tally["read"] > 0.05 * count  # and the limits do not
 
 
 @needs_real
 @pytest.mark.parametrize("count", [4, *campaign(30)])
-def test_mutants_of_real_products(scratch, count):
-    run_mutants(scratch, 0, count, *real_products())
+def test_mutants_of_real_products(count):
+    run(0, count, *real_products())
 
 
 @pytest.mark.long
-def test_8000_mutants_of_small_products(scratch):
-    run_mutants(scratch, 10_000, 8_000)
+def test_8000_mutants_of_small_products():
+    run(10_000, 8_000)
 
 
 @pytest.mark.long
 @needs_real
-def test_2000_mutants_of_real_products(scratch):
-    run_mutants(scratch, 10_000, 2_000, *real_products())
+def test_2000_mutants_of_real_products():
+    run(10_000, 2_000, *real_products())
 
 
 def test_the_campaign_sees_faults(tmp_path):

@@ -113,6 +113,21 @@ def test_a_worker_that_starts_late_joins_the_pass_of_the_others():
     assert set(wide) == {(8, 0)}
 
 
+def test_a_worker_that_is_late_for_a_pass_broken_off_opens_none():
+    """Workers that stay: the second starts after the first has gone on to the next pass (seen on a busy machine)."""
+
+    def joins(worker, passes):
+        return ledger.join(Attendance(worker=worker, workers=2, seed=4, passes=passes), Position(0, 0))
+
+    ledger = WorkerLedger()
+    assert joins(0, 0) == (0, 0)
+    assert joins(0, 1) == (1, 0)
+    joins(1, 0)
+    assert joins(1, 1) == (1, 0)
+    assert ledger.next() == (2, 0)
+    assert [joins(0, 0), joins(1, 0)] == [(2, 0), (2, 0)]  # others with the same seed: a new pass
+
+
 def test_the_position_is_that_of_the_batch_in_hand(store, expected):
     one = loader(store)
     passes = iter(dealt(one))

@@ -22,7 +22,7 @@ from sarmae.errors import ChunkError
 
 _WORD_BITS: Final = 64
 _WORDS: Final = 16  # of the bit field of workers: up to 1024
-_LAYOUT: Final = f"<8q{_WORDS}Q"
+_LAYOUT: Final = f"<8q{2 * _WORDS}Q"  # as `join` writes them
 
 
 class Position(NamedTuple):
@@ -65,20 +65,26 @@ class WorkerLedger:
 
         begin: where the first pass of all begins. Each pass is the epoch after the one before, unless `move` says so.
         A pass is a new one where the workers are others, have taken another number of passes, or this one has joined
-        it already (a seed that is set again before each epoch makes them look alike).
+        it already (a seed that is set again before each epoch makes them look alike). Workers that stay may join a
+        pass that was broken off when the others are in the next one: they open none, what they read is thrown away.
         """
         word, bit = attending.worker // _WORD_BITS, 1 << attending.worker % _WORD_BITS
         this = (attending.seed, attending.workers, attending.passes)
         with self._numbers.held() as held:
             known, next_epoch, next_step, epoch, step, *rest = map(int, held.read())
-            present, joined = tuple(rest[:3]), rest[3:]
+            present, joined, before = tuple(rest[:3]), rest[3 : 3 + _WORDS], rest[3 + _WORDS :]
             if not known:
                 next_epoch, next_step = begin
-            if not known or present != this or joined[word] & bit:
-                epoch, step, joined = next_epoch, next_step, [0] * _WORDS
+            late = present == (attending.seed, attending.workers, attending.passes + 1) and not before[word] & bit
+            if late:
+                before[word] |= bit
+            elif not known or present != this or joined[word] & bit:
+                epoch, step, joined, before = next_epoch, next_step, [0] * _WORDS, joined
                 next_epoch, next_step = epoch + 1, 0
-            joined[word] |= bit
-            held.write(1, next_epoch, next_step, epoch, step, *this, *joined)
+                present = this
+            if not late:
+                joined[word] |= bit
+            held.write(1, next_epoch, next_step, epoch, step, *present, *joined, *before)
         return Position(epoch, step)
 
     def move(self, position: Position) -> None:

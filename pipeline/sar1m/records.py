@@ -199,14 +199,21 @@ class StoreKind:
 class Shift:
     """Where the optical content lies against the SAR content: rows down and columns right, in pixels.
 
+    sigma_px: one standard deviation of row_px, and of col_px, against the true shift.
     psr: (peak - mean) / std, mean and std of the correlation surface outside the peak.
     polarisation_spread_px: half the distance between the shifts of the first and of the second polarisation; NaN with
     one polarisation.
+    band_spread_px: root mean square distance of the shifts of the optical bands, each alone with the SAR, from their
+    mean; NaN with one band.
+    band_offset_px: the greatest distance between two optical bands, measured among themselves; NaN with one band.
     status: measured (on this patch), scene (from the summed surfaces of the scene pair) or unmeasurable.
     """
 
     row_px: float
     col_px: float
+    sigma_px: float
     psr: float
     polarisation_spread_px: float
+    band_spread_px: float
+    band_offset_px: float
     status: RegistrationStatus

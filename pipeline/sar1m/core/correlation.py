@@ -32,6 +32,8 @@ SINC_RADIUS = 5  # lags on each side that interpolation between them uses
 SINC_STEPS = 32  # a lag; where the points are centred, which limits no accuracy
 SUMMIT_ROUNDS = 3
 GUARD_PX = 3  # half side of the square around the peak that the sidelobe statistics leave out
+NEAR_PX = 2  # lags on each side of the common peak where the peaks of single channels are looked for
+AMONG_PX = 4  # lags on each side between channels of one side, which lie close together
 MIN_FREE = 0.05  # of a block's pixels, where their mean energy is taken
 MIN_OVERLAP = 0.2  # share of a window that the two images must have in common at every lag
 
@@ -41,16 +43,19 @@ class Peak:
     """A correlation peak. NaN and False where the surface is flat or is based on too few pixels.
 
     row_px, col_px: lag, to a fraction of a pixel. psr: peak-to-sidelobe ratio.
+    noise_px: by how much the noise of the surface moves the summit along either axis, one standard deviation, taken
+        from slopes away from the peak and the curvature at it; infinite where the peak has no curvature.
     inside: whether the peak lies inside the search window, and not on its edge.
     """
 
     row_px: float
     col_px: float
     psr: float
+    noise_px: float
     inside: bool
 
 
-NO_PEAK = Peak(row_px=float("nan"), col_px=float("nan"), psr=float("nan"), inside=False)
+NO_PEAK = Peak(row_px=float("nan"), col_px=float("nan"), psr=float("nan"), noise_px=float("nan"), inside=False)
 
 
 def out_of_reach(valid: Bool, *, smoothing_passes: int) -> Bool:
@@ -123,32 +128,62 @@ def _equalising_gain(energy: F32, free: Bool | None) -> F32:
     return gain[:, : energy.shape[1], : energy.shape[2]]
 
 
-def correlate(fixed: F32, moving: F32, fixed_valid: Bool, moving_valid: Bool, search_px: int) -> tuple[F32, F32]:
-    """Correlation surfaces of each channel of fixed with moving, and the overlap of the two at each lag.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Surfaces:
+    """Correlation of one window. Those of several windows may be added: they share one constant divisor.
+
+    by_fixed: (P, L, L) each fixed channel with the sum of the moving ones. by_moving: (B, L, L) the sum of the fixed
+        channels with each moving one. Both add up to the same surface.
+    among_moving: (B, K, K) each moving channel with the sum of the others; flat where there is one alone.
+    overlap: (L, L) the share of the window that is valid in both, at each lag.
+    """
+
+    by_fixed: F32
+    by_moving: F32
+    among_moving: F32
+    overlap: F32
+
+    def __add__(self, other: Surfaces) -> Surfaces:
+        return Surfaces(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+def correlate(fixed: F32, moving: F32, fixed_valid: Bool, moving_valid: Bool, search_px: int) -> Surfaces:
+    """Correlation surfaces of the fixed channels with the moving ones, and the overlap of the two sides at each lag.
 
     A high value at (search_px + r, search_px + c) means that the content of moving lies r rows below and c columns
-    right of that of fixed. Surfaces and overlap are sums over pixels, divided by the same constant, so that those of
-    several windows may be added. Surfaces are periodic. What wraps around adds a little noise; in return noise is the
-    same at every lag, and transforms are smaller.
+    right of that of fixed. Surfaces are periodic. What wraps around adds a little noise; in return noise is the same at
+    every lag, and transforms are smaller. L is 2 search_px + 1, K is 2 AMONG_PX + 1.
 
-    fixed: (C, 3, h, w). moving: (3, h, w).
+    fixed: (P, 3, h, w). moving: (B, 3, h, w).
     fixed_valid, moving_valid: (h, w) where the fields do not depend on missing pixels. Zeros along a gap that counted
         as valid would correlate with each other at lag 0.
-    Returns surfaces (C, 2 search_px + 1, 2 search_px + 1), and the overlap (2 search_px + 1, 2 search_px + 1): the
-    share of the window that is valid in both.
     """
     window = fixed.shape[-2:]
     whole = bool(fixed_valid.all() and moving_valid.all())
     weights = [taper(*window)] * 2 if whole else [taper(*window) * valid for valid in (fixed_valid, moving_valid)]
     shape = _transform_shape(window, 0)
-    cross = scipy.fft.rfft2(_weighted(fixed, weights[0]), s=shape)
-    np.conj(cross, out=cross)
-    cross *= scipy.fft.rfft2(_weighted(moving, weights[1]), s=shape)
+    crosses = np.zeros((len(fixed) + 2 * len(moving), shape[0], shape[1] // 2 + 1), np.complex64)
+    by_fixed, by_moving, among = np.split(crosses, [len(fixed), len(fixed) + len(moving)])
+    for number in range(fixed.shape[1]):  # one field of all channels at a time: the arrays stay small
+        left, right = (
+            scipy.fft.rfft2(_weighted(fields[:, number], weight), s=shape)
+            for fields, weight in zip((fixed, moving), weights, strict=True)
+        )
+        np.conj(left, out=left)
+        all_right = right.sum(axis=0)
+        by_moving += left.sum(axis=0) * right
+        left *= all_right
+        by_fixed += left
+        all_right = all_right - right
+        among += np.conj(all_right, out=all_right) * right
     full = np.float32(np.vdot(taper(*window), taper(*window)))
-    surfaces = _central_lags(cross.sum(axis=-3), shape[1], search_px) / full
-    if whole:
-        return surfaces, _full_overlap(*window, search_px)
-    return surfaces, _overlap(weights[0], weights[1], search_px) / full
+    searched = _central_lags(crosses[: len(fixed) + len(moving)], shape[1], search_px) / full
+    return Surfaces(
+        by_fixed=searched[: len(fixed)],
+        by_moving=searched[len(fixed) :],
+        among_moving=_central_lags(among, shape[1], AMONG_PX) / full,
+        overlap=_full_overlap(*window, search_px) if whole else _overlap(*weights, search_px) / full,
+    )
 
 
 def locate_peaks(surfaces: F32, overlap: F32) -> tuple[Peak, ...]:
@@ -158,15 +193,33 @@ def locate_peaks(surfaces: F32, overlap: F32) -> tuple[Peak, ...]:
     (sums divided by overlap), which are not biased towards lag 0. The result is NO_PEAK where a surface is constant, or
     a lag has an overlap under MIN_OVERLAP.
 
-    surfaces: (K, L, L), where L leaves lags beyond GUARD_PX on each side. overlap: (K, L, L).
+    surfaces: (K, L, L), where L leaves lags beyond GUARD_PX on each side. overlap: (L, L).
     """
-    means = surfaces / np.maximum(overlap, np.float32(MIN_OVERLAP))
-    enough = overlap.min(axis=(1, 2)) >= MIN_OVERLAP
-    varies = np.ptp(surfaces, axis=(1, 2)) > 0
+    if overlap.min() < MIN_OVERLAP:
+        return (NO_PEAK,) * len(surfaces)
     return tuple(
-        _peak(height, mean) if good else NO_PEAK
-        for height, mean, good in zip(surfaces, means, enough & varies, strict=True)
+        _peak(surface, surface / overlap) if varies else NO_PEAK
+        for surface, varies in zip(surfaces, np.ptp(surfaces, axis=(1, 2)) > 0, strict=True)
     )
+
+
+def summits_near(surfaces: F32, overlap: F32, row_px: float, col_px: float) -> F64:
+    """The summits (K, 2) in lags, rows and columns, of surfaces (K, L, L) within NEAR_PX of a lag.
+
+    NaN where the highest point there lies on the edge of that square, or the square leaves the search window.
+    """
+    side = overlap.shape[0]
+    row, col = (round(at) + side // 2 for at in (row_px, col_px))
+    found = np.full((len(surfaces), 2), np.nan)
+    if not (NEAR_PX <= row < side - NEAR_PX and NEAR_PX <= col < side - NEAR_PX):
+        return found
+    for number, mean in enumerate(surfaces / overlap):
+        square = mean[row - NEAR_PX : row + NEAR_PX + 1, col - NEAR_PX : col + NEAR_PX + 1]
+        down, right = divmod(int(np.argmax(square)), 2 * NEAR_PX + 1)
+        if 0 < down < 2 * NEAR_PX and 0 < right < 2 * NEAR_PX:
+            at = row - NEAR_PX + down, col - NEAR_PX + right
+            found[number] = np.add(_summit(mean, *at), at) - side // 2
+    return found
 
 
 @lru_cache(maxsize=32)
@@ -252,7 +305,28 @@ def _peak(height: F32, mean: F32) -> Peak:
     psr = (float(height[row, col]) - level) / math.sqrt(max(power - level**2, 1e-30))
     inside = 0 < row < side - 1 and 0 < col < side - 1
     offset_row, offset_col = _summit(mean, row, col) if inside else (0.0, 0.0)
-    return Peak(row_px=row + offset_row - side // 2, col_px=col + offset_col - side // 2, psr=psr, inside=inside)
+    return Peak(
+        row_px=row + offset_row - side // 2,
+        col_px=col + offset_col - side // 2,
+        psr=psr,
+        noise_px=_noise(mean, row, col) if inside else float("nan"),
+        inside=inside,
+    )
+
+
+def _noise(mean: F32, row: int, col: int) -> float:
+    """Peak.noise_px. To first order a noise n moves a summit of curvature H by the gradient of n over H."""
+    away = np.ones(mean.shape, bool)
+    away[max(0, row - GUARD_PX) : row + GUARD_PX + 1, max(0, col - GUARD_PX) : col + GUARD_PX + 1] = False
+    slopes = np.stack([slope[away] for slope in np.gradient(mean)]).astype(np.float64)
+    near = mean[row - 1 : row + 2, col - 1 : col + 2].astype(np.float64)
+    cross = (near[2, 2] + near[0, 0] - near[2, 0] - near[0, 2]) / 4
+    middle = 2 * near[1, 1]
+    curvature = np.array([[near[2, 1] + near[0, 1] - middle, cross], [cross, near[1, 2] + near[1, 0] - middle]])
+    if curvature[0, 0] >= 0 or np.linalg.det(curvature) <= 0:
+        return math.inf
+    moved = np.linalg.solve(curvature, slopes)
+    return math.sqrt(float(np.square(moved).mean()))
 
 
 def _summit(mean: F32, row: int, col: int) -> tuple[float, float]:

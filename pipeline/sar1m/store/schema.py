@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-SCHEMA_VERSION: Final = "1.1"
+SCHEMA_VERSION: Final = "1.2"
 
 SPLITS: Final = ("train", "val", "test")
 NODATA_DN: Final = 0  # of both arrays: digital number 0 never encodes a measurement
@@ -285,8 +285,40 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
         "half the distance between the shifts seen by VV and by VH",
         nullable=True,
     ),
+    _c(
+        "shift_sigma_px",
+        "float32",
+        "px",
+        "one standard deviation of shift_row_px, and of shift_col_px, against the true shift",
+        nullable=True,
+        since="1.2",
+    ),
+    _c(
+        "band_spread_px",
+        "float32",
+        "px",
+        "root mean square distance of the shifts seen by the single optical bands from their mean",
+        nullable=True,
+        since="1.2",
+    ),
+    _c(
+        "band_offset_px",
+        "float32",
+        "px",
+        "greatest distance between two optical bands, measured among themselves",
+        nullable=True,
+        since="1.2",
+    ),
     _c("scene_shift_row_px", "float32", "px", "shift of the summed surfaces of the block", nullable=True),
     _c("scene_shift_col_px", "float32", "px", "shift of the summed surfaces of the block", nullable=True),
+    _c(
+        "scene_sigma_px",
+        "float32",
+        "px",
+        "one standard deviation of the scene shift's components",
+        nullable=True,
+        since="1.2",
+    ),
     _c("scene_psr", "float32", "1", "peak-to-sidelobe ratio of the summed surfaces", nullable=True),
     _c("applied_row_px", "float32", "px", "rows by which the optical window was moved to correct", nullable=True),
     _c("applied_col_px", "float32", "px", "columns by which the optical window was moved to correct", nullable=True),

@@ -182,7 +182,7 @@ def correlate(fixed: F32, moving: F32, fixed_valid: Bool, moving_valid: Bool, se
         by_fixed=searched[: len(fixed)],
         by_moving=searched[len(fixed) :],
         among_moving=_central_lags(among, shape[1], AMONG_PX) / full,
-        overlap=_full_overlap(*window, search_px) if whole else _overlap(*weights, search_px) / full,
+        overlap=_full_overlap(*window, search_px) if whole else _overlap(weights[0], weights[1], search_px) / full,
     )
 
 
@@ -213,7 +213,8 @@ def summits_near(surfaces: F32, overlap: F32, row_px: float, col_px: float) -> F
     found = np.full((len(surfaces), 2), np.nan)
     if not (NEAR_PX <= row < side - NEAR_PX and NEAR_PX <= col < side - NEAR_PX):
         return found
-    for number, mean in enumerate(surfaces / overlap):
+    means: F32 = surfaces / overlap
+    for number, mean in enumerate(means):
         square = mean[row - NEAR_PX : row + NEAR_PX + 1, col - NEAR_PX : col + NEAR_PX + 1]
         down, right = divmod(int(np.argmax(square)), 2 * NEAR_PX + 1)
         if 0 < down < 2 * NEAR_PX and 0 < right < 2 * NEAR_PX:

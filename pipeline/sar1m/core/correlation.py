@@ -319,8 +319,7 @@ def _noise(mean: F32, row: int, col: int) -> float:
     """Peak.noise_px. To first order a noise n moves a summit of curvature H by the gradient of n over H."""
     away = np.ones(mean.shape, bool)
     away[max(0, row - GUARD_PX) : row + GUARD_PX + 1, max(0, col - GUARD_PX) : col + GUARD_PX + 1] = False
-    down, right = np.gradient(mean)
-    slopes = np.stack([down[away], right[away]]).astype(np.float64)
+    slopes = np.stack([np.asarray(np.gradient(mean, axis=axis))[away] for axis in (0, 1)]).astype(np.float64)
     near = mean[row - 1 : row + 2, col - 1 : col + 2].astype(np.float64)
     cross = (near[2, 2] + near[0, 0] - near[2, 0] - near[0, 2]) / 4
     middle = 2 * near[1, 1]

@@ -19,8 +19,8 @@ import pytest
 import xarray
 
 from sar1m.store.file_lock import output_lock
-from sar1m.store.schema import CANDIDATE_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 from sar1m.store.seal import verify
+from sar1m.store.table_columns import CANDIDATE_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 from support.crash_runner import SMALL_BUILD, in_child, run_build, tree_digest
 from support.geotiffs import speckled_db, utm_grid, write_tiff
 from support.hang_guard import STUCK_S

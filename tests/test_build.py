@@ -20,8 +20,8 @@ from sar1m.flow import Workers, WorkersSettings
 from sar1m.sources.simulated import SimulatedSource
 from sar1m.store.errors import ConfigError, LockedError, OutputError, SourceError, StoreError
 from sar1m.store.file_lock import output_lock
-from sar1m.store.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS
 from sar1m.store.seal import payload_files, verify
+from sar1m.store.table_columns import REJECTED_COLUMNS, SAMPLE_COLUMNS
 from support.campaigns import campaign
 from support.crash_runner import SMALL_BUILD, Silence, run_build, tree_digest
 from support.hang_guard import STUCK_S

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import sar1m
-from sar1m.store.schema import CANDIDATE_COLUMNS, FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS, SCRATCH_DIRS
+from sar1m.store.schema import SCRATCH_DIRS
+from sar1m.store.table_columns import CANDIDATE_COLUMNS, FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 from support.paths import ROOT
 
 PACKAGES = (ROOT / "pipeline/sar1m", ROOT / "pipeline/sarworld", ROOT / "training/sarmae")

@@ -43,15 +43,8 @@ from sar1m.releases.provenance import lock_parquet
 from sar1m.releases.selection import choose
 from sar1m.releases.stac import stac_files
 from sar1m.releases.verification import verify_release
-from sar1m.store.schema import (
-    FAILED_COLUMNS,
-    FAILED_FILE,
-    REJECTED_COLUMNS,
-    REJECTED_FILE,
-    SAMPLE_COLUMNS,
-    SAMPLES_FILE,
-    SPLITS,
-)
+from sar1m.store.schema import FAILED_FILE, REJECTED_FILE, SAMPLES_FILE, SPLITS
+from sar1m.store.table_columns import FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the made-up tables and releases of the tests
 

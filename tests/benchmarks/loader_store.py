@@ -34,9 +34,10 @@ from sar1m.stages.prepare import prepare_block
 from sar1m.stages.statistics import ChannelTotals
 from sar1m.store.chunks import Compression, encode_chunk
 from sar1m.store.durable import FileDigest, remove_tree, write_durably
-from sar1m.store.schema import DATA_DIR, SAMPLE_COLUMNS, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
+from sar1m.store.schema import DATA_DIR, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
 from sar1m.store.seal import read_marker
 from sar1m.store.shard_index import shard_name, shard_pieces
+from sar1m.store.table_columns import SAMPLE_COLUMNS
 
 SPLIT = "train"
 BASE_BLOCKS = 12

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sar1m.config import BalanceConfig, ScreeningConfig, SplitConfig
 from sar1m.core.select import Selection
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS
+from sar1m.store.table_columns import REJECTED_COLUMNS, SAMPLE_COLUMNS
 from support.candidate_tables import candidate_table, choose, reasons
 from support.examples import examples
 

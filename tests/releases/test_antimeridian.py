@@ -21,7 +21,7 @@ from sar1m.releases.audit import blocks_parquet
 from sar1m.releases.croissant import croissant
 from sar1m.releases.stac import collection, stac_files
 from sar1m.releases.stats_files import coverage_of
-from sar1m.store.schema import SAMPLE_COLUMNS
+from sar1m.store.table_columns import SAMPLE_COLUMNS
 from support.release_facts import small_facts, with_column
 from support.stac_rules import validator
 

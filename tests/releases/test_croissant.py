@@ -13,7 +13,7 @@ import pytest
 
 from sar1m.releases.croissant import croissant, croissant_files
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import SAMPLE_COLUMNS
+from sar1m.store.table_columns import SAMPLE_COLUMNS
 from support.release_facts import row, small_facts, small_release, with_column
 
 

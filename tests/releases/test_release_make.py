@@ -15,7 +15,8 @@ from sar1m.releases.build_pixels import array_hash
 from sar1m.releases.verification import verify_release
 from sar1m.store.errors import ConfigError, LockedError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
-from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, sar_encoding
+from sar1m.store.schema import SPLITS, sar_encoding
+from sar1m.store.table_columns import SAMPLE_COLUMNS
 from support.crash_runner import Silence
 from support.made_releases import contents, lock_of, marker_of, release, samples_of
 from support.paths import ROOT

@@ -8,7 +8,7 @@ import pytest
 from sar1m.io.tables import parquet_bytes, read_table
 from sar1m.releases.privacy import findings_in, own_secrets, require_private
 from sar1m.store.errors import OutputError
-from sar1m.store.schema import SAMPLE_COLUMNS, Column
+from sar1m.store.table_columns import SAMPLE_COLUMNS, Column
 from support.made_releases import contents, release, reseal
 
 CANARY = "canary-7a-planted"

@@ -15,7 +15,8 @@ from sar1m.io.tables import read_table
 from sar1m.page.build_page import render_report
 from sar1m.releases.rebuild import RebuildRequest, rebuild
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError
-from sar1m.store.schema import LATER_COLUMNS, SCHEMA_VERSION, display_brightness, optical_encoding
+from sar1m.store.schema import SCHEMA_VERSION, display_brightness, optical_encoding
+from sar1m.store.table_columns import LATER_COLUMNS
 from sarmae.stream.loader import ShardLoader
 from sarmae.stream.loader_settings import LoaderSettings
 from sarmae.stream.transforms import Dequantise

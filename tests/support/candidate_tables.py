@@ -9,7 +9,7 @@ import pandas as pd
 
 from sar1m.config import BalanceConfig, ScreeningConfig, SplitConfig
 from sar1m.core.select import Selection, select
-from sar1m.store.schema import CANDIDATE_COLUMNS
+from sar1m.store.table_columns import CANDIDATE_COLUMNS
 
 FIXED = {
     "epsg": 32631,

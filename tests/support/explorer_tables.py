@@ -11,7 +11,8 @@ from sar1m.config import BuildConfig
 from sar1m.page.store_contents import METRIC_COLUMNS
 from sar1m.releases.contents import LicenceRow, ReleaseFacts
 from sar1m.releases.explorer.thumbnails import FULL_PX, FULL_SIZE_MOST, QUALITY, SMALL_PX, Pictures, spread_order
-from sar1m.store.schema import REJECTED_COLUMNS, SAMPLE_COLUMNS, SPLITS
+from sar1m.store.schema import SPLITS
+from sar1m.store.table_columns import REJECTED_COLUMNS, SAMPLE_COLUMNS
 
 CLASSES = ("Tree cover", "Cropland", "Grassland", "Built-up", "Bare", "Water", "Shrubland", "Wetland", "Moss", "Snow")
 COUNTRIES = ("BRA", "CHN", "DEU", "ESP", "ETH", "FRA", "IDN", "IND", "KEN", "MEX", "NGA", "POL", "THA", "USA", "ZAF")

@@ -15,15 +15,8 @@ import zarr
 
 from sar1m.config import BuildConfig
 from sar1m.io.tables import parquet_bytes
-from sar1m.store.schema import (
-    CANDIDATE_COLUMNS,
-    FAILED_COLUMNS,
-    REJECTED_COLUMNS,
-    SAMPLE_COLUMNS,
-    SPLITS,
-    optical_encoding,
-    sar_encoding,
-)
+from sar1m.store.schema import SPLITS, optical_encoding, sar_encoding
+from sar1m.store.table_columns import CANDIDATE_COLUMNS, FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 
 PATCH_PX = 32
 BANDS = ["B04", "B03", "B02"]

@@ -18,7 +18,8 @@ from sar1m.releases.croissant import croissant_files
 from sar1m.releases.explorer.explorer_page import explorer_files
 from sar1m.releases.preview import preview_files
 from sar1m.releases.stac import stac_files
-from sar1m.store.schema import REJECTED_FILE, SAMPLE_COLUMNS, SAMPLES_FILE, STATS_DIR
+from sar1m.store.schema import REJECTED_FILE, SAMPLES_FILE, STATS_DIR
+from sar1m.store.table_columns import SAMPLE_COLUMNS
 from support.crash_runner import Silence
 from support.made_releases import make_build, release
 

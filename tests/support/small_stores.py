@@ -13,14 +13,7 @@ from sar1m.io.zarr_groups import ImageArray, group_files
 from sar1m.store.chunks import encode_chunk
 from sar1m.store.durable import FileDigest
 from sar1m.store.places.folder import FolderPlace
-from sar1m.store.schema import (
-    MANIFEST_FILE,
-    MARKER_FILE,
-    SCHEMA_VERSION,
-    ArrayLayout,
-    optical_encoding,
-    sar_encoding,
-)
+from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, SCHEMA_VERSION, ArrayLayout, optical_encoding, sar_encoding
 from sar1m.store.seal import payload_files
 from sar1m.store.seal_text import manifest_bytes, marker_bytes
 from sar1m.store.shard_index import shard_name, shard_pieces

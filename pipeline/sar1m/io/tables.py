@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from sar1m.io.geoparquet import with_geometry
 from sar1m.records import F64, Row
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import CANDIDATE_COLUMNS, LATER_COLUMNS, SCHEMA_VERSION, Column
+from sar1m.store.schema import SCHEMA_VERSION
+from sar1m.store.table_columns import CANDIDATE_COLUMNS, LATER_COLUMNS, Column
 
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),

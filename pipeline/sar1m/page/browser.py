@@ -17,7 +17,8 @@ from sar1m.core.table import F64
 from sar1m.page.previews import PreviewReader, Stretch
 from sar1m.page.reasons import reason_words
 from sar1m.page.store_contents import Contents, read_rows
-from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, Column
+from sar1m.store.schema import SPLITS
+from sar1m.store.table_columns import SAMPLE_COLUMNS, Column
 
 BROWSER_SAMPLES = 60
 BROWSER_CHARACTERS = 6_500_000  # of pictures, so that the page stays under 8 MB

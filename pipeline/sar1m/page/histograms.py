@@ -13,7 +13,7 @@ from sar1m.config import BuildConfig
 from sar1m.core.table import F64, I64, floats
 from sar1m.page.store_contents import Contents, metric_columns
 from sar1m.page.svg import Axis, Figure, drawing, element, human
-from sar1m.store.schema import Column
+from sar1m.store.table_columns import Column
 
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 44, 350, 24, 170

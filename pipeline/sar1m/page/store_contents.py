@@ -15,18 +15,10 @@ import pyarrow.parquet as pq
 from sar1m.config import BuildConfig, stored_config
 from sar1m.io.tables import read_arrow
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import (
-    CANDIDATE_COLUMNS,
-    FAILED_FILE,
-    LATER_COLUMNS,
-    PROVENANCE_DIR,
-    REJECTED_FILE,
-    SAMPLES_FILE,
-    STATS_DIR,
-    Column,
-)
+from sar1m.store.schema import FAILED_FILE, PROVENANCE_DIR, REJECTED_FILE, SAMPLES_FILE, STATS_DIR
 from sar1m.store.settings import read_text
 from sar1m.store.side_files import read_json
+from sar1m.store.table_columns import CANDIDATE_COLUMNS, LATER_COLUMNS, Column
 
 # Metrics are the measured numbers of the contract: those of single precision, without the spacing of the grid.
 METRIC_COLUMNS = tuple(c for c in CANDIDATE_COLUMNS if c.type == "float32" and c.name != "gsd_m")

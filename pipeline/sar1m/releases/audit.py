@@ -23,7 +23,8 @@ from sar1m.core.identity import sample_key
 from sar1m.core.sphere import box_around, nearest_km, unit_vectors
 from sar1m.core.table import F64, I64, U64, Bool, Rejections, Strings, floats, keyed_hash
 from sar1m.io.tables import parquet_bytes
-from sar1m.store.schema import SPLITS, Column
+from sar1m.store.schema import SPLITS
+from sar1m.store.table_columns import Column
 
 EXAMPLES: Final = 20  # of each kind of leak in the audit; the counts are whole
 STRONGEST_FIRST: Final = (core.TEST, core.VAL, core.TRAIN)
@@ -111,7 +112,7 @@ def audit_splits(samples: pd.DataFrame, config: SplitConfig, duplicate_hamming: 
     Least distance against the buffer, products and data takes in two splits (a scene is wider than a block: counted,
     not forbidden), and the leaks, which a release refuses: a block or a patch in two splits, a distance under the
     buffer, perceptual hashes within duplicate_hamming bits across splits. holds: no leak. problems: each in words.
-    samples: columns of schema.SAMPLE_COLUMNS in any order, also a made-up table's.
+    samples: columns of table_columns.SAMPLE_COLUMNS in any order, also a made-up table's.
     """
     measured = core.audit_splits(samples, config).to_json()
     twins = _twins_across(samples, duplicate_hamming)

@@ -16,13 +16,7 @@ from sar1m.releases.build_pixels import BuildChunks, stored_images
 from sar1m.stages.pack import image_arrays
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, Sar1mError, StoreError
-from sar1m.store.schema import (
-    MANIFEST_FILE,
-    PROVENANCE_DIR,
-    SPLITS,
-    STATS_DIR,
-    group_name,
-)
+from sar1m.store.schema import MANIFEST_FILE, PROVENANCE_DIR, SPLITS, STATS_DIR, group_name
 from sar1m.store.seal import read_marker, verify
 from sar1m.store.seal_text import RELEASE_MARKERS
 from sar1m.store.side_files import read_json

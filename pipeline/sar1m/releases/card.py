@@ -30,8 +30,9 @@ from sar1m.releases.citation import citation_words
 from sar1m.releases.contents import README_FILE, ReleaseFacts
 from sar1m.store.errors import StoreError
 from sar1m.store.foreign_text import markdown_text
-from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, STATS_DIR
+from sar1m.store.schema import SPLITS, STATS_DIR
 from sar1m.store.side_files import read_json, read_text
+from sar1m.store.table_columns import SAMPLE_COLUMNS
 
 # Installed beside this module; in a checkout, at the root of the repository.
 TEMPLATE_FOLDERS: Final = (Path(__file__).parent / "dataset_cards", Path(__file__).parents[3] / "dataset_cards")

@@ -28,16 +28,8 @@ from sar1m.releases.contents import (
 from sar1m.releases.preview import KEY_COLUMNS
 from sar1m.store.durable import digest_file, json_bytes
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import (
-    DATA_DIR,
-    MANIFEST_FILE,
-    RELEASE_MARKER_FILE,
-    SAMPLE_COLUMNS,
-    SAMPLES_FILE,
-    SPLITS,
-    Column,
-    group_name,
-)
+from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE, SAMPLES_FILE, SPLITS, group_name
+from sar1m.store.table_columns import SAMPLE_COLUMNS, Column
 
 Node = dict[str, Any]
 

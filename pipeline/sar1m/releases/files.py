@@ -37,18 +37,9 @@ from sar1m.releases.versions import LOCK_FILE, Changes, changes_since, require_s
 from sar1m.stages.pack import environment_text, write_groups
 from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
 from sar1m.store.progress import Watch
-from sar1m.store.schema import (
-    FAILED_COLUMNS,
-    PROVENANCE_DIR,
-    REJECTED_COLUMNS,
-    RELEASE_MARKER_FILE,
-    SAMPLE_COLUMNS,
-    SAMPLES_FILE,
-    SCHEMA_VERSION,
-    SPLITS,
-    STATS_DIR,
-)
+from sar1m.store.schema import PROVENANCE_DIR, RELEASE_MARKER_FILE, SAMPLES_FILE, SCHEMA_VERSION, SPLITS, STATS_DIR
 from sar1m.store.seal import payload_files, write_seal
+from sar1m.store.table_columns import FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 from sar1m.store.version import __version__
 
 Generator = Callable[[ReleaseFacts], dict[str, bytes]]

@@ -26,15 +26,13 @@ from sar1m.releases.build_pixels import BuildChunks, array_hash, decode_pixels, 
 from sar1m.releases.builds import Build
 from sar1m.stages.pack import has_chunk
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import (
+from sar1m.store.schema import FAILED_FILE, REJECTED_FILE, SAMPLES_FILE
+from sar1m.store.table_columns import (
     CANDIDATE_COLUMNS,
     FAILED_COLUMNS,
-    FAILED_FILE,
     LATER_COLUMNS,
     REJECTED_COLUMNS,
-    REJECTED_FILE,
     SAMPLE_COLUMNS,
-    SAMPLES_FILE,
     Column,
 )
 
@@ -45,7 +43,7 @@ ORIGIN_COLUMNS: Final = ("origin_build", "origin_split", "origin_index")  # wher
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Merged:
-    """samples: schema.SAMPLE_COLUMNS as in the builds and ORIGIN_COLUMNS (number of the build, split and position
+    """samples: table_columns.SAMPLE_COLUMNS as in the builds and ORIGIN_COLUMNS (number of the build, split and position
     there), by key; rejected: REJECTED_COLUMNS; failed: FAILED_COLUMNS."""
 
     builds: tuple[Build, ...]

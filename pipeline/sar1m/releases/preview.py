@@ -24,7 +24,8 @@ from sar1m.records import F32, U8, Bool
 from sar1m.releases.catalogue import class_names
 from sar1m.releases.contents import PREVIEW_FILE, ReleaseFacts
 from sar1m.store.errors import StoreError
-from sar1m.store.schema import NODATA_DN, SAMPLE_COLUMNS, SPLITS, group_name
+from sar1m.store.schema import NODATA_DN, SPLITS, group_name
+from sar1m.store.table_columns import SAMPLE_COLUMNS
 
 PREVIEW_ROWS: Final = 300
 THUMBNAIL_PX: Final = 128  # longest side

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from sar1m.releases import audit, provenance, versions
 from sar1m.store.errors import OutputError
-from sar1m.store.schema import FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS, Column
+from sar1m.store.table_columns import FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS, Column
 
 FINDINGS_SHOWN: Final = 10
 TEXT_SUFFIXES: Final = frozenset(

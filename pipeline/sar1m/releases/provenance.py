@@ -15,7 +15,7 @@ from sar1m.io.zarr_groups import ImageArray
 from sar1m.releases.build_pixels import BuildChunks, array_hash, decode_pixels, pixel_hash
 from sar1m.releases.builds import Build
 from sar1m.releases.licences import RECIPE_ONLY
-from sar1m.store.schema import CANDIDATE_COLUMNS, Column
+from sar1m.store.table_columns import CANDIDATE_COLUMNS, Column
 
 _CONTRACT: Final = {column.name: column for column in CANDIDATE_COLUMNS}
 

@@ -15,12 +15,12 @@ from sar1m.releases.licences import gate
 from sar1m.releases.merge import Merged, as_rejected, join, merge
 from sar1m.releases.versions import Previous, changes_since, require_semver
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.schema import REJECTED_COLUMNS
+from sar1m.store.table_columns import REJECTED_COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReleaseSelection:
-    """samples: schema.SAMPLE_COLUMNS and merge.ORIGIN_COLUMNS in store order; rejected: REJECTED_COLUMNS by key;
+    """samples: table_columns.SAMPLE_COLUMNS and merge.ORIGIN_COLUMNS in store order; rejected: REJECTED_COLUMNS by key;
     audit: leakage_audit.json."""
 
     merged: Merged

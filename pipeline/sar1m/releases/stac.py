@@ -35,7 +35,8 @@ from sar1m.releases.catalogue import (
 )
 from sar1m.releases.contents import COLLECTION_FILE, CROISSANT_FILE, ITEMS_FILE, LICENCE_FILE, ReleaseFacts
 from sar1m.store.durable import json_bytes
-from sar1m.store.schema import SAMPLE_COLUMNS, SAMPLES_FILE, group_name
+from sar1m.store.schema import SAMPLES_FILE, group_name
+from sar1m.store.table_columns import SAMPLE_COLUMNS
 from sar1m.store.version import __version__
 
 Node = dict[str, Any]

@@ -27,7 +27,8 @@ from sar1m.stages.statistics import (
     self_test_summary,
     site_summary,
 )
-from sar1m.store.schema import CANDIDATE_COLUMNS, SPLITS
+from sar1m.store.schema import SPLITS
+from sar1m.store.table_columns import CANDIDATE_COLUMNS
 
 BINS = 50
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)

@@ -17,9 +17,10 @@ from sar1m.releases.contents import TOMBSTONES_FILE
 from sar1m.releases.hub import open_release
 from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, StoreError
-from sar1m.store.schema import PROVENANCE_DIR, SAMPLES_FILE, Column
+from sar1m.store.schema import PROVENANCE_DIR, SAMPLES_FILE
 from sar1m.store.seal import Seal, require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS
+from sar1m.store.table_columns import Column
 
 LOCK_FILE: Final = f"{PROVENANCE_DIR}/lock.parquet"
 EXAMPLES: Final = 3
@@ -143,7 +144,7 @@ def require_semver(version: str, previous: str, changes: Changes) -> None:
 
 def tombstones_parquet(previous: Previous, changes: Changes, version: str, rejected: pd.DataFrame) -> bytes | None:
     """tombstones.parquet: ids that former versions held and this one does not, with version and reason; None where no
-    sample ever went. An id that is back has none. rejected: schema.REJECTED_COLUMNS of the new release."""
+    sample ever went. An id that is back has none. rejected: table_columns.REJECTED_COLUMNS of the new release."""
     back = set(changes.added)
     old = previous.tombstones[~previous.tombstones["sample_id"].isin(back)]
     reasons = dict(zip(rejected["sample_id"], rejected["reason"], strict=True))

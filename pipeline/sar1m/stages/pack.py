@@ -30,14 +30,11 @@ from sar1m.stages.statistics import normalisation
 from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
 from sar1m.store.schema import (
     DATA_DIR,
-    FAILED_COLUMNS,
     FAILED_FILE,
     LAYOVER_SHADOW_ENCODING,
     LOCAL_INCIDENCE_ENCODING,
     PROVENANCE_DIR,
-    REJECTED_COLUMNS,
     REJECTED_FILE,
-    SAMPLE_COLUMNS,
     SAMPLES_FILE,
     SCHEMA_VERSION,
     SPLITS,
@@ -47,6 +44,7 @@ from sar1m.store.schema import (
     sar_encoding,
 )
 from sar1m.store.shard_index import shard_name, shard_pieces
+from sar1m.store.table_columns import FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 from sar1m.store.version import __version__
 
 BYTE_DECIDING = (

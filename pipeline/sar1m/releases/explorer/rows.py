@@ -22,7 +22,8 @@ from sar1m.page.store_contents import METRIC_COLUMNS, metric_columns
 from sar1m.releases.catalogue import class_names
 from sar1m.releases.explorer.encoding import Json, coded, packed, repeated
 from sar1m.sources.regions.countries import countries
-from sar1m.store.schema import SAMPLE_COLUMNS, SPLITS, Column
+from sar1m.store.schema import SPLITS
+from sar1m.store.table_columns import SAMPLE_COLUMNS, Column
 
 HELD_MOST: Final = 200_000  # samples in the page; of a larger release a spread choice, or no browser would open it
 PART_ROWS: Final = 1_000

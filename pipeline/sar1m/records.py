@@ -18,7 +18,7 @@ U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 Bool = npt.NDArray[np.bool_]
-Row = dict[str, Any]  # of table_columns.CANDIDATE_COLUMNS, with values as JSON keeps them
+Row = dict[str, Any]  # of CANDIDATE_COLUMNS, with values as JSON keeps them
 
 SarQuantity = Literal["sigma0", "gamma0"]
 RegistrationStatus = Literal["measured", "scene", "unmeasurable"]

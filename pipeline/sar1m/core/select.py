@@ -24,8 +24,8 @@ ORDER_COLUMNS = ("key", "patch", "sample_id", "sar_product", "optical_product")
 class Selection:
     """The result of a selection. Every candidate is in one of the two tables, once.
 
-    samples: table_columns.SAMPLE_COLUMNS without shard and index, in the order of packing: train, val, test, each shuffled.
-    rejected: table_columns.REJECTED_COLUMNS, in the order of key and patch.
+    samples: SAMPLE_COLUMNS without shard and index, in the order of packing: train, val, test, each shuffled.
+    rejected: REJECTED_COLUMNS, in the order of key and patch.
     """
 
     samples: pd.DataFrame
@@ -58,7 +58,7 @@ def select(
     for the optical side (where on_optical_failure is reject), balance, split_buffer, and balance once more, so that
     shares hold among the rows that remain in the end.
 
-    candidates: table_columns.CANDIDATE_COLUMNS, in any order of rows; missing values are None, NaN or NaT.
+    candidates: CANDIDATE_COLUMNS, in any order of rows; missing values are None, NaN or NaT.
     excluded: (n, 4) west, south, east, north in degrees of places to leave out.
     Raises StoreError where columns are missing, ConfigError where an excluded place is not a box.
     """

@@ -112,7 +112,7 @@ def audit_splits(samples: pd.DataFrame, config: SplitConfig, duplicate_hamming: 
     Least distance against the buffer, products and data takes in two splits (a scene is wider than a block: counted,
     not forbidden), and the leaks, which a release refuses: a block or a patch in two splits, a distance under the
     buffer, perceptual hashes within duplicate_hamming bits across splits. holds: no leak. problems: each in words.
-    samples: columns of table_columns.SAMPLE_COLUMNS in any order, also a made-up table's.
+    samples: columns of SAMPLE_COLUMNS in any order, also a made-up table's.
     """
     measured = core.audit_splits(samples, config).to_json()
     twins = _twins_across(samples, duplicate_hamming)

@@ -77,7 +77,7 @@ def gate(samples: pd.DataFrame, *, recipes: bool) -> pd.DataFrame:
     """The samples as they may be released: with recipes, those whose optical pixels are recipe-only become unpaired,
     for the reason recipe_only.
 
-    samples: table_columns.SAMPLE_COLUMNS. Optical terms count for paired samples alone: others hold no such pixel. Raises
+    samples: SAMPLE_COLUMNS. Optical terms count for paired samples alone: others hold no such pixel. Raises
     ConfigError listing source, licence and number of samples wherever pixels may not leave: SAR under anything but
     redistribute (without it there is no sample), forbidden and unknown optical ones, recipe-only ones without recipes.
     """

@@ -43,7 +43,7 @@ ORIGIN_COLUMNS: Final = ("origin_build", "origin_split", "origin_index")  # wher
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Merged:
-    """samples: table_columns.SAMPLE_COLUMNS as in the builds and ORIGIN_COLUMNS (number of the build, split and position
+    """samples: SAMPLE_COLUMNS as in the builds and ORIGIN_COLUMNS (number of the build, split and position
     there), by key; rejected: REJECTED_COLUMNS; failed: FAILED_COLUMNS."""
 
     builds: tuple[Build, ...]

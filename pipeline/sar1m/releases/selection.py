@@ -20,7 +20,7 @@ from sar1m.store.table_columns import REJECTED_COLUMNS
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReleaseSelection:
-    """samples: table_columns.SAMPLE_COLUMNS and merge.ORIGIN_COLUMNS in store order; rejected: REJECTED_COLUMNS by key;
+    """samples: SAMPLE_COLUMNS and merge.ORIGIN_COLUMNS in store order; rejected: REJECTED_COLUMNS by key;
     audit: leakage_audit.json."""
 
     merged: Merged

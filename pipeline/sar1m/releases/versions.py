@@ -144,7 +144,7 @@ def require_semver(version: str, previous: str, changes: Changes) -> None:
 
 def tombstones_parquet(previous: Previous, changes: Changes, version: str, rejected: pd.DataFrame) -> bytes | None:
     """tombstones.parquet: ids that former versions held and this one does not, with version and reason; None where no
-    sample ever went. An id that is back has none. rejected: table_columns.REJECTED_COLUMNS of the new release."""
+    sample ever went. An id that is back has none. rejected: REJECTED_COLUMNS of the new release."""
     back = set(changes.added)
     old = previous.tombstones[~previous.tombstones["sample_id"].isin(back)]
     reasons = dict(zip(rejected["sample_id"], rejected["reason"], strict=True))

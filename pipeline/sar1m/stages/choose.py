@@ -37,7 +37,7 @@ BLOCKS_A_BATCH = 128
 class Choice:
     """A store that is chosen but not written.
 
-    samples: table_columns.SAMPLE_COLUMNS in the order they are packed. rejected: table_columns.REJECTED_COLUMNS. audit: of the
+    samples: SAMPLE_COLUMNS in the order they are packed. rejected: REJECTED_COLUMNS. audit: of the
     splits. summary, self_test: as stats/ holds them. facts: what the completion marker says of the store.
     """
 

@@ -156,7 +156,8 @@ class SafeConfig(Section):
     the tie points for blocks where relief displaces nothing by more than max_relief_error_px.
     sea_level: whether a place without a DEM tile has the height of the sea; auto decides by the coastlines that come
     with sar1m.
-    ground_range_rule, azimuth_rule: see core/radar/product.py.
+    ground_range_rule, azimuth_rule, troposphere: ground_range, azimuth (bistatic term) and troposphere of Convention in
+    core/radar/product.py. Neither correction is on by default, until real pixels have shown it.
     skip_known_bad: leaves out products that are known to be faulty.
     """
 
@@ -172,6 +173,7 @@ class SafeConfig(Section):
     max_relief_error_px: float = Field(default=0.5, gt=0)
     ground_range_rule: Literal["interpolated", "nearest"] = "interpolated"
     azimuth_rule: Literal["zero_doppler", "geolocation_grid"] = "zero_doppler"
+    troposphere: Literal["none", "standard_atmosphere"] = "none"
     dem: str | None = None
     dem_datum: Literal["auto", "egm2008", "egm96", "ellipsoid"] = "auto"
     geoid: str | None = None

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import shapely
 from rasterio.transform import Affine
+from scipy import ndimage
 
 from sar1m.core.grid import bounds_lonlat, centres_lonlat
 from sar1m.core.registration import register_block
@@ -122,6 +123,25 @@ def test_radar_and_optical_lie_as_far_apart_as_they_were_put(scene, tmp_path):
         pixels.sar, pixels.registration_optical, masked=None, windows=[(0, 0, 144, 144)], settings=CONFIG.registration
     ).scene
     assert (found.row_px, found.col_px) == pytest.approx(SHIFT_PX, abs=0.4)
+
+
+def test_the_atmosphere_is_taken_off_where_asked_and_written_down(scene, tmp_path):
+    """Ground range of 10 m pixels moves by 2.307 m x exp(-height / 8.7 km) / (cos 38 sin 38): pixels lie nearer."""
+    folder, truth = scene
+    delayed = with_safe(troposphere="standard_atmosphere")
+    candidate, moved = pixels_of(folder, tmp_path, delayed)
+    plain_candidate, plain = pixels_of(folder, tmp_path)
+    step = "tropospheric delay of the standard atmosphere taken off"
+    assert step in candidate.sar.processing
+    assert candidate.sar.processing.replace(f"; {step}", "") == plain_candidate.sar.processing
+    assert delayed.pixel_digest() != CONFIG.pixel_digest()
+    height_m = float(np.mean(truth.map.height_m))
+    expected_px = 2.307 * np.exp(-height_m / 8700) / np.cos(np.radians(38)) / np.sin(np.radians(38)) / 10
+    smooth, smooth_moved = (ndimage.gaussian_filter(np.sqrt(np.maximum(p.sar[0], 0)), 2.0) for p in (plain, moved))
+    slopes = np.stack([slope.ravel() for slope in np.gradient(smooth)], axis=-1)
+    down_px, right_px = np.linalg.lstsq(slopes, (smooth - smooth_moved).ravel(), rcond=None)[0]
+    assert np.hypot(down_px, right_px) == pytest.approx(expected_px, rel=0.1)
+    assert right_px < -0.25  # an ascending pass looks east: what shows farther away is brought back west
 
 
 def test_sigma0_without_flattening_and_a_chosen_polarisation(scene, tmp_path):

@@ -284,6 +284,7 @@ def annotation_xml(recipe: SafeRecipe, polarisation: str) -> str:
         f"<numberOfSamples>{recipe.samples}</numberOfSamples><numberOfLines>{recipe.lines}</numberOfLines>"
         "</imageInformation><processingInformation>"
         f"<thermalNoiseCorrectionPerformed>{str(recipe.noise_removed).lower()}</thermalNoiseCorrectionPerformed>"
+        "<bistaticDelayCorrectionApplied>true</bistaticDelayCorrectionApplied>"
         "</processingInformation></imageAnnotation>"
         f"<geolocationGrid>{listed('geolocationGridPoint', grid)}</geolocationGrid>"
         f"<coordinateConversion>{listed('coordinateConversion', conversions)}</coordinateConversion></product>\n"

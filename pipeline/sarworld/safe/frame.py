@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sar1m.core.radar.geodesy import ecef_from_geodetic, geodetic_from_ecef
 from sar1m.core.radar.product import SPEED_OF_LIGHT_M_S, Convention, GroundRange
 from sar1m.records import F64
+from sarworld.safe.atmosphere import slant_delay_m
 from sarworld.safe.circular_orbit import CircularOrbit, incidence_deg, orbit_over
 from sarworld.safe.scenario import SceneSpec
 
@@ -52,10 +53,21 @@ class Frame:
         """Time of the middle line in s."""
         return (self.lines - 1) / 2 * self.line_interval_s
 
+    def measured(self, points_m: F64, rule: Convention) -> tuple[F64, F64]:
+        """Zero-Doppler time in s and slant range in m, each (...), as the radar measures them for points (..., 3)."""
+        time_s, range_m = self.orbit.zero_doppler(points_m, self.centre_s)
+        if rule.troposphere == "none":
+            return time_s, range_m
+        return time_s, range_m + self._delay_m(points_m, time_s)
+
+    def _delay_m(self, points_m: F64, time_s: F64) -> F64:
+        """The atmosphere's delay in m, (...), of points (..., 3) seen at times (...)."""
+        return slant_delay_m(geodetic_from_ecef(points_m)[2], incidence_deg(points_m, self.orbit.state(time_s)[0]))
+
     def image_coordinates(self, points_m: F64, convention: Convention | None = None) -> tuple[F64, F64]:
         """Line and sample, each (...), of points (..., 3), by the frame's convention or another."""
-        time_s, range_m = self.orbit.zero_doppler(points_m, self.centre_s)
         rule = convention or self.convention
+        time_s, range_m = self.measured(points_m, rule)
         return self.line(time_s, range_m, rule), self.sample(time_s, range_m, rule)
 
     def line(self, time_s: F64, range_m: F64, rule: Convention) -> F64:
@@ -86,7 +98,7 @@ class Frame:
     ) -> F64:
         """Points (..., 3) that show at lines and samples and have heights above the ellipsoid; arguments broadcast.
 
-        nearest: True uses the convention of the geolocation grid, None that of the frame.
+        nearest: True uses the convention of the geolocation grid, which knows no atmosphere, None that of the frame.
         """
         lines, samples, height = np.broadcast_arrays(
             *(np.asarray(values, dtype=np.float64) for values in (line, sample, height_m))
@@ -98,7 +110,10 @@ class Frame:
         for _ in range(3 if bistatic else 0):
             time_s = lines * self.line_interval_s + (range_m / SPEED_OF_LIGHT_M_S - self.tau_ref_s / 2)
             range_m = self._slant_m(time_s, samples, grid_like)
-        return self.orbit.locate(time_s, range_m, height)
+        points_m = self.orbit.locate(time_s, range_m, height)
+        if nearest is None and self.convention.troposphere != "none":
+            points_m = self.orbit.locate(time_s, range_m - self._delay_m(points_m, time_s), height)
+        return points_m
 
     def _slant_m(self, time_s: F64, sample: F64, nearest: bool) -> F64:
         """Slant ranges of samples, by the secant method."""

@@ -113,6 +113,7 @@ class SeenGround:
     """Radar coordinates of every cell centre, (rows, cols).
 
     points_m: (rows, cols, 3) Earth-fixed.
+    slant_range_m: as the radar measures it.
     incidence_deg: against the ellipsoid's normal.
     away: (2, rows, cols) cells down and right for a metre of ground away from the radar at constant azimuth.
     """
@@ -156,7 +157,7 @@ def _lattice(frame: Frame, grid: RasterGrid, height_m: F32) -> _Lattice:
     heights_m = np.linspace(low, high, LATTICE_HEIGHTS)
     lon, lat = _lonlat(grid, row[:, None], col[None, :])
     points = ecef_from_geodetic(lon, lat, heights_m[:, None, None])
-    time_s, range_m = frame.orbit.zero_doppler(points, frame.centre_s)
+    time_s, range_m = frame.measured(points, frame.convention)
     angle_deg = incidence_deg(points, frame.orbit.state(time_s)[0])
     levels = [
         [interpolate.RectBivariateSpline(row, col, level) for level in values]

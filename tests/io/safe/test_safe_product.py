@@ -203,6 +203,17 @@ def test_damage_is_named(tmp_path, damage):
     assert "etch the product again" in str(refused.value)
 
 
+def test_lines_that_the_processor_left_at_the_times_of_echoes_are_refused(tmp_path):
+    """Whether it corrected them, only the annotation tells; no option guesses it."""
+    flag = "<bistaticDelayCorrectionApplied>true</bistaticDelayCorrectionApplied>"
+    path = edited(tmp_path / "false", "annotation/s1a", flag, flag.replace("true", "false", 1))
+    with pytest.raises(SourceError, match=r"bistaticDelayCorrectionApplied is false; expected true\. W") as refused:
+        read_product(path)
+    assert str(path) in str(refused.value)
+    with pytest.raises(SourceError, match=r"bistaticDelayCorrectionApplied: found none; expected one"):
+        read_product(edited(tmp_path / "left-out", "annotation/s1a", flag, ""))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "differing"),
     [

@@ -18,7 +18,7 @@ from benchmarks.truth_chain import (
     position_error_px,
     reflector_grid,
 )
-from sar1m.core.radar.product import GEOLOCATION_GRID
+from sar1m.core.radar.product import GEOLOCATION_GRID, SPEED_OF_LIGHT_M_S, Convention
 from sar1m.core.speckle import estimate_enl
 from sar1m.io.dem.heights import open_dem
 from sarworld.safe.known_scene import write_scene
@@ -102,6 +102,37 @@ def test_the_wrong_convention_lands_off_by_the_difference_of_the_two(surveyed, t
     assert known.max() > 0.5
     assert moved.mean() == pytest.approx(known.mean(), rel=0.05)
     np.testing.assert_allclose(moved, known, rtol=0.25, atol=0.05)  # slopes stretch and shorten what ground range moves
+
+
+def test_atmosphere_and_bistatic_term_come_off_where_asked_and_else_show_as_what_they_are(tmp_path):
+    """The image has both; the pipeline's formulas are others than the simulator's."""
+    both = Convention(azimuth="geolocation_grid", troposphere="standard_atmosphere")
+    spec = SceneSpec(
+        lines=420,
+        samples=460,
+        acquisition=AcquisitionSpec(incidence_deg=44.0, convention=both),
+        ground=Ground(relief_m=60.0, gamma0_db=-20.0, reflectors=reflector_grid(4, 620.0), facets=2),
+        signal=Signal(looks=None),
+        partners=Partners(optical=False),
+    )
+    truth = write_scene(tmp_path / "scene", spec)
+    block = imaged_block(truth)
+    heights_m = truth.map.height_m[block].astype(np.float64)
+    right = geocode_sigma0(truth, heights_m, block, tmp_path)
+    off_px = reflector_errors_px(truth, right)
+    assert np.hypot(*off_px.mean(axis=0)) < 0.01
+    assert np.hypot(*off_px.T).mean() < 0.05
+    left = geocode_sigma0(truth, heights_m, block, tmp_path, convention=Convention())
+    moved_px = reflector_errors_px(truth, left).mean(axis=0)
+    inside = [k for k in truth.reflectors if _within(right.grid, k)]
+    angle = np.radians(44.0)
+    zenith_m = 2.307 * np.exp(-np.mean([k.height_m for k in inside]) / 8700)
+    across_px = zenith_m / np.cos(angle) / np.sin(angle) / 10
+    slant_m = float(truth.frame.ground_range.slant_reference_m[0])
+    along_px = (slant_m / SPEED_OF_LIGHT_M_S - truth.frame.tau_ref_s / 2) / truth.frame.line_interval_s
+    assert 0.4 < across_px < 0.5
+    assert 0.05 < along_px < 0.2
+    assert np.hypot(*moved_px) == pytest.approx(np.hypot(across_px, along_px), rel=0.1)
 
 
 def test_terrain_flattening_recovers_the_grounds_backscatter_by_slope(alpine, tmp_path):

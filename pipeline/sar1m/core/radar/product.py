@@ -17,21 +17,27 @@ SPEED_OF_LIGHT_M_S: Final = 299_792_458.0
 
 GroundRangeRule = Literal["interpolated", "nearest"]
 AzimuthRule = Literal["zero_doppler", "geolocation_grid"]
+Troposphere = Literal["none", "standard_atmosphere"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """How the annotation is read to place an image's pixels. The specification leaves two questions open.
+    """How an image's pixels are placed. The specification leaves two questions on the annotation open.
 
     ground_range: `interpolated` interpolates the coefficients of the slant-to-ground polynomials linearly in time
         between records (as SNAP and sarsen do); `nearest` takes the record nearest in time (as the annotation's
         geolocation grid does).
     azimuth: `zero_doppler` puts a line at its zero-Doppler time; `geolocation_grid` subtracts the bistatic term
-        (tau - tau_ref) / 2 that the geolocation grid contains, where tau is the two-way slant range time.
+        (tau - tau_ref) / 2 that the geolocation grid contains, where tau is the two-way slant range time. It is what
+        the processor leaves: it corrects the whole image by the delay at one range, tau_ref, in the middle of the swath
+        (A. Schubert et al., Remote Sensing 7, 2015; C. Gisinger et al., IEEE TGRS 59, 2021).
+    troposphere: `none` takes slant ranges as geometric; `standard_atmosphere` adds the delay of troposphere.py, which
+        the processor does not take off.
     """
 
     ground_range: GroundRangeRule = "interpolated"
     azimuth: AzimuthRule = "zero_doppler"
+    troposphere: Troposphere = "none"
 
 
 GEOLOCATION_GRID: Final = Convention(ground_range="nearest", azimuth="geolocation_grid")

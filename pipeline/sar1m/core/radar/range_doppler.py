@@ -2,7 +2,7 @@
 
 A GRD image has zero-Doppler geometry. A point P shows at the time t at which the satellite's velocity v is at right
 angles to the line of sight, v(t) . (P - S(t)) = 0, and at the slant range |P - S(t)|, where S is the satellite's
-position. Both are geometric: the delay of the atmosphere is not modelled.
+position. The delay of the atmosphere is added to the range where the convention asks for it.
 Source: J. Curlander, R. McDonough, "Synthetic Aperture Radar: Systems and Signal Processing" (1991), range-Doppler
 equations, for a focused image of zero Doppler. Lines and samples: Sentinel-1 product specification, S1-RS-MDA-52-7441.
 """
@@ -19,6 +19,7 @@ from sar1m.core.radar.geodesy import normal_from_ecef
 from sar1m.core.radar.ground_range import ground_range_m
 from sar1m.core.radar.orbit import OrbitPolynomials, OrbitState, fit_orbit, reach_s, state_at
 from sar1m.core.radar.product import SPEED_OF_LIGHT_M_S, Convention, GrdGeometry, Orbit
+from sar1m.core.radar.troposphere import slant_delay_m
 from sar1m.records import F64
 
 _CHUNK: Final = 65536  # points worked on at once: the handful of arrays needed stays in the cache
@@ -35,6 +36,7 @@ class ImagePoints:
 
     line, sample: 0 at the centre of the first pixel; they may lie outside the image.
     azimuth_time_s: zero-Doppler time in seconds after the product's epoch.
+    slant_range_m: as the radar measures it, with the delay that the convention has.
     incidence_deg: angle between the line of sight and the normal of the ellipsoid.
     """
 
@@ -77,6 +79,8 @@ def image_coordinates(geometry: GrdGeometry, points_m: F64, convention: Conventi
         seen = points[part]
         time_s[part], range_m[part], sight_m = _solve(polynomials, seen.T, np.full(len(seen), middle_s))
         incidence_deg[part] = _angle_deg(-sight_m, normal_from_ecef(seen).T)
+        if convention.troposphere == "standard_atmosphere":
+            range_m[part] += slant_delay_m(seen, incidence_deg[part])
     ground_m = ground_range_m(geometry.ground_range, time_s, range_m, convention.ground_range)
     incidence_deg[np.isnan(time_s)] = np.nan
     return ImagePoints(

@@ -28,6 +28,7 @@ ORBIT_SPEED_M_S: Final = (6_000.0, 9_000.0)
 SLANT_RANGE_S: Final = (3e-3, 1.2e-2)  # two-way; 450 to 1,800 km
 MAX_GRID_LATE_S: Final = 0.01  # the grid's bistatic term is under 0.3 ms, half a slant range time 3 ms
 _INFORMATION: Final = "imageAnnotation/imageInformation"
+_BISTATIC: Final = "imageAnnotation/processingInformation/bistaticDelayCorrectionApplied"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,12 +85,27 @@ def read_annotation(root: XmlNode, product_id: str) -> ProductAnnotation:
     image.choice("outputPixels", ("16 bit Unsigned Integer",))
     root.choice("generalAnnotation/productInformation/projection", ("Ground Range",))
     passing = root.choice("generalAnnotation/productInformation/pass", ("Ascending", "Descending"))
+    _require_bistatic_correction(root)
     return ProductAnnotation(
         header=header,
         geometry=_geometry(root, image, product_id),
         orbit_state=passing.lower(),
         noise_removed=root.flag("imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed"),
     )
+
+
+def _require_bistatic_correction(root: XmlNode) -> None:
+    """Raises SourceError for a product whose lines stand at the times of echoes, not at zero-Doppler times.
+
+    True in all real products known, IPF 2.36 to 3.90; it means the correction at one range, see
+    core.radar.product.Convention.
+    """
+    if not root.flag(_BISTATIC):
+        raise SourceError(
+            f"{root.file}: {_BISTATIC} is false; expected true. Without this correction the lines stand some 3 ms (two "
+            "lines) off their zero-Doppler times, by an amount that the annotation does not state. Leave the product "
+            "out, or take one that ESA's processor made."
+        )
 
 
 def check_same_geometry(first: GrdGeometry, second: GrdGeometry, names: tuple[str, str]) -> None:

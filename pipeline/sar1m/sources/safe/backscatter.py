@@ -155,7 +155,9 @@ def _relief(geometry: GrdGeometry, grid: RasterGrid, terrain: Terrain, config: S
 
 
 def _lattice(geometry: GrdGeometry, grid: RasterGrid, heights_m: F64, config: SafeConfig) -> Lattice:
-    convention = Convention(ground_range=config.ground_range_rule, azimuth=config.azimuth_rule)
+    convention = Convention(
+        ground_range=config.ground_range_rule, azimuth=config.azimuth_rule, troposphere=config.troposphere
+    )
     return fit_lattice(geometry, grid, (float(np.nanmin(heights_m)), float(np.nanmax(heights_m))), convention)
 
 

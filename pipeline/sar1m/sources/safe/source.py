@@ -244,6 +244,7 @@ def processing_steps(made: str, orbit: str, terrain: Terrain | None, config: Saf
         "border noise masked" if config.mask_border_noise else "border noise kept",
         "tie points" if terrain is None else f"range-Doppler on {terrain.description}",
         f"lines {config.azimuth_rule}, ground range {config.ground_range_rule}, {config.resampling}",
+        *([] if config.troposphere == "none" else ["tropospheric delay of the standard atmosphere taken off"]),
         f"{config.quantity} {'terrain-flattened (Small 2011)' if flat else 'against the ellipsoid'}",
     ]
     return "; ".join(steps)

@@ -30,6 +30,7 @@ class DataConfig(Section):
     """The stream.
 
     stores: folders or URLs of finished stores; the command's --data goes first.
+    where, bbox: only these samples, as in sarmae.stream.loader.ShardLoader. None: all.
     crop_px, align: as in sarmae.stream.loader_settings.CropFlip.
     flips: whether samples are turned upside down and mirrored, half of them each.
     cache: folder of the disk cache for remote stores, by default in the folder of the run.
@@ -38,6 +39,8 @@ class DataConfig(Section):
     """
 
     stores: tuple[str, ...] = ()
+    where: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
     crop_px: int = Field(default=224, ge=32, le=2048, multiple_of=16)
     align: bool = True
     flips: bool = True

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,6 +76,26 @@ def parquet_bytes(frame: pd.DataFrame, columns: Sequence[Column]) -> bytes:
     if "bounds_lonlat" in schema.names:
         bounds = np.array(list(frame["bounds_lonlat"]), dtype=np.float64).reshape(-1, 4)
         table = _with_geometry(table, bounds)
+    return _parquet(table)
+
+
+def cut_table(table: pa.Table, rows: npt.NDArray[np.int64], replaced: Mapping[str, npt.NDArray[np.int64]]) -> bytes:
+    """Some rows of a metadata table as Parquet, with all its columns, known here or not.
+
+    rows: their numbers. replaced: columns of the table that get other values, one a row. GeoParquet stays GeoParquet
+    about these rows alone.
+    """
+    cut = table.take(rows)
+    for name, values in replaced.items():
+        at = cut.schema.get_field_index(name)
+        cut = cut.set_column(at, cut.schema.field(at), pa.array(values, type=cut.schema.field(at).type))
+    if "geometry" in cut.column_names and "bounds_lonlat" in cut.column_names:
+        bounds = np.array(cut.column("bounds_lonlat").to_pylist(), dtype=np.float64).reshape(-1, 4)
+        cut = cut.replace_schema_metadata({**(table.schema.metadata or {}), b"geo": with_geometry(bounds)[1].encode()})
+    return _parquet(cut)
+
+
+def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=65536)
     return buffer.getvalue()

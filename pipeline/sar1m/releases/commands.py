@@ -124,17 +124,27 @@ def get(
     out: Annotated[Path, typer.Argument(callback=local_folder, help="Folder to put it in.")],
     split: Annotated[str | None, typer.Option("--split", help="Only this split's images.")] = None,
     shards: Annotated[int | None, typer.Option("--shards", help="Only the first N shards of each array.")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", help="Only these samples: \"country = 'PRT' and relative_orbit in (45, 125)\"."),
+    ] = None,
+    bbox: Annotated[
+        str | None, typer.Option("--bbox", help="Only samples whose centre lies in west,south,east,north.")
+    ] = None,
 ) -> None:
     """Downloads a release, or a part of it, and checks every file; goes on after interruptions."""
     from sar1m.releases.portions import Portion
     from sar1m.releases.portions import get as download
+    from sar1m.store.sample_filter import SampleFilter, parse_box
     from sar1m.terminal import TerminalWatch, program
 
     console = Printer()
-    summary = download(target, out, Portion(split=split, shards=shards), TerminalWatch(console))
+    samples = SampleFilter(where=where, bbox=None if bbox is None else parse_box(bbox))
+    summary = download(target, out, Portion(split=split, shards=shards, samples=samples), TerminalWatch(console))
     part = f", {summary.left_out} left out" if summary.left_out else ""
+    title = summary.title + (summary.part and f", {summary.part}")
     console.say(
-        f"{summary.title}: {summary.fetched} files fetched ({summary.fetched_bytes / GB:.2f} GB), {summary.kept} there "
+        f"{title}: {summary.fetched} files fetched ({summary.fetched_bytes / GB:.2f} GB), {summary.kept} there "
         f"already{part}."
     )
     console.say(f"Verify: {pasted(program(), 'verify', summary.out)}")
@@ -169,6 +179,11 @@ def verify_a_release(location: str, sampling: Sampling | None, console: Printer)
         f"({summary.read_bytes / GB:.2f} GB) and {summary.read_chunks:,} chunks compared, {len(summary.faults)} faults."
         f"{unlisted}",
     )
+    if summary.part_of:
+        console.say(
+            "Every byte follows from the release that it says it is part of; not checked: whether "
+            f"{summary.part_of} is the manifest that was published."
+        )
     return list(summary.faults)
 
 

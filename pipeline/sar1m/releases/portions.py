@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from sar1m.releases.fetching import GetSummary, Wanted, fetch, require_plain
 from sar1m.releases.hub import open_release
+from sar1m.releases.part_download import get_samples
 from sar1m.releases.portable_names import require_portable
-from sar1m.store.durable import digest_file, remove_partials, remove_tree, settle_folders, write_durably
+from sar1m.releases.sample_parts import REQUEST_FILE, SampleChoice
+from sar1m.store.durable import remove_partials, remove_tree, settle_folders, write_durably
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
-from sar1m.store.places.folder import FolderPlace
-from sar1m.store.places.place import Place
 from sar1m.store.progress import Watch
+from sar1m.store.sample_filter import ALL_SAMPLES, SampleFilter
 from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS, group_name
 from sar1m.store.seal import Seal, SealedFile, require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS, marker_bytes
 from sar1m.store.shard_index import SHARD_NAME
-
-_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +28,23 @@ class Portion:
 
     split: train, val or test; None for all.
     shards: how many shards of every image array, from the first; None for all.
+    samples: which samples; with all of them the part is by files, else it is by samples (see sample_parts).
     """
 
     split: str | None = None
     shards: int | None = None
+    samples: SampleFilter = ALL_SAMPLES
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a split that no release has or a number that takes nothing."""
+        """Raises ConfigError for a split that no release has, a number that takes nothing, or shards of a selection."""
         if self.split is not None and self.split not in SPLITS:
             raise ConfigError(f"split {self.split!r}: expected one of {', '.join(SPLITS)}.")
         if self.shards is not None and self.shards < 1:
             raise ConfigError(f"shards {self.shards}: expected at least 1.")
+        if self.shards is not None and not self.samples.takes_all:
+            raise ConfigError(
+                "shards: a part by samples (where, bbox) takes no number of shards. Leave one of them out."
+            )
 
     def holds(self, name: str) -> bool:
         """Whether a file belongs to it."""
@@ -52,24 +55,12 @@ class Portion:
         return self.shards is None or shard is None or int(shard["number"]) < self.shards
 
 
-@dataclass(frozen=True, kw_only=True)
-class GetSummary:
-    """fetched, fetched_bytes: of this run; kept: files that were there already with the right content; left_out: files
-    of the release that do not belong to the portion."""
-
-    title: str
-    out: Path
-    fetched: int
-    fetched_bytes: int
-    kept: int
-    left_out: int
-
-
 def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
     """Downloads a release, or goes on with a download that was interrupted. target: see hub.open_release.
 
-    The download of a part ends with PARTIAL_DOWNLOAD.json in place of the completion marker. `sar1m verify` checks it
-    as a part, and readers know that its absent shards are not empty ones. Raises StoreError where the release is not
+    The download of a part by files ends with PARTIAL_DOWNLOAD.json in place of the completion marker. `sar1m verify`
+    checks it as a part, and readers know that its absent shards are not empty ones. A part by samples is a smaller
+    store of its own, see sample_parts. Raises StoreError where the release is not
     whole or a file that arrives differs from the manifest, OutputError where out holds something else.
     """
     place = open_release(target)
@@ -78,79 +69,43 @@ def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
         raise StoreError(f"{place.location}: itself a part of a release. Get it from where the whole one lies.")
     require_portable(seal.files, place.location)
     out = out.absolute()
+    if not portion.samples.takes_all:
+        return get_samples(place, seal, out, SampleChoice(samples=portion.samples, split=portion.split), watch)
     _require_ours(out, seal)
     with output_lock(out):
         remove_partials(out)
         # What an earlier portion brought stays, and counts as wanted: portions add up to the whole.
         wanted = {name: one for name, one in seal.files.items() if portion.holds(name) or (out / name).exists()}
-        missing = {name: one for name, one in wanted.items() if not _is_there(out / name, one)}
         # A marker vouches for what lies beside it: it goes before anything else changes.
         for name in RELEASE_MARKERS:
             remove_tree(out / name)
         write_durably(out / MANIFEST_FILE, [seal.manifest_bytes])
-        with watch.stage("get", len(missing)) as step, ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(lambda name: _fetch(place, name, missing[name], out), missing):
-                step()
+        fetched = fetch(place, {name: Wanted(source=name, expected=one) for name, one in wanted.items()}, out, watch)
         settle_folders(out)
         _write_marker(out, seal, wanted)
     remove_tree(out / "build-log")
     return GetSummary(
         title=seal.title,
         out=out,
-        fetched=len(missing),
-        fetched_bytes=sum(one.size or 0 for one in missing.values()),
-        kept=len(wanted) - len(missing),
+        fetched=len(fetched),
+        fetched_bytes=sum(one.expected.size or 0 for one in fetched),
+        kept=len(wanted) - len(fetched),
         left_out=len(seal.files) - len(wanted),
     )
 
 
 def _require_ours(out: Path, seal: Seal) -> None:
     """Raises OutputError unless out is new, empty, or holds this very release or a part of it."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file. Give a new or empty folder.")
-    there = FolderPlace(out).listing() if out.exists() else {}
-    for name in there:
-        if (out / name).is_symlink():
-            raise OutputError(f"{out / name}: is a link, and nothing is written or read through one. Remove it.")
+    there = require_plain(out)
     manifest = out / MANIFEST_FILE
+    if (out / REQUEST_FILE).is_file():
+        raise OutputError(f"{out}: holds a part by samples, which nothing is added to. Give a new or empty folder.")
     if manifest.is_file():
         if manifest.read_bytes() != seal.manifest_bytes:
             raise OutputError(f"{out}: holds another release, or another version of it. Give a new or empty folder.")
         return
-    names = there
-    if any(not name.startswith(("build-log/", f"{MANIFEST_FILE}.")) for name in names):
+    if any(not name.startswith(("build-log/", f"{MANIFEST_FILE}.")) for name in there):
         raise OutputError(f"{out}: is not empty and holds no release. Give a new or empty folder.")
-
-
-def _is_there(path: Path, expected: SealedFile) -> bool:
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != expected.size:
-        return False
-    return digest_file(path).sha256 == expected.sha256
-
-
-def _fetch(place: Place, name: str, expected: SealedFile, out: Path) -> None:
-    """One file, whole and right, or not at all."""
-    path = out / name
-    for one in (path, *path.parents[: name.count("/")]):
-        if one.is_symlink() or (one.exists() and one.is_dir() == (one is path)):
-            raise OutputError(f"{one}: is in the way of a file of the release. Remove it.")
-    write_durably(path, _checked(place, name, expected))
-
-
-def _checked(place: Place, name: str, expected: SealedFile) -> Iterator[bytes]:
-    """The pieces of a file; raises after the last one, while the file still has its temporary name."""
-    sha256, size = hashlib.sha256(), 0
-    for piece in place.stream(name):
-        sha256.update(piece)
-        size += len(piece)
-        if size > (expected.size or 0):
-            break
-        yield piece
-    if size != expected.size or sha256.hexdigest() != expected.sha256:
-        raise StoreError(
-            f"{place.location}/{name}: what came ({size} bytes) differs from the manifest ({expected.size} bytes). "
-            "Check the release there with `sar1m verify`; what is fetched is kept."
-        )
 
 
 def _write_marker(out: Path, seal: Seal, wanted: Mapping[str, SealedFile]) -> None:

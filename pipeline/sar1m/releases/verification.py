@@ -15,6 +15,7 @@ import numpy as np
 
 from sar1m.releases.chunk_sampling import chunk_faults
 from sar1m.releases.hub import open_release
+from sar1m.releases.part_check import part_faults
 from sar1m.store.errors import StoreError
 from sar1m.store.progress import Watch
 from sar1m.store.seal import StoreFault, content_faults, listing_faults, read_seal
@@ -34,7 +35,8 @@ class Sampling:
 class VerifySummary:
     """faults: sorted by name, empty where all is well. part: which part of a release this is, nothing for a whole one.
     files: of the release or the part; read_files, read_bytes, read_chunks: what was compared by digest. listed: whether
-    added files could be seen."""
+    added files could be seen. part_of: of a part by samples that follows from its release, the sha256 of the
+    release's manifest."""
 
     location: str
     title: str
@@ -45,13 +47,15 @@ class VerifySummary:
     read_chunks: int
     listed: bool
     faults: tuple[StoreFault, ...]
+    part_of: str = ""
 
 
 def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None = None) -> VerifySummary:
     """Compares a release with its manifest; sampling None compares every byte.
 
-    location: see hub.open_release. Raises StoreError where there is no release or its seal is beyond use,
-    UnreachableError where a server does not answer: that is no fault of the release.
+    location: see hub.open_release. Of a part by samples every byte is also compared with what the release's own files
+    in it say, see part_check; sampling leaves that out. Raises StoreError where there is no release or its seal is
+    beyond use, UnreachableError where a server does not answer: that is no fault of the release.
     """
     place = open_release(location)
     seal = read_seal(place, RELEASE_MARKERS)
@@ -66,6 +70,9 @@ def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None
         for found in content_faults(place, seal, chosen):
             faults += found
             step()
+    bound = seal.part_of if sampling is None else None
+    if bound is not None and not faults:
+        faults += part_faults(place, seal)
     chunks, damaged = (0, []) if sampling is None else chunk_faults(place, sound, sampling.chunks, sampling.seed)
     return VerifySummary(
         location=place.location,
@@ -77,6 +84,7 @@ def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None
         read_chunks=chunks,
         listed=listing is not None,
         faults=tuple(sorted({*faults, *damaged}, key=lambda fault: (fault.path, fault.found))),
+        part_of="" if bound is None or faults else str(bound["manifest_sha256"]),
     )
 
 

@@ -80,6 +80,8 @@ def read_previous(root: Path) -> Previous:
     """A former release, as far as the next one needs it: its tables, which every part of it holds too. Raises
     StoreError where it is no release or they are damaged."""
     seal = require_seal(open_release(root), RELEASE_MARKERS)
+    if seal.part_of is not None:
+        raise StoreError(f"{root}: a part by samples, without the rows of the others. Give the whole release.")
     lock, samples = _sealed_table(root, seal, LOCK_FILE), _sealed_table(root, seal, SAMPLES_FILE)
     tombstones = pd.DataFrame({column.name: [] for column in TOMBSTONE_COLUMNS})
     if TOMBSTONES_FILE in seal.files:

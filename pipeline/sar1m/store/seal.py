@@ -31,6 +31,7 @@ from sar1m.store.schema import (
 from sar1m.store.seal_text import MAX_SEAL_BYTES, manifest_bytes, marker_bytes, parse_manifest, parse_marker
 
 REMEDY: Final = "Verify the store (sar1m verify) and copy or build it again."
+PART_OF: Final = "part_of"  # in the marker of a part that is a store of its own: see sar1m.releases.sample_parts
 _READERS: Final = 4  # files digested at a time
 
 
@@ -92,10 +93,19 @@ class Seal:
         return str(self.marker.get("version", "?"))
 
     @property
+    def part_of(self) -> Mapping[str, Any] | None:
+        """Of a part by samples: manifest_sha256 and samples of its release, and what was selected; else None."""
+        found = self.marker.get(PART_OF) if self.marker_file == PARTIAL_FILE else None
+        return found if isinstance(found, dict) else None
+
+    @property
     def part(self) -> str:
         """Which part of a release this is, in words; empty for a whole one."""
         if self.marker_file != PARTIAL_FILE:
             return ""
+        if self.part_of is not None:
+            counts, of = self.marker.get("counts", {}), self.part_of
+            return f"a part of it, {counts.get('accepted', 0):,} of {of.get('samples', 0):,} samples: {of.get('words')}"
         held = [f"{share} of {split}" for split in SPLITS if (share := self._share(f"{group_name(split)}/"))]
         total = len(self.files) + len(self.left_out)
         return f"a part of it, {len(self.files):,} of {total:,} files: {', '.join(held) or 'no images'}"
@@ -156,7 +166,7 @@ def read_seal(place: Place, markers: Sequence[str]) -> Seal:
     if not faults and marker["manifest_sha256"] != hashlib.sha256(manifest).hexdigest():
         faults.append(StoreFault(path=MANIFEST_FILE, found="differs from the digest in the completion marker"))
         entries = {}
-    elif not faults and not _lists_agree(marker_file, sizes, entries):
+    elif not faults and not _lists_agree(marker, marker_file, entries):
         faults.append(StoreFault(path=marker_file, found="lists other files than the manifest"))
     return Seal(
         location=place.location,
@@ -309,5 +319,7 @@ def _payload(listing: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def _lists_agree(marker_file: str, sizes: Mapping[str, int], entries: Mapping[str, str]) -> bool:
-    return sizes.keys() <= entries.keys() if marker_file == PARTIAL_FILE else sizes.keys() == entries.keys()
+def _lists_agree(marker: Mapping[str, Any], marker_file: str, entries: Mapping[str, str]) -> bool:
+    some = marker_file == PARTIAL_FILE and PART_OF not in marker
+    sizes: Mapping[str, int] = marker["files"]
+    return sizes.keys() <= entries.keys() if some else sizes.keys() == entries.keys()

@@ -4,7 +4,9 @@ The manifest, manifest-sha256.txt, has the format of sha256sum, so that `sha256s
 The completion marker is JSON and is written last. It holds facts of its maker (name, version, ...), manifest_sha256,
 `files` (size in bytes by name) and marker_sha256, the digest of all the rest, since no manifest can cover the marker.
 The marker's name states what is complete: BUILD_COMPLETE.json a build, RELEASE_COMPLETE.json a release,
-PARTIAL_DOWNLOAD.json a downloaded part of a release, whose `files` are only those that were downloaded.
+PARTIAL_DOWNLOAD.json a downloaded part of a release. Of a part by files the manifest is the release's and `files` are
+only those that were downloaded; a part by samples is a store of its own, with its own manifest, and `part_of` names the
+release.
 """
 
 from __future__ import annotations

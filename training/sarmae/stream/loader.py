@@ -28,6 +28,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from sar1m.store.cache.bound import CacheConfig
 from sar1m.store.errors import ConfigError, StoreError
+from sar1m.store.sample_filter import Box, SampleFilter
 from sarmae.errors import ChunkError
 from sarmae.stream.band_statistics import SarStatistics
 from sarmae.stream.batch import Batch, ImageSpec
@@ -56,6 +57,8 @@ class ShardLoader(IterableDataset[Batch]):
     cache: on disk, for remote stores.
     rank_and_world: this process's rank and the number of ranks; by default those of torch.distributed where it runs,
         else one process.
+    where, bbox: only samples that meet a condition on the columns of samples.parquet, and whose centre lies in west,
+        south, east, north (see sar1m.store.where and sample_filter); `sar1m get` takes the same.
     Raises StoreError for a store that cannot be read, ConfigError for settings that do not fit the stores.
     """
 
@@ -67,10 +70,13 @@ class ShardLoader(IterableDataset[Batch]):
         split: str = "train",
         cache: CacheConfig | None = None,
         rank_and_world: tuple[int, int] | None = None,
+        where: str | None = None,
+        bbox: Box | None = None,
     ) -> None:
         self.settings = settings or LoaderSettings()
         self._locations, self._split, self._cache = tuple(os.fspath(place) for place in locations), split, cache
         self._rank, self._world = _place_in_world() if rank_and_world is None else rank_and_world
+        self._samples = SampleFilter(where=where, bbox=bbox)
         self._stores = self._open()
         self.order = self._make_order()
         self.epoch, self.step = 0, 0
@@ -220,6 +226,7 @@ class ShardLoader(IterableDataset[Batch]):
                 optical=settings.optical,
                 cache=self._cache,
                 published_px=settings.published_px,
+                samples=self._samples,
             )
             for place in self._locations
         ]

@@ -6,6 +6,7 @@ published:FOLDER                                                       pictures 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,7 +18,8 @@ from sar1m.store.cache.place import open_cached
 from sar1m.store.errors import ConfigError
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.opening import is_remote
-from sar1m.store.places.place import Place
+from sar1m.store.places.place import ByteRange, Place
+from sar1m.store.sample_filter import ALL_SAMPLES, SampleFilter
 from sarmae.errors import ChunkError
 from sarmae.stream.band_statistics import SarStatistics, read_statistics
 from sarmae.stream.batch import SplitIndex
@@ -25,6 +27,7 @@ from sarmae.stream.layout import open_split
 from sarmae.stream.published.index import UnusablePicture, index_published
 from sarmae.stream.published.picture_reader import DISPLAY_STATISTICS, PublishedReader
 from sarmae.stream.reader import SplitReader
+from sarmae.stream.selected import SelectedReader, selected_index, selected_numbers
 
 PUBLISHED: Final = "published:"
 
@@ -38,6 +41,13 @@ class Reader(Protocol):
         """Reads the samples into the given rows of sar and optical; returns what could not be read."""
 
 
+class RemoteReader(Reader, Protocol):
+    """The same over a network, where bytes are better fetched before they are read."""
+
+    def ranges(self, samples: np.ndarray) -> Sequence[ByteRange]:
+        """The byte ranges to prefetch before read_into reads these samples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Store:
     """One store of a mixture, open. remote: the reader again where there are ranges to prefetch, None on a local disk.
@@ -48,7 +58,7 @@ class Store:
     index: SplitIndex
     place: Place
     reader: Reader
-    remote: SplitReader | None
+    remote: RemoteReader | None
     optical: bool
     left_out: tuple[UnusablePicture, ...] | None = None
 
@@ -66,19 +76,27 @@ def open_store(
     optical: bool = True,
     cache: CacheConfig | None = None,
     published_px: int = 256,
+    samples: SampleFilter = ALL_SAMPLES,
 ) -> Store:
     """The store at a location. Raises ConfigError for a location of no known kind, StoreError for what is there.
 
     optical: whether the optical partners are read.
     cache: on disk, for remote stores.
     published_px: side of the window cut from published pictures.
+    samples: which are seen, numbered anew from 0; published pictures have no columns to choose by.
     """
+    if location.startswith(PUBLISHED) and not samples.takes_all:
+        raise ConfigError(f"{location}: published pictures have no table of samples. Leave out where and bbox.")
     if location.startswith(PUBLISHED):
         folder = Path(location.removeprefix(PUBLISHED))
         return _open_published(folder, split=split, optical=optical, published_px=published_px)
     place = open_cached(location, cache)
     index = open_split(place, split)
-    reader = SplitReader(index, place, optical=optical)
+    reader: RemoteReader = SplitReader(index, place, optical=optical)
+    if not samples.takes_all:
+        numbers = selected_numbers(place, index, samples)
+        reader = SelectedReader(SplitReader(index, place, optical=optical), numbers)
+        index = selected_index(index, numbers)
     return Store(
         index=index, place=place, reader=reader, remote=reader if is_remote(location) else None, optical=optical
     )

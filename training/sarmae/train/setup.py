@@ -148,7 +148,8 @@ def _open_loader(config: PretrainConfig, cache: CacheConfig, *, optical: bool) -
     if not config.data.stores:
         raise ConfigError("data.stores: no store to train on. Give --data FOLDER (make pretrain DATA=build/sample).")
     settings = config.loader_settings(optical=optical, pin_memory=torch.cuda.is_available())
-    return ShardLoader(config.data.stores, settings, cache=cache)
+    data = config.data
+    return ShardLoader(data.stores, settings, cache=cache, where=data.where, bbox=data.bbox)
 
 
 def _projector(config: PretrainConfig, spec: ModelSpec, anchors: Anchors | None) -> Projector | None:

@@ -5,20 +5,23 @@ import importlib.util
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, signal, spatial
 
-from sar1m.config import BuildConfig, GridConfig, RegistrationConfig
-from sar1m.core.correlation import NO_PEAK, correlate, locate_peaks, orientation_fields, summits_near
+from sar1m.config import BuildConfig, GridConfig, RegistrationConfig, SimulatedConfig
 from sar1m.core.registration import recover_shifts, register_block
 from sar1m.core.resample import shift_subpixel
 from sar1m.sources.sample import SampleSource
+from sar1m.sources.simulated import SimulatedSource
 from support.examples import examples
+from support.paths import SHARED
 
 SETTINGS = RegistrationConfig()
 UNGATED = RegistrationConfig(min_psr=1e-6, max_polarisation_spread_px=1e6)
 MARGIN_PX = 12
+RTC = SHARED / "data/s1s2_rtc_pairs"
 
 
 def _parcels(key, side_px, count=60):
@@ -230,104 +233,59 @@ def test_recovery_reports_small_errors_on_a_good_pair_and_repeats_with_its_gener
     assert np.isnan(single.polarisation_row_px)
 
 
-def test_fields_double_the_angle_of_an_edge():
-    row, col = np.mgrid[:64, :64]
-    valid = np.ones((64, 64), bool)
-    for slope, expected in [((0, 1), (1, 0)), ((1, 0), (-1, 0)), ((1, 1), (0, 1)), ((1, -1), (0, -1))]:
-        ramp = (slope[0] * row + slope[1] * col).astype(np.float32)
-        for sign in (1, -1):
-            fields = orientation_fields((sign * ramp)[None], valid, smoothing_passes=0)[0]
-            magnitude, real, imaginary = fields[:, 20:40, 20:40]
-            assert magnitude == pytest.approx(magnitude.mean(), abs=1e-3)
-            assert 0.8 < magnitude.mean() < 1  # one but for the floor
-            assert real / magnitude == pytest.approx(expected[0], abs=1e-3)
-            assert imaginary / magnitude == pytest.approx(expected[1], abs=1e-3)
+def test_a_band_that_lies_apart_from_the_others_counts_little_and_is_told():
+    truth = (1.3, -2.4)
+    distances, offsets = [], []
+    for key in range(4):
+        sar, optical = _pair(key, 192, truth, looks=4.4)
+        optical[3] = shift_subpixel(optical[3:], 1.5, -1.0)[0]
+        shift = _register(sar, optical).scene
+        distances.append(_distance(shift, truth))
+        offsets.append(shift.band_offset_px)
+        assert shift.band_spread_px > 0.4
+    assert np.mean(distances) < 0.15  # their plain mean lies 0.45 px off
+    assert np.median(offsets) == pytest.approx(np.hypot(1.5, 1.0), abs=0.25)
 
 
-def test_fields_raise_faint_edges_but_not_flat_ground():
-    column = np.arange(256)
-    steps = np.where(column < 64, 100 * (column // 16 % 2), np.where(column < 128, 60 * (column // 16 % 2), 0.0))
-    noise = np.random.default_rng(0).normal(0, 0.05, (64, 256))
-    magnitude = orientation_fields(
-        (steps + noise)[None].astype(np.float32), np.ones((64, 256), bool), smoothing_passes=0
+def test_one_band_has_no_spread_and_no_offset():
+    sar, optical = _pair(looks=np.inf)
+    shift = _register(sar, optical[:1]).scene
+    assert np.isnan([shift.band_spread_px, shift.band_offset_px]).all()
+    assert 0 < shift.sigma_px < 0.5
+
+
+def test_sigma_is_as_large_as_the_errors():
+    """Of Gaussian errors 68 % lie within one sigma and 95 % within two. Simulated worlds, whose shifts are known."""
+    config = BuildConfig(
+        grid=GridConfig(patch_px=256, patches_per_side=1, halo_px=0),
+        simulated=SimulatedConfig(enl=4.4, max_shift_px=6, cloudy_share=0, unpaired_share=0),
     )
-    strong, faint, flat = (np.sqrt(np.mean(magnitude[0, 0, 4:-4, k : k + 40] ** 2)) for k in (12, 76, 180))
-    assert faint > 0.75 * strong  # their contrasts are as 0.6 to 1
-    assert flat < 0.02 * strong
+    source, ratios = SimulatedSource(12), []
+    for candidate in source.candidates(config):
+        pixels = source.read(candidate, config)
+        windows = [(8, 8, 240, 240), *((row, col, 120, 120) for row in (8, 128) for col in (8, 128))]
+        for shift in _register(pixels.sar, pixels.registration_optical, windows=windows).patches:
+            if shift.status == "measured":
+                ratios += [(shift.row_px - pixels.truth_shift_px[0]) / shift.sigma_px]
+                ratios += [(shift.col_px - pixels.truth_shift_px[1]) / shift.sigma_px]
+    assert len(ratios) > 80
+    assert 0.6 < np.mean(np.abs(ratios) < 1) < 0.8
+    assert np.mean(np.abs(ratios) < 2) > 0.9
 
 
-@pytest.mark.parametrize("gaps", [False, True])
-def test_fields_of_a_channel_do_not_depend_on_the_channels_beside_it(gaps):
-    # large enough that channels are worked on in more than one go
-    images = np.random.default_rng(1).normal(size=(5, 150, 130)).astype(np.float32)
-    free = np.ones((150, 130), bool)
-    free[40:80, 50:90] = not gaps
-    together = orientation_fields(images, free, smoothing_passes=2)
-    alone = [orientation_fields(image[None], free, smoothing_passes=2)[0] for image in images]
-    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
-    assert (together[:, :, ~free] == 0).all()
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (61, 67)])
-def test_surfaces_are_the_correlation_at_each_lag(shape):
-    """Oracle: scipy's direct correlation. It differs by what wraps around, which is small for these sizes."""
-    rng = np.random.default_rng(2)
-    inner = np.zeros((3, *shape), np.float32)
-    inner[:, 12:-12, 12:-12] = rng.normal(size=(3, shape[0] - 24, shape[1] - 24))  # lags up to 10 reach no border
-    inner -= inner.mean(axis=(1, 2), keepdims=True)
-    moved = [np.roll(inner, lag, axis=(1, 2)) for lag in [(0, 0), (1, -1), (3, -5), (3, -2), (2, -4)]]
-    fixed, moving = np.stack(moved[:2]), np.stack(moved[2:])
-    whole = np.ones(shape, bool)
-    found = correlate(fixed, moving, whole, whole, 10)
-    expected = [
-        *((fixed[k], moving.sum(axis=0), found.by_fixed[k]) for k in range(2)),
-        *((fixed.sum(axis=0), moving[k], found.by_moving[k]) for k in range(3)),
-        *((moving.sum(axis=0) - moving[k], moving[k], found.among_moving[k]) for k in range(3)),
-    ]
-    constant = float(np.square(inner).sum()) / found.by_fixed[0].max()
-    for one, other, surface in expected:
-        reach = len(surface) // 2
-        oracle = sum(signal.correlate(m, f, mode="same") for f, m in zip(one, other, strict=True))
-        middle = [(side - 1) // 2 if side % 2 else side // 2 for side in shape]
-        oracle = oracle[middle[0] - reach : middle[0] + reach + 1, middle[1] - reach : middle[1] + reach + 1]
-        assert surface == pytest.approx(oracle / constant, abs=0.01 * float(surface.max()))
-    assert found.overlap[10, 10] == pytest.approx(1, abs=1e-5)
-
-
-@pytest.mark.parametrize("place", [(-6.5, 4.25), (0.0, 0.0), (3.1, -7.4)])
-def test_peak_of_a_known_bump_is_found_between_lags(place):
-    lag = np.arange(-10, 11)
-    bump = np.exp(-((lag[:, None] - place[0]) ** 2 + (lag - place[1]) ** 2) / (2 * 1.3**2)).astype(np.float32)
-    full = np.ones((21, 21), np.float32)
-    (peak,) = locate_peaks(bump[None], full)
-    assert (peak.row_px, peak.col_px) == pytest.approx(place, abs=0.01)
-    assert peak.inside
-    assert summits_near(bump[None], full, place[0] + 1, place[1] - 1) == pytest.approx(np.array([place]), abs=0.01)
-    assert np.isnan(summits_near(bump[None], full, place[0] + 4, place[1])).all()
-    assert locate_peaks(full[None], full) == (NO_PEAK,)
-    assert locate_peaks(bump[None], 0.1 * full) == (NO_PEAK,)
-
-
-@pytest.mark.parametrize("level", [0.02, 0.05])
-def test_noise_of_the_surface_is_what_moves_the_summit(level):
-    """Monte Carlo: noise nearly as smooth as the peak, summits scattered by as much as each surface alone tells."""
-    lag = np.arange(-10, 11)
-    bump = np.exp(-(lag[:, None] ** 2 + lag**2) / (2 * 1.2**2))
-    rng, full = np.random.default_rng(3), np.ones((21, 21), np.float32)
-    noise = [ndimage.gaussian_filter(rng.normal(size=(21, 21)), 0.9, mode="wrap") for _ in range(200)]
-    surfaces = np.stack([bump + level * one / np.std(noise) for one in noise]).astype(np.float32)
-    peaks = locate_peaks(surfaces, full)
-    seen = np.std([(peak.row_px, peak.col_px) for peak in peaks])
-    told = np.sqrt(np.mean(np.square([peak.noise_px for peak in peaks])))
-    assert told == pytest.approx(seen, rel=0.2)
-
-
-def test_the_top_of_a_ridge_has_no_certain_place():
-    surface = np.zeros((21, 21), np.float32)
-    surface[[9, 10, 10, 11], [10, 9, 11, 10]] = 0.9
-    surface[[9, 10, 11], [9, 10, 11]] = 0.99, 1, 0.99  # a ridge, which rises away from its middle
-    (peak,) = locate_peaks(surface[None], np.ones((21, 21), np.float32))
-    assert peak.noise_px == np.inf
+@pytest.mark.skipif(not RTC.exists(), reason=f"no {RTC.name} beside the checkout")
+def test_the_bands_and_the_picture_of_one_acquisition_agree():
+    """Real sites: twelve bands as reflectance, and what somebody made of three of them for display."""
+    for path in sorted((RTC / "S1RTC").glob("*.tif")):
+        with rasterio.open(path) as sar, rasterio.open(RTC / "S2L2A" / path.name) as bands:
+            power, reflectance = 10 ** (sar.read() / 10), bands.read((2, 3, 4, 8)) / 1e4
+        with rasterio.open(RTC / "S2RGB" / path.name) as picture:
+            colours = picture.read() / 255
+        one, other = (
+            _register(power.astype(np.float32), optical.astype(np.float32), limits=UNGATED).scene
+            for optical in (reflectance, colours)
+        )
+        assert _distance(one, (other.row_px, other.col_px)) < 0.15
 
 
 @pytest.mark.skipif(

@@ -22,7 +22,7 @@ from scipy import ndimage
 from sar1m.core.resample import block_mean
 from sar1m.records import F32, F64, Bool
 
-ENERGY_BLOCK_PX = 4  # gradient energy is equalised over blocks of this side, smoothed over three of them
+ENERGY_BLOCK_PX = 8  # gradient energy is equalised over blocks of this side, smoothed over three of them
 ENERGY_FLOOR = 0.3  # of the image's mean energy, added: ground as flat as noise is not raised to the weight of edges
 CACHED_PX = 2**16  # channels are worked on together up to this many pixels: fewer calls, and still in the cache
 FLAT = np.float32(1e-12)  # what keeps divisions finite where there is no gradient at all

@@ -67,27 +67,29 @@ def out_of_reach(valid: Bool, *, smoothing_passes: int) -> Bool:
     return free
 
 
-def orientation_fields(brightness: F32, free: Bool, *, smoothing_passes: int) -> F32:
-    """Double-angle fields of channels, (C, 3, H, W): |g|, and the real and imaginary part of g^2/|g|.
+def orientation_fields(brightness: F32, free: Bool, *, smoothing_passes: int, binning: int = 1) -> F32:
+    """Double-angle fields of channels, (C, 3, H // binning, W // binning): |g|, and real and imaginary part of g^2/|g|.
 
     They are divided by the root mean square of |g| around, which has a floor (ENERGY_FLOOR). They are 0 on flat ground,
-    on the border of the image and where free is False.
+    on the border of the image and where free is False. Binned fields are means over binning x binning pixels: gradients
+    are taken before, so that fine edges count.
 
     brightness: (C, H, W) logarithm or root of a physical value, finite everywhere.
     free: (H, W), from out_of_reach.
     smoothing_passes: number of times that the kernel (1 2 1)/4 is applied along both axes before; each adds a variance
         of half a square pixel.
+    binning: a divisor of ENERGY_BLOCK_PX.
     """
     channels, rows, cols = brightness.shape
-    fields = np.empty((channels, 3, rows, cols), np.float32)
+    fields = np.empty((channels, 3, rows // binning, cols // binning), np.float32)
     at_once = max(1, CACHED_PX // (rows * cols))
     for first in range(0, channels, at_once):
         some = slice(first, first + at_once)
-        _fill_fields(fields[some], brightness[some], free, smoothing_passes)
+        _fill_fields(fields[some], brightness[some], free, smoothing_passes, binning)
     return fields
 
 
-def _fill_fields(fields: F32, brightness: F32, free: Bool, smoothing_passes: int) -> None:
+def _fill_fields(fields: F32, brightness: F32, free: Bool, smoothing_passes: int, binning: int) -> None:
     smooth = brightness.copy() if smoothing_passes else brightness
     for _ in range(smoothing_passes):
         _smooth_in_place(smooth)
@@ -98,23 +100,24 @@ def _fill_fields(fields: F32, brightness: F32, free: Bool, smoothing_passes: int
     if not whole:
         down *= free
         right *= free
-    magnitude, real, imaginary = fields.swapaxes(0, 1)
-    np.multiply(down, right, out=imaginary)
+    imaginary = np.multiply(down, right, out=smooth if smoothing_passes else None)
     down *= down
     right *= right
-    np.subtract(right, down, out=real)
-    right += down
-    np.sqrt(right, out=magnitude)
-    gain = _equalising_gain(right, None if whole else free)
-    turned = np.divide(gain, magnitude + FLAT, out=down)
-    magnitude *= gain
-    real *= turned
-    imaginary *= turned
-    imaginary *= np.float32(2)
+    real = right - down
+    right += down  # the energy
+    gain = _equalising_gain(right, None if whole else free, binning)
+    magnitude = np.sqrt(right, out=right)
+    turned = np.add(magnitude, FLAT, out=down)
+    real /= turned
+    imaginary /= turned
+    for number, field in enumerate((magnitude, real, imaginary)):
+        np.multiply(block_mean(field, binning), gain, out=fields[:, number])
+    fields[:, 2] *= np.float32(2)
 
 
-def _equalising_gain(energy: F32, free: Bool | None) -> F32:
-    """1 / root of the mean energy around, with a floor, (C, H, W). free: None where all pixels are free."""
+def _equalising_gain(energy: F32, free: Bool | None, binning: int) -> F32:
+    """1 / root of the mean energy around, with a floor, (C, H // binning, W // binning). free: None where all pixels
+    are free."""
     around = _block_energy(energy)
     floor = np.float32(ENERGY_FLOOR) * around.mean(axis=(1, 2), keepdims=True)
     if free is not None:
@@ -124,8 +127,9 @@ def _equalising_gain(energy: F32, free: Bool | None) -> F32:
         floor /= max(share.mean(), np.float32(MIN_FREE))
     around += floor + FLAT**2
     np.sqrt(around, out=around)
-    gain: F32 = np.repeat(np.repeat(1 / around, ENERGY_BLOCK_PX, axis=1), ENERGY_BLOCK_PX, axis=2)
-    return gain[:, : energy.shape[1], : energy.shape[2]]
+    repeats = ENERGY_BLOCK_PX // binning
+    gain: F32 = np.repeat(np.repeat(1 / around, repeats, axis=1), repeats, axis=2)
+    return gain[:, : energy.shape[1] // binning, : energy.shape[2] // binning]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -279,12 +283,15 @@ def _smooth_in_place(images: F32) -> None:
 
     The outermost pixels stay as they are.
     """
-    pairs = images[:, :-1] + images[:, 1:]
-    np.add(pairs[:, :-1], pairs[:, 1:], out=images[:, 1:-1])
-    images[:, 1:-1] *= np.float32(0.25)
-    pairs = images[..., :-1] + images[..., 1:]
-    np.add(pairs[..., :-1], pairs[..., 1:], out=images[..., 1:-1])
-    images[..., 1:-1] *= np.float32(0.25)
+    pairs = np.empty_like(images)
+    for axis in (1, 2):
+        ahead, behind, inner = (
+            tuple(part if k == axis else slice(None) for k in range(3))
+            for part in (slice(1, None), slice(None, -1), slice(1, -1))
+        )
+        np.add(images[behind], images[ahead], out=pairs[behind])
+        np.add(pairs[behind][behind], pairs[behind][ahead], out=images[inner])
+        images[inner] *= np.float32(0.25)
 
 
 def _block_energy(energy: F32) -> F32:

@@ -166,12 +166,7 @@ def _fields(channels: F32, masked: Bool | None, smoothing_passes: int) -> tuple[
     if not valid.all():
         channels = np.where(valid, channels, np.float32(0))
     free = out_of_reach(valid, smoothing_passes=smoothing_passes)
-    fields = np.stack(
-        [
-            block_mean(orientation_fields(channel[None], free, smoothing_passes=smoothing_passes)[0], BINNING)
-            for channel in channels
-        ]
-    )
+    fields = orientation_fields(channels, free, smoothing_passes=smoothing_passes, binning=BINNING)
     return fields, block_mean(free[None].astype(np.float32), BINNING)[0] == 1
 
 

@@ -1,7 +1,7 @@
 """The command line `sar1m`: from Sentinel-1 scenes to a verified dataset of SAR and optical patches.
 
 Exit codes: 0 done; 1 error; 2 usage, configuration or region;
-3 finished, but some work items failed (they are named);
+3 finished, but some work items failed (they are named); 4 drift found a change;
 75 another build works on the same output; 130 interrupted.
 """
 
@@ -273,8 +273,8 @@ def _report_faults(place: str, faults: Sequence[StoreFault], remedy: str) -> Non
         raise typer.Exit(1)
 
 
-for command in (release_commands.release, release_commands.diff, release_commands.publish, release_commands.get):
-    app.command()(command)
+for name in ("release", "diff", "drift", "publish", "get"):
+    app.command()(getattr(release_commands, name))
 
 
 @app.command()

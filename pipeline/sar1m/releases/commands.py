@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 GB = 10**9
+EXIT_CHANGED = 4
 ReleaseArgument = Annotated[Path, typer.Argument(help="Folder of a release.")]
 
 
@@ -91,6 +92,26 @@ def diff(
         sys.stdout.write(json.dumps(found.to_json(), indent=1) + "\n")
         return
     Printer().say_all(found.lines())
+
+
+def drift(
+    stores: Annotated[list[str], typer.Argument(help="Finished builds and releases: folders, https://, s3://, hf://.")],
+    false_alarms: Annotated[
+        float,
+        typer.Option("--false-alarms", min=0.001, max=0.5, help="Chance of a change reported where there is none."),
+    ] = 0.01,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Shift between radar and optical by platform, track, processor and month, and whether it changed (exit code 4)."""
+    from sar1m.releases.drift import drift as examine
+
+    report = examine(stores, false_alarms=false_alarms)
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_json(), indent=1) + "\n")
+    else:
+        Printer().say_all(report.lines())
+    if report.changes:
+        raise typer.Exit(EXIT_CHANGED)
 
 
 def publish(

@@ -101,10 +101,19 @@ def find_changes(
         names = tuple(asked[k].name for k in like if k != at)
         changes.append(Change(name=asked[at].name, step_px=step_px, sigma_px=sigma_px, p=p, alike=names))
         values[asked[at].side & asked[at].among] -= step_px
-    visible_px = (limit + 1) * scatter_px * 2 / np.sqrt(len(values))
     return DriftResult(
-        changes=tuple(changes), contrasts=len(asked), scatter_px=scatter_px, visible_px=float(visible_px)
+        changes=tuple(changes),
+        contrasts=len(asked),
+        scatter_px=scatter_px,
+        visible_px=_visible_px(limit, scatter_px, len(values)),
     )
+
+
+def _visible_px(limit: float, scatter_px: float, count: int) -> float:
+    """Step over half of the values whose statistic is one standard deviation over the limit: the step's half, up and
+    down, adds to the scatter by which it is judged. Infinite where no step could be large enough."""
+    beyond = count - (limit + 1) ** 2
+    return 2 * (limit + 1) * scatter_px / float(np.sqrt(beyond)) if beyond > 0 else float("inf")
 
 
 def centre_and_sigma(values_px: F64, usual_scatter_px: float) -> tuple[F64, float]:

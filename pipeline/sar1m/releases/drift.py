@@ -105,7 +105,7 @@ class DriftReport:
         """One line."""
         asked = f"{self.acquisitions:,} acquisitions, {self.contrasts:,} questions, false alarms {self.false_alarms:g}"
         if not self.changes:
-            return f"No change found ({asked}; one of {self.visible_px:.2f} px over half of them would show)."
+            return f"No change found ({asked}; a step of {self.visible_px:.2f} px over half of them would show)."
         first = self.changes[0]
         along_px, away_px = first.step_px
         return (

@@ -95,7 +95,10 @@ def test_the_readme_promises_the_commands_and_codes_there_are():
     commands = {command.callback.__name__ for command in cli.app.registered_commands}
     assert named <= commands
     assert commands <= named
-    codes = "3 finished, but some work items failed (they are named); 75 another build works on the same output; 130"
+    codes = (
+        "3 finished, but some work items failed (they are named); 4 drift found a change; 75 another build works on "
+        "the same output; 130"
+    )
     for document in (text, cli.__doc__):
         assert codes in " ".join(document.split())
 

@@ -106,6 +106,7 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
     overrides: Sequence[str] = (),
     workers: int | None = None,
     scheduler: str | None = None,
+    patience_s: float = 60.0,
     plan: str | Path | None = None,
     strict: bool = False,
     watch: Watch | None = None,
@@ -117,20 +118,21 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
     config: a configuration, a TOML file, or a name in pipeline/configs; sar1m by default, sample for the sample.
     overrides: "key=value" each, as in "screening.max_cloud_frac=0.1".
     workers: local processes; one a core by default, 0 for this process alone.
-    scheduler: address of a running Dask scheduler instead.
+    scheduler: address of a running Dask scheduler instead; tls:// by the certificates of Dask's own configuration.
+    patience_s: how long to wait for a scheduler or workers that are gone.
     plan: a table that `plan` wrote, for areas of the Earth.
     strict: the first product or block that fails ends the build; else it is set aside by name.
     watch: who is shown the progress; a bar on standard error by default.
 
     Returns how the build ended; items that failed are named in it. Raises RegionError, ConfigError, SourceError,
-    OutputError or LockedError where nothing could be done.
+    OutputError or LockedError where nothing could be done, WorkersError where the workers are lost for good.
     """
     place = parse_region(region)
     request = BuildRequest(
         region=region,
         out=output_folder(out, place),
         config=configuration(config, overrides, place),
-        workers=WorkersSettings(scheduler=scheduler, workers=workers),
+        workers=WorkersSettings(scheduler=scheduler, workers=workers, patience_s=patience_s),
         plan=None if plan is None else Path(plan),
         strict=strict,
     )

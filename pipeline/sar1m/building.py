@@ -157,11 +157,9 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
 
 @contextmanager
 def _workers(settings: WorkersSettings, watch: Watch) -> Iterator[Workers]:
-    with Workers(settings) as workers:
+    with Workers(settings, watch.note) as workers:
         if workers.dashboard:
             watch.note(f"Dask dashboard: {workers.dashboard}")
-        if workers.waiting:
-            watch.note("The scheduler has no workers yet. Waiting for them; the work starts with the first one.")
         yield workers
 
 

@@ -78,18 +78,22 @@ SchedulerOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Local processes; default one a core; 0: in this process.")
 ]
+PatienceOption = Annotated[
+    float, typer.Option("--patience", min=1, help="Seconds to wait for a scheduler or workers that are gone.")
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stops at the first product or block that fails.")]
 StoreArgument = Annotated[Path, typer.Argument(metavar="OUT", callback=local_folder, help="Output folder of a build.")]
 
 
 @app.command()
-def build(
+def build(  # noqa: PLR0913 - one argument an option
     region: RegionOption,
     out: OutOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    patience: PatienceOption = 60.0,
     plan: Annotated[Path | None, typer.Option("--plan", help="A table that `sar1m plan --to` wrote.")] = None,
     *,
     strict: StrictOption = False,
@@ -107,6 +111,7 @@ def build(
         overrides=overrides or (),
         workers=workers,
         scheduler=scheduler,
+        patience_s=patience,
         plan=plan,
         strict=strict,
         watch=TerminalWatch(console),
@@ -201,6 +206,7 @@ def refilter(
     overrides: SetOption = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    patience: PatienceOption = 60.0,
 ) -> None:
     """Applies new thresholds to what is staged and packs anew. Reads no source. Keys not given stay as they were."""
     from sar1m import building
@@ -214,9 +220,8 @@ def refilter(
             f"{out}: no finished store with thresholds to start from. Finish it with `sar1m build`, or give --config."
         )
     settings = resolve_config(config or str(former), overrides or [])
-    summary = building.refilter(
-        out, settings, WorkersSettings(scheduler=scheduler, workers=workers), TerminalWatch(console)
-    )
+    where = WorkersSettings(scheduler=scheduler, workers=workers, patience_s=patience)
+    summary = building.refilter(out, settings, where, TerminalWatch(console))
     _finish(out, summary)
 
 

@@ -48,6 +48,10 @@ class LockedError(Sar1mError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: batch systems retry on it
 
 
+class WorkersError(Sar1mError):
+    """The scheduler or the workers of a build are gone and do not come back, or cannot be used for it."""
+
+
 class BudgetError(Sar1mError):
     """The next request would exceed a budget of [download]. Stops the build: every further item would meet it too."""
 

@@ -4,9 +4,9 @@ import os
 import signal
 
 import pytest
-from distributed import LocalCluster
 
-from sar1m.flow import IN_FLIGHT_PER_WORKER, Workers, WorkersSettings
+from sar1m.flow import Workers, WorkersSettings
+from sar1m.flow.workers import IN_FLIGHT_PER_WORKER
 from sar1m.store.errors import OutputError, Sar1mError, SourceError
 
 
@@ -76,7 +76,7 @@ def test_items_are_drawn_only_as_room_becomes_free(cluster):
 
 
 def test_scheduler_given_by_address_is_used_and_left_running(cluster):
-    address = cluster._client.scheduler.address  # a running scheduler, as a user of a cluster has one
+    address = cluster._cluster.client.scheduler.address  # a running scheduler, as a user of a cluster has one
     for _ in range(2):
         with Workers(WorkersSettings(scheduler=address)) as guests:
             assert guests.count == cluster.count
@@ -85,7 +85,7 @@ def test_scheduler_given_by_address_is_used_and_left_running(cluster):
 
 
 def test_scheduler_that_does_not_answer_is_an_error(monkeypatch):
-    monkeypatch.setattr("sar1m.flow.JOIN_TIMEOUT", "1s")
+    monkeypatch.setattr("sar1m.flow.cluster.JOIN_TIMEOUT", "1s")
     with (
         pytest.raises(Sar1mError, match=r"--scheduler tcp://127\.0\.0\.1:9: no Dask scheduler answers"),
         Workers(WorkersSettings(scheduler="tcp://127.0.0.1:9")),
@@ -114,15 +114,3 @@ def test_more_workers_get_more_items(cluster, monkeypatch):
 def test_ctrl_c_in_a_terminal_leaves_the_workers_to_their_master(cluster):
     assert outcomes(cluster, [17, 1]).keys() == {17, 1}
     assert outcomes(cluster, [17])[17].result == 17 * 17
-
-
-def test_scheduler_without_workers_is_told():
-    with (
-        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as empty,
-        Workers(WorkersSettings(scheduler=empty.scheduler_address)) as guests,
-    ):
-        assert guests.waiting
-
-
-def test_cluster_with_workers_is_not_waited_for(cluster):
-    assert not cluster.waiting

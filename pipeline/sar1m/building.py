@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from sar1m.sources.dispatch import INFLATED_DIR, open_source
 from sar1m.sources.regions.region import Region, parse_region
 from sar1m.sources.source import Source
 from sar1m.stages.choose import choice_digest, choose
+from sar1m.stages.deciding import STAGES, roots_of, showing_proof
 from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
 from sar1m.stages.pack import plan_packing, shard_count, shard_tasks, write_shard, write_tables
 from sar1m.stages.plan import Plan, make_plan, pixel_digest, read_plan, write_plan
@@ -113,7 +114,7 @@ def _build(request: BuildRequest, region: Region, source: Source, choice: str, w
         remove_partials(out)
         write_plan(staging, plan)
         missing = {key: one for key, one in candidates.items() if not staged_path(staging, key).is_file()}
-        with _workers(request.workers, watch) as workers:
+        with _workers(request.workers, watch, out, roots_of(source)) as workers:
             task = partial(prepare_item, source=source, config=config, staging=staging)
             failed = _prepare_blocks(workers, task, missing, watch, log, strict=request.strict)
             plan = plan.with_failures(_without_folders(item, folders) for item in failed)
@@ -149,15 +150,18 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
         current = current_facts(out, plan, choice_digest(config))
         if current is not None:
             return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
-        with _workers(settings, watch) as workers:
+        with _workers(settings, watch, out, STAGES) as workers:
             facts = _finish(out, plan, config, workers, watch)
         log.event("complete", **facts["counts"])
         return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
 
 
 @contextmanager
-def _workers(settings: WorkersSettings, watch: Watch) -> Iterator[Workers]:
-    with Workers(settings, watch.note) as workers:
+def _workers(settings: WorkersSettings, watch: Watch, out: Path, roots: tuple[str, ...]) -> Iterator[Workers]:
+    """roots: of the code that every worker must share with this process."""
+    with ExitStack() as stack:
+        proof = None if settings.here else stack.enter_context(showing_proof(roots, out / "build-log"))
+        workers = stack.enter_context(Workers(settings, watch.note, proof))
         if workers.dashboard:
             watch.note(f"Dask dashboard: {workers.dashboard}")
         yield workers

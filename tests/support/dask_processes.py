@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 
 from servers.base import wait_until
+from support.paths import ROOT
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests"
 
 
 def free_port() -> int:
@@ -30,7 +31,8 @@ class DaskProcesses:
         self.address = f"{protocol}://127.0.0.1:{self.port}"
         self.scheduler: subprocess.Popen | None = None
         self.workers: list[subprocess.Popen] = []
-        search = os.pathsep.join(map(str, [*paths, TESTS, TESTS / "flow"]))
+        former = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        search = os.pathsep.join(map(str, [*paths, TESTS, TESTS / "flow", *filter(None, former)]))
         self._environment = {**os.environ, **environment, "PYTHONPATH": search, "PYTHONWARNINGS": "ignore"}
         self._protocol = protocol
 

@@ -55,6 +55,11 @@ class WorkersSettings:
     memory_limit: str = "auto"
     patience_s: float = 60.0
 
+    @property
+    def here(self) -> bool:
+        """Whether the work runs in this process, without Dask."""
+        return self.scheduler is None and self.workers == 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sign:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from distributed import Future
+from distributed import Future, get_worker
 from distributed.scheduler import KilledWorker
 
 from sar1m.flow.cluster import Cluster, WorkersSettings
+from sar1m.stages.deciding import Proof
 from sar1m.store.errors import BudgetError, OutputError, Sar1mError, WorkersError
 
 Item = TypeVar("Item")
@@ -45,11 +46,17 @@ class Outcome(Generic[Item, Result]):
 
 
 class Workers:
-    """A context in which items run. say: takes one line on what is waited for."""
+    """A context in which items run.
 
-    def __init__(self, settings: WorkersSettings, say: Callable[[str], None] = lambda _line: None) -> None:
-        here = settings.scheduler is None and settings.workers == 0
-        self._cluster = None if here else Cluster(settings, say)
+    say: takes one line on what is waited for. proof: what every process of a cluster has to show before its first item,
+    also one that joins late.
+    """
+
+    def __init__(
+        self, settings: WorkersSettings, say: Callable[[str], None] = lambda _line: None, proof: Proof | None = None
+    ) -> None:
+        self._proof = proof
+        self._cluster = None if settings.here else Cluster(settings, say)
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -78,10 +85,10 @@ class Workers:
         An item whose workers died is run again alone. If they die again, its outcome is the error WorkerDied. Items in
         flight when the scheduler is lost run again once it is back. Raises OutputError and BudgetError at once: a full
         disk or a spent budget is no fault of an item and stops the build. Raises WorkersError where scheduler or
-        workers do not come back in time.
+        workers do not come back in time, or where a worker fails the proof.
         """
         for outcome in self._outcomes(function, items):
-            for stopping in (OutputError, BudgetError):
+            for stopping in (OutputError, BudgetError, WorkersError):
                 if outcome.error == stopping.__name__:
                     raise stopping(outcome.cause)
             yield outcome
@@ -91,9 +98,10 @@ class Workers:
             for item in items:
                 yield attempt(function, item)
             return
-        together = _Pass(self._cluster, function, items, lambda: self.count * IN_FLIGHT_PER_WORKER)
+        proven = function if self._proof is None else _Proven(function, self._proof)
+        together = _Pass(self._cluster, proven, items, lambda: self.count * IN_FLIGHT_PER_WORKER)
         yield from together.outcomes()
-        alone = _Pass(self._cluster, function, together.suspects, lambda: 1)
+        alone = _Pass(self._cluster, proven, together.suspects, lambda: 1)
         yield from alone.outcomes()
         for item in alone.suspects:
             yield Outcome(item=item, error="WorkerDied", cause="killed its workers repeatedly, also when it ran alone")
@@ -149,6 +157,11 @@ class _Pass(Generic[Item, Result]):
         if isinstance(found, KilledWorker):
             self.suspects.append(item)
             return None
+        if isinstance(found, ImportError | AttributeError):  # raised where a worker reads what it is sent
+            raise WorkersError(
+                f"A worker cannot load the code of this build ({found}). Install the same version of sar1m on all "
+                "workers, and run the same command again."
+            )
         if isinstance(found, Exception):  # what failed around the item, not in it
             return Outcome(item=item, error=type(found).__name__, cause=str(found))
         outcome: Outcome[Item, Result] = found
@@ -199,6 +212,24 @@ class _Pass(Generic[Item, Result]):
         self._cluster.join_again()
         self._queue = chain(again, self._queue)
         self._fill()
+
+
+class _Proven(Generic[Item, Result]):
+    """A function that a worker's process runs only once it has shown the proof."""
+
+    shown: ClassVar[set[str]] = set()  # nonces of the proofs that this process has shown
+
+    def __init__(self, function: Callable[[Item], Result], proof: Proof) -> None:
+        self._function = function
+        self._proof = proof
+
+    def __call__(self, item: Item) -> Result:
+        if self._proof.nonce not in self.shown:
+            complaint = self._proof.complaint()
+            if complaint:
+                raise WorkersError(f"The worker {get_worker().address} {complaint}, and run the same command again.")
+            self.shown.add(self._proof.nonce)
+        return self._function(item)
 
 
 async def _land(future: Future[Any], landed: queue.SimpleQueue[tuple[str, Any]]) -> None:

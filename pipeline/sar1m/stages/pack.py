@@ -24,6 +24,7 @@ from sar1m.io.tables import parquet_bytes
 from sar1m.io.zarr_groups import ImageArray, group_files
 from sar1m.records import StoreKind
 from sar1m.stages.choose import Choice, excluded_boxes
+from sar1m.stages.deciding import BYTE_DECIDING
 from sar1m.stages.plan import Plan
 from sar1m.stages.staged import read_chunk
 from sar1m.stages.statistics import normalisation
@@ -47,10 +48,6 @@ from sar1m.store.shard_index import shard_name, shard_pieces
 from sar1m.store.table_columns import FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 from sar1m.store.version import __version__
 
-BYTE_DECIDING = (
-    *("numpy", "scipy", "numba", "zarr", "numcodecs", "rasterio", "pyproj", "pyarrow", "pandas", "shapely"),
-    *("pillow", "jinja2"),
-)
 TERRAIN_LAYERS = {  # array: its second dimension, encoding
     "local_incidence": ("angle", LOCAL_INCIDENCE_ENCODING),
     "layover_shadow": ("mask", LAYOVER_SHADOW_ENCODING),

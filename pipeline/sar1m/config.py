@@ -56,6 +56,8 @@ class RegistrationConfig(Section):
     search_px: the largest shift that is searched.
     min_psr: peak to sidelobe ratio from which a shift counts as measured.
     max_polarisation_spread_px: how far the shifts of both polarisations may lie from their mean.
+    field: auto gives each patch a correction of its own where the patches of a block do not share one shift; none
+        corrects all patches of a block alike.
     correct: integer moves the optical window by whole pixels.
     self_test_share: of the measured pairs, into which a known shift is injected and recovered.
     """
@@ -63,6 +65,7 @@ class RegistrationConfig(Section):
     search_px: int = Field(default=16, ge=8, le=64)  # under 8 no room is left beside the peak
     min_psr: float = Field(default=5.0, gt=0)
     max_polarisation_spread_px: float = Field(default=0.75, gt=0)
+    field: Literal["auto", "none"] = "auto"
     correct: Literal["integer", "none"] = "integer"
     self_test_share: float = Field(default=0.05, ge=0, le=1)
 

@@ -21,7 +21,7 @@ Bool = npt.NDArray[np.bool_]
 Row = dict[str, Any]  # of CANDIDATE_COLUMNS, with values as JSON keeps them
 
 SarQuantity = Literal["sigma0", "gamma0"]
-RegistrationStatus = Literal["measured", "scene", "unmeasurable"]
+RegistrationStatus = Literal["measured", "field", "scene", "unmeasurable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,8 @@ class Shift:
     band_spread_px: root mean square distance of the shifts of the optical bands, each alone with the SAR, from their
     mean; NaN with one band.
     band_offset_px: the greatest distance between two optical bands, measured among themselves; NaN with one band.
-    status: measured (on this patch), scene (from the summed surfaces of the scene pair) or unmeasurable.
+    status: measured (on this patch), field (from the other patches of the block, which do not share one shift), scene
+    (from the summed surfaces of the scene pair) or unmeasurable.
     """
 
     row_px: float

@@ -54,16 +54,17 @@ def measure_phase_1(config: BuildConfig, staging: Path, blocks: int, rounds: int
 def _time_pieces(clock: Clock, candidate: Candidate, pixels: BlockPixels, config: BuildConfig) -> None:
     with clock.time("registration"):
         registration = prepare._register(candidate, pixels, config)
-    applied = prepare.applied_shift(registration, candidate.halo_px, config)
     side = config.grid.patch_px
     with clock.time("self-test of the registration"):
         prepare._self_test(candidate, pixels, registration, config)
     with clock.time("cut and metrics"):
         columns.identity(candidate, side)
-        patches = [prepare.cut_patch(candidate, pixels, place, applied, side) for place in candidate.patches]
-        for number, patch in enumerate(patches):
+        patches = []
+        for number, place in enumerate(candidate.patches):
+            applied = prepare.applied_shift(registration, number, candidate.halo_px, config)
+            patches.append(prepare.cut_patch(candidate, pixels, place, applied, side))
             columns.pair(registration, number, applied)
-            columns.quality(pixels, patch)
+            columns.quality(pixels, patches[-1], None if candidate.optical is None else candidate.optical.quantity)
     with clock.time("encode and channel statistics"):
         for patch in patches:
             prepare._encode(candidate, patch, config)

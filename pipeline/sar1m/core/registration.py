@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sar1m.config import RegistrationConfig
 from sar1m.core.correlation import Surfaces, correlate, locate_peaks, orientation_fields, out_of_reach, summits_near
 from sar1m.core.resample import block_mean, shift_subpixel
+from sar1m.core.shift_field import ShiftField, fit_shift_field
 from sar1m.records import F32, F64, Bool, Shift
 
 Window = tuple[int, int, int, int]  # row, col, rows, cols in pixels of the block
@@ -30,14 +31,31 @@ OPTICAL_SMOOTHING_PASSES = 1
 BAND_SCALE_PX = 0.3  # a band so far from the others counts half
 SIGMA_FACTORS = (1.1, 0.2, 0.5)  # of the surface's noise, the spread of polarisations and that of bands
 SIGMA_FLOOR_PX = 0.05
+SURE_PSR = 2.0  # over the least PSR: from here a patch is believed however far it lies from its block's field
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockRegistration:
-    """Shifts of a block. patches: in the order of the windows. scene: of the scene pair, from the summed surfaces."""
+    """Shifts of a block. patches: in the order of the windows. scene: of the scene pair, from the summed surfaces.
+    field: over the block, where its patches do not share one shift; None where they do."""
 
     patches: tuple[Shift, ...]
     scene: Shift
+    field: ShiftField | None = None
+
+    def correction_px(self, number: int) -> tuple[float, float]:
+        """The shift by which a patch is to be corrected, rows and columns; NaN where it is unknown.
+
+        It is the scene's where the block has no field. Where it has one, it is the patch's own, and the field's where
+        that is not measured or not believed.
+        """
+        if self.field is None:
+            return self.scene.row_px, self.scene.col_px
+        patch = self.patches[number]
+        if patch.status == "measured" and not self.field.believed[number]:
+            row_px, col_px = self.field.values[number].tolist()
+            return row_px, col_px
+        return patch.row_px, patch.col_px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +88,10 @@ def register_block(
 ) -> BlockRegistration:
     """Shifts of the optical content against the SAR content: rows down, columns right.
 
-    A patch whose measurement does not pass the thresholds takes the shift of the scene pair (status scene). Where that
-    does not pass either, it is unmeasurable and its shift is NaN. Its own psr and spread are kept. psr is NaN where
-    there is nothing to correlate.
+    A patch whose measurement does not pass the thresholds takes the value of the block's field (status field) where the
+    patches do not share one shift (see fit_shift_field), and that of the scene pair (status scene) where they do. Where
+    that does not pass either, it is unmeasurable and its shift is NaN. Its own psr and spread are kept. psr is NaN
+    where there is nothing to correlate.
 
     sar: (P, H, W) linear power; NaN without data.
     optical: (B, H, W) reflectance or display brightness, bands in the order of their wavelength (B02, B03, B04, B08);
@@ -83,8 +102,9 @@ def register_block(
     measured = _surfaces(sar, optical, masked, windows, settings.search_px)
     gated = [_gated(_shift(one), settings) for one in measured]
     scene = gated[0] if len(gated) == 1 else _gated(_shift(reduce(add, measured)), settings)
-    patches = tuple(_patch_or_scene(one, scene) for one in gated)
-    return BlockRegistration(patches=patches, scene=scene)
+    field = _field(gated, windows, settings)
+    patches = tuple(_patch_or_block(one, scene, field, number) for number, one in enumerate(gated))
+    return BlockRegistration(patches=patches, scene=scene, field=field)
 
 
 def recover_shifts(sar: F32, optical: F32, *, rng: np.random.Generator, settings: RegistrationConfig) -> Recovery:
@@ -233,7 +253,23 @@ def _gated(shift: Shift, settings: RegistrationConfig) -> Shift:
     return replace(shift, row_px=unknown, col_px=unknown, sigma_px=unknown, status="unmeasurable")
 
 
-def _patch_or_scene(patch: Shift, scene: Shift) -> Shift:
-    if patch.status == "measured" or scene.status == "unmeasurable":
+def _field(patches: Sequence[Shift], windows: Sequence[Window], settings: RegistrationConfig) -> ShiftField | None:
+    if settings.field == "none":
+        return None
+    return fit_shift_field(
+        np.array([(row + rows / 2, col + cols / 2) for row, col, rows, cols in windows]),
+        np.array([_position(shift) for shift in patches]),
+        np.array([shift.sigma_px for shift in patches]),
+        sure=np.array([shift.psr >= settings.min_psr + SURE_PSR for shift in patches]),
+    )
+
+
+def _patch_or_block(patch: Shift, scene: Shift, field: ShiftField | None, number: int) -> Shift:
+    if patch.status == "measured":
+        return patch
+    if field is not None:
+        row_px, col_px = field.values[number].tolist()
+        return replace(patch, row_px=row_px, col_px=col_px, sigma_px=field.sigma_px, status="field")
+    if scene.status == "unmeasurable":
         return patch
     return replace(patch, row_px=scene.row_px, col_px=scene.col_px, sigma_px=scene.sigma_px, status="scene")

@@ -81,14 +81,14 @@ def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdic
     The order of rules is: no_optical, dt, optical_nodata (also where it was not measured), optical_plateau, saturated,
     radiometric_offset (before cloud, since a picture that is 0.1 too bright looks cloudy), cloud, residual. Unknown
     dates, plateaus, saturation, floors and cloud break no rule. The residual counts only where the shift was measured,
-    on the patch or on the scene pair. A low peak-to-sidelobe ratio breaks no rule, since desert, forest and sea always
-    have one.
+    on the patch, by the field of its block or on the scene pair. A low peak-to-sidelobe ratio breaks no rule, since
+    desert, forest and sea always have one.
     """
     dt_hours, nodata_frac = np.abs(floats(table, "dt_hours")), floats(table, "optical_nodata_frac")
     residual_px = floats(table, "residual_px")
     product = table["optical_product"]
     no_optical = (product.isna() | (product == "")).to_numpy(dtype=np.bool_)
-    known_shift = table["registration_status"].isin(("measured", "scene")).to_numpy(dtype=np.bool_)
+    known_shift = table["registration_status"].isin(("measured", "field", "scene")).to_numpy(dtype=np.bool_)
     missing = np.full(len(table), np.nan)
     rules = [
         Rule(name="no_optical", broken=no_optical, measured=missing, limit=np.nan),

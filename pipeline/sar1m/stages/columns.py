@@ -109,13 +109,13 @@ def _optical_columns(candidate: Candidate) -> Row:
 
 
 def pair(registration: BlockRegistration | None, number: int, applied: tuple[int, int]) -> Row:
-    """The shift of a patch and of its scene pair, the correction, and the residual.
+    """The shift of a patch and of its scene pair, the field of its block, the correction, and the residual.
 
     number: position of the patch in its block. applied: correction in pixels, rows and columns.
     """
     if registration is None:
         return dict.fromkeys(PAIR_COLUMNS)
-    shift, scene = registration.patches[number], registration.scene
+    shift, scene, field = registration.patches[number], registration.scene, registration.field
     return {
         "shift_row_px": finite(shift.row_px),
         "shift_col_px": finite(shift.col_px),
@@ -129,6 +129,9 @@ def pair(registration: BlockRegistration | None, number: int, applied: tuple[int
         "scene_shift_col_px": finite(scene.col_px),
         "scene_sigma_px": finite(scene.sigma_px),
         "scene_psr": finite(scene.psr),
+        "shift_field_order": None if field is None else field.order,
+        "shift_field_rms_px": None if field is None else field.rms_px,
+        "shift_field_patches": None if field is None else field.patches,
         "applied_row_px": float(applied[0]),
         "applied_col_px": float(applied[1]),
         "residual_px": _residual_px(shift, applied),
@@ -198,6 +201,9 @@ PAIR_COLUMNS = (
     "scene_shift_col_px",
     "scene_sigma_px",
     "scene_psr",
+    "shift_field_order",
+    "shift_field_rms_px",
+    "shift_field_patches",
     "applied_row_px",
     "applied_col_px",
     "residual_px",

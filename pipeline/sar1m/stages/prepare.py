@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -49,12 +50,12 @@ def prepare_block(
     _require_shapes(candidate, pixels)
     pixels = _with_cloud_test(pixels, candidate)
     registration = _register(candidate, pixels, config)
-    applied = applied_shift(registration, candidate.halo_px, config)
     rows, statistics = [], []
     chunks: dict[str, bytes] = {}
     optical_quantity = None if candidate.optical is None else candidate.optical.quantity
     identities = columns.identity(candidate, config.grid.patch_px)
     for number, place in enumerate(candidate.patches):
+        applied = applied_shift(registration, number, candidate.halo_px, config)
         patch = cut_patch(candidate, pixels, place, applied, config.grid.patch_px)
         pair = columns.pair(registration, number, applied)
         rows.append(identities[number] | pair | columns.quality(pixels, patch, optical_quantity))
@@ -65,18 +66,23 @@ def prepare_block(
     return StagedRecord(rows=rows, statistics=statistics, self_test=recoveries), chunks
 
 
-def applied_shift(registration: BlockRegistration | None, halo_px: int, config: BuildConfig) -> tuple[int, int]:
-    """Whole pixels by which the optical window is moved so that it shows what the SAR window shows.
+def applied_shift(
+    registration: BlockRegistration | None, number: int, halo_px: int, config: BuildConfig
+) -> tuple[int, int]:
+    """Whole pixels by which the optical window of a patch is moved so that it shows what the SAR window shows.
 
-    The shift of the scene pair, rounded, so that no pixel is resampled. At most half a pixel is left in each direction;
-    the table states it. (0, 0) where the shift cannot be measured or is larger than the halo.
+    The shift of the scene pair, or of the patch where its block has a field, rounded, so that no pixel is resampled. At
+    most half a pixel is left in each direction; the table states it. (0, 0) where the shift cannot be measured or is
+    larger than the halo.
+
+    number: position of the patch in its block.
     """
     if registration is None or config.registration.correct == "none":
         return (0, 0)
-    scene = registration.scene
-    if scene.status == "unmeasurable":
+    row_px, col_px = registration.correction_px(number)
+    if not (math.isfinite(row_px) and math.isfinite(col_px)):
         return (0, 0)
-    row, col = round(scene.row_px), round(scene.col_px)
+    row, col = round(row_px), round(col_px)
     return (row, col) if max(abs(row), abs(col)) <= halo_px else (0, 0)
 
 

@@ -18,13 +18,8 @@ from sar1m.stages.staged import read_record
 from sar1m.store.schema import SPLITS, LinearEncoding
 
 HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002, "degree": 0.5}  # width by unit: fine enough for percentiles, small to keep
-SITE_COLUMNS = (
-    "scene_shift_row_px",
-    "scene_shift_col_px",
-    "scene_psr",
-    "applied_row_px",
-    "applied_col_px",
-)
+SCENE_COLUMNS = ("scene_shift_row_px", "scene_shift_col_px", "scene_psr")
+APPLIED_COLUMNS = ("applied_row_px", "applied_col_px")
 SITE_LIMIT = 200
 MOMENTS = ("count", "sum_dn", "sum_squares_dn")
 
@@ -198,18 +193,23 @@ def count_summary(samples: pd.DataFrame, rejected: pd.DataFrame, *, failed: int)
 
 
 def site_summary(candidates: pd.DataFrame) -> list[dict[str, Any]]:
-    """Shift found and residual left by site, for candidates with an optical partner; the first 200 sites by name."""
+    """Shift found and residual left by site, for candidates with an optical partner; the first 200 sites by name.
+
+    The correction is None where the site's patches were not corrected alike.
+    """
     paired = candidates[candidates["optical_product"].notna()]
     sites = []
     for site, rows in list(paired.groupby("site", sort=True))[:SITE_LIMIT]:
         first = rows.iloc[0]
+        alike = pd.isna(first["shift_field_order"])
         status = rows["registration_status"].value_counts().sort_index()
         sites.append(
             {
                 "site": str(site),
                 "patches": len(rows),
                 "status": ", ".join(f"{count} {name}" for name, count in status.items()),
-                **{name: finite(first[name]) for name in SITE_COLUMNS},
+                **{name: finite(first[name]) for name in SCENE_COLUMNS},
+                **{name: finite(first[name]) if alike else None for name in APPLIED_COLUMNS},
                 "polarisation_spread_px": finite(rows["polarisation_spread_px"].astype(float).median()),
                 "residual_px": finite(rows["residual_px"].astype(float).median()),
             }

@@ -108,7 +108,7 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
         "registration_status",
         "string",
         "",
-        "measured, scene (from the scene pair's summed surfaces) or unmeasurable",
+        "measured, field (from the block's shift field), scene (from the scene pair's summed surfaces) or unmeasurable",
         nullable=True,
     ),
     _c(
@@ -153,6 +153,24 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
         since="1.2",
     ),
     _c("scene_psr", "float32", "1", "peak-to-sidelobe ratio of the summed surfaces", nullable=True),
+    _c(
+        "shift_field_order",
+        "int32",
+        "",
+        "order of the polynomial over the block by which its patches' shifts differ: 0 (constant, beside what patches "
+        "measured themselves), 1 (affine), 2 (quadratic); empty where one shift corrects all",
+        nullable=True,
+        since="1.2",
+    ),
+    _c(
+        "shift_field_rms_px",
+        "float32",
+        "px",
+        "root mean square distance of the block's believed patches from its shift field",
+        nullable=True,
+        since="1.2",
+    ),
+    _c("shift_field_patches", "int32", "1", "measured and believed patches of the block", nullable=True, since="1.2"),
     _c("applied_row_px", "float32", "px", "rows by which the optical window was moved to correct", nullable=True),
     _c("applied_col_px", "float32", "px", "columns by which the optical window was moved to correct", nullable=True),
     _c("residual_px", "float32", "px", "length of measured shift minus applied shift", nullable=True),

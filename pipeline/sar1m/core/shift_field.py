@@ -1,0 +1,174 @@
+"""A low-order field of shifts over a block, where its patches do not share one shift.
+
+Relief that the geocoding did not know (none, a coarse or a wrong DEM) moves the SAR content of each patch by its own
+amount: height error over the tangent of the incidence angle. One shift for the block then leaves pixels of error.
+
+The field is a polynomial in the place of the patch (constant, affine or quadratic), fitted by iteratively reweighted
+least squares with Geman and McClure's weights, which leave gross errors without influence (Holland and Welsch 1977,
+"Robust regression using iteratively reweighted least-squares"). Its order is chosen by leave-one-out prediction (Allen
+1974, PRESS). Scatter beyond the patches' sigmas enters their variances, as in random-effects models.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from sar1m.records import F64, Bool
+
+LEAST_PATCHES = (5, 6, 10)  # measured patches from which the orders 0, 1 and 2 are tried
+SIGNIFICANCE = 0.001  # how often one shift may be given up for nothing
+LEAST_SCATTER_PX = 1 / math.sqrt(12)  # along an axis: what a correction by whole pixels leaves anyway
+INNER_SHARE = 0.75  # of the patches, the nearest ones, that test and choice of the order look at
+LEAST_GAIN = 0.8  # a higher order must lower the mean square of the predictions' errors to this share
+GROSS_SIGMAS = 4.0  # from the field; a patch further away is believed only where its peak is sure
+ROUNDS = 30
+RAYLEIGH_MEDIAN = math.sqrt(2 * math.log(2))  # of a distance in two dimensions, in standard deviations of an axis
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShiftField:
+    """Shifts over a block that differ from patch to patch. Rows and columns in pixels, patches in the given order.
+
+    order: of the polynomial, 0 to 2.
+    rms_px: root mean square distance of the believed patches' shifts from the field.
+    believed: (n,) patches that are measured, and sure or not further from the field than GROSS_SIGMAS.
+    values: (n, 2) the field at each patch. It never extrapolates: outside the convex hull of the patches on which it
+        rests it is the value at the nearest point of the hull.
+    """
+
+    order: int
+    rms_px: float
+    believed: Bool
+    values: F64
+
+    @property
+    def patches(self) -> int:
+        """Number of believed patches."""
+        return int(self.believed.sum())
+
+    @property
+    def sigma_px(self) -> float:
+        """Standard deviation of a value of the field along an axis, by the believed patches."""
+        return self.rms_px / math.sqrt(2)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Fit:
+    order: int
+    coefficients: F64  # (K, 2)
+    distances_px: F64  # (m,)
+    sigmas_px: F64  # (m,) of a distance along an axis: measurement and scatter about the field
+    prediction_px: F64  # (m,) distances of each patch from the field of the others
+
+
+def fit_shift_field(places: F64, shifts_px: F64, sigmas_px: F64, *, sure: Bool) -> ShiftField | None:
+    """The field of a block; None where one shift is all that its patches' sigmas ask for, or too few are measured.
+
+    One shift is given up where the patches scatter about it by more than LEAST_SCATTER_PX, and the squared distance in
+    sigmas within which three quarters of them lie exceeds its 99.9 % quantile. Under one shift a squared distance has a
+    chi-square distribution with two degrees of freedom, and the share of it under an order statistic a beta
+    distribution. A few gross errors do not switch the field on.
+
+    places: (n, 2) row and column of the patches' centres, in pixels. shifts_px: (n, 2) rows and columns; NaN where not
+    measured. sigmas_px: (n,) standard deviation of a shift along an axis; positive where measured. sure: (n,) where a
+    shift is right beyond doubt if it is measured, so that it is believed however far it lies from the field.
+    """
+    measured = np.isfinite(shifts_px).all(axis=1) & np.isfinite(sigmas_px)
+    if measured.sum() < LEAST_PATCHES[0]:
+        return None
+    middle, reach = places.mean(axis=0), max(float(np.ptp(places, axis=0).max()) / 2, 1.0)
+    units = (places - middle) / reach
+    at, shifts, sigmas = units[measured], shifts_px[measured], sigmas_px[measured]
+    constant = _fit(at, shifts, sigmas, 0)
+    if _one_shift_will_do(constant.distances_px, sigmas):
+        return None
+    best = constant
+    for order in (1, 2):
+        if len(at) >= LEAST_PATCHES[order]:
+            tried = _fit(at, shifts, sigmas, order)
+            if _inner_mean_square(tried.prediction_px) < LEAST_GAIN * _inner_mean_square(best.prediction_px):
+                best = tried
+    near = best.distances_px <= GROSS_SIGMAS * best.sigmas_px
+    kept = near | sure[measured]
+    believed = measured.copy()
+    believed[measured] = kept
+    return ShiftField(
+        order=best.order,
+        rms_px=math.sqrt(np.mean(best.distances_px[kept] ** 2)),
+        believed=believed,
+        values=_terms(_into_hull(units, at[near]), best.order) @ best.coefficients,
+    )
+
+
+def _one_shift_will_do(distances_px: F64, sigmas_px: F64) -> bool:
+    scatter_px = float(np.median(distances_px)) / RAYLEIGH_MEDIAN
+    ratios = np.sort((distances_px / sigmas_px) ** 2)
+    count, inner = len(ratios), _inner(len(ratios))
+    within = stats.chi2.cdf(ratios[inner - 1], 2)
+    return scatter_px <= LEAST_SCATTER_PX or within <= stats.beta.ppf(1 - SIGNIFICANCE, inner, count - inner + 1)
+
+
+def _inner(count: int) -> int:
+    return math.ceil(INNER_SHARE * count)
+
+
+def _inner_mean_square(distances_px: F64) -> float:
+    return float(np.mean(np.sort(distances_px)[: _inner(len(distances_px))] ** 2))
+
+
+def _fit(at: F64, shifts: F64, sigmas: F64, order: int) -> _Fit:
+    terms = _terms(at, order)
+    coefficients = np.zeros((terms.shape[1], 2))
+    coefficients[0] = np.median(shifts, axis=0)
+    for _ in range(ROUNDS):
+        distances = np.hypot(*(shifts - terms @ coefficients).T)
+        scatter = np.median(distances) ** 2 / RAYLEIGH_MEDIAN**2 * len(at) / (len(at) - terms.shape[1])
+        variances = sigmas**2 + max(scatter - np.median(sigmas**2), LEAST_SCATTER_PX**2)
+        weights = 1 / (variances * (1 + distances**2 / (4 * variances)) ** 2)
+        root = np.sqrt(weights)[:, None]
+        coefficients = np.linalg.lstsq(terms * root, shifts * root, rcond=None)[0]
+    distances = np.hypot(*(shifts - terms @ coefficients).T)
+    leverage = np.einsum("nk,kn->n", terms * root, np.linalg.pinv(terms * root))
+    return _Fit(
+        order=order,
+        coefficients=coefficients,
+        distances_px=distances,
+        sigmas_px=np.sqrt(variances),
+        prediction_px=distances / np.maximum(1 - leverage, 1e-6),
+    )
+
+
+def _terms(at: F64, order: int) -> F64:
+    row, col = at.T
+    terms = [np.ones_like(row), row, col, row * row, row * col, col * col]
+    return np.stack(terms[: (1, 3, 6)[order]], axis=1)
+
+
+def _into_hull(points: F64, corners: F64) -> F64:
+    """Points (n, 2), each moved to the nearest point of the convex hull of the corners (m, 2)."""
+    return np.stack([point if _inside(point, corners) else _nearest(point, corners) for point in points])
+
+
+def _inside(point: F64, corners: F64) -> bool:
+    """Whether no half plane holds all corners and leaves the point out: corners lie on all sides of it."""
+    down, right = (corners - point).T
+    if np.hypot(down, right).min() < 1e-9:
+        return True
+    angles = np.sort(np.arctan2(down, right))
+    gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
+    return bool(gaps.max() <= np.pi + 1e-9)
+
+
+def _nearest(point: F64, corners: F64) -> F64:
+    """On the segments between any two corners, among which are all edges of the hull."""
+    first, second = (corners[index] for index in np.triu_indices(len(corners)))
+    along = second - first
+    length = np.maximum((along**2).sum(axis=1), 1e-12)
+    share = np.clip(((point - first) * along).sum(axis=1) / length, 0, 1)
+    candidates = first + share[:, None] * along
+    best: F64 = candidates[np.argmin(((candidates - point) ** 2).sum(axis=1))]
+    return best

@@ -1,7 +1,8 @@
 """The command line `sar1m`: from Sentinel-1 scenes to a verified dataset of SAR and optical patches.
 
 Exit codes: 0 done; 1 error; 2 usage, configuration or region;
-3 finished, but some work items failed (they are named); 4 drift found a change;
+3 finished, but some work items failed (they are named); 4 drift found a change, or audit-pairs and register a shift
+beyond the limit or none at all;
 75 another build works on the same output; 130 interrupted.
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sar1m.audit import commands as audit_commands
 from sar1m.releases import commands as release_commands
 from sar1m.store.durable import local_folder
 from sar1m.store.entry import EXIT_INTERRUPTED, Interrupted, heed_signals
@@ -280,6 +282,8 @@ def _report_faults(place: str, faults: Sequence[StoreFault], remedy: str) -> Non
 
 for name in ("release", "diff", "drift", "publish", "get"):
     app.command()(getattr(release_commands, name))
+app.command()(audit_commands.audit_pairs)
+app.command()(audit_commands.register)
 
 
 @app.command()

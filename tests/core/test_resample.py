@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sar1m.core.resample import block_mean, shift_subpixel
+from sar1m.core.resample import block_mean, shift_fraction, shift_subpixel
 
 INNER = np.s_[..., 24:-24, 24:-24]
 shifts = st.floats(-7, 7, allow_nan=False)
@@ -27,6 +27,28 @@ def _wave(row_px, col_px, shape=(96, 80)):
 def test_a_wave_moves_down_and_right(row_px, col_px):
     moved = shift_subpixel(_wave(0, 0), row_px, col_px)
     np.testing.assert_allclose(moved[INNER], _wave(row_px, col_px)[INNER], atol=0.02)
+
+
+@pytest.mark.parametrize(("row_px", "col_px"), [(0.5, 0.0), (0.0, -0.25), (0.3, -0.5), (-0.49, 0.4)])
+def test_the_compact_kernel_moves_a_wave_as_far(row_px, col_px):
+    moved = shift_fraction(_wave(0, 0), row_px, col_px)
+    np.testing.assert_allclose(moved[INNER], _wave(row_px, col_px)[INNER], atol=0.002)
+
+
+def test_the_compact_kernel_fills_no_gap_and_counts_only_what_is_there():
+    image = np.full((60, 60), 5.0, np.float32)
+    image[20:30, 20:30] = np.nan
+    moved = shift_fraction(image, 0.4, -0.3)
+    gone = np.zeros((60, 60), dtype=bool)
+    gone[20:31, 19:30] = True
+    gone[0], gone[:, -1] = True, True
+    np.testing.assert_array_equal(np.isnan(moved), gone)
+    np.testing.assert_allclose(moved[~gone], 5.0, rtol=1e-5)
+
+
+def test_the_compact_kernel_refuses_more_than_a_pixel():
+    with pytest.raises(ValueError, match="at most a pixel"):
+        shift_fraction(_band_limited(), 1.2, 0.0)
 
 
 def test_whole_pixels_are_copied_and_what_comes_from_outside_is_missing():

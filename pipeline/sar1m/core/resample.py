@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.fft
+from scipy import ndimage
 
-from sar1m.records import F32, Bool
+from sar1m.records import F32, F64, Bool
 
+KERNEL_PX = 8  # half width of the kernel of shift_fraction
 MIRROR_PX = 32  # margin mirrored around an image so that the periodic transform sees no step at its border
 
 
@@ -33,6 +35,37 @@ def shift_subpixel(image: F32, row_px: float, col_px: float) -> F32:
     spectrum *= _phase_ramp(padded.shape[-2:], row_px, col_px)
     moved = scipy.fft.irfft2(spectrum, s=padded.shape[-2:])[..., mirror : mirror + rows, mirror : mirror + cols]
     return np.where(outside, np.nan, moved).astype(np.float32)
+
+
+def shift_fraction(image: F32, row_px: float, col_px: float) -> F32:
+    """The image with its content moved down and right by at most a pixel each, in the same shape and units.
+
+    The kernel is a sinc with a Hann window over KERNEL_PX on each side: nearly ideal, and it reaches no further, so
+    that an image may be worked on in strips. A result is NaN where a pixel next to the wanted point is NaN or outside
+    the image; around such places the kernel counts the pixels that are there, and no others.
+
+    image: (..., H, W). Raises ValueError for longer shifts.
+    """
+    if max(abs(row_px), abs(col_px)) > 1:
+        raise ValueError(f"a shift of {row_px}, {col_px} px; at most a pixel each way")
+    valid = np.isfinite(image)
+    moved, weight = np.where(valid, image, np.float32(0)), valid.astype(np.float32)
+    for axis, shift_px in ((-2, row_px), (-1, col_px)):
+        taps = _taps(shift_px)
+        moved = ndimage.correlate1d(moved, taps, axis=axis, mode="constant")
+        weight = ndimage.correlate1d(weight, taps, axis=axis, mode="constant")
+    outside = ~_source_is_valid(valid, row_px, col_px)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(outside, np.nan, moved / weight).astype(np.float32)
+
+
+def _taps(shift_px: float) -> F64:
+    """Weights of the pixels -KERNEL_PX..KERNEL_PX around a place for content moved up the axis; their sum is 1."""
+    distance = shift_px + np.arange(-KERNEL_PX, KERNEL_PX + 1)
+    inside = np.clip(distance / (KERNEL_PX + 1), -1, 1)
+    taps: F64 = np.sinc(distance) * np.cos(np.pi / 2 * inside) ** 2
+    taps /= taps.sum()
+    return taps
 
 
 def block_mean(image: F32, factor: int) -> F32:

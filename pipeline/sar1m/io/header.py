@@ -32,7 +32,7 @@ from sar1m.store.errors import SourceError
 ALIGNED_PX: Final = 1e-3  # grids that agree this well are one grid: their pixels are copied
 
 _EARTH_RADII_M: Final = (6.33e6, 6.41e6)  # semi-major axes of the Earth's ellipsoids and spheres
-_PLACEHOLDERS: Final = ((1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0))  # what stands where there is no geotransform
+PLACEHOLDERS: Final = ((1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0))  # what stands where there is no geotransform
 _WORLD_FILES: Final = (".tfw", ".tifw", ".tiffw", ".wld")
 _SLACK_PX: Final = 1.0  # grids of whole worlds reach half a pixel beyond the poles
 
@@ -150,7 +150,7 @@ def header_of(dataset: rasterio.DatasetReader, source: RasterInput) -> RasterHea
     check_size(dataset, name)
     beside = aux_words(source) if isinstance(source, Path) else None
     _check_place(dataset, source, beside)
-    stated, alpha = _words(dataset, name, beside)
+    stated, alpha = stated_words(dataset, name, beside)
     header = RasterHeader(
         name=name,
         rows=dataset.height,
@@ -176,7 +176,7 @@ def _check_place(dataset: rasterio.DatasetReader, source: RasterInput, beside: A
             f"{name}: no coordinate reference system; {_instead(dataset, source, beside)}. Expected a geocoded raster: "
             "geocode the scene first, or assign the system with gdal_edit.py -a_srs."
         )
-    if tuple(transform)[:6] in _PLACEHOLDERS:
+    if tuple(transform)[:6] in PLACEHOLDERS:
         raise SourceError(
             f"{name}: no geotransform, so that nobody knows where it lies in {_title(dataset.crs.to_wkt())}; "
             f"{_instead(dataset, source, beside)}. Geocode the scene (gdalwarp), or assign its corners with "
@@ -184,7 +184,7 @@ def _check_place(dataset: rasterio.DatasetReader, source: RasterInput, beside: A
         )
     if transform.determinant == 0 or not all(map(math.isfinite, tuple(transform)[:6])):
         raise SourceError(f"{name}: its pixels have no area (transform {tuple(transform)[:6]}). Assign a geotransform.")
-    fault = _fault_of(dataset.crs.to_wkt())
+    fault = fault_of_crs(dataset.crs.to_wkt())
     if fault:
         raise SourceError(
             f"{name}: its coordinate system {_title(dataset.crs.to_wkt())} {fault}. Expected one on the Earth, such as "
@@ -235,10 +235,12 @@ def _check_beside(dataset: rasterio.DatasetReader, name: str, beside: AuxWords) 
         )
 
 
-def _words(
+def stated_words(
     dataset: rasterio.DatasetReader, name: str, beside: AuxWords | None
 ) -> tuple[tuple[Stated, ...], tuple[int, ...]]:
-    """What a file and an .aux.xml beside it state of each band, and the numbers of alpha bands."""
+    """What a file and an .aux.xml beside it state of each band, and the numbers of alpha bands.
+
+    Raises SourceError where the two disagree."""
     stated = []
     for scale, offset, nodata, unit in zip(
         dataset.scales, dataset.offsets, dataset.nodatavals, dataset.units, strict=True
@@ -274,7 +276,7 @@ def _check_degrees(header: RasterHeader) -> None:
 
 
 @lru_cache(maxsize=256)
-def _fault_of(wkt: str) -> str:
+def fault_of_crs(wkt: str) -> str:
     """What makes a coordinate system useless here; empty where nothing does."""
     try:
         crs = pyproj.CRS.from_wkt(wkt)

@@ -1,8 +1,9 @@
-"""Opens GeoTIFFs: plain local files, bytes in memory, and remote files read by ranges.
+"""Opens GeoTIFFs: plain local files, bytes in memory, and remote files read by ranges; pictures also as PNG and JPEG.
 
 GDAL chooses the driver by content and not by name. A virtual raster renamed to .tif would read any file, or fetch any
-address, that it names. Therefore only the GTiff driver is used, every path must be a plain local file, every input must
-begin like a TIFF, and what a header states is checked before a pixel is read. Bytes of remote files come through the
+address, that it names. Therefore only the GTiff driver is used (for pictures also those of PNG and JPEG), every path
+must be a plain local file, every input must begin like its kind, and what a header states is checked before a pixel is
+read. Bytes of remote files come through the
 stream that a RangedTiff opens; GDAL itself uses no network.
 """
 
@@ -34,6 +35,7 @@ MAX_TILE_BYTES: Final = 2**29  # one decoded tile or strip; GDAL allocates it wh
 REAL_DTYPES: Final = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 TIFF_MAGIC: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_PICTURE_MAGIC: Final = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 _NOT_LOCAL: Final = re.compile(r"^(/vsi|[A-Za-z][A-Za-z0-9_.+-]*:)", re.IGNORECASE)
 # VRT, GTI and the network drivers refer to other files. GDAL drops drivers only before its first use in a process, so
 # this is the second wall; driver="GTiff" at each open is the first.
@@ -75,8 +77,8 @@ def input_name(source: RasterInput) -> str:
 
 
 @contextmanager
-def opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
-    """Opens a GeoTIFF as a rasterio dataset.
+def opened(source: RasterInput, *, pictures: bool = False) -> Iterator[rasterio.DatasetReader]:
+    """Opens a GeoTIFF as a rasterio dataset. pictures: also a local PNG or JPEG, or its bytes.
 
     Raises SourceError for GDAL's errors, here and while the dataset is in use. An exception of a remote stream is
     raised as it is.
@@ -89,22 +91,24 @@ def opened(source: RasterInput) -> Iterator[rasterio.DatasetReader]:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             if isinstance(source, TiffBytes):
-                _check_magic(source.content[:16], name)
+                driver = _driver_of(source.content[:16], name, pictures=pictures)
                 # The memory file must outlive the dataset: rasterio does not copy the bytes.
                 memory = stack.enter_context(MemoryFile(source.content))
-                yield stack.enter_context(memory.open(driver="GTiff"))
+                yield stack.enter_context(memory.open(driver=driver))
             elif isinstance(source, RangedTiff):
                 yield stack.enter_context(_opened_stream(source))
             else:
-                yield stack.enter_context(rasterio.open(_checked_path(source), driver="GTiff"))
+                path, driver = _checked_path(source, pictures=pictures)
+                yield stack.enter_context(rasterio.open(path, driver=driver))
     except rasterio.errors.RasterioError as error:
-        raise SourceError(f"{name}: damaged or not a GeoTIFF: {error}. Fetch or copy it again.") from error
+        kind = "picture" if pictures else "GeoTIFF"
+        raise SourceError(f"{name}: damaged or not a {kind}: {error}. Fetch or copy it again.") from error
 
 
 @contextmanager
 def _opened_stream(source: RangedTiff) -> Iterator[rasterio.DatasetReader]:
     with source.open() as stream:
-        _check_magic(stream.read(16) or b"", source.name)
+        _driver_of(stream.read(16) or b"", source.name, pictures=False)
         container = _OneStream(stream, stream.seek(0, os.SEEK_END))
         try:
             with rasterio.open("remote.tif", driver="GTiff", opener=container) as dataset:
@@ -212,27 +216,37 @@ def check_size(dataset: rasterio.DatasetReader, name: str) -> None:
         )
 
 
-def _checked_path(path: Path) -> Path:
-    """The absolute path of a plain local TIFF file. Raises SourceError for anything else."""
+def _checked_path(path: Path, *, pictures: bool) -> tuple[Path, str]:
+    """The absolute path of a plain local file and the driver for it. Raises SourceError for anything else."""
+    kind = "picture" if pictures else "GeoTIFF"
     if _NOT_LOCAL.match(str(path)):
         raise SourceError(f"{path}: not a local file name. Addresses and GDAL's virtual paths (/vsi...) are refused.")
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path}: not a regular file. Expected a GeoTIFF.")
+            raise SourceError(f"{path}: not a regular file. Expected a {kind}.")
         with path.open("rb") as stream:
             head = stream.read(16)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}. Expected a GeoTIFF; check the path.") from error
+        raise SourceError(f"{path}: cannot be read: {error.strerror}. Expected a {kind}; check the path.") from error
     if not status.st_size:
-        raise SourceError(f"{path}: is empty (0 bytes). Expected a GeoTIFF; fetch or copy it again.")
-    _check_magic(head, str(path))
-    return path.absolute()
+        raise SourceError(f"{path}: is empty (0 bytes). Expected a {kind}; fetch or copy it again.")
+    return path.absolute(), _driver_of(head, str(path), pictures=pictures)
 
 
-def _check_magic(head: bytes, name: str) -> None:
-    if not head.startswith(TIFF_MAGIC):
+def _driver_of(head: bytes, name: str, *, pictures: bool) -> str:
+    """The name of GDAL's driver for a file that begins so. Raises SourceError for another kind."""
+    if head.startswith(TIFF_MAGIC):
+        return "GTiff"
+    if not pictures:
         raise SourceError(
             f"{name}: not a TIFF: begins with {head[:12]!r}. Only GeoTIFF files are read; convert it, e.g. with "
             "gdal_translate -of COG."
         )
+    for magic, driver in _PICTURE_MAGIC.items():
+        if head.startswith(magic):
+            return driver
+    raise SourceError(
+        f"{name}: neither TIFF nor PNG nor JPEG: begins with {head[:12]!r}. Convert it, e.g. with gdal_translate -of "
+        "GTiff."
+    )

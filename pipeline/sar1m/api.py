@@ -253,6 +253,7 @@ def release(  # noqa: PLR0913 - one argument an option, as on the command line
     recipes: bool = False,
     published: date | None = None,
     url: str | None = None,
+    sign: str | Path | None = None,
     watch: Watch | None = None,
 ) -> ReleaseSummary:
     """Makes a release of one or many builds, or goes on with one that was interrupted.
@@ -261,6 +262,7 @@ def release(  # noqa: PLR0913 - one argument an option, as on the command line
     out: releases/<name>-v<version> by default. previous: folder of the release that this one follows.
     recipes: leaves out pixels that may not be passed on and ships how to make them.
     published, url: day and address of publication, for citation and catalogues.
+    sign: a key of ssh-keygen by which the manifest is signed.
 
     Raises ConfigError, OutputError or StoreError, see sar1m.releases.make.
     """
@@ -271,6 +273,7 @@ def release(  # noqa: PLR0913 - one argument an option, as on the command line
         recipes=recipes,
         published=published,
         url=url,
+        sign=None if sign is None else Path(sign),
     )
     folder = Path("releases") / f"{name}-v{version}" if out is None else Path(out)
     return make_release([Path(place) for place in builds], folder, request, watch or _progress())

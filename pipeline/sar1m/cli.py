@@ -228,19 +228,23 @@ def refilter(
 
 
 @app.command()
-def verify(
+def verify(  # noqa: PLR0913 - one argument an option
     place: Annotated[str, typer.Argument(metavar="PLACE", help="Output folder of a build, or a release, also remote.")],
-    files: Annotated[
-        int | None, typer.Option("--files", min=0, help="Of a release: only so many files, drawn.")
-    ] = None,
+    files: Annotated[int | None, typer.Option("--files", min=0, help="Of a release: so many, drawn.")] = None,
     chunks: Annotated[int, typer.Option("--chunks", min=0, help="With --files: and so many chunks of images.")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Of what is drawn.")] = 0,
     rebuild: Annotated[int, typer.Option("--rebuild", min=0, help="Of a release: makes so many samples again.")] = 0,
     source: Annotated[str | None, typer.Option("--source", help="With --rebuild: the region they come from.")] = None,
     overrides: SetOption = None,
+    *,
+    manifest_sha256: release_commands.ManifestOption = None,
+    signer: release_commands.SignerOption = None,
+    allowed_signers: release_commands.SignersOption = None,
 ) -> None:
     """Compares every file of a finished store or release with its manifest and names what differs."""
     if "://" not in place and not release_commands.is_release(Path(place)):
+        if manifest_sha256 or signer:
+            raise ConfigError(f"{place}: holds no release; --manifest-sha256 and --signer are of releases.")
         remedy = "Delete the named files and run the same build again: they are made anew."
         _report_faults(place, _verify_build(Path(place)), remedy)
         return
@@ -248,13 +252,13 @@ def verify(
     from sar1m.releases.verification import Sampling
 
     sampling = None if files is None else Sampling(files=files, chunks=chunks, seed=seed)
-    faults = release_commands.verify_a_release(place, sampling, console)
+    trust = release_commands.trust_of(manifest_sha256, signer, allowed_signers)
+    faults = release_commands.verify_a_release(place, sampling, trust, console)
     if rebuild:
         if source is None:
             raise ConfigError("--rebuild: give --source too, the region as `sar1m build --region` takes it.")
-        request = RebuildRequest(
-            release=Path(place), source=source, count=rebuild, seed=seed, overrides=tuple(overrides or ())
-        )
+        given = tuple(overrides or ())
+        request = RebuildRequest(release=Path(place), source=source, count=rebuild, seed=seed, overrides=given)
         faults += release_commands.rebuild_samples(request, console)
     _report_faults(place, faults, "Get the named files again (`sar1m get`).")
 
@@ -266,8 +270,7 @@ def _verify_build(out: Path) -> list[StoreFault]:
 
     faults = verify_build(out, TerminalWatch(problems))
     if not faults:
-        marker = read_marker(out)
-        files = 0 if marker is None else len(marker["files"])
+        files = len((read_marker(out) or {"files": ()})["files"])
         console.say(f"{out}: {files:,} files verified, no fault.")
     return faults
 

@@ -42,7 +42,7 @@ def test_a_release_comes_from_a_web_server_byte_for_byte_and_once(release, tmp_p
         assert contents(tmp_path / "here") == contents(release)
         asked = len(server.asked)
         again = fetch(f"{server.url}{PREFIX}", tmp_path / "here")
-        assert len(server.asked) - asked == 2  # marker and manifest
+        assert len(server.asked) - asked == 3  # marker, manifest, and whether there is a signature
     assert (first.kept, again.fetched, again.kept) == (0, 0, first.fetched)
     assert first.fetched_bytes == sum(
         len(c) for n, c in contents(release).items() if n not in {MANIFEST_FILE, RELEASE_MARKER_FILE}

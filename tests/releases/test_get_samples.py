@@ -117,7 +117,7 @@ def test_a_part_names_its_release_and_verifies_against_it(sar1m, release, made_p
     assert code == 0
     said = " ".join(out.split())
     assert f"{len(wanted(release))} of 13 samples: {WHERE}" in said
-    assert f"not checked: whether {part_of['manifest_sha256']} is the manifest that was published" in said
+    assert f"Not checked: whether {part_of['manifest_sha256']} is the manifest that was published" in said
     code, out, _ = sar1m("info", made_part)
     assert code == 0
     assert "of 13 samples" in " ".join(out.split())

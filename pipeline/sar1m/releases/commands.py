@@ -15,6 +15,7 @@ from sar1m.store.printer import Printer, pasted
 
 if TYPE_CHECKING:
     from sar1m.releases.rebuild import RebuildRequest
+    from sar1m.releases.trust import Trust
     from sar1m.releases.verification import Sampling
     from sar1m.store.seal import Seal, StoreFault
 
@@ -23,10 +24,21 @@ if TYPE_CHECKING:
 
 GB = 10**9
 EXIT_CHANGED = 4
+ManifestOption = Annotated[
+    str | None,
+    typer.Option("--manifest-sha256", metavar="HEX", help="The release's manifest must be this one, as published."),
+]
+SignerOption = Annotated[
+    str | None, typer.Option("--signer", metavar="WHO", help="Its manifest must be signed by WHO of --allowed-signers.")
+]
+SignersOption = Annotated[
+    Path | None,
+    typer.Option("--allowed-signers", help="Keys as ssh-keygen has them. Default: ~/.ssh/allowed_signers."),
+]
 ReleaseArgument = Annotated[Path, typer.Argument(help="Folder of a release.")]
 
 
-def release(
+def release(  # noqa: PLR0913 - one argument an option
     builds: Annotated[list[Path], typer.Argument(help="Folders of finished builds; their order does not matter.")],
     version: Annotated[str, typer.Option("--version", help="MAJOR.MINOR.PATCH.")],
     out: Annotated[
@@ -45,6 +57,10 @@ def release(
         datetime | None,
         typer.Option("--date", formats=["%Y-%m-%d"], help="Day of publication, for citation and catalogues."),
     ] = None,
+    *,
+    sign: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY", help="Signs the manifest by a key of ssh-keygen.")
+    ] = None,
 ) -> None:
     """Makes a release of one or many builds, or goes on with one that was interrupted."""
     from sar1m.releases.make import ReleaseRequest, make_release
@@ -59,6 +75,7 @@ def release(
         recipes=recipes,
         published=None if published is None else published.date(),
         url=url,
+        sign=sign,
     )
     summary = make_release(builds, folder, request, TerminalWatch(console))
     audit = summary.audit
@@ -138,7 +155,7 @@ def publish(
     )
 
 
-def get(
+def get(  # noqa: PLR0913 - one argument an option
     target: Annotated[
         str, typer.Argument(help="Where the release lies: folder, s3://, https://, hf://datasets/...@tag.")
     ],
@@ -152,6 +169,10 @@ def get(
     bbox: Annotated[
         str | None, typer.Option("--bbox", help="Only samples whose centre lies in west,south,east,north.")
     ] = None,
+    *,
+    manifest_sha256: ManifestOption = None,
+    signer: SignerOption = None,
+    allowed_signers: SignersOption = None,
 ) -> None:
     """Downloads a release, or a part of it, and checks every file; goes on after interruptions."""
     from sar1m.releases.portions import Portion
@@ -161,14 +182,24 @@ def get(
 
     console = Printer()
     samples = SampleFilter(where=where, bbox=None if bbox is None else parse_box(bbox))
-    summary = download(target, out, Portion(split=split, shards=shards, samples=samples), TerminalWatch(console))
+    trust = trust_of(manifest_sha256, signer, allowed_signers)
+    summary = download(target, out, Portion(split=split, shards=shards, samples=samples), TerminalWatch(console), trust)
     part = f", {summary.left_out} left out" if summary.left_out else ""
     title = summary.title + (summary.part and f", {summary.part}")
     console.say(
         f"{title}: {summary.fetched} files fetched ({summary.fetched_bytes / GB:.2f} GB), {summary.kept} there "
         f"already{part}."
     )
+    if trust.words:
+        console.say(f"Publisher: {trust.words}.")
     console.say(f"Verify: {pasted(program(), 'verify', summary.out)}")
+
+
+def trust_of(manifest_sha256: str | None, signer: str | None, allowed_signers: Path | None) -> Trust:
+    """What the options say of a release's publisher. Raises ConfigError as Trust."""
+    from sar1m.releases.trust import ALLOWED_SIGNERS, Trust
+
+    return Trust(manifest_sha256=manifest_sha256, signer=signer, allowed_signers=allowed_signers or ALLOWED_SIGNERS)
 
 
 def is_release(folder: Path) -> bool:
@@ -187,12 +218,12 @@ def seal_of(folder: Path) -> Seal:
     return require_seal(FolderPlace(folder), RELEASE_MARKERS)
 
 
-def verify_a_release(location: str, sampling: Sampling | None, console: Printer) -> list[StoreFault]:
+def verify_a_release(location: str, sampling: Sampling | None, trust: Trust, console: Printer) -> list[StoreFault]:
     """Verifies a release, prints what was compared, and returns the faults found."""
     from sar1m.releases.verification import verify_release
     from sar1m.terminal import TerminalWatch
 
-    summary = verify_release(location, TerminalWatch(console), sampling)
+    summary = verify_release(location, TerminalWatch(console), sampling, trust)
     unlisted = "" if summary.listed else " Added files cannot be seen at this address."
     part = f" ({summary.part})" if summary.part else ""
     console.say(
@@ -201,10 +232,11 @@ def verify_a_release(location: str, sampling: Sampling | None, console: Printer)
         f"{unlisted}",
     )
     if summary.part_of:
-        console.say(
-            "Every byte follows from the release that it says it is part of; not checked: whether "
-            f"{summary.part_of} is the manifest that was published."
-        )
+        console.say("Every byte follows from the release that it says it is part of.")
+        if not trust.words:
+            console.say(f"Not checked: whether {summary.part_of} is the manifest that was published.")
+    if trust.words and not summary.faults:
+        console.say(f"Publisher: {trust.words}.")
     return list(summary.faults)
 
 

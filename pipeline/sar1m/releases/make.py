@@ -28,6 +28,7 @@ from sar1m.releases.files import write_contents
 from sar1m.releases.hub import open_release
 from sar1m.releases.privacy import own_secrets
 from sar1m.releases.selection import ReleaseSelection, choose
+from sar1m.releases.trust import require_key, sign
 from sar1m.releases.versions import Previous
 from sar1m.store.durable import (
     local_folder,
@@ -61,7 +62,8 @@ class ReleaseRequest:
     """What a user asked for. previous: folder of the release this one follows. recipes: recipe-only optical pixels
     are left out and their recipes shipped. published, url: day and address of publication for the catalogues, which
     are not known otherwise. check_builds: every file of the builds is compared with its manifest. canaries:
-    words that must appear nowhere, beside what privacy.py looks for of itself."""
+    words that must appear nowhere, beside what privacy.py looks for of itself. sign: key by which the manifest is
+    signed, see trust; it changes no other byte, and a release that is there already is signed too."""
 
     version: str
     name: str = "sar-1m"
@@ -71,6 +73,7 @@ class ReleaseRequest:
     url: str | None = None
     check_builds: bool = True
     canaries: tuple[str, ...] = ()
+    sign: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,8 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
         raise ConfigError(f"name {request.name!r}: expected 1 to 64 letters, digits, dots, dashes or underscores.")
     if request.url is not None:
         _require_web_address(request.url)
+    if request.sign is not None:
+        require_key(request.sign)
     local_folder(out)
     out = out.absolute()
     opened = open_builds(builds)
@@ -119,6 +124,8 @@ def make_release(builds: Sequence[Path], out: Path, request: ReleaseRequest, wat
             write_contents(work / ROOT_DIR, work / RECORDS_DIR, choice, identity, secrets, watch)
             _install(work / ROOT_DIR, out)
             marker = require_seal(open_release(out), RELEASE_MARKERS).marker
+        if request.sign is not None:
+            sign(out, request.sign)
         remove_tree(work)
     audit = read_json(out / "leakage_audit.json", error=StoreError, remedy="Make the release again.")
     return ReleaseSummary(root=out, marker=marker, audit=audit, nothing_to_do=nothing_to_do)

@@ -32,13 +32,14 @@ from sar1m.releases.sample_parts import (
 from sar1m.store.errors import ConfigError, RegionError, StoreError, UnreachableError
 from sar1m.store.places.place import Place
 from sar1m.store.sample_filter import SampleFilter
-from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE, group_name
+from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE, SIGNATURE_FILE, group_name
 from sar1m.store.seal import Seal, StoreFault
 from sar1m.store.seal_text import parse_manifest, parse_marker
 from sar1m.store.shard_index import SHARD_NAME, shard_name
 
 _MANIFEST = f"{RELEASE_DIR}/{MANIFEST_FILE}"
 _MARKER = f"{RELEASE_DIR}/{RELEASE_MARKER_FILE}"
+_OWN = (_MANIFEST, _MARKER, REQUEST_FILE, f"{RELEASE_DIR}/{SIGNATURE_FILE}")
 
 
 def part_faults(place: Place, seal: Seal) -> list[StoreFault]:
@@ -62,7 +63,7 @@ def _copied_faults(seal: Seal, release: Mapping[str, str]) -> Iterator[StoreFaul
     """Files that came as they are and differ from the release's, and files that are of neither kind."""
     origins = {new: name for name in release if (new := part_name(name)) is not None}
     for name, sealed in seal.files.items():
-        if name in CUT_TABLES or name.startswith(f"{DATA_DIR}/") or name in (_MANIFEST, _MARKER, REQUEST_FILE):
+        if name in CUT_TABLES or name.startswith(f"{DATA_DIR}/") or name in _OWN:
             continue
         if name not in origins:
             yield StoreFault(path=name, found="not in the release's manifest")

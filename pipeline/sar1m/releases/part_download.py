@@ -38,19 +38,29 @@ from sar1m.store.file_lock import output_lock
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.place import Place
 from sar1m.store.progress import Watch
-from sar1m.store.schema import MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS, group_name
+from sar1m.store.schema import MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SIGNATURE_FILE, SPLITS, group_name
 from sar1m.store.seal import REMEDY, Seal, SealedFile, write_seal
 from sar1m.store.seal_text import RELEASE_MARKERS
 from sar1m.store.shard_index import SHARD_NAME, shard_name, shard_pieces
 from sar1m.store.side_files import read_json
 
 
-def get_samples(place: Place, seal: Seal, out: Path, choice: SampleChoice, watch: Watch) -> GetSummary:
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The release that a part is taken of. signature: of its manifest, None where there is none."""
+
+    place: Place
+    seal: Seal
+    signature: bytes | None
+
+
+def get_samples(origin: Origin, out: Path, choice: SampleChoice, watch: Watch) -> GetSummary:
     """Brings a part by samples into out, or goes on with one that was interrupted. See portions.get.
 
     Raises ConfigError where nothing, or nothing that can be, is selected; StoreError where what comes is not what the
     release's manifest and lock say; OutputError where out holds something else.
     """
+    place, seal = origin.place, origin.seal
     request = choice.request(seal.marker["manifest_sha256"])
     _require_ours(out, request)
     with output_lock(out):
@@ -65,6 +75,8 @@ def get_samples(place: Place, seal: Seal, out: Path, choice: SampleChoice, watch
         rows = select(samples, lock, choice)
         part.copy(_copied(seal, rows), watch)
         part.cut(rows, watch)
+        if origin.signature is not None:
+            part.put({f"{RELEASE_DIR}/{SIGNATURE_FILE}": origin.signature})
         settle_folders(out)
         write_seal(out, part.digests, part_facts(seal.marker, rows, choice), PARTIAL_FILE)
     remove_tree(out / "build-log")

@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sar1m.releases.fetching import GetSummary, Wanted, fetch, require_plain
+from sar1m.releases.fetching import GetSummary, Wanted, fetch, require_free, require_plain
 from sar1m.releases.hub import open_release
-from sar1m.releases.part_download import get_samples
+from sar1m.releases.part_download import Origin, get_samples
 from sar1m.releases.portable_names import require_portable
 from sar1m.releases.sample_parts import REQUEST_FILE, SampleChoice
+from sar1m.releases.trust import NOBODY, Trust, read_signature, require_trusted
 from sar1m.store.durable import remove_partials, remove_tree, settle_folders, write_durably
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
 from sar1m.store.sample_filter import ALL_SAMPLES, SampleFilter
-from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SPLITS, group_name
+from sar1m.store.schema import (
+    DATA_DIR,
+    MANIFEST_FILE,
+    PARTIAL_FILE,
+    RELEASE_MARKER_FILE,
+    SIGNATURE_FILE,
+    SPLITS,
+    group_name,
+)
 from sar1m.store.seal import Seal, SealedFile, require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS, marker_bytes
 from sar1m.store.shard_index import SHARD_NAME
@@ -55,8 +64,10 @@ class Portion:
         return self.shards is None or shard is None or int(shard["number"]) < self.shards
 
 
-def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
+def get(target: str, out: Path, portion: Portion, watch: Watch, trust: Trust = NOBODY) -> GetSummary:
     """Downloads a release, or goes on with a download that was interrupted. target: see hub.open_release.
+
+    trust: compared before the first file; a signature comes along, whether it is compared or not.
 
     The download of a part by files ends with PARTIAL_DOWNLOAD.json in place of the completion marker. `sar1m verify`
     checks it as a part, and readers know that its absent shards are not empty ones. A part by samples is a smaller
@@ -68,9 +79,12 @@ def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
     if seal.marker_file != RELEASE_MARKER_FILE:
         raise StoreError(f"{place.location}: itself a part of a release. Get it from where the whole one lies.")
     require_portable(seal.files, place.location)
+    require_trusted(place, seal, trust)
+    signature = read_signature(place, watch)
     out = out.absolute()
     if not portion.samples.takes_all:
-        return get_samples(place, seal, out, SampleChoice(samples=portion.samples, split=portion.split), watch)
+        choice = SampleChoice(samples=portion.samples, split=portion.split)
+        return get_samples(Origin(place=place, seal=seal, signature=signature), out, choice, watch)
     _require_ours(out, seal)
     with output_lock(out):
         remove_partials(out)
@@ -81,6 +95,8 @@ def get(target: str, out: Path, portion: Portion, watch: Watch) -> GetSummary:
             remove_tree(out / name)
         write_durably(out / MANIFEST_FILE, [seal.manifest_bytes])
         fetched = fetch(place, {name: Wanted(source=name, expected=one) for name, one in wanted.items()}, out, watch)
+        if signature is not None:
+            write_durably(require_free(out, SIGNATURE_FILE), [signature])
         settle_folders(out)
         _write_marker(out, seal, wanted)
     remove_tree(out / "build-log")

@@ -16,6 +16,7 @@ import numpy as np
 from sar1m.releases.chunk_sampling import chunk_faults
 from sar1m.releases.hub import open_release
 from sar1m.releases.part_check import part_faults
+from sar1m.releases.trust import NOBODY, Trust, trust_faults
 from sar1m.store.errors import StoreError
 from sar1m.store.progress import Watch
 from sar1m.store.seal import StoreFault, content_faults, listing_faults, read_seal
@@ -50,12 +51,15 @@ class VerifySummary:
     part_of: str = ""
 
 
-def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None = None) -> VerifySummary:
+def verify_release(
+    location: str | Path, watch: Watch, sampling: Sampling | None = None, trust: Trust = NOBODY
+) -> VerifySummary:
     """Compares a release with its manifest; sampling None compares every byte.
 
-    location: see hub.open_release. Of a part by samples every byte is also compared with what the release's own files
-    in it say, see part_check; sampling leaves that out. Raises StoreError where there is no release or its seal is
-    beyond use, UnreachableError where a server does not answer: that is no fault of the release.
+    location: see hub.open_release. trust: what is known of its publisher is compared too. Of a part by samples every
+    byte is also compared with what the release's own files in it say, see part_check; sampling leaves that out. Raises
+    StoreError where there is no release or its seal is beyond use, UnreachableError where a server does not answer:
+    that is no fault of the release.
     """
     place = open_release(location)
     seal = read_seal(place, RELEASE_MARKERS)
@@ -70,6 +74,7 @@ def verify_release(location: str | Path, watch: Watch, sampling: Sampling | None
         for found in content_faults(place, seal, chosen):
             faults += found
             step()
+    faults += trust_faults(place, seal, trust)
     bound = seal.part_of if sampling is None else None
     if bound is not None and not faults:
         faults += part_faults(place, seal)

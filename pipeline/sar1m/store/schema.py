@@ -30,6 +30,7 @@ STATS_DIR: Final = "stats"
 REPORT_FILE: Final = "report/index.html"
 PROVENANCE_DIR: Final = "provenance"
 MANIFEST_FILE: Final = "manifest-sha256.txt"
+SIGNATURE_FILE: Final = f"{MANIFEST_FILE}.sig"  # of a release's manifest, where its publisher signed it
 MARKER_FILE: Final = "BUILD_COMPLETE.json"
 RELEASE_MARKER_FILE: Final = "RELEASE_COMPLETE.json"  # of a release, with the same fields and more
 PARTIAL_FILE: Final = "PARTIAL_DOWNLOAD.json"  # of a part of a release: the same, but `files` are those that are there

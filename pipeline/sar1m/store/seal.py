@@ -25,6 +25,7 @@ from sar1m.store.schema import (
     RELEASE_MARKER_FILE,
     SCHEMA_VERSION,
     SCRATCH_DIRS,
+    SIGNATURE_FILE,
     SPLITS,
     group_name,
 )
@@ -272,7 +273,8 @@ def listing_faults(seal: Seal, listing: Mapping[str, int]) -> Iterator[StoreFaul
             yield StoreFault(path=name, found="not a regular file")
         elif expected.size is not None and listing[name] != expected.size:
             yield StoreFault(path=name, found=f"{listing[name]} bytes, expected {expected.size}")
-    for name in listing.keys() - seal.files.keys() - {MANIFEST_FILE, seal.marker_file}:
+    own = {MANIFEST_FILE, seal.marker_file} | (set() if seal.marker_file == MARKER_FILE else {SIGNATURE_FILE})
+    for name in listing.keys() - seal.files.keys() - own:
         yield StoreFault(path=name, found="not in the manifest")
 
 

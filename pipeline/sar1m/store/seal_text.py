@@ -19,14 +19,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sar1m.store.durable import FileDigest
-from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE
+from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, PARTIAL_FILE, RELEASE_MARKER_FILE, SIGNATURE_FILE
 from sar1m.store.side_files import json_value
 
 MAX_SEAL_BYTES: Final = 256 * 2**20  # of a manifest or a marker: over two million files
 RELEASE_MARKERS: Final = (RELEASE_MARKER_FILE, PARTIAL_FILE)
 MARKERS: Final = (MARKER_FILE, *RELEASE_MARKERS)
 
-_OWN_FILES: Final = frozenset({MANIFEST_FILE, *MARKERS})
+_OWN_FILES: Final = frozenset({MANIFEST_FILE, SIGNATURE_FILE, *MARKERS})
 # Of a path: neither empty nor . nor .., without anything that could end a line for some reader of text.
 _PART = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029]+"
 _MAX_PART_BYTES: Final = 255  # of every usual file system

@@ -25,7 +25,7 @@ from sar1m.store.durable import digest_file
 from sar1m.store.errors import ConfigError, OutputError, StoreError
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.progress import Watch
-from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE
+from sar1m.store.schema import DATA_DIR, MANIFEST_FILE, RELEASE_MARKER_FILE, SIGNATURE_FILE
 from sar1m.store.seal import Seal, require_seal
 from sar1m.store.seal_text import RELEASE_MARKERS, parse_marker
 
@@ -87,7 +87,8 @@ def _outgoing(release: Path, seal: Seal) -> list[Outgoing]:
         for name, expected in seal.files.items()
     ]
     files.sort(key=lambda file: (not file.name.startswith(f"{DATA_DIR}/"), file.name))
-    return [*files, _local(release, MANIFEST_FILE)]
+    own = [name for name in (SIGNATURE_FILE, MANIFEST_FILE) if (release / name).is_file()]
+    return [*files, *(_local(release, name) for name in own)]
 
 
 def _local(release: Path, name: str) -> Outgoing:

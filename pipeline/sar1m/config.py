@@ -60,6 +60,7 @@ class RegistrationConfig(Section):
         corrects all patches of a block alike.
     correct: integer moves the optical window by whole pixels.
     self_test_share: of the measured pairs, into which a known shift is injected and recovered.
+    second_estimator_share: of the measured pairs, which mutual information measures too; some 0.1 CPU-s each.
     """
 
     search_px: int = Field(default=16, ge=8, le=64)  # under 8 no room is left beside the peak
@@ -68,6 +69,7 @@ class RegistrationConfig(Section):
     field: Literal["auto", "none"] = "auto"
     correct: Literal["integer", "none"] = "integer"
     self_test_share: float = Field(default=0.05, ge=0, le=1)
+    second_estimator_share: float = Field(default=0.01, ge=0, le=1)
 
 
 class ScreeningConfig(Section):

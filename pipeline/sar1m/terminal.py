@@ -14,9 +14,12 @@ from rich.text import Text
 
 from sar1m.building import BuildSummary
 from sar1m.records import FailedItem
+from sar1m.stages.statistics import registration_words
+from sar1m.store.errors import StoreError
 from sar1m.store.printer import Printer, pasted
 from sar1m.store.progress import LineWatch
-from sar1m.store.schema import SPLITS
+from sar1m.store.schema import SPLITS, STATS_DIR
+from sar1m.store.side_files import read_json
 
 SHOWN_FAILURES = 10  # more of them hide the counts
 
@@ -60,10 +63,19 @@ def print_summary(console: Printer, out: Path, summary: BuildSummary) -> None:
             f"Blocks: {summary.prepared} prepared, {summary.reused} already there, {len(summary.failed)} failed.",
         )
     console.print(count_table(summary.facts))
+    for sentence in _registration(out) if summary.facts["counts"]["paired"] else ():
+        console.say(sentence)
     print_failures(console, summary.failed, f"{pasted(program(), 'status', out)} names them all.")
     console.say(f"Store:  {out}")
     console.say(f"Page:   {out / 'report' / 'index.html'}")
     console.say(f"Verify: {pasted(program(), 'verify', out)}")
+
+
+def _registration(out: Path) -> list[str]:
+    test = read_json(
+        out / STATS_DIR / "self_test.json", error=StoreError, remedy=f"Check it: {pasted(program(), 'verify', out)}"
+    )
+    return registration_words(test)
 
 
 def print_failures(console: Printer, failed: Sequence[FailedItem], others: str) -> None:

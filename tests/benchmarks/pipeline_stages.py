@@ -57,6 +57,8 @@ def _time_pieces(clock: Clock, candidate: Candidate, pixels: BlockPixels, config
     side = config.grid.patch_px
     with clock.time("self-test of the registration"):
         prepare._self_test(candidate, pixels, registration, config)
+    with clock.time("second estimator"):
+        prepare._second_shifts(candidate, pixels, registration, config)
     with clock.time("cut and metrics"):
         columns.identity(candidate, side)
         patches = []

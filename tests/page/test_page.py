@@ -124,10 +124,23 @@ def test_numbers_and_bad_news_stand_in_the_head(tmp_path):
     words = page_of(tmp_path).words
     assert "3 of 9 candidates (33 %) were rejected" in words
     assert "smaller than the buffer" in words
-    assert "0.11 px RMSE" in words
+    assert words.index("differ by 0.31 px (median), 0.48 px (95 %), over 2 pairs") < words.index("0.11 px RMSE")
+    assert "on 1 more the second, mutual information, found no clear peak" in words
+    assert "0.12 px (median) and 0.40 px (95 %) apart" in words
     assert "broken" in words
     assert "20.5 km" in words
     assert "nothing to compare" in words
+
+
+def test_a_store_that_no_second_method_measured_says_that_accuracy_was_not_tested(tmp_path):
+    store = build_store(tmp_path)
+    path = store / "stats/self_test.json"
+    later = ("second_estimator", "band_offset")  # schema 1.2
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in later}))
+    words = Reader(render_report(store)).words
+    assert "how accurate the registration is was not tested" in words
+    assert "0.11 px RMSE" in words
+    assert "Two independent methods differ" not in words
 
 
 def test_rejected_are_listed_by_reason_and_never_cut_silently(tmp_path):
@@ -146,7 +159,7 @@ def test_rejected_are_listed_by_reason_and_never_cut_silently(tmp_path):
         (Recipe(splits=("train",), unpaired=(), rejected=()), "1 of 1 within the 1 px circle."),
         (
             Recipe(splits=("train", "val"), unpaired=(0, 1)),
-            "Known shifts|was not self-tested|without an optical partner",
+            "2 samples without an optical partner",
         ),
         (Recipe(splits=(), unpaired=()), "The store holds no samples to show."),
         (Recipe(splits=(), unpaired=(), rejected=()), "The store holds no samples to show."),

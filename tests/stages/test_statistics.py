@@ -1,12 +1,16 @@
 """Statistics of a store against numpy on the same pixels, and against the order of summation."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar1m.stages.statistics import ChannelTotals, channel_statistics, self_test_summary
+from sar1m.stages.statistics import ChannelTotals, channel_statistics, registration_words, self_test_summary
 from sar1m.store.schema import optical_encoding, sar_encoding
+from support.candidate_tables import candidate_table
 from support.examples import examples
 
 ENCODINGS = [
@@ -77,5 +81,45 @@ def test_self_test_without_a_measured_pair_says_none():
             "polarisation_col_px",
         )
     )
-    found = self_test_summary([{"sample_id": "a", **row}])
+    found = self_test_summary([{"sample_id": "a", **row}], candidate_table(1))
     assert (found["pairs"], found["measured"], found["rmse_px"], found["bias_row_px"]) == (1, 0, None, None)
+
+
+def second_table(disagreement_px, **changed):
+    """Candidates that a second method measured; where disagreement_px is None, without a clear peak."""
+    status = ["unclear" if one is None else "measured" for one in disagreement_px]
+    columns = {"second_shift_status": status, "disagreement_px": disagreement_px, **changed}
+    return candidate_table(len(disagreement_px), **columns)
+
+
+def test_the_disagreement_of_two_methods_is_taken_over_the_pairs_with_a_clear_peak():
+    table = second_table([0.1, 0.2, None, 0.3], shift_sigma_px=0.3, second_shift_sigma_px=0.4)
+    found = self_test_summary([], pd.concat([table, candidate_table(5)]))["second_estimator"]
+    assert (found["asked"], found["measured"]) == (4, 3)
+    assert found["median_px"] == pytest.approx(0.2)
+    assert found["rms_px"] == pytest.approx(math.sqrt(0.14 / 3))
+    assert found["p95_px"] == pytest.approx(0.29)  # linear between 0.2 and 0.3
+    assert found["expected_rms_px"] == pytest.approx(math.sqrt(2) * 0.5)  # 3, 4, 5; two components
+
+
+def test_words_lead_with_the_disagreement_and_name_precision_as_agreement_with_itself():
+    table = second_table([0.1, 0.2, None, 0.3], shift_sigma_px=0.3, second_shift_sigma_px=0.4, band_offset_px=0.25)
+    test = self_test_summary([], table) | {"rmse_px": 0.05, "pairs": 40}
+    first, precision, bands = registration_words(test)
+    assert first.startswith("Two independent methods differ by 0.20 px (median), 0.29 px (95 %), over 3 pairs;")
+    assert "on 1 more the second" in first
+    assert first.endswith("Root mean square: 0.22 px, and 0.71 px by the uncertainties that both state.")
+    assert "agreement with itself" in precision
+    assert "0.25 px (median)" in bands
+
+
+@pytest.mark.parametrize("told", [{}, {"second_estimator": None}], ids=["schema 1.1", "none"])
+def test_a_store_without_a_second_method_says_that_accuracy_was_not_tested(told):
+    first, *_ = registration_words(told | {"rmse_px": 0.05, "pairs": 4})
+    assert "was not tested" in first
+    assert "Two independent methods" not in first
+
+
+def test_a_second_method_that_found_no_clear_peak_says_so():
+    first, *_ = registration_words(self_test_summary([], second_table([None, None])))
+    assert "given 2 pairs and found no clear peak" in first

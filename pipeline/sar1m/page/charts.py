@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from markupsafe import Markup
 
@@ -69,7 +70,7 @@ def label_bars(classes: pa.Table) -> list[Bar]:
 
 
 def shift_figures(contents: Contents) -> list[Figure]:
-    """Shifts as measured, what is left of them after correction, and the errors of the self-test."""
+    """What a second method says, shifts as measured, what is left after correction, and the errors of the self-test."""
     samples = contents.samples
     row_px, col_px = floats(samples, "shift_row_px"), floats(samples, "shift_col_px")
     status = samples["registration_status"].fillna("unmeasurable").astype(str).tolist()
@@ -77,6 +78,11 @@ def shift_figures(contents: Contents) -> list[Figure]:
     recoveries = contents.self_test.get("recoveries", [])
     errors = np.array([[r["error_row_px"], r["error_col_px"]] for r in recoveries], dtype=np.float64).reshape(-1, 2)
     return [
+        scatter_figure(
+            "disagreement",
+            "Shift by mutual information minus ours, where a second method measured the pair",
+            _disagreements(samples, row_px, col_px),
+        ),
         scatter_figure(
             "shift as measured",
             "Displacement of the optical content against the SAR content, before correction",
@@ -93,6 +99,12 @@ def shift_figures(contents: Contents) -> list[Figure]:
             Vectors(row_px=errors[:, 0], col_px=errors[:, 1], kind=["injected"] * len(errors)),
         ),
     ]
+
+
+def _disagreements(samples: pd.DataFrame, row_px: F64, col_px: F64) -> Vectors:
+    clear = (samples["second_shift_status"] == "measured").to_numpy(dtype=bool)
+    rows, cols = floats(samples, "second_shift_row_px") - row_px, floats(samples, "second_shift_col_px") - col_px
+    return Vectors(row_px=rows[clear], col_px=cols[clear], kind=["measured"] * int(clear.sum()))
 
 
 def scatter_figure(name: str, title: str, vectors: Vectors) -> Figure:

@@ -24,7 +24,7 @@ from sar1m.store.table_columns import CANDIDATE_COLUMNS, LATER_COLUMNS, Column
 METRIC_COLUMNS = tuple(c for c in CANDIDATE_COLUMNS if c.type == "float32" and c.name != "gsd_m")
 PLACE_COLUMNS = ("sample_id", "site", "lon", "lat", "bounds_lonlat", "registration_status", "mean_db")
 BOUNDS = ("west", "south", "east", "north")  # the columns that bounds_lonlat becomes
-SAMPLE_ONLY_COLUMNS = ("split", "block", "paired", "unpaired_reason", "index")
+SAMPLE_ONLY_COLUMNS = ("split", "block", "paired", "unpaired_reason", "index", "second_shift_status")
 CLASS_COLUMNS = ("land_cover", "labels")
 REJECTED_ONLY_COLUMNS = ("reason", "measured", "limit", "duplicates_of")
 

@@ -28,6 +28,7 @@ from sar1m.releases.catalogue import (
 )
 from sar1m.releases.citation import citation_words
 from sar1m.releases.contents import README_FILE, ReleaseFacts
+from sar1m.stages.statistics import registration_words
 from sar1m.store.errors import StoreError
 from sar1m.store.foreign_text import markdown_text
 from sar1m.store.schema import SPLITS, STATS_DIR
@@ -98,7 +99,7 @@ def _context(facts: ReleaseFacts) -> dict[str, Any]:
         "reason_words": reason_words,
         "metrics": [_metric(samples, name) for name in METRICS],
         "statuses": _shares(paired["registration_status"]),
-        "self_test": _self_test(facts),
+        "registration": registration_words(_self_test(facts)) if len(paired) else [],
         "normalisation": _normalisation(facts.normalisation, summary),
         "simulated": is_simulated(samples),
         "bias": bias_words(facts),

@@ -143,7 +143,7 @@ def _statistics(choice: ReleaseSelection, packed: Packed, facts: ReleaseFacts) -
     samples, images = choice.samples, choice.merged.builds[0].images
     stats = {
         "summary": facts.summary,
-        "self_test": stats_files.self_test_of(choice.merged),
+        "self_test": stats_files.self_test_of(choice.merged, samples, choice.rejected),
         "normalisation": facts.normalisation,
         "coverage": stats_files.coverage_of(samples),
         "histograms": stats_files.histograms_of(packed, images, samples, choice.rejected),

@@ -57,9 +57,10 @@ def regions(builds: Sequence[Build]) -> list[str]:
     return sorted({str(build.marker["region"]) for build in builds})
 
 
-def self_test_of(merged: Merged) -> dict[str, Any]:
-    """stats/self_test.json: the recoveries of all builds together."""
-    return self_test_summary(row for build in merged.builds for row in build.self_test["recoveries"])
+def self_test_of(merged: Merged, samples: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
+    """stats/self_test.json: the recoveries of all builds together, and what the release's tables say."""
+    recoveries = (row for build in merged.builds for row in build.self_test["recoveries"])
+    return self_test_summary(recoveries, join([samples, rejected], CANDIDATE_COLUMNS))
 
 
 def normalisation_of(packed: Packed, images: Sequence[ImageArray], samples: pd.DataFrame) -> dict[str, Any]:

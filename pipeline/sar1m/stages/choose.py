@@ -78,7 +78,7 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Choice:
         rejected=selection.rejected,
         audit=selection.audit,
         summary={**_kind_summary(plan, config), **counts, "sites": site_summary(candidates)},
-        self_test=self_test_summary(recoveries),
+        self_test=self_test_summary(recoveries, candidates),
         facts={
             "name": config.name,
             "region": plan.region,

@@ -11,6 +11,7 @@ from sar1m.core import plateaus
 from sar1m.core import quality as measure
 from sar1m.core.grid import bounds_lonlat, centres_lonlat
 from sar1m.core.identity import sample_id
+from sar1m.core.mutual_information import InformationShift
 from sar1m.core.registration import BlockRegistration
 from sar1m.core.speckle import estimate_enl
 from sar1m.records import F32, BlockPixels, Bool, Candidate, PatchPlace, Row, Shift
@@ -138,6 +139,21 @@ def pair(registration: BlockRegistration | None, number: int, applied: tuple[int
     }
 
 
+def second_pair(registration: BlockRegistration | None, number: int, second: InformationShift | None) -> Row:
+    """The shift by mutual information of a patch, and how far it is from the patch's own; None where not measured."""
+    if registration is None or second is None:
+        return dict.fromkeys(SECOND_COLUMNS)
+    shift = registration.patches[number]
+    distance_px = math.hypot(second.row_px - shift.row_px, second.col_px - shift.col_px)
+    return {
+        "second_shift_row_px": finite(second.row_px),
+        "second_shift_col_px": finite(second.col_px),
+        "second_shift_sigma_px": finite(second.sigma_px),
+        "second_shift_status": "measured" if second.clear else "unclear",
+        "disagreement_px": finite(distance_px) if second.clear else None,
+    }
+
+
 def quality(pixels: BlockPixels, patch: PatchPixels, optical_quantity: OpticalQuantity | None) -> Row:
     """Measures of the pixels of a patch; None where a mask or the partner is missing."""
     # Speckle multiplies signal and noise alike: with the noise taken off, dark areas would seem to have few looks.
@@ -207,6 +223,15 @@ PAIR_COLUMNS = (
     "applied_row_px",
     "applied_col_px",
     "residual_px",
+)
+
+
+SECOND_COLUMNS = (
+    "second_shift_row_px",
+    "second_shift_col_px",
+    "second_shift_sigma_px",
+    "second_shift_status",
+    "disagreement_px",
 )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sar1m.config import BuildConfig
 from sar1m.core.identity import sample_id
+from sar1m.core.mutual_information import InformationShift, information_shift
 from sar1m.core.quality import brightness_masks
 from sar1m.core.registration import BlockRegistration, recover_shifts, register_block
 from sar1m.records import F32, BlockPixels, Candidate, PatchPlace, Row
@@ -53,11 +54,13 @@ def prepare_block(
     rows, statistics = [], []
     chunks: dict[str, bytes] = {}
     optical_quantity = None if candidate.optical is None else candidate.optical.quantity
+    second = _second_shifts(candidate, pixels, registration, config)
     identities = columns.identity(candidate, config.grid.patch_px)
     for number, place in enumerate(candidate.patches):
         applied = applied_shift(registration, number, candidate.halo_px, config)
         patch = cut_patch(candidate, pixels, place, applied, config.grid.patch_px)
         pair = columns.pair(registration, number, applied)
+        pair |= columns.second_pair(registration, number, second.get(number))
         rows.append(identities[number] | pair | columns.quality(pixels, patch, optical_quantity))
         encoded, channels = _encode(candidate, patch, config)
         chunks |= encoded
@@ -193,26 +196,62 @@ def decibels(power: F32) -> F32:
     return logarithm
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Drawn:
+    """A measured pair that a test has drawn: number in the block, sample_id, the draw's generator, pixels with halo."""
+
+    number: int
+    name: str
+    rng: np.random.Generator
+    sar: F32
+    optical: F32
+
+
 def _self_test(
     candidate: Candidate, pixels: BlockPixels, registration: BlockRegistration | None, config: BuildConfig
 ) -> list[Row]:
-    """Known shifts injected into a share of the measured pairs, drawn by name."""
+    """Known shifts injected into a share of the measured pairs."""
+    rows = []
+    for drawn in _draw(candidate, pixels, registration, config, test="", share=config.registration.self_test_share):
+        recovery = recover_shifts(drawn.sar, drawn.optical, rng=drawn.rng, settings=config.registration)
+        rows.append({"sample_id": drawn.name, **{k: finite(v) for k, v in vars(recovery).items()}})
+    return rows
+
+
+def _second_shifts(
+    candidate: Candidate, pixels: BlockPixels, registration: BlockRegistration | None, config: BuildConfig
+) -> dict[int, InformationShift]:
+    """The shifts by mutual information of a share of the measured pairs, by number in the block."""
+    share, search_px = config.registration.second_estimator_share, config.registration.search_px
+    return {
+        drawn.number: information_shift(drawn.sar, drawn.optical, search_px=search_px)
+        for drawn in _draw(candidate, pixels, registration, config, test=" second", share=share)
+    }
+
+
+def _draw(
+    candidate: Candidate,
+    pixels: BlockPixels,
+    registration: BlockRegistration | None,
+    config: BuildConfig,
+    *,
+    test: str,
+    share: float,
+) -> Iterator[_Drawn]:
+    """The measured pairs that a test takes, drawn by seed, sample_id and test; clouds are NaN."""
     optical = pixels.optical if pixels.registration_optical is None else pixels.registration_optical
     if registration is None or optical is None:
-        return []
+        return
     if pixels.cloud is not None:
         optical = np.where(pixels.cloud, np.float32(np.nan), optical)
     side = config.grid.patch_px + 2 * candidate.halo_px
-    rows = []
-    for place, shift in zip(candidate.patches, registration.patches, strict=True):
+    for number, (place, shift) in enumerate(zip(candidate.patches, registration.patches, strict=True)):
         name = sample_id(place.name, candidate.sar)
-        rng = _generator(config.seed, name)
-        if shift.status != "measured" or rng.random() >= config.registration.self_test_share:
+        rng = _generator(config.seed, name + test)
+        if shift.status != "measured" or rng.random() >= share:
             continue
         window = (..., slice(place.row, place.row + side), slice(place.col, place.col + side))
-        recovery = recover_shifts(pixels.sar[window], optical[window], rng=rng, settings=config.registration)
-        rows.append({"sample_id": name, **{k: finite(v) for k, v in vars(recovery).items()}})
-    return rows
+        yield _Drawn(number=number, name=name, rng=rng, sar=pixels.sar[window], optical=optical[window])
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sar1m.core.table import floats
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Row
 from sar1m.stages.staged import read_record
@@ -151,8 +152,12 @@ def _staged_statistics(staging: Path, samples: pd.DataFrame) -> Iterator[tuple[R
                 yield statistics, paired[statistics["patch"]]
 
 
-def self_test_summary(recoveries: Iterable[Row]) -> dict[str, Any]:
-    """Bias, RMSE and 95th percentile of recovered less injected shifts, in pixels; recoveries sorted by sample."""
+def self_test_summary(recoveries: Iterable[Row], candidates: pd.DataFrame) -> dict[str, Any]:
+    """Bias, RMSE and 95th percentile of recovered less injected shifts, in pixels; recoveries sorted by sample.
+
+    Under second_estimator: how far mutual information disagrees. Under band_offset: how far the optical bands lie
+    apart. candidates: samples and rejected, of the schema's candidate columns.
+    """
     rows = sorted(recoveries, key=lambda row: str(row["sample_id"]))
     errors = np.array([[row["error_row_px"], row["error_col_px"]] for row in rows], dtype=np.float64).reshape(-1, 2)
     pol = np.array([[row["polarisation_row_px"], row["polarisation_col_px"]] for row in rows], dtype=np.float64)
@@ -171,8 +176,89 @@ def self_test_summary(recoveries: Iterable[Row]) -> dict[str, Any]:
         "p95_px": finite(np.percentile(found, 95)) if found.size else None,
         "under_1px_share": finite((found < 1).mean()) if found.size else None,
         "polarisation_rmse_px": finite(np.sqrt((pol_length**2).mean())) if pol_length.size else None,
+        "second_estimator": _disagreement(candidates),
+        "band_offset": _band_offset(candidates),
         "recoveries": rows,
     }
+
+
+def _disagreement(candidates: pd.DataFrame) -> dict[str, Any]:
+    """Of the pairs that were measured twice: length of the difference, in pixels, and its expected root mean square.
+
+    asked: pairs given to the second estimator; measured: those where its peak was clear. expected_rms_px: what the
+    uncertainties of both shifts lead to, were their errors independent; None where no pair states both.
+    """
+    asked = candidates[candidates["second_shift_status"].notna()]
+    clear = asked[asked["second_shift_status"] == "measured"]
+    length = floats(clear, "disagreement_px")
+    variance = 2 * (floats(clear, "shift_sigma_px") ** 2 + floats(clear, "second_shift_sigma_px") ** 2)
+    variance = variance[np.isfinite(variance)]
+    return {
+        "method": "mutual information",
+        "asked": len(asked),
+        "measured": len(clear),
+        "median_px": finite(np.median(length)) if length.size else None,
+        "rms_px": finite(np.sqrt((length**2).mean())) if length.size else None,
+        "p95_px": finite(np.percentile(length, 95)) if length.size else None,
+        "expected_rms_px": finite(np.sqrt(variance.mean())) if variance.size else None,
+    }
+
+
+def _band_offset(candidates: pd.DataFrame) -> dict[str, Any]:
+    length = floats(candidates, "band_offset_px")
+    length = length[np.isfinite(length)]
+    return {
+        "measured": len(length),
+        "median_px": finite(np.median(length)) if length.size else None,
+        "p95_px": finite(np.percentile(length, 95)) if length.size else None,
+    }
+
+
+def registration_words(test: Mapping[str, Any]) -> list[str]:
+    """What the self-test found, as sentences: agreement with another method first, then with itself, then the bands.
+
+    test: stats/self_test.json; that of a store of schema 1.1 lacks the second method and the bands.
+    """
+    words = [_disagreement_words(test.get("second_estimator"))]
+    if test.get("rmse_px") is not None:
+        words.append(
+            f"Precision, which is agreement with itself: known shifts injected into {counted(test['pairs'], 'pair')} "
+            f"came back with an error of {test['rmse_px']:.2f} px RMSE."
+        )
+    bands = test.get("band_offset") or {}
+    if bands.get("median_px") is not None:
+        words.append(
+            f"The optical bands themselves lie up to {bands['median_px']:.2f} px (median) and {bands['p95_px']:.2f} px "
+            "(95 %) apart."
+        )
+    return words
+
+
+def _disagreement_words(second: Mapping[str, Any] | None) -> str:
+    if not second or not second["asked"]:
+        return "No second method measured the pairs of this store: how accurate the registration is was not tested."
+    if not second["measured"]:
+        return (
+            f"A second method, {second['method']}, was given {counted(second['asked'], 'pair')} and found no clear "
+            "peak: how accurate the registration is was not tested."
+        )
+    found = (
+        f"Two independent methods differ by {second['median_px']:.2f} px (median), {second['p95_px']:.2f} px (95 %), "
+        f"over {counted(second['measured'], 'pair')}"
+    )
+    unclear = second["asked"] - second["measured"]
+    found += f"; on {unclear:,} more the second, {second['method']}, found no clear peak" if unclear else ""
+    if second["expected_rms_px"] is None:
+        return f"{found}."
+    return (
+        f"{found}. Root mean square: {second['rms_px']:.2f} px, and {second['expected_rms_px']:.2f} px by the "
+        "uncertainties that both state."
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as 1 pair, 1,200 pairs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def count_summary(samples: pd.DataFrame, rejected: pd.DataFrame, *, failed: int) -> dict[str, Any]:

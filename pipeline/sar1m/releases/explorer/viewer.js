@@ -8,7 +8,7 @@ const GROUPS = [
   ["Terms", ["licence_sar", "licence_optical", "attribution"]],
   ["Lock", ["build", "pixel_hash", "sar_hash", "optical_hash"]],
 ];
-const REGISTRATION = ["dt_hours", "shift_row_px", "shift_col_px", "applied_row_px", "applied_col_px", "residual_px", "registration_psr", "polarisation_spread_px", "scene_shift_row_px", "scene_shift_col_px", "scene_psr"];
+const REGISTRATION = ["dt_hours", "shift_row_px", "shift_col_px", "applied_row_px", "applied_col_px", "residual_px", "disagreement_px", "registration_psr", "polarisation_spread_px", "scene_shift_row_px", "scene_shift_col_px", "scene_psr"];
 const LOCK_WORDS = {
   build: "the build that held the sample: first digits of its manifest's sha256",
   pixel_hash: "blake2b-128 of the hashes of its arrays, by provenance/lock.parquet",

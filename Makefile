@@ -69,7 +69,7 @@ check: $(VENV)/.dev  ## lint, format, types, import contracts
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev  ## benchmarks of the pipeline and of the stream; tables in tests/benchmarks/results
-	for name in registration shift_field geometry radiometry geocoding truth safe pipeline shuffle transforms speckle remote; do \
+	for name in registration registration_accuracy shift_field geometry radiometry geocoding truth safe pipeline shuffle transforms speckle remote; do \
 		$(BIN)/python tests/benchmarks/bench_$$name.py || exit 1; done
 
 bench-loader: $(VENV)/.dev $(PEERS)/.ready  ## streaming beside seven other loaders, warm and cold: 25 GB under build/bench, half an hour

@@ -1,4 +1,4 @@
-"""Pairs and rival methods for bench_registration.py: real Sentinel-1/-2 chips, simulated blocks, phase correlation."""
+"""Pairs and rival methods for the benchmarks of registration: real chips, simulated blocks, phase correlation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sar1m.sources.sample import SampleSource
 from sar1m.sources.simulated import SimulatedSource
 from sar1m.store.errors import SourceError
 
-RTC_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "s1s2_rtc_pairs"
+RTC_FOLDER = Path(__file__).resolve().parents[4] / "shared" / "data" / "s1s2_rtc_pairs"
 BANDS_10M_OF_12 = (2, 3, 4, 8)  # B02, B03, B04, B08 among the twelve of the RTC pairs
 SEARCH_PX = 16
 LOW_PASS_PX = 1.5  # Gaussian, of the rivals: the best of 0, 1.5 and 2.5

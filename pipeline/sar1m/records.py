@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ Row = dict[str, Any]  # of CANDIDATE_COLUMNS, with values as JSON keeps them
 
 SarQuantity = Literal["sigma0", "gamma0"]
 RegistrationStatus = Literal["measured", "field", "scene", "unmeasurable"]
+KNOWN_SHIFT: Final[tuple[RegistrationStatus, ...]] = ("measured", "field", "scene")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,6 +101,13 @@ def test_a_table_of_before_the_uncertainty_is_read_too(drifted, tmp_path):
     assert drift([str(former)]).changes == drift([str(drifted)]).changes
 
 
+@pytest.mark.parametrize("status", ["measured", "field", "scene"])
+def test_a_shift_counts_wherever_it_is_known_from(steady, tmp_path, status):
+    report = drift([str(store(tmp_path / "store", rows(registration_status=status)))])
+    assert (report.patches, report.patches_without) == (240 * PATCHES, 0)
+    assert report.levels == drift([str(steady)]).levels
+
+
 def test_what_is_not_measured_counts_as_left_out_and_too_little_is_refused(steady, tmp_path):
     table = rows(30, seed=6)
     table.loc[:9, "shift_row_px"] = np.nan

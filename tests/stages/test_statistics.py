@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar1m.stages.statistics import ChannelTotals, channel_statistics, registration_words, self_test_summary
+from sar1m.stages.statistics import (
+    ChannelTotals,
+    channel_statistics,
+    registration_words,
+    self_test_summary,
+    site_summary,
+)
 from sar1m.store.schema import optical_encoding, sar_encoding
 from support.candidate_tables import candidate_table
 from support.examples import examples
@@ -123,3 +129,26 @@ def test_a_store_without_a_second_method_says_that_accuracy_was_not_tested(told)
 def test_a_second_method_that_found_no_clear_peak_says_so():
     first, *_ = registration_words(self_test_summary([], second_table([None, None])))
     assert "given 2 pairs and found no clear peak" in first
+
+
+def test_a_site_states_a_shift_and_a_correction_only_where_its_patches_share_them():
+    sites = ["alike", "alike", "each", "each", "two pairs", "two pairs", "unknown", "unknown"]
+    scene = [1.25, 1.25, 2.5, 2.5, 0.75, -3.5, None, None]
+    table = candidate_table(
+        8,
+        site=sites,
+        optical_product="s2",
+        **dict.fromkeys(("scene_shift_row_px", "scene_shift_col_px", "scene_psr"), scene),
+        applied_row_px=[1, 1, 2, 4, 1, -4, 0, 0],
+        applied_col_px=[1, 1, 3, 3, 1, -4, 0, 0],
+    )
+    stated = {
+        site["site"]: (site["scene_shift_row_px"], site["scene_psr"], site["applied_row_px"], site["applied_col_px"])
+        for site in site_summary(table)
+    }
+    assert stated == {
+        "alike": (1.25, 1.25, 1, 1),
+        "each": (2.5, 2.5, None, None),
+        "two pairs": (None, None, None, None),
+        "unknown": (None, None, 0, 0),
+    }

@@ -11,6 +11,7 @@ import pandas as pd
 from sar1m.config import ScreeningConfig
 from sar1m.core.sphere import KM_PER_DEGREE, east_of, widths_deg
 from sar1m.core.table import F64, I64, Bool, Rejections, Strings, finite_lists, floats
+from sar1m.records import KNOWN_SHIFT
 from sar1m.store.errors import ConfigError
 
 ALWAYS_NUMBERS = ("lon", "lat", "gsd_m", "sar_nodata_frac")
@@ -88,7 +89,7 @@ def judge_optical(table: pd.DataFrame, config: ScreeningConfig) -> OpticalVerdic
     residual_px = floats(table, "residual_px")
     product = table["optical_product"]
     no_optical = (product.isna() | (product == "")).to_numpy(dtype=np.bool_)
-    known_shift = table["registration_status"].isin(("measured", "field", "scene")).to_numpy(dtype=np.bool_)
+    known_shift = table["registration_status"].isin(KNOWN_SHIFT).to_numpy(dtype=np.bool_)
     missing = np.full(len(table), np.nan)
     rules = [
         Rule(name="no_optical", broken=no_optical, measured=missing, limit=np.nan),

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from sar1m.core.drift import Change, Contrast, centre_and_sigma, find_changes, joined
 from sar1m.core.table import F64, I64, Bool, Strings
+from sar1m.records import KNOWN_SHIFT
 from sar1m.releases.hub import open_release
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import SAMPLES_FILE
@@ -202,9 +203,9 @@ def _samples(location: str) -> pd.DataFrame:
 
 
 def _measured(samples: pd.DataFrame) -> pd.DataFrame:
-    """Samples with a measured shift, a date and an orbit direction, with what the report groups by."""
+    """Samples with a known shift, a date and an orbit direction, with what the report groups by."""
     shifts = samples[["shift_row_px", "shift_col_px"]].to_numpy(dtype=np.float64)
-    known = np.isfinite(shifts).all(axis=1) & samples["registration_status"].isin(["measured", "scene"]).to_numpy()
+    known = np.isfinite(shifts).all(axis=1) & samples["registration_status"].isin(KNOWN_SHIFT).to_numpy()
     known &= samples["sar_datetime"].notna().to_numpy()
     known &= samples["orbit_state"].isin(["ascending", "descending"]).to_numpy()
     used, shifts = samples[known], shifts[known]

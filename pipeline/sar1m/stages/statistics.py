@@ -281,26 +281,31 @@ def count_summary(samples: pd.DataFrame, rejected: pd.DataFrame, *, failed: int)
 def site_summary(candidates: pd.DataFrame) -> list[dict[str, Any]]:
     """Shift found and residual left by site, for candidates with an optical partner; the first 200 sites by name.
 
-    The correction is None where the site's patches were not corrected alike.
+    The scene's shift and the correction are None where the site's patches do not share one: it has several scene pairs,
+    or each patch was corrected on its own.
     """
     paired = candidates[candidates["optical_product"].notna()]
     sites = []
     for site, rows in list(paired.groupby("site", sort=True))[:SITE_LIMIT]:
-        first = rows.iloc[0]
-        alike = pd.isna(first["shift_field_order"])
         status = rows["registration_status"].value_counts().sort_index()
         sites.append(
             {
                 "site": str(site),
                 "patches": len(rows),
                 "status": ", ".join(f"{count} {name}" for name, count in status.items()),
-                **{name: finite(first[name]) for name in SCENE_COLUMNS},
-                **{name: finite(first[name]) if alike else None for name in APPLIED_COLUMNS},
+                **_shared(rows[list(SCENE_COLUMNS)]),
+                **_shared(rows[list(APPLIED_COLUMNS)]),
                 "polarisation_spread_px": finite(rows["polarisation_spread_px"].astype(float).median()),
                 "residual_px": finite(rows["residual_px"].astype(float).median()),
             }
         )
     return sites
+
+
+def _shared(rows: pd.DataFrame) -> dict[str, float | None]:
+    """The first row, where all are the same; else None in each column."""
+    alike = len(rows.drop_duplicates()) == 1
+    return {str(name): finite(value) if alike else None for name, value in rows.iloc[0].items()}
 
 
 def finite(value: float) -> float | None:

@@ -6,6 +6,7 @@ import rasterio
 from PIL import Image
 
 from sar1m.io.picture import Ground, read_picture, without, write_picture, written_suffix
+from sar1m.io.raster_open import TiffBytes
 from sar1m.store.errors import SourceError
 from support.known_pairs import write_raster
 
@@ -65,6 +66,25 @@ def test_what_is_no_picture_is_refused_by_its_name(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"odd\.png"):
         read_picture(path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_picture_that_breaks_off_is_refused_and_not_filled_up(tmp_path, kind, share, in_memory):
+    path = tmp_path / "one"
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, format=kind)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(SourceError, match="one"):
+        read_picture(TiffBytes(name="one", content=path.read_bytes()) if in_memory else path)
+
+
+def test_what_follows_the_end_of_a_png_is_not_looked_at(tmp_path):
+    path = tmp_path / "one.png"
+    Image.fromarray(ramp(np.uint8)[0]).save(path)
+    path.write_bytes(path.read_bytes() + b"more")
+    np.testing.assert_array_equal(read_picture(path).stored[0], ramp(np.uint8)[0])
 
 
 def test_a_palette_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import rasterio
@@ -92,6 +92,8 @@ def opened(source: RasterInput, *, pictures: bool = False) -> Iterator[rasterio.
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             if isinstance(source, TiffBytes):
                 driver = _driver_of(source.content[:16], name, pictures=pictures)
+                if driver == "PNG":
+                    _require_end(io.BytesIO(source.content), name)
                 # The memory file must outlive the dataset: rasterio does not copy the bytes.
                 memory = stack.enter_context(MemoryFile(source.content))
                 yield stack.enter_context(memory.open(driver=driver))
@@ -227,11 +229,26 @@ def _checked_path(path: Path, *, pictures: bool) -> tuple[Path, str]:
             raise SourceError(f"{path}: not a regular file. Expected a {kind}.")
         with path.open("rb") as stream:
             head = stream.read(16)
+            if not head:
+                raise SourceError(f"{path}: is empty (0 bytes). Expected a {kind}; fetch or copy it again.")
+            driver = _driver_of(head, str(path), pictures=pictures)
+            if driver == "PNG":
+                _require_end(stream, str(path))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}. Expected a {kind}; check the path.") from error
-    if not status.st_size:
-        raise SourceError(f"{path}: is empty (0 bytes). Expected a {kind}; fetch or copy it again.")
-    return path.absolute(), _driver_of(head, str(path), pictures=pictures)
+    return path.absolute(), driver
+
+
+def _require_end(stream: BinaryIO, name: str) -> None:
+    """Raises SourceError for a PNG that breaks off. GDAL reads such a file without an error, and all its numbers are wrong.
+
+    Its chunks are walked to the last one, IEND (PNG specification, 5.3); what lies behind that is not looked at."""
+    stream.seek(8)
+    while len(start := stream.read(8)) == 8:
+        if start[4:] == b"IEND":
+            return
+        stream.seek(int.from_bytes(start[:4], "big") + 4, os.SEEK_CUR)
+    raise SourceError(f"{name}: breaks off before the end of its PNG. Fetch or copy it again.")
 
 
 def _driver_of(head: bytes, name: str, *, pictures: bool) -> str:

@@ -240,7 +240,7 @@ def _checked_path(path: Path, *, pictures: bool) -> tuple[Path, str]:
 
 
 def _require_end(stream: BinaryIO, name: str) -> None:
-    """Raises SourceError for a PNG that breaks off. GDAL reads such a file without an error, and all its numbers are wrong.
+    """Raises SourceError for a PNG that breaks off. GDAL reads it without an error, and every number is wrong.
 
     Its chunks are walked to the last one, IEND (PNG specification, 5.3); what lies behind that is not looked at."""
     stream.seek(8)

@@ -173,7 +173,7 @@ def test_folders_with_blanks_leave_no_trace_in_causes():
 def test_workers_that_run_in_another_folder_write_to_the_same_output(tmp_path, monkeypatch, small_build):
     with Workers(WorkersSettings(workers=1)) as cluster:  # its worker runs where it was started
         monkeypatch.chdir(tmp_path)
-        elsewhere = WorkersSettings(scheduler=cluster._client.scheduler.address)
+        elsewhere = WorkersSettings(scheduler=cluster._cluster.client.scheduler.address)
         build(request(Path("out"), workers=elsewhere), Silence())
     assert tree_digest(tmp_path / "out") == tree_digest(small_build)
 

@@ -23,7 +23,7 @@ import xarray
 
 from sar1m import __version__
 from sar1m.store.file_lock import output_lock
-from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, SPLITS
+from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, SCHEMA_VERSION, SPLITS
 from support.campaigns import campaign
 from support.crash_runner import SMALL_BUILD, tree_digest
 from support.hang_guard import STUCK_S
@@ -283,7 +283,8 @@ def test_info_as_json_is_the_marker_and_nothing_else(sar1m, built):
 def test_info_prints_code_that_opens_the_store(sar1m, built):
     code, out, _ = sar1m("info", built)
     assert code == 0
-    assert re.match(rf"crash \(simulated-4\), schema 1\.1, made by sar1m {re.escape(__version__)}: \d+ files", out)
+    head = f"crash (simulated-4), schema {SCHEMA_VERSION}, made by sar1m {__version__}: "
+    assert re.match(rf"{re.escape(head)}\d+ files", out)
     line = out.splitlines()[-1]
     shown, separator, expression = line.partition("; ")
     assert (shown, separator) == ("import xarray", "; ")

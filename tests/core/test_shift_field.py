@@ -48,6 +48,22 @@ def test_a_known_field_comes_back_with_its_order(truth, order):
     assert np.sqrt(np.mean(np.square(distances))) < 0.25  # a single measurement: 0.29
 
 
+def test_sigma_grows_where_the_field_is_held_and_not_known():
+    """Half of the block is not measured: the field stays what it is at the edge of the rest, and says how uncertain."""
+    inside, outside = [], []
+    for key in range(20):
+        truth = _affine(PLACES)
+        shifts, sigmas = _measure(truth, key)
+        unknown = PLACES[:, 1] > CENTRE[1]
+        shifts[unknown] = np.nan
+        field = fit_shift_field(PLACES, shifts, sigmas, sure=UNSURE)
+        ratios = (field.values - truth) / field.sigmas_px[:, None]
+        inside.append(ratios[~unknown])
+        outside.append(ratios[unknown])
+    for ratios in (inside, outside):
+        assert 0.3 < np.sqrt(np.mean(np.square(ratios))) < 1.5
+
+
 def test_patches_that_share_one_shift_keep_it():
     """The test of one shift fails for nothing in at most one block of a thousand; 0 or 1 in 300 is what that allows."""
     given_up = 0

@@ -269,7 +269,8 @@ def _patch_or_block(patch: Shift, scene: Shift, field: ShiftField | None, number
         return patch
     if field is not None:
         row_px, col_px = field.values[number].tolist()
-        return replace(patch, row_px=row_px, col_px=col_px, sigma_px=field.sigma_px, status="field")
+        sigma_px = float(field.sigmas_px[number])
+        return replace(patch, row_px=row_px, col_px=col_px, sigma_px=sigma_px, status="field")
     if scene.status == "unmeasurable":
         return patch
     return replace(patch, row_px=scene.row_px, col_px=scene.col_px, sigma_px=scene.sigma_px, status="scene")

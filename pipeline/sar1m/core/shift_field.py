@@ -38,22 +38,20 @@ class ShiftField:
     believed: (n,) patches that are measured, and sure or not further from the field than GROSS_SIGMAS.
     values: (n, 2) the field at each patch. It never extrapolates: outside the convex hull of the patches on which it
         rests it is the value at the nearest point of the hull.
+    sigmas_px: (n,) standard deviation of the values along an axis: by how much patches that the field does not know
+        miss it, and, outside the hull, what going on by the polynomial would add.
     """
 
     order: int
     rms_px: float
     believed: Bool
     values: F64
+    sigmas_px: F64
 
     @property
     def patches(self) -> int:
         """Number of believed patches."""
         return int(self.believed.sum())
-
-    @property
-    def sigma_px(self) -> float:
-        """Standard deviation of a value of the field along an axis, by the believed patches."""
-        return self.rms_px / math.sqrt(2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,11 +94,15 @@ def fit_shift_field(places: F64, shifts_px: F64, sigmas_px: F64, *, sure: Bool) 
     kept = near | sure[measured]
     believed = measured.copy()
     believed[measured] = kept
+    values = _terms(_into_hull(units, at[near]), best.order) @ best.coefficients
+    beyond = _terms(units, best.order) @ best.coefficients - values
+    missed = np.mean(best.prediction_px[kept] ** 2)
     return ShiftField(
         order=best.order,
         rms_px=math.sqrt(np.mean(best.distances_px[kept] ** 2)),
         believed=believed,
-        values=_terms(_into_hull(units, at[near]), best.order) @ best.coefficients,
+        values=values,
+        sigmas_px=np.sqrt((missed + np.square(beyond).sum(axis=1)) / 2),
     )
 
 

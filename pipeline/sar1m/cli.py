@@ -1,8 +1,8 @@
 """The command line `sar1m`: from Sentinel-1 scenes to a verified dataset of SAR and optical patches.
 
 Exit codes: 0 done; 1 error; 2 usage, configuration or region;
-3 finished, but some work items failed (they are named); 4 drift found a change, or audit-pairs and register a shift
-beyond the limit or none at all;
+3 finished, but some work items failed (they are named); 4 drift found a change, audit-pairs a pair beyond
+the limit or none it could measure, or register no shift;
 75 another build works on the same output; 130 interrupted.
 """
 
@@ -260,7 +260,7 @@ def verify(  # noqa: PLR0913 - one argument an option
         given = tuple(overrides or ())
         request = RebuildRequest(release=Path(place), source=source, count=rebuild, seed=seed, overrides=given)
         faults += release_commands.rebuild_samples(request, console)
-    _report_faults(place, faults, "Get the named files again (`sar1m get`).")
+    _report_faults(place, faults, "Get the named files again (`sar1m get`), or ask their publisher.")
 
 
 def _verify_build(out: Path) -> list[StoreFault]:

@@ -48,6 +48,12 @@ def test_missing_pixels_are_no_power(tmp_path):
     assert np.argwhere(np.isnan(found)).tolist() == [[0, 3, 4]]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_picture_without_any_data_has_no_power_and_no_warning(tmp_path):
+    found = sar_channels(picture(tmp_path, np.full_like(numbers(), np.nan)), "auto").values(*WHOLE)
+    assert np.isnan(found).all()
+
+
 @pytest.mark.parametrize(
     ("values", "options", "unit", "words"),
     [

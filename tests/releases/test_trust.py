@@ -168,6 +168,12 @@ def test_a_manifest_is_pinned_by_its_digest(sar1m, release, tmp_path):
     assert sar1m("verify", release, "--manifest-sha256", "abc")[0] == 2
 
 
+def test_allowed_signers_alone_check_nothing_and_are_refused(sar1m, release, tmp_path):
+    for command in (["verify", release], ["get", release, tmp_path / "copy"]):
+        code, _, err = sar1m(*command, "--allowed-signers", tmp_path / "signers")
+        assert (code, "without --signer no signature is checked" in " ".join(err.split())) == (2, True)
+
+
 def test_without_ssh_keygen_or_keys_it_is_said_what_is_missing(sar1m, monkeypatch, release, tmp_path):
     if shutil.which("ssh-keygen"):
         with pytest.raises(ConfigError, match=r"no such file\. Give --allowed-signers"):

@@ -180,6 +180,12 @@ def test_what_is_no_box_is_refused(box):
         parse_box(box)
 
 
+@pytest.mark.parametrize("box", ["0,0,1,1", ("0", "west", "1", "1"), (0, None, 1, 1), 7])
+def test_a_box_that_holds_no_numbers_is_refused_by_a_typed_error(box):
+    with pytest.raises(RegionError, match="four numbers"):
+        SampleFilter(bbox=box)
+
+
 def test_nothing_selected_is_an_error_that_repeats_what_was_asked():
     with pytest.raises(ConfigError, match=r"lat > 80 in the box 0,0,1,1: none of 5 samples"):
         SampleFilter(where="lat > 80", bbox=(0, 0, 1, 1)).rows(PLACES)

@@ -69,7 +69,8 @@ def sar_channels(picture: Picture, unit: SarUnit) -> Channels:
     chosen = found or (_unit_by_numbers(picture, bands) if unit == "auto" else unit)
     gain = 1.0
     if found is None and chosen != "db":
-        mean = float(np.nanmean([_power(_sampled(picture, index), chosen).mean() for index in bands]))
+        known = [values for index in bands if (values := _sampled(picture, index)).size]
+        mean = float(np.mean([_power(values, chosen).mean() for values in known])) if known else 0.0
         gain = TYPICAL_POWER / mean if np.isfinite(mean) and mean > 0 else 1.0
     return Channels(picture=picture, bands=bands, unit=chosen, gain=gain)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sar1m.store.durable import local_folder
+from sar1m.store.errors import ConfigError
 from sar1m.store.printer import Printer, pasted
 
 if TYPE_CHECKING:
@@ -199,6 +200,8 @@ def trust_of(manifest_sha256: str | None, signer: str | None, allowed_signers: P
     """What the options say of a release's publisher. Raises ConfigError as Trust."""
     from sar1m.releases.trust import ALLOWED_SIGNERS, Trust
 
+    if allowed_signers is not None and signer is None:
+        raise ConfigError("--allowed-signers: without --signer no signature is checked. Say whose it should be.")
     return Trust(manifest_sha256=manifest_sha256, signer=signer, allowed_signers=allowed_signers or ALLOWED_SIGNERS)
 
 

@@ -87,7 +87,10 @@ def sign(release: Path, key: Path) -> None:
     manifest = (release / MANIFEST_FILE).read_bytes()
     done = subprocess.run(command, input=manifest, capture_output=True, check=False)
     if done.returncode:
-        raise ConfigError(f"{key}: ssh-keygen does not sign with it: {_last_line(done.stderr)}. Give a private key.")
+        raise ConfigError(
+            f"{key}: ssh-keygen does not sign with it: {_last_line(done.stderr)}. "
+            f"{release} is not signed by it; the same command with another key signs it."
+        )
     write_durably(release / SIGNATURE_FILE, [done.stdout])
 
 

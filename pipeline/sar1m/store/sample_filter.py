@@ -95,7 +95,10 @@ def parse_box(text: str) -> Box:
 
 def checked_box(edges: Iterable[float]) -> Box:
     """A box whose edges lie in the world. Raises RegionError naming what is wrong."""
-    found = tuple(float(edge) for edge in edges)
+    try:
+        found = tuple(float(edge) for edge in edges)
+    except (TypeError, ValueError):
+        raise RegionError(f"box {str(edges)[:80]!r}: expected four numbers west,south,east,north in degrees.") from None
     shown = ",".join(f"{edge:.10g}" for edge in found)
     if len(found) != 4 or not all(math.isfinite(edge) for edge in found):
         raise RegionError(f"box {shown[:80]!r}: expected four numbers west,south,east,north in degrees.")

@@ -254,7 +254,7 @@ def test_a_picture_larger_than_is_held_whole_is_measured_in_windows(tmp_path):
     row = measured(tmp_path / "sar.png", tmp_path / "optical.png")
     assert row.windows == 16
     assert (row.row_px, row.col_px) == pytest.approx((4.3, -2.6), abs=0.15)
-    assert row.disagreement_px < 0.5
+    assert row.windows_apart_px < 0.5
 
 
 # ---- places ----

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from sar1m.audit.discover import discover
 from sar1m.audit.item import PairWork
 from sar1m.audit.run import AuditRequest, audit
+from sar1m.cli import app
 from sar1m.config import RegistrationConfig
 from sar1m.store.errors import ConfigError, OutputError, SourceError
 from sar1m.store.progress import LineWatch
@@ -188,7 +190,16 @@ def test_pixels_that_are_not_the_same_ones_are_measured_and_not_written(tmp_path
     ((status, cause),) = outcome(summary).values()
     assert status == "measured"
     assert "gdalwarp" in cause
-    assert summary.written == 0
+    assert (summary.written, summary.not_written) == (0, 1)
+    again = CliRunner().invoke(
+        app,
+        [
+            *("audit-pairs", str(tmp_path / "pairs"), "--out", str(tmp_path / "out"), "--limit-px", "99"),
+            *("--write", str(tmp_path / "aligned"), "--workers", "0"),
+        ],
+    )
+    assert again.exit_code == 3
+    assert "Not written: 1 measured pairs" in again.output
 
 
 def test_aligned_pictures_never_go_among_or_over_the_pairs(tmp_path, pixels):

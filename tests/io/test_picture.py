@@ -5,7 +5,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from sar1m.io.picture import Ground, read_picture, without, write_picture, written_suffix
+from sar1m.io.picture import Georeference, read_picture, without, write_picture, written_suffix
 from sar1m.io.raster_open import TiffBytes
 from sar1m.store.errors import SourceError
 from support.known_pairs import write_raster
@@ -148,16 +148,16 @@ def test_distance_on_the_ground_is_not_the_maps():
     """EPSG:3395 stretches by 1 / cos(latitude), to a third of a per cent (the ellipsoid)."""
     lat = np.radians(34.0)
     y = 6_378_137 * np.log(np.tan(np.pi / 4 + lat / 2))
-    ground = Ground(crs_wkt=rasterio.CRS.from_epsg(3395).to_wkt(), transform=(10.0, 0.0, -1.3e7, 0.0, -10.0, y))
+    ground = Georeference(crs_wkt=rasterio.CRS.from_epsg(3395).to_wkt(), transform=(10.0, 0.0, -1.3e7, 0.0, -10.0, y))
     assert ground.distance_m((0, 0), (0, 100)) == pytest.approx(1000 * np.cos(lat), rel=4e-3)
 
 
 def test_grids_that_differ_by_whole_pixels_are_one_lattice_others_are_not():
     wkt = rasterio.CRS.from_epsg(32633).to_wkt()
-    base = Ground(crs_wkt=wkt, transform=UTM["transform"])
+    base = Georeference(crs_wkt=wkt, transform=UTM["transform"])
     assert base.offset_to(base.window(3, -2), (100, 100)) == (3, -2)
     assert base.offset_to(base.window(0, 0.5), (100, 100)) is None
-    coarser = Ground(crs_wkt=wkt, transform=(20.0, 0.0, 500_000.0, 0.0, -20.0, 5_000_000.0))
+    coarser = Georeference(crs_wkt=wkt, transform=(20.0, 0.0, 500_000.0, 0.0, -20.0, 5_000_000.0))
     assert base.offset_to(coarser, (100, 100)) is None
-    other = Ground(crs_wkt=rasterio.CRS.from_epsg(32634).to_wkt(), transform=UTM["transform"])
+    other = Georeference(crs_wkt=rasterio.CRS.from_epsg(32634).to_wkt(), transform=UTM["transform"])
     assert base.offset_to(other, (100, 100)) is None

@@ -100,7 +100,7 @@ def audit_pairs(  # noqa: PLR0913 - one argument an option
     _print_summary(console, summary, write, as_json=as_json)
     if not summary.verdict.holds:
         raise typer.Exit(EXIT_NOT_ALIGNED)
-    if summary.verdict.failed:
+    if summary.verdict.failed or summary.not_written:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -161,6 +161,8 @@ def _print_summary(console: Printer, summary: AuditSummary, write: Path | None, 
     console.say(summary.verdict.line, style="bold")
     if write is not None:
         console.say(f"Written: {write} ({summary.written:,} pairs)")
+        if summary.not_written:
+            console.say(f"Not written: {summary.not_written:,} measured pairs; the table holds the cause of each.")
     console.say(f"Table:   {summary.table}")
     console.say(f"Page:    {summary.page}")
 
@@ -186,7 +188,7 @@ def _register_lines(row: PairRow, work: PairWork) -> list[str]:
             f"{row.shift_px:.2f} px{metres} from the SAR's"
         )
     alone = f"{row.windows_measured} of {row.windows} windows measure alone"
-    apart = "" if math.isnan(row.disagreement_px) else f", {row.disagreement_px:.2f} px from it in the median"
+    apart = "" if math.isnan(row.windows_apart_px) else f", {row.windows_apart_px:.2f} px from it in the median"
     return [
         f"Shift:      {shift}",
         f"Sigma:      {'-' if math.isnan(row.sigma_px) else f'{row.sigma_px:.2f} px'}",

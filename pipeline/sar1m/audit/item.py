@@ -19,7 +19,7 @@ from sar1m.audit.reading import HowRead, OpenPair, PairSource, open_pair
 from sar1m.audit.stored import StoredPair
 from sar1m.config import RegistrationConfig
 from sar1m.core.sphere import box_around
-from sar1m.io.picture import Ground, Picture, write_picture, written_suffix
+from sar1m.io.picture import Georeference, Picture, write_picture, written_suffix
 from sar1m.store.errors import SourceError
 
 FORMAT = 1  # of a row; former rows are measured again where it differs
@@ -43,7 +43,7 @@ class PairRow:
     psr: float = math.nan
     windows: int = 0
     windows_measured: int = 0
-    disagreement_px: float = math.nan
+    windows_apart_px: float = math.nan
     rows: int = 0
     cols: int = 0
     shift_m: float = math.nan
@@ -138,7 +138,7 @@ def _row(source: PairSource, key: str, opened: OpenPair, found: PairShift) -> Pa
         psr=shift.psr,
         windows=found.windows,
         windows_measured=found.measured,
-        disagreement_px=found.disagreement_px,
+        windows_apart_px=found.windows_apart_px,
         rows=rows,
         cols=cols,
         shift_m=_metres(opened.ground, (rows, cols), (shift.row_px, shift.col_px)),
@@ -162,14 +162,14 @@ def _written_name(at: PictureAt, picture: Picture) -> str:
     return str(path.with_suffix(written_suffix(picture, path.suffix)))
 
 
-def _metres(ground: Ground | None, size: tuple[int, int], shift_px: tuple[float, float]) -> float:
+def _metres(ground: Georeference | None, size: tuple[int, int], shift_px: tuple[float, float]) -> float:
     if ground is None or not all(map(math.isfinite, shift_px)):
         return math.nan
     middle = (size[0] / 2, size[1] / 2)
     return ground.distance_m(middle, (middle[0] + shift_px[0], middle[1] + shift_px[1]))
 
 
-def _bounds(ground: Ground, size: tuple[int, int]) -> tuple[float, ...]:
+def _bounds(ground: Georeference, size: tuple[int, int]) -> tuple[float, ...]:
     """West, south, east, north; nothing where the system does not reach. West is over east across 180 degrees."""
     rows, cols = size
     lon, lat = ground.lonlat([0, 0, rows, rows], [0, cols, 0, cols])
@@ -178,7 +178,7 @@ def _bounds(ground: Ground, size: tuple[int, int]) -> tuple[float, ...]:
     return box_around(np.stack([lon, lat, lon, lat], axis=-1))
 
 
-def _corners(ground: Ground, size: tuple[int, int]) -> list[list[float]]:
+def _corners(ground: Georeference, size: tuple[int, int]) -> list[list[float]]:
     rows, cols = size
     a, b, c, d, e, f = ground.transform
     places = ((0, 0), (0, cols), (rows, cols), (rows, 0))

@@ -32,7 +32,7 @@ ReadWindow = Callable[[int, int, int, int], F32]  # row, col, rows, cols
 @dataclass(frozen=True, kw_only=True)
 class PairShift:
     """shift: of the pair. rows, cols: of what both pictures show. windows: how many were compared; measured: how many
-    of them pass the thresholds on their own; disagreement_px: median distance of those from the shift of the pair, NaN
+    of them pass the thresholds on their own; windows_apart_px: median distance of those from the shift of the pair, NaN
     of fewer than two. More than a sigma of single windows says that no one shift fits: turned, scaled, or relief."""
 
     shift: Shift
@@ -40,7 +40,7 @@ class PairShift:
     cols: int
     windows: int
     measured: int
-    disagreement_px: float
+    windows_apart_px: float
 
 
 def measure(sar: ReadWindow, optical: ReadWindow, size: tuple[int, int], settings: RegistrationConfig) -> PairShift:
@@ -76,7 +76,7 @@ def measure(sar: ReadWindow, optical: ReadWindow, size: tuple[int, int], setting
         cols=cols,
         windows=len(windows),
         measured=len(own),
-        disagreement_px=float(np.median(own)) if len(own) > 1 else float("nan"),
+        windows_apart_px=float(np.median(own)) if len(own) > 1 else float("nan"),
     )
 
 

@@ -90,7 +90,7 @@ def _figures(rows: Sequence[PairRow], verdict: Verdict) -> list[Figure]:
         histogram_figure(
             name="disagreement",
             title="Median distance of the windows' shifts from the pair's (px)",
-            accepted=np.array([row.disagreement_px for row in there], dtype=np.float64),
+            accepted=np.array([row.windows_apart_px for row in there], dtype=np.float64),
             rejected=np.array([], dtype=np.float64),
             limit=None,
         ),
@@ -160,7 +160,7 @@ def _cells(row: PairRow, limit_px: float) -> dict[str, str]:
         "sigma": _number(row.sigma_px),
         "psr": _number(row.psr, digits=1),
         "windows": f"{row.windows_measured} of {row.windows}",
-        "disagreement": _number(row.disagreement_px),
+        "disagreement": _number(row.windows_apart_px),
         "metres": _number(row.shift_m, digits=1),
         "beyond": "yes" if row.shift_px > limit_px else "",
         "cause": _text(row.cause),

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sar1m.audit.names import NamedPair, NameMatch, match_names
 from sar1m.io.header import wkt_of
-from sar1m.io.picture import PICTURE_SUFFIXES, Ground, Picture, read_picture
+from sar1m.io.picture import PICTURE_SUFFIXES, Georeference, Picture, read_picture
 from sar1m.io.raster_open import TiffBytes
 from sar1m.store.errors import SourceError
 from sar1m.store.side_files import read_json
@@ -89,7 +89,7 @@ class FilePair:
         if across[0] * down[1] == across[1] * down[0]:
             raise SourceError(f"{self.name}: its corners in {PAIRS_FILE} enclose no area. {_REMEDY}")
         transform = (across[0], down[0], left, across[1], down[1], top)
-        return replace(picture, ground=Ground(crs_wkt=wkt_of(int(epsg)), transform=transform))
+        return replace(picture, ground=Georeference(crs_wkt=wkt_of(int(epsg)), transform=transform))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ def _corners(entry: Mapping[str, Any]) -> tuple[float, ...]:
         try:
             upper_left, upper_right, _, lower_left = [(float(x), float(y)) for x, y in value]
             wkt_of(int(code[1]))
-        except Exception as error:
+        except (TypeError, ValueError, OverflowError) as error:  # CRSError is a ValueError
             raise ValueError(f"{key} is no list of four corners in a known system ({error})") from error
         return (float(code[1]), *upper_left, *upper_right, *lower_left)
     return ()

@@ -14,7 +14,7 @@ from sar1m.audit.pair_files import FilePair, PictureAt
 from sar1m.audit.stored import StoredPair
 from sar1m.config import BuildConfig
 from sar1m.io.header import wkt_of
-from sar1m.io.picture import Ground, Picture
+from sar1m.io.picture import Georeference, Picture
 from sar1m.io.raster import ReadRule, read_window
 from sar1m.records import F32, Candidate
 from sar1m.sources.folder.source import FolderSource
@@ -60,7 +60,7 @@ class OpenPair:
     sar: ReadWindow
     optical: ReadWindow
     size: tuple[int, int]
-    ground: Ground | None
+    ground: Georeference | None
     overlap: Overlap | None = None
     why_not: str = ""
 
@@ -94,7 +94,7 @@ def _within(channels: Channels, part: Picture) -> ReadWindow:
     return Channels(picture=part, bands=channels.bands, unit=channels.unit, gain=channels.gain).values
 
 
-def _arrays(power: F32, bands: F32, ground: Ground | None, why_not: str) -> OpenPair:
+def _arrays(power: F32, bands: F32, ground: Georeference | None, why_not: str) -> OpenPair:
     def window(planes: F32) -> ReadWindow:
         return lambda row, col, rows, cols: planes[:, row : row + rows, col : col + cols]
 
@@ -111,7 +111,7 @@ def _described(source: DescribedPair) -> OpenPair:
         bands = np.where(read.cloud, np.float32(np.nan), bands)
     halo, grid = source.candidate.halo_px, source.candidate.grid
     wide = grid.window(-halo, -halo, grid.rows + 2 * halo, grid.cols + 2 * halo)
-    ground = Ground(crs_wkt=wkt_of(wide.epsg), transform=wide.transform)
+    ground = Georeference(crs_wkt=wkt_of(wide.epsg), transform=wide.transform)
     return _arrays(read.sar, bands, ground, "described scenes are cut by `sar1m build`")
 
 

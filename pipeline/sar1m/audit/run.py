@@ -48,13 +48,14 @@ class AuditRequest:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AuditSummary:
     """rows: of all pairs, in the order of their names. reused: how many of them were measured before. written: pairs
-    that lie aligned in the folder that was asked for."""
+    that lie aligned in the folder that was asked for. not_written: measured ones that should and do not."""
 
     rows: tuple[PairRow, ...]
     verdict: Verdict
     remarks: tuple[str, ...]
     reused: int
     written: int
+    not_written: int
     page: Path
     table: Path
 
@@ -88,6 +89,7 @@ def audit(request: AuditRequest, watch: Watch) -> AuditSummary:
         remarks=(*found.remarks, *verdict.remarks()),
         reused=len(known),
         written=written,
+        not_written=sum(row.status == "measured" for row in ordered) - written if request.write_to else 0,
         page=request.out / PAGE_FILE,
         table=request.out / TABLE_FILE,
     )

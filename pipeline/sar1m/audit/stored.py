@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from sar1m.io.header import wkt_of
-from sar1m.io.picture import Ground
+from sar1m.io.picture import Georeference
 from sar1m.records import F32
 from sar1m.releases.hub import open_release
 from sar1m.store.array_metadata import (
@@ -55,9 +55,9 @@ class StoredPair:
         return [self.location, self.marker, self.name]
 
     @property
-    def ground(self) -> Ground:
+    def ground(self) -> Georeference:
         """Where the sample lies."""
-        return Ground(crs_wkt=wkt_of(self.epsg), transform=self.transform)
+        return Georeference(crs_wkt=wkt_of(self.epsg), transform=self.transform)
 
     def pixels(self, array: str) -> F32:
         """Decoded values (C, H, W) of sar (decibels) or optical, NaN without data. Raises StoreError where they are

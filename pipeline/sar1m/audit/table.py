@@ -31,7 +31,7 @@ COLUMNS: Final = tuple(
         ("confidence_psr", "float64", "1", "peak-to-sidelobe ratio of the summed correlation surfaces", True),
         ("windows", "int32", "", "windows that were compared", False),
         ("windows_measured", "int32", "", "windows that pass the thresholds on their own", False),
-        ("disagreement_px", "float64", "px", "median distance of those windows' shifts from the pair's", True),
+        ("windows_apart_px", "float64", "px", "median distance of those windows' shifts from the pair's", True),
         ("shift_m", "float64", "m", "length of the shift on the ground; empty where the place is unknown", True),
         ("rows", "int32", "px", "rows that both pictures have", False),
         ("cols", "int32", "px", "columns that both pictures have", False),

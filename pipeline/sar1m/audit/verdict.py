@@ -98,7 +98,7 @@ def judge(rows: Sequence[PairRow], limit_px: float) -> Verdict:
         sigma_px=_quantile(_floats([row.sigma_px for row in measured]), 0.5),
         common_px=(float(common[0]), float(common[1])),
         about_it_px=_quantile(about, 0.5),
-        disagreeing=sum(row.disagreement_px > 1 for row in measured),
+        disagreeing=sum(row.windows_apart_px > 1 for row in measured),
     )
 
 

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special  # scipy.stats takes a second to import, in every worker
 
 from sar1m.records import F64, Bool
 
@@ -110,8 +110,8 @@ def _one_shift_will_do(distances_px: F64, sigmas_px: F64) -> bool:
     scatter_px = float(np.median(distances_px)) / RAYLEIGH_MEDIAN
     ratios = np.sort((distances_px / sigmas_px) ** 2)
     count, inner = len(ratios), _inner(len(ratios))
-    within = stats.chi2.cdf(ratios[inner - 1], 2)
-    return scatter_px <= LEAST_SCATTER_PX or within <= stats.beta.ppf(1 - SIGNIFICANCE, inner, count - inner + 1)
+    within = -math.expm1(-ratios[inner - 1] / 2)  # the chi-square distribution with two degrees of freedom
+    return scatter_px <= LEAST_SCATTER_PX or within <= special.betaincinv(inner, count - inner + 1, 1 - SIGNIFICANCE)
 
 
 def _inner(count: int) -> int:

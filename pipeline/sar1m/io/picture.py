@@ -38,13 +38,13 @@ _OPAQUE: Final = {"uint16": 65_535, "int16": 32_767}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class Georeference:
     """Where pixels lie: transform is affine a, b, c, d, e, f of pixel corners, in units of the system crs_wkt."""
 
     crs_wkt: str
     transform: tuple[float, ...]
 
-    def window(self, row: int, col: int) -> Ground:
+    def window(self, row: int, col: int) -> Georeference:
         """The same, counted from another first pixel."""
         a, b, c, d, e, f = self.transform
         return replace(self, transform=(a, b, c + a * col + b * row, d, e, f + d * col + e * row))
@@ -73,7 +73,7 @@ class Ground:
             return None
         return RasterGrid(epsg=epsg, left_m=c, top_m=f, gsd_m=a, rows=size[0], cols=size[1])
 
-    def offset_to(self, other: Ground, size: tuple[int, int]) -> tuple[int, int] | None:
+    def offset_to(self, other: Georeference, size: tuple[int, int]) -> tuple[int, int] | None:
         """Row and column of the other's first pixel here; None where their pixels are not the same ones.
 
         size: rows and columns over which the pixels must stay the same, to within ALIGNED_PX."""
@@ -108,7 +108,7 @@ class Picture:
     colours: tuple[str, ...]
     descriptions: tuple[str, ...]
     masked: bool
-    ground: Ground | None
+    ground: Georeference | None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -266,12 +266,12 @@ def _has_mask(dataset: rasterio.DatasetReader, source: Path | TiffBytes) -> bool
     return inside or (isinstance(source, Path) and mask_beside(source) is not None)
 
 
-def _ground(dataset: rasterio.DatasetReader) -> Ground | None:
+def _ground(dataset: rasterio.DatasetReader) -> Georeference | None:
     transform = tuple(dataset.transform)[:6]
     if dataset.crs is None or transform in PLACEHOLDERS or dataset.transform.determinant == 0:
         return None
     wkt = str(dataset.crs.to_wkt())
-    return None if fault_of_crs(wkt) else Ground(crs_wkt=wkt, transform=transform)
+    return None if fault_of_crs(wkt) else Georeference(crs_wkt=wkt, transform=transform)
 
 
 def _same_system(one: str, other: str) -> bool:

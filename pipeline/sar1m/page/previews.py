@@ -32,7 +32,7 @@ RGB_BANDS = ("B04", "B03", "B02")
 Limits = tuple[float, float]
 
 
-class Picture(NamedTuple):
+class Rendering(NamedTuple):
     """colours: (H, W, 3). valid: (H, W), where there are data."""
 
     colours: U8
@@ -106,20 +106,20 @@ def _sar_words(stretch: Stretch, polarisations: Sequence[str]) -> str:
     return f"SAR in red, green, blue: {words}, {ratio}"
 
 
-def sar_picture(sar_db: F32, stretch: Stretch) -> Picture:
+def sar_picture(sar_db: F32, stretch: Stretch) -> Rendering:
     """A picture of (P, H, W) decibels with NaN.
 
     Two polarisations: the first, the second and their ratio as red, green and blue. One: grey.
     """
     first = _stretched(sar_db[0], stretch.sar_db[0])
     if len(sar_db) < 2 or stretch.ratio_db is None:
-        return Picture(np.dstack([first] * 3), np.isfinite(sar_db[0]))
+        return Rendering(np.dstack([first] * 3), np.isfinite(sar_db[0]))
     second = _stretched(sar_db[1], stretch.sar_db[1])
     ratio = _stretched(sar_db[0] - sar_db[1], stretch.ratio_db)
-    return Picture(np.dstack([first, second, ratio]), np.isfinite(sar_db[0]) & np.isfinite(sar_db[1]))
+    return Rendering(np.dstack([first, second, ratio]), np.isfinite(sar_db[0]) & np.isfinite(sar_db[1]))
 
 
-def optical_picture(optical: F32, bands: Sequence[str], stretch: Stretch) -> Picture:
+def optical_picture(optical: F32, bands: Sequence[str], stretch: Stretch) -> Rendering:
     """A picture of (B, H, W) values with NaN.
 
     Red, green and blue are B04, B03 and B02 by name, else the first three bands, else the first band in grey.
@@ -130,7 +130,7 @@ def optical_picture(optical: F32, bands: Sequence[str], stretch: Stretch) -> Pic
         chosen = [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
     rgb = np.dstack([_stretched(optical[number], stretch.optical, stretch.gamma) for number in chosen])
     valid = [np.isfinite(optical[number]) for number in chosen]
-    return Picture(rgb, valid[0] & valid[1] & valid[2])
+    return Rendering(rgb, valid[0] & valid[1] & valid[2])
 
 
 def png_data_uri(rgb: U8, valid: Bool) -> str:
@@ -159,7 +159,7 @@ class PreviewReader:
         sar, optical = self.pictures(row)
         return Preview(sar=png_data_uri(*sar), optical=None if optical is None else png_data_uri(*optical))
 
-    def pictures(self, row: Mapping[str, Any]) -> tuple[Picture, Picture | None]:
+    def pictures(self, row: Mapping[str, Any]) -> tuple[Rendering, Rendering | None]:
         """Pictures of SAR and optical, the latter None where unpaired. Raises StoreError where pixels are missing."""
         split = str(row["split"])
         if split not in self._groups:

@@ -34,14 +34,14 @@ class GetSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class WantedFile:
     """A file of the release by its name there, and what it must be."""
 
     source: str
     expected: SealedFile
 
 
-def fetch(place: Place, wanted: Mapping[str, Wanted], out: Path, watch: Watch) -> list[Wanted]:
+def fetch(place: Place, wanted: Mapping[str, WantedFile], out: Path, watch: Watch) -> list[WantedFile]:
     """Brings files into out, by name there; those that are right already stay. Returns what was fetched.
 
     Raises StoreError where one that arrives differs from the manifest, OutputError where something is in its way.
@@ -79,12 +79,12 @@ def _is_there(path: Path, expected: SealedFile) -> bool:
     return digest_file(path).sha256 == expected.sha256
 
 
-def _fetch(place: Place, wanted: Wanted, out: Path, name: str) -> None:
+def _fetch(place: Place, wanted: WantedFile, out: Path, name: str) -> None:
     """One file, whole and right, or not at all."""
     write_durably(require_free(out, name), _checked(place, wanted))
 
 
-def _checked(place: Place, wanted: Wanted) -> Iterator[bytes]:
+def _checked(place: Place, wanted: WantedFile) -> Iterator[bytes]:
     """The pieces of a file; raises after the last one, while the file still has its temporary name."""
     name, expected = wanted.source, wanted.expected
     sha256, size = hashlib.sha256(), 0

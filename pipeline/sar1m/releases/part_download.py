@@ -10,7 +10,7 @@ from typing import Any
 
 from sar1m.io.tables import read_arrow
 from sar1m.releases.array_chunks import AT_ONCE, ArrayChunks
-from sar1m.releases.fetching import GetSummary, Wanted, fetch, require_free, require_plain
+from sar1m.releases.fetching import GetSummary, WantedFile, fetch, require_free, require_plain
 from sar1m.releases.sample_parts import (
     CUT_TABLES,
     RELEASE_DIR,
@@ -129,7 +129,7 @@ class _Part:
 
     def copy(self, names: Mapping[str, str], watch: Watch) -> None:
         """Brings files of the release: name here, name there."""
-        wanted = {new: Wanted(source=name, expected=self.seal.files[name]) for new, name in names.items()}
+        wanted = {new: WantedFile(source=name, expected=self.seal.files[name]) for new, name in names.items()}
         came = fetch(self.place, wanted, self.out, watch)
         self.fetched += len(came)
         self.kept += len(wanted) - len(came)

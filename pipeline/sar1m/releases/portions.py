@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sar1m.releases.fetching import GetSummary, Wanted, fetch, require_free, require_plain
+from sar1m.releases.fetching import GetSummary, WantedFile, fetch, require_free, require_plain
 from sar1m.releases.hub import open_release
 from sar1m.releases.part_download import Origin, get_samples
 from sar1m.releases.portable_names import require_portable
@@ -94,7 +94,9 @@ def get(target: str, out: Path, portion: Portion, watch: Watch, trust: Trust = N
         for name in RELEASE_MARKERS:
             remove_tree(out / name)
         write_durably(out / MANIFEST_FILE, [seal.manifest_bytes])
-        fetched = fetch(place, {name: Wanted(source=name, expected=one) for name, one in wanted.items()}, out, watch)
+        fetched = fetch(
+            place, {name: WantedFile(source=name, expected=one) for name, one in wanted.items()}, out, watch
+        )
         if signature is not None:
             write_durably(require_free(out, SIGNATURE_FILE), [signature])
         settle_folders(out)

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from sar1m.core.table import keyed_hash
-from sar1m.page.previews import Picture, PreviewReader, Stretch
+from sar1m.page.previews import PreviewReader, Rendering, Stretch
 from sar1m.releases.catalogue import class_names
 from sar1m.releases.explorer.encoding import Json
 from sar1m.releases.explorer.rows import texts
@@ -87,7 +87,7 @@ def spread_order(samples: pd.DataFrame) -> Sequence[int]:
     return order
 
 
-def webp(picture: Picture) -> bytes:
+def webp(picture: Rendering) -> bytes:
     """A WebP file, see-through where there are no data."""
     colours, valid = picture
     shown = colours if valid.all() else np.dstack([colours, np.where(valid, 255, 0).astype(np.uint8)])

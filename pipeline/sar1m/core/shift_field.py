@@ -23,6 +23,7 @@ LEAST_PATCHES = (5, 6, 10)  # measured patches from which the orders 0, 1 and 2 
 SIGNIFICANCE = 0.001  # how often one shift may be given up for nothing
 LEAST_SCATTER_PX = 1 / math.sqrt(12)  # along an axis: what a correction by whole pixels leaves anyway
 INNER_SHARE = 0.75  # of the patches, the nearest ones, that test and choice of the order look at
+EXACT_PX = 1e-3  # predictions as near as this ask for no higher order; what is left is rounding
 LEAST_GAIN = 0.8  # a higher order must lower the mean square of the predictions' errors to this share
 GROSS_SIGMAS = 4.0  # from the field; a patch further away is believed only where its peak is sure
 ROUNDS = 30
@@ -87,8 +88,8 @@ def fit_shift_field(places: F64, shifts_px: F64, sigmas_px: F64, *, sure: Bool) 
     best = constant
     for order in (1, 2):
         if len(at) >= LEAST_PATCHES[order]:
-            tried = _fit(at, shifts, sigmas, order)
-            if _inner_mean_square(tried.prediction_px) < LEAST_GAIN * _inner_mean_square(best.prediction_px):
+            tried, former = _fit(at, shifts, sigmas, order), _inner_mean_square(best.prediction_px)
+            if former > EXACT_PX**2 and _inner_mean_square(tried.prediction_px) < LEAST_GAIN * former:
                 best = tried
     near = best.distances_px <= GROSS_SIGMAS * best.sigmas_px
     kept = near | sure[measured]

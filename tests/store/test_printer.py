@@ -134,4 +134,4 @@ def test_nothing_else_prints():
                 writes.add(path.name)
                 assert "json.dumps(" in ast.unparse(node) or "printable(" in ast.unparse(node)
     assert consoles == set()
-    assert writes == {"cli.py", "commands.py", "entry.py"}
+    assert writes == {"stores.py", "commands.py", "entry.py"}

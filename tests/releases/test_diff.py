@@ -5,8 +5,9 @@ import json
 import pytest
 
 from sar1m.releases.differences import ChangedSample, MovedSample, diff
+from sar1m.releases.portions import Portion, get
 from sar1m.store.errors import StoreError
-from support.tiny_releases import contents, put, seal_release, tiny_release
+from support.tiny_releases import Silence, contents, put, seal_release, tiny_release
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def test_a_sample_in_another_split_has_moved(pair, tmp_path):
 
     moved = tiny_release(tmp_path / "moved")
     table = pq.read_table(moved / "samples.parquet")
-    splits = ["val" if name == "train-3" else split for name, split in zip(*table.to_pydict().values(), strict=True)]
+    named = zip(table["sample_id"].to_pylist(), table["split"].to_pylist(), strict=True)
+    splits = ["val" if name == "train-3" else split for name, split in named]
     pq.write_table(table.set_column(1, "split", pa.array(splits)), moved / "samples.parquet")
     seal_release(moved, name="tiny", version="2.0.0")
     found = diff(pair[0], moved)
@@ -67,6 +69,21 @@ def test_the_table_is_cut_and_the_json_is_not(pair):
     listed = json.loads(json.dumps(found.to_json()))
     assert listed["added"] == ["val-2", "val-3"]
     assert listed["changed"] == [{"sample_id": "train-1", "arrays": ["sar", "optical"]}]
+
+
+def test_of_a_part_by_files_only_what_its_files_hold_is_compared(pair, tmp_path):
+    get(str(pair[1]), tmp_path / "part", Portion(split="train", shards=1), Silence())  # train-0 to train-3
+    found = diff(pair[0], tmp_path / "part")
+    assert (found.added, found.removed, found.moved) == ((), ("train-6",), ())
+    assert [one.sample_id for one in found.changed] == ["train-1"]
+    assert found.not_held == ("train-4", "train-5", "val-0", "val-1")
+    assert found.unchanged == 3
+    words = list(found.lines())
+    assert words[1].startswith("tiny v2.0.0: a part of it, ")
+    assert "not held             4" in words
+    back = diff(tmp_path / "part", pair[0])
+    assert (back.added, back.removed, back.not_held) == (("train-6",), (), found.not_held)
+    assert back.to_json()["before_part"] == found.to_json()["after_part"] != ""
 
 
 def test_what_is_no_release_or_damaged_is_named(pair, tmp_path):

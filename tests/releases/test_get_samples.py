@@ -121,8 +121,12 @@ def test_a_part_names_its_release_and_verifies_against_it(sar1m, release, made_p
     code, out, _ = sar1m("info", made_part)
     assert code == 0
     assert "of 13 samples" in " ".join(out.split())
-    found = diff(made_part, release)
-    assert (len(found.added), found.removed, found.changed, found.moved) == (13 - len(wanted(release)), (), (), ())
+    for found in (diff(made_part, release), diff(release, made_part)):
+        assert (found.added, found.removed, found.changed, found.moved) == ((), (), (), ())
+        assert (found.unchanged, len(found.not_held)) == (len(wanted(release)), 13 - len(wanted(release)))
+    code, out, _ = sar1m("diff", release, made_part)
+    assert code == 0
+    assert f"a part of it, {len(wanted(release))} of 13 samples: {WHERE}" in " ".join(out.split())
 
 
 def test_what_a_whole_release_is_needed_for_refuses_a_part(sar1m, made_part, tmp_path):

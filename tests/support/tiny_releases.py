@@ -103,8 +103,9 @@ def _write_tables(root, table, seed, hashes):
         return [hashes.get(one, hashlib.sha256(f"{array} {seed} {one}".encode()).hexdigest()[:32]) for one in ids]
 
     lock = {"sample_id": ids, "sar_hash": digests("sar"), "optical_hash": digests("optical")}
+    shards = (table.groupby("split", sort=False).cumcount() // SLOTS).tolist()
     for name, columns in (
-        ("samples.parquet", {"sample_id": ids, "split": table["split"].tolist()}),
+        ("samples.parquet", {"sample_id": ids, "split": table["split"].tolist(), "shard": shards}),
         ("provenance/lock.parquet", {**lock, "pixel_hash": digests("all")}),
     ):
         sink = pa.BufferOutputStream()

@@ -14,7 +14,7 @@ from sar1m.building import BuildRequest, build, refilter, without_folders
 from sar1m.config import parse_config, resolve_config
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages import choose, install
+from sar1m.stages import choose
 from sar1m.store.durable import remove_tree
 from sar1m.store.errors import RegionError, SourceError, StoreError
 from sar1m.store.seal import payload_files, verify
@@ -64,10 +64,8 @@ def test_pack_of_another_choice_that_is_half_removed_is_not_believed(tmp_path, m
                 raise Killed
         remove_tree(path)
 
-    listing = Path.iterdir
     with monkeypatch.context() as patch:
-        patch.setattr(install, "remove_tree", remove)
-        patch.setattr(Path, "iterdir", lambda path: iter(sorted(listing(path), key=Path.is_file)))  # folders first
+        patch.setattr("sar1m.store.outputs.folder.remove_tree", remove)
         with pytest.raises(Killed):
             refilter(tmp_path, with_cloud(0.05), HERE, Silence())
     refilter(tmp_path, with_cloud(0.0), HERE, Silence())

@@ -24,7 +24,7 @@ from sar1m.io.build_log import BuildLog
 from sar1m.page.build_page import render_report
 from sar1m.records import Candidate, FailedItem
 from sar1m.sources.dispatch import INFLATED_DIR, open_source
-from sar1m.sources.regions.region import Region, parse_region
+from sar1m.sources.regions.region import parse_region
 from sar1m.sources.source import Source
 from sar1m.stages.choose import choice_digest, choose
 from sar1m.stages.deciding import STAGES, roots_of, showing_proof
@@ -32,14 +32,14 @@ from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
 from sar1m.stages.pack import plan_packing, shard_count, shard_tasks, write_shard, write_tables
 from sar1m.stages.plan import Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
-from sar1m.stages.staged import staged_path
-from sar1m.store.durable import digest_file, nothing_left_behind, remove_partials, write_durably, writing_to
-from sar1m.store.errors import ConfigError, OutputError, SourceError, StoreError
-from sar1m.store.file_lock import output_lock
+from sar1m.stages.staged import staged_keys
+from sar1m.store.errors import ConfigError, OutputError, SourceError, StoreError, UnreachableError
+from sar1m.store.outputs.folder import FolderOutput
+from sar1m.store.outputs.output import Output, sizes_of
 from sar1m.store.progress import Watch
 from sar1m.store.schema import MANIFEST_FILE, REPORT_FILE
 from sar1m.store.seal import read_marker
-from sar1m.store.side_files import read_json
+from sar1m.store.side_files import MAX_SIDE_BYTES, json_value
 
 CONFIG_FILE = "build-log/config.toml"  # of the finished store as it was given, with this machine's paths
 TOOL_FILE = "build-log/sar1m.json"  # says that an output folder is ours
@@ -83,18 +83,18 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     output folder is not ours or cannot be written; LockedError where another build works there.
     """
     region, config = parse_region(request.region), request.config
-    out = request.out.absolute()  # workers may run in another folder
-    source = open_source(region, config, out, request.plan)
+    out = FolderOutput(request.out)
+    source = open_source(region, config, out.work, request.plan)
     choice = choice_digest(config)
-    with nothing_left_behind(out, keep="staging"):
+    with out.nothing_left_behind(keep="staging"):
         claim(out, region.label)
-        return _build(request, region, source, choice, watch)
+        return _build(request, out, source, choice, watch)
 
 
-def _build(request: BuildRequest, region: Region, source: Source, choice: str, watch: Watch) -> BuildSummary:
-    config, out = request.config, request.out.absolute()
-    folders = (Path(region.argument), out)
-    with output_lock(out):
+def _build(request: BuildRequest, out: Output, source: Source, choice: str, watch: Watch) -> BuildSummary:
+    region, config = parse_region(request.region), request.config
+    folders = (Path(region.argument), out.work)
+    with out.lock():
         log = BuildLog(out)
         log.event("start", region=request.region, config=config.digest())
         with watch.stage("plan", 0):
@@ -110,10 +110,11 @@ def _build(request: BuildRequest, region: Region, source: Source, choice: str, w
         if current is not None:
             log.event("nothing to do")
             return BuildSummary(facts=current, reused=len(plan.items), failed=plan.failed, nothing_to_do=True)
-        staging = out / "staging"
-        remove_partials(out)
+        staging = out.below("staging")
+        out.remove_partials()
         write_plan(staging, plan)
-        missing = {key: one for key, one in candidates.items() if not staged_path(staging, key).is_file()}
+        staged = staged_keys(staging)
+        missing = {key: one for key, one in candidates.items() if key not in staged}
         with _workers(request.workers, watch, out, roots_of(source)) as workers:
             task = partial(prepare_item, source=source, config=config, staging=staging)
             failed = _prepare_blocks(workers, task, missing, watch, log, strict=request.strict)
@@ -121,31 +122,31 @@ def _build(request: BuildRequest, region: Region, source: Source, choice: str, w
             write_plan(staging, plan)
             # Where the same items failed as before, the store is as it was: a million samples are not packed again.
             facts = current_facts(out, plan, choice) or _finish(out, plan, config, workers, watch)
-        shutil.rmtree(out / INFLATED_DIR, ignore_errors=True)
+        shutil.rmtree(out.work / INFLATED_DIR, ignore_errors=True)
         log.event("complete", **facts["counts"])
         prepared = len(missing) - len(failed)
         return BuildSummary(facts=facts, prepared=prepared, reused=len(candidates) - len(missing), failed=plan.failed)
 
 
-def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
+def refilter(place: Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
     """Runs phase 2 alone, under new thresholds, from what is staged. No source is read.
 
-    Raises ConfigError where the configuration would shape other pixels than those staged, OutputError where out is no
+    Raises ConfigError where the configuration would shape other pixels than those staged, OutputError where place is no
     output folder of a build.
     """
-    if not (out / TOOL_FILE).is_file():
-        raise OutputError(f"{out}: not an output folder of sar1m (no {TOOL_FILE} in it).")
-    out = out.absolute()
-    with output_lock(out):
+    out = FolderOutput(place)
+    if out.size(TOOL_FILE) is None:
+        raise OutputError(f"{out.location}: not an output folder of sar1m (no {TOOL_FILE} in it).")
+    with out.lock():
         log = BuildLog(out)
         log.event("refilter", config=config.digest())
-        remove_partials(out)
-        plan = read_plan(out / "staging")
+        out.remove_partials()
+        plan = read_plan(out.below("staging"))
         if plan.pixel_digest != pixel_digest(config):
             sections = ", ".join(f"[{name}]" for name in PIXEL_SECTIONS)
             raise ConfigError(
-                f"{out}: {sections} or seed differ from those the blocks were staged with, or another version of sar1m "
-                "staged them. refilter changes thresholds only; run `sar1m build` with this configuration."
+                f"{out.location}: {sections} or seed differ from those the blocks were staged with, or another version "
+                "of sar1m staged them. refilter changes thresholds only; run `sar1m build` with this configuration."
             )
         current = current_facts(out, plan, choice_digest(config))
         if current is not None:
@@ -156,11 +157,22 @@ def refilter(out: Path, config: BuildConfig, settings: WorkersSettings, watch: W
         return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
 
 
+def how_far(place: Path) -> tuple[Plan, int, dict[str, Any] | None]:
+    """The plan of the last build there, how many of its items are staged, and the facts of a finished store.
+
+    Raises OutputError where no build has been, StoreError where plan or marker are damaged.
+    """
+    out = FolderOutput(place)
+    plan = read_plan(out.below("staging"))
+    staged = staged_keys(out.below("staging"))
+    return plan, len(staged & {item.key for item in plan.items}), read_marker(out)
+
+
 @contextmanager
-def _workers(settings: WorkersSettings, watch: Watch, out: Path, roots: tuple[str, ...]) -> Iterator[Workers]:
+def _workers(settings: WorkersSettings, watch: Watch, out: Output, roots: tuple[str, ...]) -> Iterator[Workers]:
     """roots: of the code that every worker must share with this process."""
     with ExitStack() as stack:
-        proof = None if settings.here else stack.enter_context(showing_proof(roots, out / "build-log"))
+        proof = None if settings.here else stack.enter_context(showing_proof(roots, out))
         workers = stack.enter_context(Workers(settings, watch.note, proof))
         if workers.dashboard:
             watch.note(f"Dask dashboard: {workers.dashboard}")
@@ -193,59 +205,62 @@ def _prepare_blocks(
     return failed
 
 
-def _finish(out: Path, plan: Plan, config: BuildConfig, workers: Workers, watch: Watch) -> dict[str, Any]:
+def _finish(out: Output, plan: Plan, config: BuildConfig, workers: Workers, watch: Watch) -> dict[str, Any]:
     """Phase 2. Returns the facts of the completion marker."""
-    choice = choose(out / "staging", plan, config)
-    packing = plan_packing(out / "staging", choice, plan.kind, config)
-    packed = packing.folder
-    if not is_sealed(packed):
-        remove_other_packs(packed)
+    choice = choose(out.below("staging"), plan, config)
+    packing = plan_packing(out, choice, plan.kind, config)
+    if not is_sealed(out, packing.name):
+        remove_other_packs(out, packing.name)
         known = write_tables(packing, plan, config)
         with watch.stage("pack shards", shard_count(choice.samples, packing.images)) as step:
             for outcome in workers.map(write_shard, shard_tasks(packing)):
                 if outcome.result is None:
-                    raise StoreError(f"{outcome.item.path.relative_to(packed)}: {outcome.cause}")
-                known[outcome.item.path] = outcome.result
+                    raise StoreError(f"{outcome.item.name}: {outcome.cause}")
+                known[outcome.item.name] = outcome.result
                 step()
         with watch.stage("report", 0):
-            page = render_report(packed)
-            known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
-        seal(packed, known, choice.facts)
-    install(packed, out)
-    write_durably(out / CONFIG_FILE, [config.beside(Path.cwd()).to_toml().encode()])
+            page = render_report(out.work / packing.name)
+            known[REPORT_FILE] = packing.packed.write(REPORT_FILE, [page.encode()])
+        seal(out, packing.name, known, choice.facts)
+    install(out, packing.name)
+    out.write(CONFIG_FILE, [config.beside(Path.cwd()).to_toml().encode()])
     facts = read_marker(out)
     if facts is None:
-        raise StoreError(f"{out}: the completion marker vanished while the store was installed. Run the build again.")
+        raise StoreError(
+            f"{out.location}: the completion marker vanished while the store was installed. Run the build again."
+        )
     return facts
 
 
-def claim(out: Path, region: str) -> None:
-    """Makes the output folder this region's. Raises OutputError where it holds something else or another region."""
-    marker = out / TOOL_FILE
-    if marker.is_file():
-        _require_region(out, marker, region)
+def claim(out: Output, region: str) -> None:
+    """Makes the output this region's. Raises OutputError where it holds something else or another region."""
+    there = out.entries()
+    if TOOL_FILE.split("/", 1)[0] in there and out.size(TOOL_FILE) is not None:
+        _require_region(out, region)
         return
-    with writing_to(out):
-        if out.exists() and not out.is_dir():
-            raise OutputError(f"{out}: is a file. Give an empty or new folder as OUT.")
-        if out.exists() and any(path.name not in ("build-log", "cache") for path in out.iterdir()):
-            raise OutputError(
-                f"{out}: exists and was not made by sar1m (no {TOOL_FILE} in it). Give an empty or new folder as OUT."
-            )
-        write_durably(marker, [json.dumps({"tool": "sar1m", "region": region}).encode()])
+    if there - {"build-log", "cache"}:
+        raise OutputError(
+            f"{out.location}: exists and was not made by sar1m (no {TOOL_FILE} in it). Give an empty or new folder as "
+            "OUT."
+        )
+    out.write(TOOL_FILE, [json.dumps({"tool": "sar1m", "region": region}).encode()])
 
 
-def _require_region(out: Path, marker: Path, region: str) -> None:
-    remedy = f"Remove {out}, or give another folder as OUT."
+def _require_region(out: Output, region: str) -> None:
+    where, remedy = f"{out.location}/{TOOL_FILE}", f"Remove {out.location}, or give another folder as OUT."
     try:
-        held = read_json(marker, error=OutputError, remedy=remedy)["region"]
+        held = json_value(out.read(TOOL_FILE, max_bytes=MAX_SIDE_BYTES))["region"]
     except (KeyError, TypeError) as error:
-        raise OutputError(f"{marker}: names no region. {remedy}") from error
+        raise OutputError(f"{where}: names no region. {remedy}") from error
+    except ValueError as error:
+        raise OutputError(f"{where}: {error}. {remedy}") from error
     if held != region:
-        raise OutputError(f"{out}: holds region {held}, this build is of {region}. Give another folder as OUT.")
+        raise OutputError(
+            f"{out.location}: holds region {held}, this build is of {region}. Give another folder as OUT."
+        )
 
 
-def current_facts(out: Path, plan: Plan, choice: str) -> dict[str, Any] | None:
+def current_facts(out: Output, plan: Plan, choice: str) -> dict[str, Any] | None:
     """The facts of the completion marker where the store in out is up to date, else None.
 
     Up to date: made from this very plan and choice (choose.choice_digest), with the manifest that the marker names, and
@@ -253,17 +268,17 @@ def current_facts(out: Path, plan: Plan, choice: str) -> dict[str, Any] | None:
     """
     try:
         marker = read_marker(out)
-        manifest_sha256 = None if marker is None else digest_file(out / MANIFEST_FILE).sha256
-    except (StoreError, OSError):
+        manifest_sha256 = None if marker is None else out.digest(MANIFEST_FILE).sha256
+    except UnreachableError:
+        raise
+    except StoreError:
         return None
     if marker is None or marker["manifest_sha256"] != manifest_sha256:
         return None
     if marker.get("plan") != plan.digest() or marker.get("config") != choice:
         return None
-    whole = all(
-        (out / name).is_file() and (out / name).stat().st_size == size for name, size in marker["files"].items()
-    )
-    return marker if whole else None
+    sizes: dict[str, int] = marker["files"]
+    return marker if sizes.items() <= sizes_of(out, sizes.keys()).items() else None
 
 
 def _without_folders(item: FailedItem, folders: Iterable[Path]) -> FailedItem:

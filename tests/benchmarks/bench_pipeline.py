@@ -33,6 +33,8 @@ from sar1m.stages.pack import ShardTask, plan_packing, shard_tasks, write_shard
 from sar1m.stages.plan import make_plan, read_plan
 from sar1m.stages.prepare import prepare_item
 from sar1m.store.durable import remove_tree, sync_directory
+from sar1m.store.outputs.folder import FolderOutput
+from sar1m.store.outputs.output import Output
 
 Item = TypeVar("Item")
 
@@ -67,10 +69,10 @@ def sar1m(cells: int, out: Path, workers: int) -> Run:
 def stage_sections(size: Size, scratch: Path) -> list[Section]:
     """CPU seconds by stage, and beside them a whole build as the system counts it."""
     config, out = resolve_config(CONFIG, []), scratch / "build"
-    prepared = measure_phase_1(config, scratch / "staging", size.blocks, size.rounds)
+    prepared = measure_phase_1(config, FolderOutput(scratch / "staging"), size.blocks, size.rounds)
     build = sar1m(size.build_cells, out, workers=0)
     empty = run_command([sys.executable, "-c", "import sar1m.cli"])
-    finished = measure_phase_2(config, out, size.rounds)
+    finished = measure_phase_2(config, FolderOutput(out), size.rounds)
     shutil.rmtree(out)
     block_pairs, build_pairs = size.blocks * PAIRS_PER_BLOCK, size.build_cells * PAIRS_PER_BLOCK
     seconds = {name: Spread.of(values, 1000 / block_pairs) for name, values in prepared.seconds.items()}
@@ -134,12 +136,12 @@ def speedup_section(size: Size, scratch: Path) -> list[Section]:
     clock = Clock(cpu=False)
 
     def phase_1(workers: Workers) -> None:
-        staging = scratch / "speedup"
+        staging = FolderOutput(scratch / "speedup")
         task = partial(prepare_item, source=source, config=config, staging=staging)
         require_no_faults(workers, task, list(candidates.items()))
 
     with ExitStack() as stack:
-        one, two = warm_workers(stack, partial(_rehearse, source=source, staging=scratch / "rehearsal"))
+        one, two = warm_workers(stack, partial(_rehearse, source=source, staging=FolderOutput(scratch / "rehearsal")))
         for _ in range(3):
             for name, workers in (("1", one), ("2", two)):
                 with clock.time(name):
@@ -156,18 +158,18 @@ def speedup_section(size: Size, scratch: Path) -> list[Section]:
 
 def pack_section(size: Size, scratch: Path) -> list[Section]:
     """Shards from staged blocks in the page cache, against writing the same bytes in one go."""
-    config, out = resolve_config(CONFIG, []), scratch / "pack"
+    config, out = resolve_config(CONFIG, []), FolderOutput(scratch / "pack")
     cells = size.memory_cells[-2]
-    sar1m(cells, out, workers=2)
-    plan = read_plan(out / "staging")
-    choice = choose(out / "staging", plan, config)
-    tasks = list(shard_tasks(plan_packing(out / "staging", choice, plan.kind, config)))
+    sar1m(cells, out.work, workers=2)
+    plan = read_plan(out.below("staging"))
+    choice = choose(out.below("staging"), plan, config)
+    tasks = list(shard_tasks(plan_packing(out, choice, plan.kind, config)))
     samples, written = len(choice.samples), sum(write_shard(task).size for task in tasks)
     clock = Clock(cpu=False)
     with ExitStack() as stack:
         one, two = warm_workers(stack, write_shard, tasks[:1])
         for _ in range(size.rounds):
-            payloads = [task.path.read_bytes() for task in tasks]
+            payloads = [b"".join(task.packed.stream(task.name)) for task in tasks]
             with clock.time("raw write + fsync"):
                 _write_raw(scratch / "raw", payloads)
             (scratch / "raw").unlink()
@@ -176,7 +178,7 @@ def pack_section(size: Size, scratch: Path) -> list[Section]:
                 _remove_shards(tasks)
                 with clock.time(name):
                     require_no_faults(workers, write_shard, tasks)
-    shutil.rmtree(out)
+    shutil.rmtree(out.work)
     rows = []
     for name, values in clock.seconds.items():
         spread = Spread.of(values)
@@ -222,7 +224,7 @@ def require_no_faults(workers: Workers, task: Callable[[Item], object], items: S
         raise RuntimeError(f"{len(faults)} of {len(items)} items failed, first: {faults[0]}")
 
 
-def _rehearse(_item: int, *, source: SimulatedSource, staging: Path) -> None:
+def _rehearse(_item: int, *, source: SimulatedSource, staging: Output) -> None:
     config = resolve_config(CONFIG, [])
     candidate = next(source.candidates(config))
     prepare_item((f"{os.getpid():032x}", candidate), source=source, config=config, staging=staging)
@@ -244,7 +246,7 @@ def _write_raw(path: Path, payloads: Sequence[bytes]) -> None:
 
 def _remove_shards(tasks: Sequence[ShardTask]) -> None:
     for task in tasks:
-        task.path.unlink()
+        task.packed.remove(task.name)
 
 
 SECTIONS: dict[str, Callable[[Size, Path], list[Section]]] = {

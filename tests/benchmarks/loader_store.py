@@ -28,12 +28,13 @@ from sar1m.records import Row, StoreKind
 from sar1m.sources.simulated import SimulatedSource
 from sar1m.stages.choose import number_samples
 from sar1m.stages.install import install, seal
-from sar1m.stages.pack import image_arrays, write_groups
+from sar1m.stages.pack import image_arrays, metadata_files
 from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
 from sar1m.stages.statistics import ChannelTotals
 from sar1m.store.chunks import Compression, encode_chunk
 from sar1m.store.durable import FileDigest, remove_tree, write_durably
+from sar1m.store.outputs.folder import FolderOutput
 from sar1m.store.schema import DATA_DIR, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
 from sar1m.store.seal import read_marker
 from sar1m.store.shard_index import shard_name, shard_pieces
@@ -102,18 +103,19 @@ def make_store(
         return root
     base = simulate_base(patch_px, codec, seed)
     draws = Draws.of(seed, samples, len(base.rows), patch_px, paired_share)
-    packed = root / "staging" / "pack" / "bench"
+    out, pack = FolderOutput(root), "staging/pack/bench"
+    packed = root / pack
     remove_tree(packed)
     frame = number_samples(_sample_frame(base, draws), base.config.pack.shard_samples)
     images = image_arrays(base.config, base.kind)
     statistics = json.dumps(base.normalisation, sort_keys=True, indent=1).encode() + b"\n"
     files = {SAMPLES_FILE: parquet_bytes(frame, SAMPLE_COLUMNS), f"{STATS_DIR}/normalisation.json": statistics}
-    known = {packed / name: write_durably(packed / name, [content]) for name, content in files.items()}
-    known |= write_groups(packed, frame, images, {"name": base.config.name, "kind": asdict(base.kind)})
+    files |= metadata_files(frame, images, {"name": base.config.name, "kind": asdict(base.kind)})
+    known = {name: write_durably(packed / name, [content]) for name, content in files.items()}
     known |= _write_shards(packed, images, base, draws)
     facts = {"name": base.config.name, "region": "simulated", "code_version": __version__, "seed": seed}
-    seal(packed, known, {**facts, "schema_version": SCHEMA_VERSION, "counts": {"accepted": samples}})
-    install(packed, root)
+    seal(out, pack, known, {**facts, "schema_version": SCHEMA_VERSION, "counts": {"accepted": samples}})
+    install(out, pack)
     remove_tree(root / "staging")
     return root
 
@@ -177,13 +179,13 @@ def _sample_frame(base: Base, draws: Draws) -> pd.DataFrame:
     )
 
 
-def _write_shards(root: Path, images: list[ImageArray], base: Base, draws: Draws) -> dict[Path, FileDigest]:
+def _write_shards(root: Path, images: list[ImageArray], base: Base, draws: Draws) -> dict[str, FileDigest]:
     slots, known = base.config.pack.shard_samples, {}
     for image in images:
         for shard, first in enumerate(range(0, len(draws.patch), slots)):
             numbers = range(first, min(first + slots, len(draws.patch)))
-            path = root / DATA_DIR / f"{SPLIT}.zarr" / shard_name(image.layout.name, shard)
-            known[path] = write_durably(path, shard_pieces(_chunks(image, base, draws, numbers), slots=slots))
+            name = f"{DATA_DIR}/{SPLIT}.zarr/{shard_name(image.layout.name, shard)}"
+            known[name] = write_durably(root / name, shard_pieces(_chunks(image, base, draws, numbers), slots=slots))
     return known
 
 

@@ -6,8 +6,6 @@ measure something else as soon as the pipeline changes.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from measure import Clock
 
 from sar1m.config import BuildConfig
@@ -21,7 +19,8 @@ from sar1m.stages.install import install, seal
 from sar1m.stages.pack import plan_packing, shard_tasks, write_shard, write_tables
 from sar1m.stages.plan import Plan, read_plan
 from sar1m.stages.staged import StagedRecord, read_record, write_staged
-from sar1m.store.durable import FileDigest, remove_tree, write_durably
+from sar1m.store.durable import FileDigest
+from sar1m.store.outputs.output import Output
 from sar1m.store.schema import REPORT_FILE
 
 PAIRS_PER_BLOCK = 16
@@ -29,7 +28,7 @@ SOURCE = "source (simulation)"
 WHOLE_PHASE_1 = "all of phase 1, in one"
 
 
-def measure_phase_1(config: BuildConfig, staging: Path, blocks: int, rounds: int) -> Clock:
+def measure_phase_1(config: BuildConfig, staging: Output, blocks: int, rounds: int) -> Clock:
     """CPU seconds of all blocks by stage, one entry a round. Blocks without an optical partner are left out: they
     would flatter."""
     source, clock = SimulatedSource(2 * blocks), Clock()
@@ -72,10 +71,10 @@ def _time_pieces(clock: Clock, candidate: Candidate, pixels: BlockPixels, config
             prepare._encode(candidate, patch, config)
 
 
-def measure_phase_2(config: BuildConfig, out: Path, rounds: int) -> Clock:
+def measure_phase_2(config: BuildConfig, out: Output, rounds: int) -> Clock:
     """CPU seconds by stage of what follows phase 1, over everything staged in a finished build."""
-    clock, staging = Clock(), out / "staging"
-    plan = read_plan(staging)
+    clock = Clock()
+    plan = read_plan(out.below("staging"))
     for _ in range(rounds + 1):
         _time_phase_2(clock, plan, out, config)
     for repeats in clock.seconds.values():
@@ -83,29 +82,28 @@ def measure_phase_2(config: BuildConfig, out: Path, rounds: int) -> Clock:
     return clock
 
 
-def _time_phase_2(clock: Clock, plan: Plan, out: Path, config: BuildConfig) -> None:
+def _time_phase_2(clock: Clock, plan: Plan, out: Output, config: BuildConfig) -> None:
     with clock.time("read records"):
-        _read_candidates(out / "staging", plan)
+        _read_candidates(out.below("staging"), plan)
     with clock.time("choose"):
-        choice = choose(out / "staging", plan, config)
-        packing = plan_packing(out / "staging", choice, plan.kind, config)
-    packed, known = packing.folder, dict[Path, FileDigest]()
+        choice = choose(out.below("staging"), plan, config)
+        packing = plan_packing(out, choice, plan.kind, config)
+    known = dict[str, FileDigest]()
     with clock.time("tables and statistics"):
         known |= write_tables(packing, plan, config)
     with clock.time("pack"):
-        known |= {task.path: write_shard(task) for task in shard_tasks(packing)}
+        known |= {task.name: write_shard(task) for task in shard_tasks(packing)}
     with clock.time("report"):
-        page = render_report(packed)
-        known[packed / REPORT_FILE] = write_durably(packed / REPORT_FILE, [page.encode()])
+        page = render_report(out.work / packing.name)
+        known[REPORT_FILE] = packing.packed.write(REPORT_FILE, [page.encode()])
     with clock.time("seal and install"):
-        seal(packed, known, choice.facts)
-        install(packed, out)
-    remove_tree(packed)
+        seal(out, packing.name, known, choice.facts)
+        install(out, packing.name)
     chosen, read = clock.seconds.pop("choose"), clock.seconds["read records"]
     clock.seconds.setdefault("select and count", []).append(chosen[-1] - read[-1])
 
 
-def _read_candidates(staging: Path, plan: Plan) -> None:
+def _read_candidates(staging: Output, plan: Plan) -> None:
     """The part of `choose` that grows with the records' size."""
     failed = {item.item_id for item in plan.failed}
     records: list[StagedRecord] = [read_record(staging, item.key) for item in plan.items if item.item_id not in failed]

@@ -10,6 +10,7 @@ from sar1m.flow import WorkersSettings
 from sar1m.sources.simulated import SimulatedSource
 from sar1m.stages.deciding import STAGES, code_of, roots_of, showing_proof
 from sar1m.store.errors import WorkersError
+from sar1m.store.outputs.folder import FolderOutput
 from support.campaigns import campaign
 from support.crash_runner import REGION, SMALL_BUILD, Silence, run_build, tree_digest
 from support.dask_processes import DaskProcesses
@@ -62,12 +63,16 @@ def test_worker_that_does_not_see_the_output_is_refused_by_name(sight, tmp_path)
     (tmp_path / "blind").mkdir()
     (tmp_path / "blind/sitecustomize.py").write_text(
         "import pathlib\n"
-        "read = pathlib.Path.read_text\n"
+        "opened = pathlib.Path.open\n"
         "def blind(self, *given, **named):\n"
         "    if not self.name.startswith('note-'):\n"
-        "        return read(self, *given, **named)\n"
-        + ("    return 'another'\n" if sight == "other disk" else "    raise FileNotFoundError(2, 'No such file')\n")
-        + "pathlib.Path.read_text = blind\n"
+        "        return opened(self, *given, **named)\n"
+        + (
+            "    return opened(pathlib.Path(__file__), 'rb')\n"
+            if sight == "other disk"
+            else "    raise FileNotFoundError(2, 'No such file')\n"
+        )
+        + "pathlib.Path.open = blind\n"
     )
     named = r"tcp://127.0.0.1:\d+ (does not share the output folder|sees another disk)"
     with DaskProcesses(tmp_path / "blind").start() as dask, pytest.raises(WorkersError, match=named):
@@ -109,7 +114,7 @@ def test_code_covers_numerics_and_the_source_and_no_more():
 
 
 def test_a_proof_names_libraries_and_code_loaded_before_it_changed(tmp_path, monkeypatch):
-    with showing_proof(STAGES, tmp_path) as proof:
+    with showing_proof(STAGES, FolderOutput(tmp_path)) as proof:
         assert proof.complaint() == ""
         monkeypatch.setattr("sar1m.stages.deciding.version", lambda name: "0.1" if name == "numpy" else "1")
         assert "numpy 0.1 for " in proof.complaint()

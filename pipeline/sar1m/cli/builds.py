@@ -131,17 +131,13 @@ def refilter(
 
 def status(out: StoreArgument) -> None:
     """Says how far a build has come."""
-    from sar1m.stages.plan import read_plan
-    from sar1m.stages.staged import staged_path
-    from sar1m.store.seal import read_marker
+    from sar1m.building import how_far
     from sar1m.terminal import count_table
 
-    planned = read_plan(out / "staging")
-    staged = sum(staged_path(out / "staging", item.key).is_file() for item in planned.items)
+    planned, staged, marker = how_far(out)
     console.say(f"{planned.region}: {staged:,} of {len(planned.items):,} work items staged.")
     for item in planned.failed:
         console.say(f"failed: {item.item_id}: {item.error}: {item.cause}")
-    marker = read_marker(out)
     if marker is None:
         console.say("The store is not complete. Run the same build command again to go on.")
         return

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from sar1m.store.durable import writing_to
+from sar1m.store.outputs.output import Output
 
 
 class BuildLog:
-    """Appends events to build-log/events.jsonl of an output folder."""
+    """Appends events to build-log/events.jsonl of an output."""
 
-    def __init__(self, out: Path) -> None:
-        self._path = out / "build-log" / "events.jsonl"
-        with writing_to(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, out: Output) -> None:
+        self._out = out
 
     def event(self, name: str, **facts: Any) -> None:  # noqa: ANN401 - any JSON value
         """One line: UTC time, the event's name, facts."""
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **facts})
-        with writing_to(self._path), self._path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        self._out.append("build-log/events.jsonl", line)

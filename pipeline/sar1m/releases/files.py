@@ -34,7 +34,7 @@ from sar1m.releases.selection import ReleaseSelection
 from sar1m.releases.shards import Packed, pack
 from sar1m.releases.stac import stac_files
 from sar1m.releases.versions import LOCK_FILE, Changes, changes_since, require_semver, tombstones_parquet
-from sar1m.stages.pack import environment_text, write_groups
+from sar1m.stages.pack import environment_text, metadata_files
 from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
 from sar1m.store.progress import Watch
 from sar1m.store.schema import PROVENANCE_DIR, RELEASE_MARKER_FILE, SAMPLES_FILE, SCHEMA_VERSION, SPLITS, STATS_DIR
@@ -89,7 +89,7 @@ def write_contents(
     writer = _Writer(root)
     samples, builds = choice.samples, choice.merged.builds
     named = {key: identity[key] for key in ("name", "version")}
-    writer.note(write_groups(root, samples, builds[0].images, {**named, "kind": asdict(builds[0].kind)}))
+    writer.put(metadata_files(samples, builds[0].images, {**named, "kind": asdict(builds[0].kind)}))
     packed = pack(root, records, samples, builds, watch)
     writer.note(packed.digests)
     changes = _changes(choice, identity["version"], packed)

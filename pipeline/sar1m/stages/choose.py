@@ -27,6 +27,7 @@ from sar1m.stages.plan import Plan
 from sar1m.stages.staged import read_record
 from sar1m.stages.statistics import count_summary, self_test_summary, site_summary
 from sar1m.store.errors import StoreError
+from sar1m.store.outputs.output import Output
 from sar1m.store.schema import SCHEMA_VERSION
 from sar1m.store.version import __version__
 
@@ -49,7 +50,7 @@ class Choice:
     facts: dict[str, Any]
 
 
-def choose(staging: Path, plan: Plan, config: BuildConfig) -> Choice:
+def choose(staging: Output, plan: Plan, config: BuildConfig) -> Choice:
     """The samples of a store: a pure function of the staged records, the plan and the thresholds.
 
     Raises StoreError where a block is damaged or missing, or where the counts do not add up.
@@ -70,7 +71,7 @@ def choose(staging: Path, plan: Plan, config: BuildConfig) -> Choice:
     counts = count_summary(samples, selection.rejected, failed=sum(item.patches for item in plan.failed))
     if counts["counts"]["candidates"] != plan.patches:
         raise StoreError(
-            f"{staging}: {plan.patches} patches were planned, but {counts['counts']} came out. "
+            f"{staging.location}: {plan.patches} patches were planned, but {counts['counts']} came out. "
             "Remove the staging folder and build again."
         )
     return Choice(
@@ -122,7 +123,7 @@ def number_samples(samples: pd.DataFrame, shard_samples: int) -> pd.DataFrame:
     return samples.assign(index=index, shard=(index // shard_samples).astype(np.int32))
 
 
-def _read_candidates(staging: Path, plan: Plan) -> tuple[pd.DataFrame, list[Row]]:
+def _read_candidates(staging: Output, plan: Plan) -> tuple[pd.DataFrame, list[Row]]:
     """The rows of every staged patch, and the recoveries of the self-test."""
     failed = {item.item_id for item in plan.failed}
     keys = (item.key for item in plan.items if item.item_id not in failed)
@@ -130,7 +131,7 @@ def _read_candidates(staging: Path, plan: Plan) -> tuple[pd.DataFrame, list[Row]
     return candidate_frame(list(_batches(staging, keys, recoveries))), recoveries
 
 
-def _batches(staging: Path, keys: Iterator[str], recoveries: list[Row]) -> Iterator[pa.RecordBatch]:
+def _batches(staging: Output, keys: Iterator[str], recoveries: list[Row]) -> Iterator[pa.RecordBatch]:
     """Rows of many blocks a batch: with a batch a block, Arrow's buffers would take three times the memory."""
 
     def rows(some: Iterable[str]) -> Iterator[Row]:

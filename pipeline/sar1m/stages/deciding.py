@@ -20,7 +20,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from sar1m.store.durable import PARTIAL_SUFFIX, writing_to
+from sar1m.store.durable import PARTIAL_SUFFIX
+from sar1m.store.errors import OutputError, StoreError
+from sar1m.store.outputs.output import Output
 
 BYTE_DECIDING: Final = (
     *("numpy", "scipy", "numba", "zarr", "numcodecs", "rasterio", "pyproj", "pyarrow", "pandas", "shapely"),
@@ -29,6 +31,7 @@ BYTE_DECIDING: Final = (
 STAGES: Final = tuple(f"sar1m.stages.{name}" for name in ("prepare", "choose", "pack"))
 _OURS: Final = ("sar1m", "sarworld")
 _LOADED: Final = time.time()  # files that change later are not what runs in this process
+_NOTE_BYTES: Final = 1000  # more than a note holds
 _NAMED: Final = 5  # of what differs; more hides the first
 
 
@@ -52,14 +55,15 @@ class Code:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What a worker has to show before its first item: this code, and this note in the output folder. It pickles.
+    """What a worker has to show before its first item: this code, and this note in the output. It pickles.
 
-    roots: modules whose import closure code covers. note: a file in the output folder, holding nonce.
+    roots: modules whose import closure code covers. note: a file in the output, holding nonce.
     """
 
     roots: tuple[str, ...]
     code: Code
-    note: Path
+    out: Output
+    note: str
     nonce: str
 
     def complaint(self) -> str:
@@ -71,39 +75,38 @@ class Proof:
         stale = [name for name in self.code.modules if name in sys.modules and _path(name).stat().st_ctime > _LOADED]
         if stale:
             return f"runs older code than its files hold: {', '.join(stale[:_NAMED])} changed since. Start it again"
-        return _blindness(self.note, self.nonce)
+        return _blindness(self.out, self.note, self.nonce)
 
 
 def _same(one: Code, other: Code, name: str) -> bool:
     return one.modules.get(name) == other.modules.get(name)
 
 
-def _blindness(note: Path, nonce: str) -> str:
-    """Why a process does not share the output folder; empty where it does."""
-    own = note.with_name(f"{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
+def _blindness(out: Output, note: str, nonce: str) -> str:
+    """Why a process does not share the output; empty where it does."""
+    own = f"{note.rpartition('/')[0]}/{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
     try:
-        seen = note.read_text(encoding="utf-8")
-        own.write_text(nonce, encoding="utf-8")
-        own.unlink()
-    except OSError as error:
-        return f"does not share the output folder ({note}: {error.strerror}). Mount it there under this very path"
-    return "" if seen == nonce else f"sees another disk under {note}. Mount the output folder there"
+        seen = out.read(note, max_bytes=_NOTE_BYTES)
+        out.write(own, [nonce.encode()])
+        out.remove(own)
+    except (StoreError, OutputError) as error:
+        return f"does not share the output folder ({error}). Mount it there under this very path"
+    return "" if seen == nonce.encode() else f"sees another disk under {out.location}. Mount the output folder there"
 
 
 @contextlib.contextmanager
-def showing_proof(roots: Iterable[str], folder: Path) -> Iterator[Proof]:
-    """The proof to ask of every worker of a build, whose note lies in folder inside the context.
+def showing_proof(roots: Iterable[str], out: Output) -> Iterator[Proof]:
+    """The proof to ask of every worker of a build, whose note lies in the output inside the context.
 
     Raises OutputError where it cannot be written.
     """
     named, nonce = tuple(roots), secrets.token_hex(16)
-    note = folder / f"note-{nonce[:8]}{PARTIAL_SUFFIX}"  # goes with the partials, should the build be killed
-    with writing_to(note):
-        note.write_text(nonce, encoding="utf-8")
+    note = f"build-log/note-{nonce[:8]}{PARTIAL_SUFFIX}"  # goes with the partials, should the build be killed
+    out.write(note, [nonce.encode()])
     try:
-        yield Proof(roots=named, code=code_of(named), note=note, nonce=nonce)
+        yield Proof(roots=named, code=code_of(named), out=out, note=note, nonce=nonce)
     finally:
-        note.unlink(missing_ok=True)
+        out.remove(note)
 
 
 def roots_of(source: object) -> tuple[str, ...]:

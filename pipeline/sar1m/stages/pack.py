@@ -12,7 +12,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,9 @@ from sar1m.stages.deciding import BYTE_DECIDING
 from sar1m.stages.plan import Plan
 from sar1m.stages.staged import read_chunk
 from sar1m.stages.statistics import normalisation
-from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
+from sar1m.store.durable import FileDigest, json_bytes
+from sar1m.store.outputs.output import Output
 from sar1m.store.schema import (
-    DATA_DIR,
     FAILED_FILE,
     LAYOVER_SHADOW_ENCODING,
     LOCAL_INCIDENCE_ENCODING,
@@ -41,6 +40,7 @@ from sar1m.store.schema import (
     SPLITS,
     STATS_DIR,
     ArrayLayout,
+    group_name,
     optical_encoding,
     sar_encoding,
 )
@@ -56,28 +56,33 @@ TERRAIN_LAYERS = {  # array: its second dimension, encoding
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packing:
-    """A chosen store and where it is written. folder: under staging/pack; images: the arrays of every split."""
+    """A chosen store and where it is written. name: of the packing folder in the output; images: the arrays of every
+    split."""
 
-    staging: Path
-    folder: Path
+    staging: Output
+    name: str
+    packed: Output
     choice: Choice
     images: list[ImageArray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardTask:
-    """One whole shard to write. entries: by slot, key of the staged block and name of the chunk; None: empty slot."""
+    """One whole shard to write. name: in the packing folder. entries: by slot, key of the staged block and name of the
+    chunk; None: empty slot."""
 
-    staging: Path
-    path: Path
+    staging: Output
+    packed: Output
+    name: str
     slots: int
     entries: tuple[tuple[str, str] | None, ...]
 
 
-def plan_packing(staging: Path, choice: Choice, kind: StoreKind, config: BuildConfig) -> Packing:
-    """Where and in which arrays a choice is packed. Writes nothing."""
-    folder = staging / "pack" / pack_digest(choice.samples, choice.rejected, choice.facts)
-    return Packing(staging=staging, folder=folder, choice=choice, images=image_arrays(config, kind))
+def plan_packing(out: Output, choice: Choice, kind: StoreKind, config: BuildConfig) -> Packing:
+    """Where in an output, and in which arrays, a choice is packed. Writes nothing."""
+    name = f"staging/pack/{pack_digest(choice.samples, choice.rejected, choice.facts)}"
+    images = image_arrays(config, kind)
+    return Packing(staging=out.below("staging"), name=name, packed=out.below(name), choice=choice, images=images)
 
 
 def pack_digest(samples: pd.DataFrame, rejected: pd.DataFrame, facts: Mapping[str, Any]) -> str:
@@ -119,8 +124,8 @@ def image_arrays(config: BuildConfig, kind: StoreKind) -> list[ImageArray]:
     return arrays
 
 
-def write_tables(packing: Packing, plan: Plan, config: BuildConfig) -> dict[Path, FileDigest]:
-    """Writes everything but shards and page: tables, statistics, provenance, Zarr metadata. Returns digests by path."""
+def write_tables(packing: Packing, plan: Plan, config: BuildConfig) -> dict[str, FileDigest]:
+    """Writes everything but shards and page: tables, statistics, provenance, Zarr metadata. Returns digests by name."""
     choice = packing.choice
     failed = pd.DataFrame(
         [{"item": f.item_id, "patches": f.patches, "error": f.error, "cause": f.cause} for f in plan.failed],
@@ -140,9 +145,8 @@ def write_tables(packing: Packing, plan: Plan, config: BuildConfig) -> dict[Path
     footprints = config.portable().split.exclude_footprints
     if footprints is not None:
         files[f"{PROVENANCE_DIR}/{footprints}"] = footprints_json(excluded_boxes(config))
-    known = {packing.folder / name: write_durably(packing.folder / name, [text]) for name, text in files.items()}
-    attributes = {"name": config.name, "kind": asdict(plan.kind)}
-    return known | write_groups(packing.folder, choice.samples, packing.images, attributes)
+    files |= metadata_files(choice.samples, packing.images, {"name": config.name, "kind": asdict(plan.kind)})
+    return {name: packing.packed.write(name, [content]) for name, content in files.items()}
 
 
 def footprints_json(boxes: npt.NDArray[np.float64]) -> bytes:
@@ -157,19 +161,16 @@ def environment_text() -> str:
     return "\n".join([*lines, *(f"{name}=={version(name)}" for name in BYTE_DECIDING)]) + "\n"
 
 
-def write_groups(
-    root: Path, samples: pd.DataFrame, images: list[ImageArray], attributes: Mapping[str, Any]
-) -> dict[Path, FileDigest]:
-    """Writes the Zarr metadata and small arrays of every split that has samples. Returns digests by path."""
-    digests = {}
+def metadata_files(samples: pd.DataFrame, images: list[ImageArray], attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """The Zarr metadata and small arrays of every split that has samples, by name in the store."""
+    files: dict[str, bytes] = {}
     for split in SPLITS:
         chosen = samples[samples["split"] == split]
         if len(chosen):
-            group = root / DATA_DIR / f"{split}.zarr"
             facts = {**attributes, "split": split, "schema_version": SCHEMA_VERSION}
-            for name, content in group_files(images, chosen, facts).items():
-                digests[group / name] = write_durably(group / name, [content])
-    return digests
+            found = group_files(images, chosen, facts)
+            files |= {f"{group_name(split)}/{name}": content for name, content in found.items()}
+    return files
 
 
 def shard_tasks(packing: Packing) -> Iterator[ShardTask]:
@@ -184,10 +185,14 @@ def shard_tasks(packing: Packing) -> Iterator[ShardTask]:
                     _chunk_name(key, name) if there else None
                     for key, there in zip(rows["key"], has_chunk(rows, name), strict=True)
                 )
-                path = packing.folder / DATA_DIR / f"{split}.zarr" / shard_name(name, int(shard))
                 if any(entry is not None for entry in entries):
-                    slots = image.layout.shard_samples
-                    yield ShardTask(staging=packing.staging, path=path, slots=slots, entries=entries)
+                    yield ShardTask(
+                        staging=packing.staging,
+                        packed=packing.packed,
+                        name=f"{group_name(split)}/{shard_name(name, int(shard))}",
+                        slots=image.layout.shard_samples,
+                        entries=entries,
+                    )
 
 
 def shard_count(samples: pd.DataFrame, images: list[ImageArray]) -> int:
@@ -207,12 +212,12 @@ def has_chunk(samples: pd.DataFrame, array: str) -> pd.Series:
 def write_shard(task: ShardTask) -> FileDigest:
     """Writes one whole shard from staged chunks, or takes the digest of the one already there.
 
-    Raises StoreError naming the staged block where a chunk is missing or damaged, OutputError where the disk refuses.
+    Raises StoreError naming the staged block where a chunk is missing or damaged, OutputError where the output refuses.
     """
-    if task.path.is_file():  # whole or absent, in a folder named by its content: nothing to do again
-        return digest_file(task.path)
+    if task.packed.size(task.name) is not None:  # whole or absent, in a folder named by its content: nothing to do
+        return task.packed.digest(task.name)
     chunks = (None if entry is None else read_chunk(task.staging, *entry) for entry in task.entries)
-    return write_durably(task.path, shard_pieces(chunks, slots=task.slots))
+    return task.packed.write(task.name, shard_pieces(chunks, slots=task.slots))
 
 
 def _chunk_name(key: str, array: str) -> tuple[str, str]:

@@ -7,15 +7,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from sar1m.config import BuildConfig
 from sar1m.core.identity import content_key
 from sar1m.records import Candidate, FailedItem, StoreKind
 from sar1m.sources.failures import PlanFailures
-from sar1m.store.durable import write_durably
-from sar1m.store.errors import OutputError, SourceError, StoreError
-from sar1m.store.side_files import read_json
+from sar1m.store.errors import MissingError, OutputError, SourceError, StoreError
+from sar1m.store.outputs.output import Output
+from sar1m.store.side_files import json_value
 
 PREPARE_VERSION = 1  # part of every content key: raise it when the preparation of pixels or metrics changes
 PLAN_FILE = "plan.json"
@@ -113,19 +112,17 @@ def _named_alike(item_id: str) -> SourceError:
     return SourceError(f"{item_id}: the source names two work items alike. Item names must differ.")
 
 
-def write_plan(staging: Path, plan: Plan) -> None:
+def write_plan(staging: Output, plan: Plan) -> None:
     """Keeps the plan beside the staged blocks."""
-    write_durably(staging / PLAN_FILE, [json.dumps(asdict(plan), sort_keys=True).encode()])
+    staging.write(PLAN_FILE, [json.dumps(asdict(plan), sort_keys=True).encode()])
 
 
-def read_plan(staging: Path) -> Plan:
+def read_plan(staging: Output) -> Plan:
     """The plan kept by the last build. Raises OutputError where none was, StoreError where it is damaged."""
-    path = staging / PLAN_FILE
-    if not path.is_file():
-        raise OutputError(f"{path}: no build has been here. Run `sar1m build` first.")
+    path = f"{staging.location}/{PLAN_FILE}"
     remedy = "Run `sar1m build` again to make it anew."
-    raw = read_json(path, error=StoreError, remedy=remedy, max_bytes=_MAX_PLAN_BYTES)
     try:
+        raw = json_value(staging.read(PLAN_FILE, max_bytes=_MAX_PLAN_BYTES))
         kind = raw["kind"]
         return Plan(
             region=raw["region"],
@@ -139,6 +136,8 @@ def read_plan(staging: Path) -> Plan:
             items=tuple(PlannedItem(**item) for item in raw["items"]),
             failed=tuple(FailedItem(**item) for item in raw["failed"]),
         )
+    except MissingError as error:
+        raise OutputError(f"{path}: no build has been here. Run `sar1m build` first.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: damaged plan ({error}). {remedy}") from error
 

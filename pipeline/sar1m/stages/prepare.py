@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from sar1m.stages.staged import StagedRecord, write_staged
 from sar1m.stages.statistics import channel_statistics, finite
 from sar1m.store.chunks import encode_chunk
 from sar1m.store.errors import SourceError
+from sar1m.store.outputs.output import Output
 from sar1m.store.schema import (
     LAYOVER_SHADOW_ENCODING,
     LOCAL_INCIDENCE_ENCODING,
@@ -34,7 +34,7 @@ from sar1m.store.schema import (
 LEAST_BANDS = 3  # whose floors together tell an offset from dark or bright ground
 
 
-def prepare_item(item: tuple[str, Candidate], *, source: Source, config: BuildConfig, staging: Path) -> None:
+def prepare_item(item: tuple[str, Candidate], *, source: Source, config: BuildConfig, staging: Output) -> None:
     """Prepares one work item and commits it under its content key.
 
     Raises SourceError where the source cannot give what it promised, OutputError where nothing can be written.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from sar1m.core.table import floats
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Row
 from sar1m.stages.staged import read_record
+from sar1m.store.outputs.output import Output
 from sar1m.store.schema import SPLITS, LinearEncoding
 
 HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002, "degree": 0.5}  # width by unit: fine enough for percentiles, small to keep
@@ -121,7 +121,7 @@ def channel_totals(images: Iterable[ImageArray]) -> dict[str, ChannelTotals]:
     return {image.layout.name: ChannelTotals(image.labels, image.encoding) for image in images}
 
 
-def normalisation(staging: Path, samples: pd.DataFrame, images: Sequence[ImageArray]) -> dict[str, Any]:
+def normalisation(staging: Output, samples: pd.DataFrame, images: Sequence[ImageArray]) -> dict[str, Any]:
     """What a trainer normalises with: statistics of the training split, of all samples where that is empty.
 
     samples: key, patch, split and paired. Reads the staged records in the order of their keys.
@@ -142,7 +142,7 @@ def normalisation_summary(totals: Mapping[str, ChannelTotals], *, samples: int, 
     return {"basis": basis, "samples": samples, **{name: total.summary() for name, total in totals.items()}}
 
 
-def _staged_statistics(staging: Path, samples: pd.DataFrame) -> Iterator[tuple[Row, bool]]:
+def _staged_statistics(staging: Output, samples: pd.DataFrame) -> Iterator[tuple[Row, bool]]:
     """Channel statistics of every sample, and whether it is paired."""
     blocks = samples["key"].str.split("/").str[0]
     for block, rows in samples.groupby(blocks, sort=True):

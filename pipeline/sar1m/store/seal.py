@@ -14,8 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from sar1m.store.durable import FileDigest, digest_pieces, write_durably
+from sar1m.store.durable import FileDigest, digest_pieces
 from sar1m.store.errors import MissingError, StoreError, UnreachableError
+from sar1m.store.outputs.folder import FolderOutput
+from sar1m.store.outputs.output import Output
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.places.place import NOT_A_FILE, Place
 from sar1m.store.schema import (
@@ -124,13 +126,14 @@ def payload_files(store: Path) -> list[str]:
 
 
 def write_seal(
-    store: Path, digests: Mapping[str, FileDigest], facts: Mapping[str, Any], marker_file: str = MARKER_FILE
+    store: Path | Output, digests: Mapping[str, FileDigest], facts: Mapping[str, Any], marker_file: str = MARKER_FILE
 ) -> None:
     """Writes the manifest of the files and then, last of all, the marker with facts (JSON values) in it."""
+    out = FolderOutput(store) if isinstance(store, Path) else store
     manifest = manifest_bytes(digests)
-    write_durably(store / MANIFEST_FILE, [manifest])
+    out.write(MANIFEST_FILE, [manifest])
     sizes = {name: digest.size for name, digest in digests.items()}
-    write_durably(store / marker_file, [marker_bytes(facts, manifest, sizes)])
+    out.write(marker_file, [marker_bytes(facts, manifest, sizes)])
 
 
 def read_seal(place: Place, markers: Sequence[str]) -> Seal:
@@ -228,19 +231,19 @@ def require_known_schema(marker: Mapping[str, Any], where: str) -> None:
         )
 
 
-def read_marker(store: Path) -> dict[str, Any] | None:
-    """The marker of a build in a folder; None where the build is not finished. StoreError where it is damaged or of
-    another major schema version."""
-    place = FolderPlace(store)
+def read_marker(store: Path | Place) -> dict[str, Any] | None:
+    """The marker of a build; None where the build is not finished. StoreError where it is damaged or of another major
+    schema version."""
+    place = FolderPlace(store) if isinstance(store, Path) else store
     try:
         marker = parse_marker(place.read(MARKER_FILE, max_bytes=MAX_SEAL_BYTES))
     except MissingError:
         return None
     except ValueError as error:
         raise StoreError(
-            f"{store / MARKER_FILE}: damaged completion marker: {error}. Run the build again to make it anew."
+            f"{place.location}/{MARKER_FILE}: damaged completion marker: {error}. Run the build again to make it anew."
         ) from error
-    require_known_schema(marker, str(store / MARKER_FILE))
+    require_known_schema(marker, f"{place.location}/{MARKER_FILE}")
     return marker
 
 

@@ -27,7 +27,7 @@ class FolderPlace(Place):
         return f"FolderPlace({str(self._root)!r})"
 
     def __reduce__(self) -> tuple[type[FolderPlace], tuple[Path]]:
-        return (FolderPlace, (self._root,))
+        return (type(self), (self._root,))
 
     @property
     def location(self) -> str:
@@ -35,7 +35,7 @@ class FolderPlace(Place):
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         path = self._path(name)
-        with _naming(path), path.open("rb") as stream:
+        with naming_path(path), path.open("rb") as stream:
             content = stream.read(min(os.fstat(stream.fileno()).st_size, max_bytes) + 1)
         if len(content) > max_bytes:
             raise too_large(str(path), max_bytes)
@@ -44,14 +44,14 @@ class FolderPlace(Place):
     def size(self, name: str) -> int | None:
         path = self._path(name)
         try:
-            with _naming(path):
+            with naming_path(path):
                 return path.stat().st_size
         except MissingError:
             return None
 
     def stream(self, name: str) -> Iterator[bytes]:
         path = self._path(name)
-        with _naming(path), path.open("rb") as stream:
+        with naming_path(path), path.open("rb") as stream:
             while piece := stream.read(PIECE_BYTES):
                 yield piece
 
@@ -63,7 +63,7 @@ class FolderPlace(Place):
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
         try:
             filled = read_fully(self._handles.get(name).number, start, buffers)
-        except OSError as error:  # not _naming: a context manager for each of a million reads costs time
+        except OSError as error:  # not naming_path: a context manager for each of a million reads costs time
             raise _unreadable(self._path(name), error) from error
         wanted = sum(map(len, buffers))
         if filled < wanted:
@@ -96,7 +96,8 @@ class FolderPlace(Place):
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming_path(path: Path) -> Iterator[None]:
+    """Turns a system's refusal to read into a StoreError that names the path, a MissingError where it is absent."""
     try:
         yield
     except OSError as error:

@@ -12,6 +12,9 @@ REGION ?= sample
 OUT ?=
 CONFIG ?=
 SCHEDULER ?=
+PLAN ?=
+ITEMS ?=
+FINISH ?=
 SET ?=
 DATA ?=
 ENCODER ?=
@@ -31,9 +34,10 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-build-sar1m: $(VENV)/.pipeline  ## REGION=sample|portugal|w,s,e,n|safe:PATH|folder:PATH|simulated:N [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [SET="a.b=c ..."]
+build-sar1m: $(VENV)/.pipeline  ## REGION=sample|portugal|w,s,e,n|safe:PATH|folder:PATH|simulated:N [OUT=build/<region>] [CONFIG=name|file] [SCHEDULER=tcp://...] [PLAN=plan.parquet] [ITEMS=3/64 or FINISH=1] [SET="a.b=c ..."]
 	@$(BIN)/sar1m build --region "$(REGION)" $(if $(OUT),--out "$(OUT)") $(if $(CONFIG),--config "$(CONFIG)") \
-		$(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(foreach pair,$(SET),--set "$(pair)")
+		$(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(PLAN),--plan "$(PLAN)") $(if $(ITEMS),--items "$(ITEMS)") \
+		$(if $(FINISH),--finish) $(foreach pair,$(SET),--set "$(pair)")
 
 release: $(VENV)/.pipeline  ## VERSION=0.1.0 BUILDS="build/a build/b" [OUT=releases/...] [PREVIOUS=releases/...] [URL=https://...] [DATE=2026-11-23]: a release of builds
 	@$(BIN)/sar1m release $(BUILDS) --version "$(VERSION)" $(if $(OUT),--out "$(OUT)") $(if $(PREVIOUS),--previous "$(PREVIOUS)") \

@@ -97,7 +97,8 @@ def test_the_readme_promises_the_commands_and_codes_there_are():
     assert commands <= named
     codes = (
         "3 finished, but some work items failed (they are named); 4 drift found a change, audit-pairs a pair beyond "
-        "the limit or none it could measure, or register no shift; 75 another build works on the same output; 130"
+        "the limit or none it could measure, or register no shift; 5 --finish found work items that no share has "
+        "prepared (they are named); 75 another build works on the same output; 130"
     )
     for document in (text, cli.__doc__):
         assert codes in " ".join(document.split())

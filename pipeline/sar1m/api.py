@@ -31,6 +31,7 @@ from sar1m.sources.dispatch import open_area, open_source
 from sar1m.sources.regions.region import Region, cells_of, parse_region
 from sar1m.stages.choose import choice_digest
 from sar1m.stages.plan import make_plan
+from sar1m.stages.shares import parse_share
 from sar1m.store.durable import local_folder, nothing_left_behind
 from sar1m.store.errors import ConfigError, OutputError
 from sar1m.store.printer import Printer
@@ -108,6 +109,8 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
     scheduler: str | None = None,
     patience_s: float = 60.0,
     plan: str | Path | None = None,
+    items: str | None = None,
+    finish: bool = False,
     strict: bool = False,
     watch: Watch | None = None,
 ) -> BuildSummary:
@@ -117,17 +120,24 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
     out: output folder, build/<region> by default.
     config: a configuration, a TOML file, or a name in pipeline/configs; sar1m by default, sample for the sample.
     overrides: "key=value" each, as in "screening.max_cloud_frac=0.1".
-    workers: local processes; one a core by default, 0 for this process alone.
+    workers: local processes; one a core by default, 0 for this process alone. A share has 0 by default.
     scheduler: address of a running Dask scheduler instead; tls:// by the certificates of Dask's own configuration.
     patience_s: how long to wait for a scheduler or workers that are gone.
     plan: a table that `plan` wrote, for areas of the Earth.
+    items: "3/64" prepares the third of 64 shares of the blocks and no more. Shares run in any order, side by side, on
+    any machine that sees the output folder; areas of the Earth need a plan.
+    finish: makes the store from what all shares have prepared.
     strict: the first product or block that fails ends the build; else it is set aside by name.
     watch: who is shown the progress; a bar on standard error by default.
 
     Returns how the build ended; items that failed are named in it. Raises RegionError, ConfigError, SourceError,
-    OutputError or LockedError where nothing could be done, WorkersError where the workers are lost for good.
+    OutputError or LockedError where nothing could be done, WorkersError where the workers are lost for good,
+    UnfinishedError where the store was to be finished and blocks are not prepared yet.
     """
     place = parse_region(region)
+    share = None if items is None else parse_share(items)
+    if share and workers is None and scheduler is None:
+        workers = 0
     request = BuildRequest(
         region=region,
         out=output_folder(out, place),
@@ -135,6 +145,8 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
         workers=WorkersSettings(scheduler=scheduler, workers=workers, patience_s=patience_s),
         plan=None if plan is None else Path(plan),
         strict=strict,
+        share=share,
+        finish=finish,
     )
     return run_build(request, watch or _progress())
 

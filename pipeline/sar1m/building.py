@@ -2,8 +2,8 @@
 
     plan -> phase 1: prepare every block, in parallel and in any order -> phase 2: choose, pack, page, install
 
-`build` runs all of it, `refilter` phase 2 alone. Both do only what is still to be done, and the same command goes on
-after an interruption.
+`build` runs all of it, or a share of phase 1, or phase 2 once all shares have ended; `refilter` runs phase 2 alone,
+under other thresholds. All do only what is still to be done, and the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from sar1m.io.build_log import BuildLog
 from sar1m.page.build_page import render_report
 from sar1m.records import Candidate, FailedItem
 from sar1m.sources.dispatch import INFLATED_DIR, open_source
-from sar1m.sources.regions.region import parse_region
+from sar1m.sources.regions.region import Region, parse_region
 from sar1m.sources.source import Source
 from sar1m.stages.choose import choice_digest, choose
 from sar1m.stages.deciding import STAGES, roots_of, showing_proof
@@ -32,6 +32,7 @@ from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
 from sar1m.stages.pack import plan_packing, shard_count, shard_tasks, write_shard, write_tables
 from sar1m.stages.plan import Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
+from sar1m.stages.shares import Share, failures_of_shares, forget_failures, keep_failures, keep_plan
 from sar1m.stages.staged import staged_keys
 from sar1m.store.errors import ConfigError, OutputError, SourceError, StoreError, UnreachableError
 from sar1m.store.outputs.folder import FolderOutput
@@ -50,7 +51,8 @@ class BuildRequest:
     """What a user asked for.
 
     plan: a table of scenes made before by `sar1m plan`, which the build then keeps to. strict: the first product or
-    block that fails ends the build; else it is set aside by name.
+    block that fails ends the build; else it is set aside by name. share: of phase 1, and no more than that; any number
+    of shares may run at the same time. finish: phase 2, where shares have done phase 1.
     """
 
     region: str
@@ -59,14 +61,16 @@ class BuildRequest:
     workers: WorkersSettings
     plan: Path | None = None
     strict: bool = False
+    share: Share | None = None
+    finish: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSummary:
     """How a build ended.
 
-    facts: the completion marker. prepared, reused: how many work items this run prepared and found staged.
-    nothing_to_do: the store was up to date.
+    facts: the completion marker; empty after a share. prepared, reused: how many work items this run prepared and found
+    staged. nothing_to_do: the store was up to date.
     """
 
     facts: dict[str, Any]
@@ -80,45 +84,55 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     """Runs what is still to be done and returns how it ended. Items that fail are set aside by name.
 
     Raises ConfigError, RegionError or SourceError before anything but the build log is written; OutputError where the
-    output folder is not ours or cannot be written; LockedError where another build works there.
+    output folder is not ours or cannot be written; LockedError where another build works there; UnfinishedError where
+    it was to be finished and shares have not prepared all items.
     """
     region, config = parse_region(request.region), request.config
     out = FolderOutput(request.out)
+    if request.share or request.finish:
+        _require_one_plan(request, region)
     source = open_source(region, config, out.work, request.plan)
     choice = choice_digest(config)
-    with out.nothing_left_behind(keep="staging"):
+    # A share that fails early must not remove a folder in which others have begun to work.
+    with nullcontext() if request.share else out.nothing_left_behind(keep="staging"):
         claim(out, region.label)
+        if request.share is not None:
+            return _prepare_share(request, request.share, out, source, watch)
         return _build(request, out, source, choice, watch)
 
 
+def _require_one_plan(request: BuildRequest, region: Region) -> None:
+    """Raises ConfigError where shares would not see the same items."""
+    if request.share and request.finish:
+        raise ConfigError(
+            "--items and --finish: a share is prepared first; --finish is a command of its own, after all shares."
+        )
+    if region.kind == "area" and request.plan is None:
+        raise ConfigError(
+            f"--items and --finish need --plan for {region.label}: each share would search the services anew, and "
+            "might find other scenes. Search once, with `sar1m plan --to plan.parquet` and the same region and "
+            "configuration, and give --plan plan.parquet to every share and to --finish."
+        )
+
+
 def _build(request: BuildRequest, out: Output, source: Source, choice: str, watch: Watch) -> BuildSummary:
-    region, config = parse_region(request.region), request.config
-    folders = (Path(region.argument), out.work)
+    config, staging = request.config, out.below("staging")
     with out.lock():
         log = BuildLog(out)
-        log.event("start", region=request.region, config=config.digest())
-        with watch.stage("plan", 0):
-            offered = source.candidates(config)
-            plan, candidates = make_plan(region.label, offered, config, source.failures, strict=request.strict)
-        plan = replace(plan, failed=tuple(_without_folders(item, folders) for item in plan.failed))
-        for item in plan.failed:
-            log.event("failed", item=item.item_id, error=item.error, cause=item.cause)
-        for remark in source.remarks:
-            watch.note(remark)
-            log.event("left out", remark=remark)
+        plan, candidates = _planned(request, out, source, watch, log)
         current = current_facts(out, plan, choice)
         if current is not None:
             log.event("nothing to do")
             return BuildSummary(facts=current, reused=len(plan.items), failed=plan.failed, nothing_to_do=True)
-        staging = out.below("staging")
         out.remove_partials()
         write_plan(staging, plan)
-        staged = staged_keys(staging)
-        missing = {key: one for key, one in candidates.items() if key not in staged}
+        missing = _not_staged(staging, candidates)
+        failed = failures_of_shares(staging, missing) if request.finish else []
         with _workers(request.workers, watch, out, roots_of(source)) as workers:
-            task = partial(prepare_item, source=source, config=config, staging=staging)
-            failed = _prepare_blocks(workers, task, missing, watch, log, strict=request.strict)
-            plan = plan.with_failures(_without_folders(item, folders) for item in failed)
+            if not request.finish:
+                task = partial(prepare_item, source=source, config=config, staging=staging)
+                failed = _prepare_blocks(workers, task, missing, watch, log, strict=request.strict)
+            plan = plan.with_failures(_without_folders(failed, request, out))
             write_plan(staging, plan)
             # Where the same items failed as before, the store is as it was: a million samples are not packed again.
             facts = current_facts(out, plan, choice) or _finish(out, plan, config, workers, watch)
@@ -126,6 +140,51 @@ def _build(request: BuildRequest, out: Output, source: Source, choice: str, watc
         log.event("complete", **facts["counts"])
         prepared = len(missing) - len(failed)
         return BuildSummary(facts=facts, prepared=prepared, reused=len(candidates) - len(missing), failed=plan.failed)
+
+
+def _planned(
+    request: BuildRequest, out: Output, source: Source, watch: Watch, log: BuildLog
+) -> tuple[Plan, dict[str, Candidate]]:
+    """The plan and its candidates by content key. Says what is left out."""
+    region, config = parse_region(request.region), request.config
+    log.event("start", region=request.region, config=config.digest())
+    with watch.stage("plan", 0):
+        offered = source.candidates(config)
+        plan, candidates = make_plan(region.label, offered, config, source.failures, strict=request.strict)
+    plan = replace(plan, failed=tuple(_without_folders(plan.failed, request, out)))
+    for item in plan.failed:
+        log.event("failed", item=item.item_id, error=item.error, cause=item.cause)
+    for remark in source.remarks:
+        watch.note(remark)
+        log.event("left out", remark=remark)
+    return plan, candidates
+
+
+def _not_staged(staging: Output, candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
+    staged = staged_keys(staging)
+    return {key: one for key, one in candidates.items() if key not in staged}
+
+
+def _prepare_share(request: BuildRequest, share: Share, out: Output, source: Source, watch: Watch) -> BuildSummary:
+    """Phase 1 of a share. It leaves alone what others write."""
+    name, staging = f"{share.number}-of-{share.count}", out.below("staging")
+    with out.lock(share=name):
+        log = BuildLog(out, f"events-{name}")
+        plan, all_candidates = _planned(request, out, source, watch, log)
+        keep_plan(staging, plan)
+        candidates = share.of(all_candidates)
+        missing = _not_staged(staging, candidates)
+        forget_failures(staging, missing)
+        failed: list[FailedItem] = []
+        if missing:
+            with _workers(request.workers, watch, out, roots_of(source)) as workers:
+                task = partial(prepare_item, source=source, config=request.config, staging=staging)
+                failed = _prepare_blocks(workers, task, missing, watch, log, strict=request.strict)
+        failed = _without_folders(failed, request, out)
+        keep_failures(staging, missing, failed)
+        prepared = len(missing) - len(failed)
+        log.event("share ended", prepared=prepared, failed=len(failed))
+    return BuildSummary(facts={}, prepared=prepared, reused=len(candidates) - len(missing), failed=tuple(failed))
 
 
 def refilter(place: Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
@@ -238,7 +297,8 @@ def claim(out: Output, region: str) -> None:
     if TOOL_FILE.split("/", 1)[0] in there and out.size(TOOL_FILE) is not None:
         _require_region(out, region)
         return
-    if there - {"build-log", "cache"}:
+    # A share that began at the same time may have made it by now.
+    if there - {"build-log", "cache"} and out.size(TOOL_FILE) is None:
         raise OutputError(
             f"{out.location}: exists and was not made by sar1m (no {TOOL_FILE} in it). Give an empty or new folder as "
             "OUT."
@@ -281,8 +341,9 @@ def current_facts(out: Output, plan: Plan, choice: str) -> dict[str, Any] | None
     return marker if sizes.items() <= sizes_of(out, sizes.keys()).items() else None
 
 
-def _without_folders(item: FailedItem, folders: Iterable[Path]) -> FailedItem:
-    return replace(item, cause=without_folders(item.cause, folders))
+def _without_folders(failed: Iterable[FailedItem], request: BuildRequest, out: Output) -> list[FailedItem]:
+    folders = (Path(parse_region(request.region).argument), out.work)
+    return [replace(item, cause=without_folders(item.cause, folders)) for item in failed]
 
 
 def without_folders(text: str, folders: Iterable[Path] = ()) -> str:

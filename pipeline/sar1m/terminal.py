@@ -62,13 +62,22 @@ def print_summary(console: Printer, out: Path, summary: BuildSummary) -> None:
         console.say(
             f"Blocks: {summary.prepared} prepared, {summary.reused} already there, {len(summary.failed)} failed.",
         )
-    console.print(count_table(summary.facts))
-    for sentence in _registration(out) if summary.facts["counts"]["paired"] else ():
-        console.say(sentence)
-    print_failures(console, summary.failed, f"{pasted(program(), 'status', out)} names them all.")
+    if summary.facts:
+        _print_store(console, out, summary)
+    names = pasted(program(), "status", out) if summary.facts else f"{out / 'build-log'}"
+    print_failures(console, summary.failed, f"{names} names them all.")
+    if not summary.facts:
+        console.say("Once all shares have ended, the same command with --finish in place of --items makes the store.")
+        return
     console.say(f"Store:  {out}")
     console.say(f"Page:   {out / 'report' / 'index.html'}")
     console.say(f"Verify: {pasted(program(), 'verify', out)}")
+
+
+def _print_store(console: Printer, out: Path, summary: BuildSummary) -> None:
+    console.print(count_table(summary.facts))
+    for sentence in _registration(out) if summary.facts["counts"]["paired"] else ():
+        console.say(sentence)
 
 
 def _registration(out: Path) -> list[str]:

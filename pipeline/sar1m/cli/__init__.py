@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 error; 2 usage, configuration or region;
 3 finished, but some work items failed (they are named); 4 drift found a change, audit-pairs a pair beyond
 the limit or none it could measure, or register no shift;
+5 --finish found work items that no share has prepared (they are named);
 75 another build works on the same output; 130 interrupted.
 """
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 EXIT_SOME_FAILED = 3
 
 
-def build(  # noqa: PLR0913 - one argument an option
+def build(  # noqa: PLR0913, PLR0917 - one argument an option
     region: RegionOption,
     out: OutOption = None,
     config: ConfigOption = None,
@@ -43,7 +43,11 @@ def build(  # noqa: PLR0913 - one argument an option
     workers: WorkersOption = None,
     patience: PatienceOption = 60.0,
     plan: Annotated[Path | None, typer.Option("--plan", help="A table that `sar1m plan --to` wrote.")] = None,
+    items: Annotated[
+        str | None, typer.Option("--items", metavar="K/N", help="Prepares the K-th of N shares of the blocks, no more.")
+    ] = None,
     *,
+    finish: Annotated[bool, typer.Option("--finish", help="Makes the store, once all shares have ended.")] = False,
     strict: StrictOption = False,
 ) -> None:
     """Builds a dataset, or goes on with one that was interrupted."""
@@ -61,6 +65,8 @@ def build(  # noqa: PLR0913 - one argument an option
         scheduler=scheduler,
         patience_s=patience,
         plan=plan,
+        items=items,
+        finish=finish,
         strict=strict,
         watch=TerminalWatch(console),
     )

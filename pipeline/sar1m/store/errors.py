@@ -48,6 +48,12 @@ class LockedError(Sar1mError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: batch systems retry on it
 
 
+class UnfinishedError(Sar1mError):
+    """A build was to be finished while work items of it are not prepared yet."""
+
+    exit_code = 5
+
+
 class WorkersError(Sar1mError):
     """The scheduler or the workers of a build are gone and do not come back, or cannot be used for it."""
 

@@ -72,10 +72,11 @@ def _path_of(descriptor: int) -> str:
         return "a file"
 
 
-def try_lock(descriptor: int) -> bool:
-    """Locks an open file for this holder alone. False at once where another holds it, alone or shared."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Locks an open file for this holder alone, or for all that share it. False at once where another holds it, alone
+    or, unless this one is to share it too, shared."""
     try:
-        flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -124,17 +125,20 @@ def remove_unless_held(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def output_lock(folder: Path, *, lock: str = "build-log/lock", work: str = "build") -> Iterator[None]:
+def output_lock(
+    folder: Path, *, lock: str = "build-log/lock", work: str = "build", shared: bool = False
+) -> Iterator[None]:
     """Holds the lock file of a folder. Raises LockedError at once, naming the process, where another one holds it.
 
-    lock: the file's path in the folder. work: what works there, for the message. OutputError where it cannot be made.
+    lock: the file's path in the folder. work: what works there, for the message. shared: beside others that share it;
+    the message then names the last of them. OutputError where it cannot be made.
     """
     path = folder / lock
     with writing_to(path):
         make_folders(path.parent)
         stream = lock_path(path).open("a+", encoding="ascii")
     with stream:
-        if not try_lock(stream.fileno()):
+        if not try_lock(stream.fileno(), shared=shared):
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise LockedError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -87,8 +87,14 @@ class FolderOutput(FolderPlace, Output):
                     (packed / name).rename(self._root / name)
         sync_directory(self._root)
 
-    def lock(self) -> AbstractContextManager[None]:
-        return output_lock(self._root)
+    @contextmanager
+    def lock(self, share: str = "") -> Iterator[None]:
+        with output_lock(self._root, shared=bool(share)):
+            if not share:
+                yield
+                return
+            with output_lock(self._root, lock=f"build-log/lock-{share}", work=f"run of share {share}"):
+                yield
 
     def nothing_left_behind(self, keep: str) -> AbstractContextManager[None]:
         return nothing_left_behind(self._root, keep)

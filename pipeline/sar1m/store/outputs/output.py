@@ -71,8 +71,11 @@ class Output(Place, Protocol):
         """
 
     @abstractmethod
-    def lock(self) -> AbstractContextManager[None]:
-        """Only one build works here. Raises LockedError at once, naming the process, where another one does."""
+    def lock(self, share: str = "") -> AbstractContextManager[None]:
+        """Only one build works here. Raises LockedError at once, naming the process, where another one does.
+
+        share: the name of a share of a build. Shares work beside each other, but not two of the same name.
+        """
 
     @abstractmethod
     def nothing_left_behind(self, keep: str) -> AbstractContextManager[None]:

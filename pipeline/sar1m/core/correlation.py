@@ -1,11 +1,7 @@
-"""Correlation of gradient orientation in double-angle form: edges that two sensors share, whatever their contrast.
+"""Correlation of orientation fields, and the peaks of its surfaces: the shift between a radar and an optical picture
+(Fitch, Kadyrov, Christmas and Kittler 2002, "Orientation correlation").
 
-A gradient g = gx + i gy in its double-angle form, g^2/|g|, is the same for an edge from dark to bright and for one from
-bright to dark (Granlund 1978, "In search of a general picture processing operator"). Correlating such fields gives the
-shift between a radar and an optical picture (Fitch, Kadyrov, Christmas and Kittler 2002, "Orientation correlation").
-
-Each channel becomes three real fields: |g| and the real and imaginary part of its double-angle form. Fields are added
-in the spectrum, so that each channel takes one transform back.
+Fields are added in the spectrum, so that each channel takes one transform back.
 """
 
 from __future__ import annotations
@@ -17,15 +13,9 @@ from functools import cache, lru_cache
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-from scipy import ndimage
 
-from sar1m.core.resample import block_mean
 from sar1m.records import F32, F64, Bool
 
-ENERGY_BLOCK_PX = 8  # gradient energy is equalised over blocks of this side, smoothed over three of them
-ENERGY_FLOOR = 0.3  # of the image's mean energy, added: ground as flat as noise is not raised to the weight of edges
-CACHED_PX = 2**16  # channels are worked on together up to this many pixels: fewer calls, and still in the cache
-FLAT = np.float32(1e-12)  # what keeps divisions finite where there is no gradient at all
 TAPER_PX = 2
 FIT_LAGS = np.arange(-2, 3) * 0.5  # the peak is fitted over 5 x 5 points half a lag apart
 SINC_RADIUS = 5  # lags on each side that interpolation between them uses
@@ -34,7 +24,6 @@ SUMMIT_ROUNDS = 3
 GUARD_PX = 3  # half side of the square around the peak that the sidelobe statistics leave out
 NEAR_PX = 2  # lags on each side of the common peak where the peaks of single channels are looked for
 AMONG_PX = 4  # lags on each side between channels of one side, which lie close together
-MIN_FREE = 0.05  # of a block's pixels, where their mean energy is taken
 MIN_OVERLAP = 0.2  # share of a window that the two images must have in common at every lag
 
 
@@ -56,80 +45,6 @@ class Peak:
 
 
 NO_PEAK = Peak(row_px=float("nan"), col_px=float("nan"), psr=float("nan"), noise_px=float("nan"), inside=False)
-
-
-def out_of_reach(valid: Bool, *, smoothing_passes: int) -> Bool:
-    """Where orientation_fields do not depend on pixels without data: valid (H, W) less a margin."""
-    if valid.all():
-        return valid
-    reach = 2 * smoothing_passes + 3
-    free: Bool = ndimage.binary_erosion(valid, np.ones((reach, reach), dtype=bool), border_value=1)
-    return free
-
-
-def orientation_fields(brightness: F32, free: Bool, *, smoothing_passes: int, binning: int = 1) -> F32:
-    """Double-angle fields of channels, (C, 3, H // binning, W // binning): |g|, and real and imaginary part of g^2/|g|.
-
-    They are divided by the root mean square of |g| around, which has a floor (ENERGY_FLOOR). They are 0 on flat ground,
-    on the border of the image and where free is False. Binned fields are means over binning x binning pixels: gradients
-    are taken before, so that fine edges count.
-
-    brightness: (C, H, W) logarithm or root of a physical value, finite everywhere.
-    free: (H, W), from out_of_reach.
-    smoothing_passes: number of times that the kernel (1 2 1)/4 is applied along both axes before; each adds a variance
-        of half a square pixel.
-    binning: a divisor of ENERGY_BLOCK_PX.
-    """
-    channels, rows, cols = brightness.shape
-    fields = np.empty((channels, 3, rows // binning, cols // binning), np.float32)
-    at_once = max(1, CACHED_PX // (rows * cols))
-    for first in range(0, channels, at_once):
-        some = slice(first, first + at_once)
-        _fill_fields(fields[some], brightness[some], free, smoothing_passes, binning)
-    return fields
-
-
-def _fill_fields(fields: F32, brightness: F32, free: Bool, smoothing_passes: int, binning: int) -> None:
-    smooth = brightness.copy() if smoothing_passes else brightness
-    for _ in range(smoothing_passes):
-        _smooth_in_place(smooth)
-    down, right = np.zeros_like(smooth), np.zeros_like(smooth)
-    np.subtract(smooth[:, 2:], smooth[:, :-2], out=down[:, 1:-1])
-    np.subtract(smooth[..., 2:], smooth[..., :-2], out=right[..., 1:-1])
-    whole = bool(free.all())
-    if not whole:
-        down *= free
-        right *= free
-    imaginary = np.multiply(down, right, out=smooth if smoothing_passes else None)
-    down *= down
-    right *= right
-    real = right - down
-    right += down  # the energy
-    gain = _equalising_gain(right, None if whole else free, binning)
-    magnitude = np.sqrt(right, out=right)
-    turned = np.add(magnitude, FLAT, out=down)
-    real /= turned
-    imaginary /= turned
-    for number, field in enumerate((magnitude, real, imaginary)):
-        np.multiply(block_mean(field, binning), gain, out=fields[:, number])
-    fields[:, 2] *= np.float32(2)
-
-
-def _equalising_gain(energy: F32, free: Bool | None, binning: int) -> F32:
-    """1 / root of the mean energy around, with a floor, (C, H // binning, W // binning). free: None where all pixels
-    are free."""
-    around = _block_energy(energy)
-    floor = np.float32(ENERGY_FLOOR) * around.mean(axis=(1, 2), keepdims=True)
-    if free is not None:
-        # the mean over what is there: a lower energy beside a gap would raise both images along its edge alike
-        share = _block_energy(free[None].astype(np.float32))
-        around /= np.maximum(share, np.float32(MIN_FREE))
-        floor /= max(share.mean(), np.float32(MIN_FREE))
-    around += floor + FLAT**2
-    np.sqrt(around, out=around)
-    repeats = ENERGY_BLOCK_PX // binning
-    gain: F32 = np.repeat(np.repeat(1 / around, repeats, axis=1), repeats, axis=2)
-    return gain[:, : energy.shape[1] // binning, : energy.shape[2] // binning]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,7 +85,7 @@ def correlate(fixed: F32, moving: F32, fixed_valid: Bool, moving_valid: Bool, se
     by_fixed, by_moving, among = np.split(crosses, [len(fixed), len(fixed) + len(moving)])
     for number in range(fixed.shape[1]):  # one field of all channels at a time: the arrays stay small
         left, right = (
-            scipy.fft.rfft2(_weighted(fields[:, number], weight), s=shape)
+            _spectra(_weighted(fields[:, number], weight), shape)
             for fields, weight in zip((fixed, moving), weights, strict=True)
         )
         np.conj(left, out=left)
@@ -181,11 +96,14 @@ def correlate(fixed: F32, moving: F32, fixed_valid: Bool, moving_valid: Bool, se
         all_right = all_right - right
         among += np.conj(all_right, out=all_right) * right
     full = np.float32(np.vdot(taper(*window), taper(*window)))
-    searched = _central_lags(crosses[: len(fixed) + len(moving)], shape[1], search_px) / full
+    reach = max(search_px, AMONG_PX)
+    surfaces = _central_lags(crosses, shape[1], reach) / full
+    searched = surfaces[:, reach - search_px : reach + search_px + 1, reach - search_px : reach + search_px + 1]
+    near = np.s_[reach - AMONG_PX : reach + AMONG_PX + 1]
     return Surfaces(
         by_fixed=searched[: len(fixed)],
-        by_moving=searched[len(fixed) :],
-        among_moving=_central_lags(among, shape[1], AMONG_PX) / full,
+        by_moving=searched[len(fixed) : len(fixed) + len(moving)],
+        among_moving=surfaces[len(fixed) + len(moving) :, near, near],
         overlap=_full_overlap(*window, search_px) if whole else _overlap(weights[0], weights[1], search_px) / full,
     )
 
@@ -247,6 +165,13 @@ def _transform_shape(window: tuple[int, ...], margin_px: int) -> tuple[int, int]
     return rows, cols
 
 
+def _spectra(images: F32, shape: tuple[int, int]) -> npt.NDArray[np.complex64]:
+    """Half spectra of images (..., h, w) padded to shape. In two steps, as the second can then work in place."""
+    rows = scipy.fft.rfft(images, n=shape[1])
+    spectra: npt.NDArray[np.complex64] = scipy.fft.fft(rows, n=shape[0], axis=-2, overwrite_x=True)
+    return spectra
+
+
 def _weighted(fields: F32, weight: F32) -> F32:
     """Fields (..., h, w) minus their weighted mean, times the weight (h, w)."""
     mean = np.einsum("...hw,hw->...", fields, weight) / max(weight.sum(), np.float32(1))
@@ -257,7 +182,7 @@ def _weighted(fields: F32, weight: F32) -> F32:
 
 def _overlap(fixed_weight: F32, moving_weight: F32, search_px: int) -> F32:
     shape = _transform_shape(fixed_weight.shape, search_px)
-    cross = np.conj(scipy.fft.rfft2(fixed_weight, s=shape)) * scipy.fft.rfft2(moving_weight, s=shape)
+    cross = np.conj(_spectra(fixed_weight, shape)) * _spectra(moving_weight, shape)
     return _central_lags(cross, shape[1], search_px)
 
 
@@ -270,37 +195,12 @@ def _full_overlap(rows: int, cols: int, search_px: int) -> F32:
 def _central_lags(spectrum: npt.NDArray[np.complex64], cols: int, search_px: int) -> F32:
     """Lags -search_px..search_px along both axes of the periodic correlation with a half spectrum.
 
-    spectrum: (..., H, cols // 2 + 1). Other rows are not transformed.
+    spectrum: (..., H, cols // 2 + 1), overwritten. Other rows are not transformed.
     """
     lags = np.arange(-search_px, search_px + 1)
-    rows = scipy.fft.ifft(spectrum, axis=-2).take(lags, axis=-2, mode="wrap")
+    rows = scipy.fft.ifft(spectrum, axis=-2, overwrite_x=True).take(lags, axis=-2, mode="wrap")
     surfaces: F32 = scipy.fft.irfft(rows, n=cols).take(lags, axis=-1, mode="wrap")
     return surfaces
-
-
-def _smooth_in_place(images: F32) -> None:
-    """Applies the kernel (1 2 1)/4 along both axes of (C, H, W), as two running means of two, which cause no shift.
-
-    The outermost pixels stay as they are.
-    """
-    pairs = np.empty_like(images)
-    for axis in (1, 2):
-        ahead, behind, inner = (
-            tuple(part if k == axis else slice(None) for k in range(3))
-            for part in (slice(1, None), slice(None, -1), slice(1, -1))
-        )
-        np.add(images[behind], images[ahead], out=pairs[behind])
-        np.add(pairs[behind][behind], pairs[behind][ahead], out=images[inner])
-        images[inner] *= np.float32(0.25)
-
-
-def _block_energy(energy: F32) -> F32:
-    """Means of (C, H, W) over blocks of ENERGY_BLOCK_PX (the last extended by its border), smoothed over three."""
-    margin = [(0, -size % ENERGY_BLOCK_PX) for size in energy.shape[1:]]
-    filled = np.pad(energy, [(0, 0), *margin], mode="edge") if any(after for _, after in margin) else energy
-    blocks = block_mean(filled, ENERGY_BLOCK_PX)
-    _smooth_in_place(blocks)
-    return blocks
 
 
 def _peak(height: F32, mean: F32) -> Peak:
@@ -324,17 +224,28 @@ def _peak(height: F32, mean: F32) -> Peak:
 
 def _noise(mean: F32, row: int, col: int) -> float:
     """Peak.noise_px. To first order a noise n moves a summit of curvature H by the gradient of n over H."""
-    away = np.ones(mean.shape, bool)
-    away[max(0, row - GUARD_PX) : row + GUARD_PX + 1, max(0, col - GUARD_PX) : col + GUARD_PX + 1] = False
-    slopes = np.stack([np.asarray(np.gradient(mean, axis=axis))[away] for axis in (0, 1)]).astype(np.float64)
     near = mean[row - 1 : row + 2, col - 1 : col + 2].astype(np.float64)
-    cross = (near[2, 2] + near[0, 0] - near[2, 0] - near[0, 2]) / 4
     middle = 2 * near[1, 1]
-    curvature = np.array([[near[2, 1] + near[0, 1] - middle, cross], [cross, near[1, 2] + near[1, 0] - middle]])
-    if curvature[0, 0] >= 0 or np.linalg.det(curvature) <= 0:
+    down2, right2 = near[2, 1] + near[0, 1] - middle, near[1, 2] + near[1, 0] - middle
+    cross = (near[2, 2] + near[0, 0] - near[2, 0] - near[0, 2]) / 4
+    determinant = down2 * right2 - cross**2
+    if down2 >= 0 or determinant <= 0:
         return math.inf
-    moved = np.linalg.solve(curvature, slopes)
-    return math.sqrt(float(np.square(moved).mean()))
+    slopes = np.stack([_slopes(mean), _slopes(mean.T).T]).astype(np.float64)
+    close = slopes[:, max(0, row - GUARD_PX) : row + GUARD_PX + 1, max(0, col - GUARD_PX) : col + GUARD_PX + 1]
+    close[:] = 0
+    inverse = np.array([[right2, -cross], [-cross, down2]]) / determinant
+    moved = inverse @ slopes.reshape(2, -1)
+    return math.sqrt(float(np.vdot(moved, moved)) / (slopes.size - close.size))
+
+
+def _slopes(mean: F32) -> F32:
+    """Slopes a lag down a surface, one-sided on its border."""
+    slopes = np.empty_like(mean)
+    np.subtract(mean[2:], mean[:-2], out=slopes[1:-1])
+    slopes[1:-1] *= np.float32(0.5)
+    slopes[0], slopes[-1] = mean[1] - mean[0], mean[-1] - mean[-2]
+    return slopes
 
 
 def _summit(mean: F32, row: int, col: int) -> tuple[float, float]:

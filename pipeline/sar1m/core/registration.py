@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sar1m.config import RegistrationConfig
-from sar1m.core.correlation import Surfaces, correlate, locate_peaks, orientation_fields, out_of_reach, summits_near
+from sar1m.core.correlation import Surfaces, correlate, locate_peaks, summits_near
+from sar1m.core.orientation import orientation_fields, out_of_reach
 from sar1m.core.resample import block_mean, shift_subpixel
 from sar1m.core.shift_field import ShiftField, fit_shift_field
 from sar1m.records import F32, F64, Bool, Shift
@@ -201,8 +202,9 @@ def _shift(measured: Surfaces) -> Shift:
     bands = np.full((len(measured.by_moving), 2), np.nan)
     if common.inside:
         bands = summits_near(measured.by_moving, overlap, common.row_px, common.col_px) * BINNING
-    if len(bands) > 2 and np.isfinite(bands).all(axis=1).any():
-        apart = np.hypot(*(bands - np.nanmedian(bands, axis=0)).T)
+    found = np.isfinite(bands[:, 0])
+    if len(bands) > 2 and found.any():
+        apart = np.hypot(*(bands - np.median(bands[found], axis=0)).T)
         weights = 1 / (1 + np.square(np.where(np.isnan(apart), np.inf, apart) / BAND_SCALE_PX))
         (common,) = locate_peaks(np.einsum("b,bij->ij", weights, measured.by_moving)[None], overlap)
     single = locate_peaks(measured.by_fixed[:2], overlap) if len(measured.by_fixed) > 1 else ()

@@ -78,11 +78,11 @@ def block_mean(image: F32, factor: int) -> F32:
     if factor == 1:
         return image
     rows, cols = (size // factor * factor for size in image.shape[-2:])
-    total = image[..., 0:rows:factor, :cols].copy()
-    for k in range(1, factor):
+    total = image[..., 0:rows:factor, :cols] + image[..., 1:rows:factor, :cols]
+    for k in range(2, factor):
         total += image[..., k:rows:factor, :cols]
-    mean = total[..., ::factor].copy()
-    for k in range(1, factor):
+    mean: F32 = total[..., ::factor] + total[..., 1::factor]
+    for k in range(2, factor):
         mean += total[..., k::factor]
     mean *= np.float32(1 / factor**2)
     return mean

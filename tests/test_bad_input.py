@@ -555,7 +555,7 @@ def test_of_two_builds_on_one_output_the_second_leaves_at_once_and_a_dead_one_ho
     command = [sys.executable, "-m", "sar1m", *arguments, "--out", str(tmp_path / "out")]
     with (tmp_path / "first.txt").open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as first:
         try:
-            wait_for(lambda: list(tmp_path.glob("out/staging/??/*.zip")), first)
+            wait_for(lambda: list(tmp_path.glob("out/staging/*/??/*.zip")), first)
             first.send_signal(signal.SIGSTOP)  # holds the lock for as long as the second takes to come up
             second = subprocess.run(command, capture_output=True, text=True, check=False)
         finally:

@@ -179,7 +179,7 @@ def test_region_of_an_unknown_service_writes_nothing(tmp_path):
 
 def test_damaged_staged_block_is_named_and_made_anew(tmp_path, built):
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
-    block = sorted((tmp_path / "staging").glob("??/*.zip"))[0]
+    block = sorted((tmp_path / "staging").glob("*/??/*.zip"))[0]
     block.write_bytes(block.read_bytes()[:-100])
     (tmp_path / "BUILD_COMPLETE.json").unlink()
     with pytest.raises(StoreError, match=block.name):
@@ -267,7 +267,7 @@ def test_killed_worker_loses_nothing(tmp_path, built, kills):
         "    deadline, killed = time.monotonic() + 300, 0\n"
         "    staging = pathlib.Path(sys.argv[1]) / 'staging'\n"
         "    while time.monotonic() < deadline and killed < int(sys.argv[3]):\n"
-        "        staged = len(list(staging.glob('??/*.zip')))\n"
+        "        staged = len(list(staging.glob('*/??/*.zip')))\n"
         "        try:\n"
         "            children = psutil.Process().children(recursive=True)\n"
         "            workers = [p for p in children if 'spawn_main' in ' '.join(p.cmdline())]\n"

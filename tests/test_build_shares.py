@@ -46,7 +46,7 @@ def finish(out):
 
 
 def staged(out):
-    return len(list((out / "staging").glob("??/*.zip")))
+    return len(list((out / "staging").glob("*/??/*.zip")))
 
 
 @given(items=st.integers(0, 200), count=st.integers(1, 70))
@@ -272,7 +272,7 @@ def test_the_pods_give_back_the_codes_their_policy_reads(name, code, given_back,
 
 def test_a_word_on_a_failure_that_is_damaged_is_named(tmp_path):
     run_share(tmp_path, "1/1")
-    block = next((tmp_path / "staging").glob("??/*.zip"))
+    block = next((tmp_path / "staging").glob("*/??/*.zip"))
     block.unlink()
     block.with_suffix(".failed.json").write_text(json.dumps({"item": 1}))
     with pytest.raises(Exception, match="says nothing of a failed item") as caught:

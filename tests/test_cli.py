@@ -229,7 +229,7 @@ def test_an_interrupted_build_exits_130_says_so_and_goes_on(sar1m, tmp_path, sma
         log.open("wb") as errors,
         subprocess.Popen(command(*arguments, workers), stdout=errors, stderr=errors) as child,
     ):
-        wait_for(lambda: list(out.glob("staging/??/*.zip")), child)
+        wait_for(lambda: list(out.glob("staging/*/??/*.zip")), child)
         family = psutil.Process(child.pid).children(recursive=True)
         child.send_signal(number)
         assert child.wait(timeout=STUCK_S) == 130, log.read_text()
@@ -240,7 +240,7 @@ def test_an_interrupted_build_exits_130_says_so_and_goes_on(sar1m, tmp_path, sma
     code, text, _ = sar1m("status", out)
     assert code == 0
     assert "The store is not complete" in text
-    staged = len(list(out.glob("staging/??/*.zip")))
+    staged = len(list(out.glob("staging/*/??/*.zip")))
     assert 0 < staged < CELLS_TO_INTERRUPT
     assert f"simulated-{CELLS_TO_INTERRUPT}: {staged} of {CELLS_TO_INTERRUPT} work items staged." in text
     if workers == 0:

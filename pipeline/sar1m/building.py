@@ -27,10 +27,10 @@ from sar1m.sources.dispatch import INFLATED_DIR, open_source
 from sar1m.sources.regions.region import Region, parse_region
 from sar1m.sources.source import Source
 from sar1m.stages.choose import choice_digest, choose
-from sar1m.stages.deciding import STAGES, roots_of, showing_proof
+from sar1m.stages.deciding import Code, code_of, code_of_blocks, code_of_store, in_words, showing_proof
 from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
 from sar1m.stages.pack import plan_packing, shard_count, shard_tasks, write_shard, write_tables
-from sar1m.stages.plan import Plan, make_plan, pixel_digest, read_plan, write_plan
+from sar1m.stages.plan import PLAN_FILE, Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
 from sar1m.stages.shares import Share, failures_of_shares, forget_failures, keep_failures, keep_plan
 from sar1m.stages.staged import staged_keys
@@ -125,17 +125,20 @@ def _build(request: BuildRequest, out: Output, source: Source, choice: str, watc
             log.event("nothing to do")
             return BuildSummary(facts=current, reused=len(plan.items), failed=plan.failed, nothing_to_do=True)
         out.remove_partials()
+        stale = _blocks_of_other_code(staging, plan, watch)
         write_plan(staging, plan)
-        missing = _not_staged(staging, candidates)
-        failed = failures_of_shares(staging, missing) if request.finish else []
-        with _workers(request.workers, watch, out, roots_of(source)) as workers:
+        blocks = staging.below(plan.blocks)
+        missing = _not_staged(blocks, candidates)
+        failed = failures_of_shares(blocks, missing) if request.finish else []
+        with _workers(request.workers, watch, out, plan.code) as workers:
             if not request.finish:
-                task = partial(prepare_item, source=source, config=config, staging=staging)
+                task = partial(prepare_item, source=source, config=config, staging=blocks)
                 failed = _prepare_blocks(workers, task, missing, watch, log, strict=request.strict)
             plan = plan.with_failures(_without_folders(failed, request, out))
             write_plan(staging, plan)
             # Where the same items failed as before, the store is as it was: a million samples are not packed again.
             facts = current_facts(out, plan, choice) or _finish(out, plan, config, workers, watch)
+        staging.remove(*stale)
         shutil.rmtree(out.work / INFLATED_DIR, ignore_errors=True)
         log.event("complete", **facts["counts"])
         prepared = len(missing) - len(failed)
@@ -151,7 +154,8 @@ def _planned(
     with watch.stage("plan", 0):
         offered = source.candidates(config)
         plan, candidates = make_plan(region.label, offered, config, source.failures, strict=request.strict)
-    plan = replace(plan, failed=tuple(_without_folders(plan.failed, request, out)))
+    failed = tuple(_without_folders(plan.failed, request, out))
+    plan = replace(plan, failed=failed, code=code_of_blocks(source))
     for item in plan.failed:
         log.event("failed", item=item.item_id, error=item.error, cause=item.cause)
     for remark in source.remarks:
@@ -160,8 +164,8 @@ def _planned(
     return plan, candidates
 
 
-def _not_staged(staging: Output, candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
-    staged = staged_keys(staging)
+def _not_staged(blocks: Output, candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
+    staged = staged_keys(blocks)
     return {key: one for key, one in candidates.items() if key not in staged}
 
 
@@ -172,16 +176,16 @@ def _prepare_share(request: BuildRequest, share: Share, out: Output, source: Sou
         log = BuildLog(out, f"events-{name}")
         plan, all_candidates = _planned(request, out, source, watch, log)
         keep_plan(staging, plan)
-        candidates = share.of(all_candidates)
-        missing = _not_staged(staging, candidates)
-        forget_failures(staging, missing)
+        candidates, blocks = share.of(all_candidates), staging.below(plan.blocks)
+        missing = _not_staged(blocks, candidates)
+        forget_failures(blocks, missing)
         failed: list[FailedItem] = []
         if missing:
-            with _workers(request.workers, watch, out, roots_of(source)) as workers:
-                task = partial(prepare_item, source=source, config=request.config, staging=staging)
+            with _workers(request.workers, watch, out, plan.code) as workers:
+                task = partial(prepare_item, source=source, config=request.config, staging=blocks)
                 failed = _prepare_blocks(workers, task, missing, watch, log, strict=request.strict)
         failed = _without_folders(failed, request, out)
-        keep_failures(staging, missing, failed)
+        keep_failures(blocks, missing, failed)
         prepared = len(missing) - len(failed)
         log.event("share ended", prepared=prepared, failed=len(failed))
     return BuildSummary(facts={}, prepared=prepared, reused=len(candidates) - len(missing), failed=tuple(failed))
@@ -190,8 +194,8 @@ def _prepare_share(request: BuildRequest, share: Share, out: Output, source: Sou
 def refilter(place: Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
     """Runs phase 2 alone, under new thresholds, from what is staged. No source is read.
 
-    Raises ConfigError where the configuration would shape other pixels than those staged, OutputError where place is no
-    output folder of a build.
+    Raises ConfigError where the configuration or the code would shape other pixels than those staged, OutputError where
+    place is no output folder of a build.
     """
     out = FolderOutput(place)
     if out.size(TOOL_FILE) is None:
@@ -207,10 +211,11 @@ def refilter(place: Path, config: BuildConfig, settings: WorkersSettings, watch:
                 f"{out.location}: {sections} or seed differ from those the blocks were staged with, or another version "
                 "of sar1m staged them. refilter changes thresholds only; run `sar1m build` with this configuration."
             )
+        _require_same_code(out, plan)
         current = current_facts(out, plan, choice_digest(config))
         if current is not None:
             return BuildSummary(facts=current, reused=len(plan.items), nothing_to_do=True)
-        with _workers(settings, watch, out, STAGES) as workers:
+        with _workers(settings, watch, out, plan.code) as workers:
             facts = _finish(out, plan, config, workers, watch)
         log.event("complete", **facts["counts"])
         return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
@@ -223,14 +228,40 @@ def how_far(place: Path) -> tuple[Plan, int, dict[str, Any] | None]:
     """
     out = FolderOutput(place)
     plan = read_plan(out.below("staging"))
-    staged = staged_keys(out.below("staging"))
+    staged = staged_keys(out.below(f"staging/{plan.blocks}"))
     return plan, len(staged & {item.key for item in plan.items}), read_marker(out)
 
 
+def _blocks_of_other_code(staging: Output, plan: Plan, watch: Watch) -> list[str]:
+    """What lies in staging and is not of this plan's code, by name. It is kept until the build is complete, so that who
+    goes back to the former code finds its blocks again."""
+    stale = sorted(staging.entries() - {PLAN_FILE, "pack", plan.blocks})
+    if stale:
+        try:
+            found = read_plan(staging).code.differences(plan.code)
+        except (OutputError, StoreError):  # it is written anew
+            found = []
+        of = f"other code ({in_words(found)})" if found else "other code"
+        watch.note(f"blocks staged by {of} are not used; they are removed when this build is complete")
+    return stale
+
+
+def _require_same_code(out: Output, plan: Plan) -> None:
+    found = plan.code.differences(code_of(plan.code.roots))
+    if found or not plan.code.roots:
+        other = f"other code than this ({in_words(found)})"
+        which = other if plan.code.roots else "a version of sar1m that did not note its code"
+        raise ConfigError(
+            f"{out.location}: its blocks were staged by {which}. Run `sar1m build` to prepare them anew, or refilter "
+            "with the code that staged them."
+        )
+
+
 @contextmanager
-def _workers(settings: WorkersSettings, watch: Watch, out: Output, roots: tuple[str, ...]) -> Iterator[Workers]:
-    """roots: of the code that every worker must share with this process."""
+def _workers(settings: WorkersSettings, watch: Watch, out: Output, blocks: Code) -> Iterator[Workers]:
+    """blocks: the code that prepares them. Every worker must share it, and that of phase 2, with this process."""
     with ExitStack() as stack:
+        roots = code_of_store(blocks).roots
         proof = None if settings.here else stack.enter_context(showing_proof(roots, out))
         workers = stack.enter_context(Workers(settings, watch.note, proof))
         if workers.dashboard:
@@ -323,8 +354,8 @@ def _require_region(out: Output, region: str) -> None:
 def current_facts(out: Output, plan: Plan, choice: str) -> dict[str, Any] | None:
     """The facts of the completion marker where the store in out is up to date, else None.
 
-    Up to date: made from this very plan and choice (choose.choice_digest), with the manifest that the marker names, and
-    every file has its size. A damaged marker counts as none: the build makes it anew.
+    Up to date: made from this very plan and choice (choose.choice_digest) by this code, with the manifest that the
+    marker names, and every file has its size. A damaged marker counts as none: the build makes it anew.
     """
     try:
         marker = read_marker(out)
@@ -335,7 +366,8 @@ def current_facts(out: Output, plan: Plan, choice: str) -> dict[str, Any] | None
         return None
     if marker is None or marker["manifest_sha256"] != manifest_sha256:
         return None
-    if marker.get("plan") != plan.digest() or marker.get("config") != choice:
+    made_by = code_of_store(plan.code).digest
+    if (marker.get("plan"), marker.get("config"), marker.get("code")) != (plan.digest(), choice, made_by):
         return None
     sizes: dict[str, int] = marker["files"]
     return marker if sizes.items() <= sizes_of(out, sizes.keys()).items() else None

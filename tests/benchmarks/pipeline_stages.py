@@ -84,7 +84,7 @@ def measure_phase_2(config: BuildConfig, out: Output, rounds: int) -> Clock:
 
 def _time_phase_2(clock: Clock, plan: Plan, out: Output, config: BuildConfig) -> None:
     with clock.time("read records"):
-        _read_candidates(out.below("staging"), plan)
+        _read_candidates(out.below("staging").below(plan.blocks), plan)
     with clock.time("choose"):
         choice = choose(out.below("staging"), plan, config)
         packing = plan_packing(out, choice, plan.kind, config)

@@ -8,7 +8,7 @@ from sar1m.building import BuildRequest, build
 from sar1m.config import parse_config
 from sar1m.flow import WorkersSettings
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages.deciding import STAGES, code_of, roots_of, showing_proof
+from sar1m.stages.deciding import STAGES, code_of, code_of_blocks, code_of_store, showing_proof
 from sar1m.store.errors import WorkersError
 from sar1m.store.outputs.folder import FolderOutput
 from support.campaigns import campaign
@@ -43,7 +43,7 @@ def test_worker_with_changed_code_of_the_same_version_is_refused_by_name(tmp_pat
     named = r"tcp://127.0.0.1:\d+ has other code or libraries .*: sar1m\.stages\.prepare\. Install the same"
     with DaskProcesses(other).start() as dask, pytest.raises(WorkersError, match=named):
         build_with(dask, tmp_path / "out")
-    assert not list((tmp_path / "out/staging").glob("*/*.zip"))
+    assert not list((tmp_path / "out/staging").glob("*/*/*.zip"))
     assert not list((tmp_path / "out").rglob("note-*"))
 
 
@@ -77,7 +77,7 @@ def test_worker_that_does_not_see_the_output_is_refused_by_name(sight, tmp_path)
     named = r"tcp://127.0.0.1:\d+ (does not share the output folder|sees another disk)"
     with DaskProcesses(tmp_path / "blind").start() as dask, pytest.raises(WorkersError, match=named):
         build_with(dask, tmp_path / "out")
-    assert not list((tmp_path / "out/staging").glob("*/*.zip"))
+    assert not list((tmp_path / "out/staging").glob("*/*/*.zip"))
 
 
 def test_code_is_told_apart_by_what_runs_not_by_what_is_said_of_it(tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ def test_code_is_told_apart_by_what_runs_not_by_what_is_said_of_it(tmp_path, mon
 
 
 def test_code_covers_numerics_and_the_source_and_no_more():
-    modules = code_of(roots_of(SimulatedSource(2))).modules
+    modules = code_of_store(code_of_blocks(SimulatedSource(2))).modules
     assert {"sar1m.core.registration", "sar1m.store.chunks", "sar1m.sources.simulated", "sarworld.world"} <= set(
         modules
     )

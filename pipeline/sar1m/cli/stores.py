@@ -70,11 +70,27 @@ def _verify_build(out: Path) -> list[StoreFault]:
 
 
 def _report_faults(place: str, faults: Sequence[StoreFault], remedy: str) -> None:
+    """Names the faults, or else what is worth knowing of a sound store; exit code 1 where there are faults."""
     for fault in faults:
         problems.say(f"{fault.path}: {fault.found}", style="red")
     if faults:
         problems.say(f"{len(faults)} faults in {place}. {remedy}")
         raise typer.Exit(1)
+    if "://" not in place:
+        _name_other_code(Path(place))
+
+
+def _name_other_code(store: Path) -> None:
+    from sar1m.stages.deciding import differences_from_here, in_words
+    from sar1m.store.places.folder import FolderPlace
+
+    place = FolderPlace(store)
+    found = differences_from_here(place, place.listing())
+    if found:
+        console.say(
+            f"For your information: other code or libraries than these made it: {in_words(found)}. Its bytes are as "
+            "they were sealed; a build of these scenes here may give others."
+        )
 
 
 def report(

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from sar1m.releases.sample_parts import RELEASE_DIR
 from sar1m.releases.versions import LOCK_FILE
+from sar1m.stages.deciding import Code, codes_of, in_words
 from sar1m.store.errors import StoreError
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import SAMPLES_FILE, group_name
@@ -51,6 +52,9 @@ class ReleaseDiff:
 
     before_part, after_part: which part of it is compared, in words; empty for a whole release. not_held: samples that
     both releases have and one of the parts does not hold; nothing is known of their pixels.
+
+    code: modules and libraries that made after and not before; empty where nothing differs or one of them, of a schema
+    before 1.3, does not say.
     """
 
     before: str
@@ -63,6 +67,7 @@ class ReleaseDiff:
     before_part: str = ""
     after_part: str = ""
     not_held: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -82,6 +87,7 @@ class ReleaseDiff:
             "moved": [{"sample_id": one.sample_id, "before": one.before, "after": one.after} for one in self.moved],
             "unchanged": self.unchanged,
             "not_held": list(self.not_held),
+            "code": list(self.code),
         }
 
     def lines(self, most: int = 20) -> Iterator[str]:
@@ -101,6 +107,8 @@ class ReleaseDiff:
         yield f"{'unchanged':<10}{self.unchanged:>12,}"
         if self.before_part or self.after_part:
             yield f"{'not held':<10}{len(self.not_held):>12,}"
+        if self.code:
+            yield f"made by other code: {in_words(list(self.code))}"
         for kind, samples in kinds.items():
             yield from (f"{kind:<10}{sample}" for sample in samples[:most])
             if len(samples) > most:
@@ -132,7 +140,20 @@ def diff(before: Path, after: Path) -> ReleaseDiff:
         before_part=one.seal.part,
         after_part=other.seal.part,
         not_held=_names(one.ids.intersection(other.ids).difference(both.index)),
+        code=tuple(one.code.differences(other.code)) if one.code.modules and other.code.modules else (),
     )
+
+
+def _code_of(release: Path, files: Iterable[str]) -> Code:
+    """Of all its builds; digests and versions that differ between them side by side."""
+    modules: dict[str, str] = {}
+    libraries: dict[str, str] = {}
+    for code in codes_of(FolderPlace(release), files):
+        for whole, part in ((modules, code.modules), (libraries, code.libraries)):
+            for name, found in part.items():
+                held = set(whole.get(name, found).split(" and "))
+                whole[name] = " and ".join(sorted(held | {found}))
+    return Code(modules=modules, libraries=libraries)
 
 
 def _names(index: Iterable[str]) -> tuple[str, ...]:
@@ -148,9 +169,10 @@ def _arrays(row: pd.Series) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Compared:
-    """held: split and hashes by sample_id, in the order of the ids. ids: of the whole release."""
+    """held: split and hashes by sample_id, in the order of the ids. ids: of the whole release. code: that made it."""
 
     seal: Seal
+    code: Code
     held: pd.DataFrame
     ids: pd.Index
 
@@ -170,7 +192,7 @@ def _read(release: Path) -> _Compared:
         shards = _columns(release / SAMPLES_FILE, ["sample_id", "split", "shard"])
         names = [f"{group_name(one.split)}/{shard_name('sar', one.shard)}" for one in shards.itertuples()]
         held = held.loc[sorted(shards.index[[name in seal.files for name in names]])]
-    return _Compared(seal=seal, held=held, ids=ids)
+    return _Compared(seal=seal, code=_code_of(release, seal.files), held=held, ids=ids)
 
 
 def _columns(path: Path, names: list[str]) -> pd.DataFrame:

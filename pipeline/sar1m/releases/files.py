@@ -191,8 +191,10 @@ def _provenance(choice: ReleaseSelection, name: str) -> dict[str, bytes | None]:
         "builds.json": json_bytes([_build_row(build.short, build.marker) for build in builds]),
     }
     for build in builds:
-        for kept in ("config.toml", "environment.txt"):
-            files[f"builds/{build.short}/{kept}"] = (build.root / PROVENANCE_DIR / kept).read_bytes()
+        for kept in ("config.toml", "environment.txt", "code.json"):
+            path = build.root / PROVENANCE_DIR / kept
+            if path.name != "code.json" or path.is_file():  # schema 1.3 and later
+                files[f"builds/{build.short}/{kept}"] = path.read_bytes()
     if builds[-1].footprints is not None:
         files[builds[-1].footprints.name] = builds[-1].footprints.read_bytes()
     return {f"{PROVENANCE_DIR}/{file}": content for file, content in files.items()}

@@ -39,7 +39,7 @@ ALLOWED_FILES: Final = tuple(
         r"stats/(?:normalisation|histograms|coverage|summary|self_test|splits)\.json",
         r"provenance/(?:config\.toml|environment\.txt|code_version\.txt|builds\.json)",
         r"provenance/(?:lock|rejected|failed)\.parquet|provenance/[\w.-]{1,80}\.geojson",
-        r"provenance/builds/[0-9a-f]{16}/(?:config\.toml|environment\.txt)",
+        r"provenance/builds/[0-9a-f]{16}/(?:config\.toml|environment\.txt|code\.json)",
         r"report/[\w-]+(?:/[\w-]+)*\.(?:html|js|css|json|parquet|bin|webp|png|jpg)",
     )
 )

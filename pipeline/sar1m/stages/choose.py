@@ -23,6 +23,7 @@ from sar1m.io.tables import candidate_batch, candidate_frame
 from sar1m.records import Row
 from sar1m.sources.regions.ecoregions import open_ecoregions
 from sar1m.sources.regions.polygon_file import read_polygons
+from sar1m.stages.deciding import Code, code_of_store
 from sar1m.stages.plan import Plan
 from sar1m.stages.staged import read_record
 from sar1m.stages.statistics import count_summary, self_test_summary, site_summary
@@ -39,7 +40,8 @@ class Choice:
     """A store that is chosen but not written.
 
     samples: SAMPLE_COLUMNS in the order they are packed. rejected: REJECTED_COLUMNS. audit: of the
-    splits. summary, self_test: as stats/ holds them. facts: what the completion marker says of the store.
+    splits. summary, self_test: as stats/ holds them. facts: what the completion marker says of the store. code: what
+    decides its bytes. blocks: the folder of the staged blocks, below staging.
     """
 
     samples: pd.DataFrame
@@ -48,6 +50,8 @@ class Choice:
     summary: dict[str, Any]
     self_test: dict[str, Any]
     facts: dict[str, Any]
+    code: Code
+    blocks: str
 
 
 def choose(staging: Output, plan: Plan, config: BuildConfig) -> Choice:
@@ -55,7 +59,8 @@ def choose(staging: Output, plan: Plan, config: BuildConfig) -> Choice:
 
     Raises StoreError where a block is damaged or missing, or where the counts do not add up.
     """
-    candidates, recoveries = _read_candidates(staging, plan)
+    candidates, recoveries = _read_candidates(staging.below(plan.blocks), plan)
+    code = code_of_store(plan.code)
     ecoregions = open_ecoregions(config.balance)
     if ecoregions is not None:  # no pixel depends on them: they are looked up here, so that refilter can change them
         candidates = candidates.assign(ecoregion=ecoregions.at(candidates["lon"], candidates["lat"]))
@@ -85,10 +90,13 @@ def choose(staging: Output, plan: Plan, config: BuildConfig) -> Choice:
             "region": plan.region,
             "schema_version": SCHEMA_VERSION,
             "code_version": __version__,
+            "code": code.digest,
             "plan": plan.digest(),
             "config": choice_digest(config),
             **counts,
         },
+        code=code,
+        blocks=plan.blocks,
     )
 
 

@@ -3,6 +3,10 @@
 The version string of a package says what its author meant; a digest says what runs. It covers the import closure of the
 stages that make pixels, rows and shards, and of the source that reads the scenes. Comments and docstrings are left out,
 so that rewording them changes nothing.
+
+Two closures count. That of `prepare` and the source decides staged blocks: it names their folder, so that blocks of
+other code are never mixed in. With `choose` and `pack` it decides the store: it stands in the completion marker and,
+module by module, in provenance/code.json.
 """
 
 from __future__ import annotations
@@ -11,24 +15,34 @@ import ast
 import contextlib
 import hashlib
 import importlib.util
+import json
+import re
 import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from sar1m.store.durable import PARTIAL_SUFFIX
 from sar1m.store.errors import OutputError, StoreError
 from sar1m.store.outputs.output import Output
+from sar1m.store.places.place import Place
+from sar1m.store.schema import PROVENANCE_DIR
+from sar1m.store.side_files import MAX_SIDE_BYTES, json_value
 
+CODE_FILE: Final = f"{PROVENANCE_DIR}/code.json"
+_CODE_FILES: Final = re.compile(rf"{PROVENANCE_DIR}/(builds/[0-9a-f]{{16}}/)?code\.json")
 BYTE_DECIDING: Final = (
     *("numpy", "scipy", "numba", "zarr", "numcodecs", "rasterio", "pyproj", "pyarrow", "pandas", "shapely"),
     *("pillow", "jinja2"),
 )
-STAGES: Final = tuple(f"sar1m.stages.{name}" for name in ("prepare", "choose", "pack"))
+PREPARE: Final = "sar1m.stages.prepare"
+STAGES: Final = (PREPARE, "sar1m.stages.choose", "sar1m.stages.pack")
+_IMPORTED_AS: Final = {"pillow": "PIL"}  # libraries whose modules have another name
 _OURS: Final = ("sar1m", "sarworld")
 _LOADED: Final = time.time()  # files that change later are not what runs in this process
 _NOTE_BYTES: Final = 1000  # more than a note holds
@@ -37,10 +51,31 @@ _NAMED: Final = 5  # of what differs; more hides the first
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """modules: digest by name; libraries: version by name, with Python's own."""
+    """roots: the modules whose import closure this is. modules: digest by name, of the whole closure. libraries:
+    version by name, of those that the closure imports, and Python's own. All empty: not known."""
 
-    modules: Mapping[str, str]
-    libraries: Mapping[str, str]
+    roots: tuple[str, ...] = ()
+    modules: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """blake2b-64, hexadecimal, of modules and libraries."""
+        text = json.dumps([dict(self.modules), dict(self.libraries)], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values: what from_json reads, and the digest."""
+        parts = {"modules": dict(sorted(self.modules.items())), "libraries": dict(sorted(self.libraries.items()))}
+        return {"digest": self.digest, "roots": list(self.roots), **parts}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Code:
+        """The code that to_json described. Raises ValueError where it is something else."""
+        roots, modules, libraries = (found.get(name) for name in ("roots", "modules", "libraries"))
+        if not (isinstance(roots, list) and isinstance(modules, dict) and isinstance(libraries, dict)):
+            raise ValueError("no roots, modules and libraries")
+        return cls(roots=tuple(map(str, roots)), modules=modules, libraries=libraries)
 
     def differences(self, other: Code) -> list[str]:
         """What the other has that this has not, or has in another version; one text each, sorted."""
@@ -53,29 +88,72 @@ class Code:
         return [*sorted(found), *sorted(libraries)]
 
 
+UNKNOWN_CODE: Final = Code()
+
+
+class _Parsed(NamedTuple):
+    """digest: of what a source file does. imports: the modules it names, ours and others', as far as they may count."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+_PARSED: Final[dict[bytes, _Parsed]] = {}  # by blake2b-128 of the file: parsing takes most of the time
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proof:
     """What a worker has to show before its first item: this code, and this note in the output. It pickles.
 
-    roots: modules whose import closure code covers. note: a file in the output, holding nonce.
+    note: a file in the output, holding nonce. parsed: what is known of source files by their content; a worker with the
+    same files need not parse them.
     """
 
-    roots: tuple[str, ...]
     code: Code
+    parsed: Mapping[bytes, _Parsed]
     out: Output
     note: str
     nonce: str
 
     def complaint(self) -> str:
         """Why this process must not work for the build; empty where it may."""
-        found = self.code.differences(code_of(self.roots))
+        _PARSED.update(self.parsed)
+        found = self.code.differences(code_of(self.code.roots))
         if found:
-            shown = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+            shown = in_words(found)
             return f"has other code or libraries than the command that started the build: {shown}. Install the same"
         stale = [name for name in self.code.modules if name in sys.modules and _path(name).stat().st_ctime > _LOADED]
         if stale:
             return f"runs older code than its files hold: {', '.join(stale[:_NAMED])} changed since. Start it again"
         return _blindness(self.out, self.note, self.nonce)
+
+
+def differences_from_here(place: Place, files: Iterable[str]) -> list[str]:
+    """What the code and libraries at hand have otherwise than those that made a store: as Code.differences, of all its
+    builds; empty where nothing differs or the store, of an earlier schema version, does not say.
+
+    files: names of its files. Raises StoreError where one of its lists of code cannot be read.
+    """
+    return sorted({text for code in codes_of(place, files) for text in code.differences(code_of(code.roots))})
+
+
+def codes_of(place: Place, files: Iterable[str]) -> list[Code]:
+    """The code that made each build of a store. files: names of its files. Raises StoreError where a list cannot be
+    read."""
+    return [_listed(place, name) for name in sorted(files) if _CODE_FILES.fullmatch(name)]
+
+
+def _listed(place: Place, name: str) -> Code:
+    try:
+        return Code.from_json(json_value(place.read(name, max_bytes=MAX_SIDE_BYTES)))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"{place.location}/{name}: {error}. Check the store with `sar1m verify`.") from error
+
+
+def in_words(differences: list[str]) -> str:
+    """The first of what differs, and how many more."""
+    more = len(differences) - _NAMED
+    return ", ".join(differences[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _same(one: Code, other: Code, name: str) -> bool:
@@ -100,18 +178,23 @@ def showing_proof(roots: Iterable[str], out: Output) -> Iterator[Proof]:
 
     Raises OutputError where it cannot be written.
     """
-    named, nonce = tuple(roots), secrets.token_hex(16)
+    nonce = secrets.token_hex(16)
     note = f"build-log/note-{nonce[:8]}{PARTIAL_SUFFIX}"  # goes with the partials, should the build be killed
     out.write(note, [nonce.encode()])
     try:
-        yield Proof(roots=named, code=code_of(named), out=out, note=note, nonce=nonce)
+        yield Proof(code=code_of(roots), parsed=dict(_PARSED), out=out, note=note, nonce=nonce)
     finally:
         out.remove(note)
 
 
-def roots_of(source: object) -> tuple[str, ...]:
-    """The stages, and the modules of the classes that a source is made of."""
-    return (*STAGES, *sorted(set(_class_modules(source))))
+def code_of_blocks(source: object) -> Code:
+    """What decides staged blocks: the preparation, and the modules of the classes that a source is made of."""
+    return code_of((PREPARE, *sorted(set(_class_modules(source)))))
+
+
+def code_of_store(blocks: Code) -> Code:
+    """What decides a store whose blocks are prepared from these roots."""
+    return code_of((*STAGES, *(root for root in blocks.roots if root != PREPARE)))
 
 
 def _class_modules(value: object, depth: int = 3) -> Iterator[str]:
@@ -123,22 +206,41 @@ def _class_modules(value: object, depth: int = 3) -> Iterator[str]:
 
 
 def code_of(roots: Iterable[str]) -> Code:
-    """Digests of the import closure of modules, read from their files, and the versions of the libraries."""
+    """Digests of the import closure of modules, read from their files, and the versions of the libraries in it.
+
+    Names that are not of our packages, or that this version does not have, are left out: differences names those.
+    """
+    named = tuple(roots)
     modules: dict[str, str] = {}
-    left = [one for root in roots for one in _with_packages(root)]
+    imported: set[str] = set()
+    left, seen = list(named), set(named)
     while left:
         name = left.pop()
-        if name not in modules:
-            tree = ast.parse(_path(name).read_bytes())
-            modules[name] = _digest(tree)
-            left += [one for one in _imported(tree) if one not in modules]
+        top = name.partition(".")[0]
+        imported.add(top)
+        for one in (part for part in _with_packages(name) if top in _OURS and part not in modules):
+            path = _find(one)
+            if path is not None:
+                parsed = _parse(path.read_bytes())
+                modules[one] = parsed.digest
+                left += [other for other in parsed.imports if other not in seen]
+                seen.update(parsed.imports)
     libraries = {"python": ".".join(map(str, sys.version_info[:2]))}
-    for library in BYTE_DECIDING:
+    for library in (one for one in BYTE_DECIDING if _IMPORTED_AS.get(one, one) in imported):
         try:
             libraries[library] = version(library)
         except PackageNotFoundError:
             libraries[library] = "missing"
-    return Code(modules=modules, libraries=libraries)
+    return Code(roots=named, modules=modules, libraries=libraries)
+
+
+def _parse(source: bytes) -> _Parsed:
+    key = hashlib.blake2b(source, digest_size=16).digest()
+    found = _PARSED.get(key)
+    if found is None:
+        tree = ast.parse(source)
+        found = _PARSED[key] = _Parsed(digest=_digest(tree), imports=tuple(_imported(tree)))
+    return found
 
 
 def _path(name: str) -> Path:
@@ -180,18 +282,16 @@ def _digest(tree: ast.Module) -> str:
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
-    """Our modules that a module imports anywhere but for type checking, with the packages they lie in."""
+    """What a module imports anywhere but for type checking; of our packages, names in modules count as modules."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.partition(".")[0] in _OURS:
-                yield from (one for one in _with_packages(name) if _find(one) is not None)
+            yield node.module
+            if node.module.partition(".")[0] in _OURS:
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
         yield from _imported(node)
 
 

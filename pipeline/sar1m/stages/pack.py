@@ -23,7 +23,7 @@ from sar1m.io.tables import parquet_bytes
 from sar1m.io.zarr_groups import ImageArray, group_files
 from sar1m.records import StoreKind
 from sar1m.stages.choose import Choice, excluded_boxes
-from sar1m.stages.deciding import BYTE_DECIDING
+from sar1m.stages.deciding import BYTE_DECIDING, CODE_FILE
 from sar1m.stages.plan import Plan
 from sar1m.stages.staged import read_chunk
 from sar1m.stages.statistics import normalisation
@@ -56,8 +56,8 @@ TERRAIN_LAYERS = {  # array: its second dimension, encoding
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packing:
-    """A chosen store and where it is written. name: of the packing folder in the output; images: the arrays of every
-    split."""
+    """A chosen store and where it is written. staging: its staged blocks. name: of the packing folder in the output;
+    images: the arrays of every split."""
 
     staging: Output
     name: str
@@ -82,12 +82,13 @@ def plan_packing(out: Output, choice: Choice, kind: StoreKind, config: BuildConf
     """Where in an output, and in which arrays, a choice is packed. Writes nothing."""
     name = f"staging/pack/{pack_digest(choice.samples, choice.rejected, choice.facts)}"
     images = image_arrays(config, kind)
-    return Packing(staging=out.below("staging"), name=name, packed=out.below(name), choice=choice, images=images)
+    blocks = out.below(f"staging/{choice.blocks}")
+    return Packing(staging=blocks, name=name, packed=out.below(name), choice=choice, images=images)
 
 
 def pack_digest(samples: pd.DataFrame, rejected: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """blake2b-128 of what is packed in which order, and of the marker's facts (region, plan, configuration, version of
-    the code)."""
+    the code and its digest)."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for frame, columns in (
@@ -141,6 +142,7 @@ def write_tables(packing: Packing, plan: Plan, config: BuildConfig) -> dict[str,
         f"{STATS_DIR}/normalisation.json": json_bytes(normalisation(packing.staging, choice.samples, packing.images)),
         f"{PROVENANCE_DIR}/config.toml": config.portable().to_toml().encode(),
         f"{PROVENANCE_DIR}/environment.txt": environment_text().encode(),
+        CODE_FILE: json_bytes(choice.code.to_json()),
     }
     footprints = config.portable().split.exclude_footprints
     if footprints is not None:

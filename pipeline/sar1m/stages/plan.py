@@ -12,12 +12,14 @@ from sar1m.config import BuildConfig
 from sar1m.core.identity import content_key
 from sar1m.records import Candidate, FailedItem, StoreKind
 from sar1m.sources.failures import PlanFailures
+from sar1m.stages.deciding import UNKNOWN_CODE, Code
 from sar1m.store.errors import MissingError, OutputError, SourceError, StoreError
 from sar1m.store.outputs.output import Output
 from sar1m.store.side_files import json_value
 
 PREPARE_VERSION = 1  # part of every content key: raise it when the preparation of pixels or metrics changes
 PLAN_FILE = "plan.json"
+BLOCKS_PREFIX = "blocks-"  # of the folder of staged blocks, before the digest of the code that makes them
 _MAX_PLAN_BYTES = 2**30  # some million work items
 
 
@@ -35,7 +37,7 @@ class Plan:
     """What a build consists of.
 
     failed: products that could not be planned, which have no work item, and after phase 1 the items that it could not
-    prepare.
+    prepare. code: what decides the staged blocks beside their content keys; empty where no block is kept.
     """
 
     region: str
@@ -43,6 +45,13 @@ class Plan:
     kind: StoreKind
     items: tuple[PlannedItem, ...]
     failed: tuple[FailedItem, ...] = ()
+    code: Code = UNKNOWN_CODE
+
+    @property
+    def blocks(self) -> str:
+        """The folder of the staged blocks, below staging. Another code has another folder: the same keys, and so the
+        same order of samples, but no block of one among those of the other."""
+        return f"{BLOCKS_PREFIX}{self.code.digest}"
 
     @property
     def patches(self) -> int:
@@ -114,7 +123,7 @@ def _named_alike(item_id: str) -> SourceError:
 
 def write_plan(staging: Output, plan: Plan) -> None:
     """Keeps the plan beside the staged blocks."""
-    staging.write(PLAN_FILE, [json.dumps(asdict(plan), sort_keys=True).encode()])
+    staging.write(PLAN_FILE, [json.dumps(asdict(plan) | {"code": plan.code.to_json()}, sort_keys=True).encode()])
 
 
 def read_plan(staging: Output) -> Plan:
@@ -135,6 +144,7 @@ def read_plan(staging: Output) -> Plan:
             ),
             items=tuple(PlannedItem(**item) for item in raw["items"]),
             failed=tuple(FailedItem(**item) for item in raw["failed"]),
+            code=Code.from_json(raw["code"]) if "code" in raw else UNKNOWN_CODE,  # earlier versions kept none
         )
     except MissingError as error:
         raise OutputError(f"{path}: no build has been here. Run `sar1m build` first.") from error

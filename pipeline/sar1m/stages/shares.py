@@ -52,28 +52,29 @@ def parse_share(text: str) -> Share:
 
 
 def keep_plan(staging: Output, plan: Plan) -> None:
-    """Writes a share's plan, unless one of the same items is there, which may say more of failures."""
+    """Writes a share's plan, unless one of the same items and code is there, which may say more of failures."""
     try:
         former = read_plan(staging)
     except (OutputError, StoreError):
         former = None
-    if former is None or (former.items, former.pixel_digest) != (plan.items, plan.pixel_digest):
+    ours = (plan.items, plan.pixel_digest, plan.blocks)
+    if former is None or (former.items, former.pixel_digest, former.blocks) != ours:
         write_plan(staging, plan)
 
 
-def keep_failures(staging: Output, tried: Mapping[str, Candidate], failed: Iterable[FailedItem]) -> None:
+def keep_failures(blocks: Output, tried: Mapping[str, Candidate], failed: Iterable[FailedItem]) -> None:
     """Leaves word of items, of those that were tried by content key, that a share could not prepare."""
     keys = {candidate.item_id: key for key, candidate in tried.items()}
     for item in failed:
-        staging.write(_failed_name(keys[item.item_id]), [json.dumps(asdict(item), sort_keys=True).encode()])
+        blocks.write(_failed_name(keys[item.item_id]), [json.dumps(asdict(item), sort_keys=True).encode()])
 
 
-def forget_failures(staging: Output, keys: Iterable[str]) -> None:
+def forget_failures(blocks: Output, keys: Iterable[str]) -> None:
     """Takes back what former runs said of items, before they are tried again."""
-    staging.remove(*(_failed_name(key) for key in keys))
+    blocks.remove(*(_failed_name(key) for key in keys))
 
 
-def failures_of_shares(staging: Output, missing: Mapping[str, Candidate]) -> list[FailedItem]:
+def failures_of_shares(blocks: Output, missing: Mapping[str, Candidate]) -> list[FailedItem]:
     """What the shares could not prepare, of the candidates by content key that are not staged.
 
     Raises UnfinishedError, naming the items, where there are some of which no share has said anything.
@@ -83,15 +84,15 @@ def failures_of_shares(staging: Output, missing: Mapping[str, Candidate]) -> lis
     for key, candidate in missing.items():
         name = _failed_name(key)
         try:
-            failed.append(FailedItem(**json_value(staging.read(name, max_bytes=MAX_SIDE_BYTES))))
+            failed.append(FailedItem(**json_value(blocks.read(name, max_bytes=MAX_SIDE_BYTES))))
         except MissingError:
             untouched.append(candidate.item_id)
         except (TypeError, ValueError) as error:
-            raise StoreError(f"{staging.location}/{name}: says nothing of a failed item ({error}). {remedy}") from error
+            raise StoreError(f"{blocks.location}/{name}: says nothing of a failed item ({error}). {remedy}") from error
     if untouched:
         more = f" and {len(untouched) - _NAMED} more" if len(untouched) > _NAMED else ""
         raise UnfinishedError(
-            f"{staging.location}: {len(untouched)} work items are not prepared: {', '.join(untouched[:_NAMED])}{more}. "
+            f"{blocks.location}: {len(untouched)} work items are not prepared: {', '.join(untouched[:_NAMED])}{more}. "
             "Run the shares that have not ended again (--items NUMBER/COUNT with the same region, configuration and "
             "plan; what is staged is not prepared anew) and then --finish; or run the command without --items and "
             "--finish, which prepares what is missing itself."

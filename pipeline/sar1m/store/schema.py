@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-SCHEMA_VERSION: Final = "1.2"
+SCHEMA_VERSION: Final = "1.3"
 
 SPLITS: Final = ("train", "val", "test")
 NODATA_DN: Final = 0  # of both arrays: digital number 0 never encodes a measurement

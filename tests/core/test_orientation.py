@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from sar1m.core import orientation
 from sar1m.core.orientation import orientation_fields
 
 
@@ -62,3 +63,14 @@ def test_fields_are_those_of_smoothed_gradients_up_to_the_border(passes):
     expected = turned * (magnitude / np.abs(turned).clip(1e-9))
     np.testing.assert_allclose(real + 1j * imaginary, expected, atol=1e-4)
     assert 0.5 < np.median(magnitude) < 1.5
+
+
+@pytest.mark.parametrize("passes", [0, 2])
+@pytest.mark.parametrize("at_once_px", [1000, 12000])
+def test_fields_in_strips_are_those_of_the_whole(monkeypatch, passes, at_once_px):
+    images = np.random.default_rng(5).normal(size=(2, 131, 90)).astype(np.float32)
+    free = np.ones(images.shape[1:], bool)
+    free[20:33, 5:70] = False
+    whole = orientation_fields(images, free, smoothing_passes=passes, binning=2)
+    monkeypatch.setattr(orientation, "CACHED_PX", at_once_px)
+    np.testing.assert_array_equal(orientation_fields(images, free, smoothing_passes=passes, binning=2), whole)

@@ -15,7 +15,7 @@ from sar1m.records import F32, Bool
 
 ENERGY_BLOCK_PX = 8  # gradient energy is equalised over blocks of this side, smoothed over three of them
 ENERGY_FLOOR = 0.3  # of the image's mean energy, added: ground as flat as noise is not raised to the weight of edges
-CACHED_PX = 2**16  # channels are worked on together up to this many pixels: fewer calls, and still in the cache
+CACHED_PX = 2**17  # are worked on at once, in strips or channels together: fewer calls, and still in the cache
 FLAT = np.float32(1e-12)  # what keeps divisions finite where there is no gradient at all
 MIN_FREE = 0.05  # of a block's pixels, where their mean energy is taken
 
@@ -44,27 +44,45 @@ def orientation_fields(brightness: F32, free: Bool, *, smoothing_passes: int, bi
     """
     channels, rows, cols = brightness.shape
     fields = np.empty((channels, 3, rows // binning, cols // binning), np.float32)
-    energies = []
+    energy = np.empty((channels, -(-rows // ENERGY_BLOCK_PX), -(-cols // ENERGY_BLOCK_PX)), np.float32)
+    gaps = None if free.all() else free
+    height = max(1, CACHED_PX // (cols * ENERGY_BLOCK_PX)) * ENERGY_BLOCK_PX
     at_once = max(1, CACHED_PX // (rows * cols))
+    halo = smoothing_passes + 1
     for first in range(0, channels, at_once):
         some = slice(first, first + at_once)
-        energies.append(_fill_fields(fields[some], brightness[some], free, smoothing_passes, binning))
-    fields *= _equalising_gain(np.concatenate(energies), free, binning)[:, None, : rows // binning, : cols // binning]
+        for top in range(0, rows, height):
+            above, bottom = max(0, top - halo), min(rows, top + height)
+            gradients = _gradients(brightness[some, above : bottom + halo], smoothing_passes)
+            down, right = (one[:, top - above : bottom - above] for one in gradients)
+            free_rows = None if gaps is None else gaps[top:bottom]
+            part = fields[some, :, top // binning : bottom // binning]
+            blocks = slice(top // ENERGY_BLOCK_PX, -(-bottom // ENERGY_BLOCK_PX))
+            energy[some, blocks] = _fill_fields(part, down, right, free_rows, binning)
+    fields *= _equalising_gain(energy, gaps, binning)[:, None, : rows // binning, : cols // binning]
     return fields
 
 
-def _fill_fields(fields: F32, brightness: F32, free: Bool, smoothing_passes: int, binning: int) -> F32:
-    """Fills fields (C, 3, h, w), before they are equalised, and returns the energy over blocks."""
-    smooth = brightness.copy() if smoothing_passes else brightness
+def _gradients(brightness: F32, smoothing_passes: int) -> tuple[F32, F32]:
+    """Differences down and to the right of smoothed images (C, H, W)."""
+    smooth = np.ascontiguousarray(brightness)
     down, right = np.empty(smooth.shape, np.float32), np.empty(smooth.shape, np.float32)
-    for _ in range(smoothing_passes):
-        _smooth_in_place(smooth, scratch=down)
+    for number in range(smoothing_passes):
+        smooth = _smooth(smooth, out=smooth if number else np.empty_like(smooth), scratch=down)
     _difference(smooth, 1, out=down)
     _difference(smooth, 2, out=right)
-    if not free.all():
+    return down, right
+
+
+def _fill_fields(fields: F32, down: F32, right: F32, free: Bool | None, binning: int) -> F32:
+    """Fills fields (C, 3, h, w), before they are equalised, and returns the energy over blocks.
+
+    down, right: gradients (C, H, W), overwritten. free: None where all pixels are.
+    """
+    if free is not None:
         down *= free
         right *= free
-    imaginary = np.multiply(down, right, out=smooth if smoothing_passes else None)
+    imaginary = down * right
     down *= down
     right *= right
     real = right - down
@@ -80,12 +98,12 @@ def _fill_fields(fields: F32, brightness: F32, free: Bool, smoothing_passes: int
     return energy
 
 
-def _equalising_gain(energy: F32, free: Bool, binning: int) -> F32:
+def _equalising_gain(energy: F32, free: Bool | None, binning: int) -> F32:
     """1 / root of the mean energy around, with a floor, over each block of energy (C, I, J), repeated for its binned
     pixels."""
     around = _smoothed_blocks(energy)
     floor = np.float32(ENERGY_FLOOR) * around.mean(axis=(1, 2), keepdims=True)
-    if not free.all():
+    if free is not None:
         # the mean over what is there: a lower energy beside a gap would raise both images along its edge alike
         share = _smoothed_blocks(_block_energy(free[None].astype(np.float32)))
         around /= np.maximum(share, np.float32(MIN_FREE))
@@ -97,25 +115,28 @@ def _equalising_gain(energy: F32, free: Bool, binning: int) -> F32:
     return gain
 
 
-def _smooth_in_place(images: F32, scratch: F32) -> None:
-    """Applies the kernel (1 2 1)/4 along both axes of (C, H, W), as two running means of two, which cause no shift.
+def _smooth(images: F32, out: F32, scratch: F32) -> F32:
+    """The kernel (1 2 1)/4 applied along both axes of (C, H, W), as two running means of two, which cause no shift.
 
-    Pixels on the border stay as they are across it. images, scratch: contiguous, of one shape.
+    Pixels on the border stay as they are across it. All arrays are contiguous; out may be images. Returns out.
     """
-    line, pairs = images.reshape(-1), scratch.reshape(-1)
+    pairs, smooth = scratch.reshape(-1), out.reshape(-1)
     four = np.float32(4)
     for axis in (1, 2):  # as one long line, several times as fast as row by row; what it puts on the border is redone
-        step, (first, last) = images.strides[axis] // images.itemsize, _ends(images, axis)
-        kept = first * four, last * four
+        line, step = images.reshape(-1), out.strides[axis] // out.itemsize
+        kept = [end * four for end in _ends(images, axis)]
         np.add(line[step:], line[:-step], out=pairs[:-step])
-        np.add(pairs[step:-step], pairs[: -2 * step], out=line[step:-step])
+        np.add(pairs[step:-step], pairs[: -2 * step], out=smooth[step:-step])
+        images = out
+        first, last = _ends(out, axis)
         first[:], last[:] = kept
-    images *= np.float32(1 / 16)
+    out *= np.float32(1 / 16)
+    return out
 
 
 def _difference(images: F32, axis: int, out: F32) -> None:
-    """The next pixel minus the one before along axis 1 or 2 of (C, H, W); 0 on the border. out: contiguous."""
-    line = np.ascontiguousarray(images).reshape(-1)
+    """The next pixel minus the one before along axis 1 or 2 of (C, H, W); 0 on the border. Contiguous."""
+    line = images.reshape(-1)
     step, (first, last) = out.strides[axis] // out.itemsize, _ends(out, axis)
     np.subtract(line[2 * step :], line[: -2 * step], out=out.reshape(-1)[step:-step])
     first[:] = last[:] = 0
@@ -134,5 +155,4 @@ def _block_energy(energy: F32) -> F32:
 
 
 def _smoothed_blocks(blocks: F32) -> F32:
-    _smooth_in_place(blocks, scratch=np.empty_like(blocks))
-    return blocks
+    return _smooth(blocks, out=blocks, scratch=np.empty_like(blocks))

@@ -181,14 +181,16 @@ def _fields(channels: F32, masked: Bool | None, smoothing_passes: int) -> tuple[
 
     Gradients are taken before the binning, so that it loses edges hardly at all; what is smooth is the fields.
     """
-    valid: Bool = np.asarray(np.isfinite(channels).all(axis=0))
+    finite = math.isfinite(np.vdot(channels, channels))  # one quick pass; where the sum overflows, the long way
+    valid: Bool = np.ones(channels.shape[1:], bool) if finite else np.asarray(np.isfinite(channels).all(axis=0))
     if masked is not None:
         valid &= ~masked
     if not valid.all():
         channels = np.where(valid, channels, np.float32(0))
     free = out_of_reach(valid, smoothing_passes=smoothing_passes)
     fields = orientation_fields(channels, free, smoothing_passes=smoothing_passes, binning=BINNING)
-    return fields, block_mean(free[None].astype(np.float32), BINNING)[0] == 1
+    whole = np.ones(fields.shape[2:], bool)
+    return fields, whole if free.all() else block_mean(free[None].astype(np.float32), BINNING)[0] == 1
 
 
 def _shift(measured: Surfaces) -> Shift:

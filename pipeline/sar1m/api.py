@@ -45,6 +45,7 @@ from sar1m.terminal import TerminalWatch
 if TYPE_CHECKING:
     import pandas as pd
     import xarray
+    from distributed import Client
 
     from sar1m.sources.area.pricing import Totals
 
@@ -107,6 +108,8 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
     overrides: Sequence[str] = (),
     workers: int | None = None,
     scheduler: str | None = None,
+    client: Client | None = None,
+    cluster: str | Path | None = None,
     patience_s: float = 60.0,
     plan: str | Path | None = None,
     items: str | None = None,
@@ -122,6 +125,8 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
     overrides: "key=value" each, as in "screening.max_cloud_frac=0.1".
     workers: local processes; one a core by default, 0 for this process alone. A share has 0 by default.
     scheduler: address of a running Dask scheduler instead; tls:// by the certificates of Dask's own configuration.
+    client: a distributed.Client instead, of dask-jobqueue, Dask Gateway, Coiled, the Kubernetes operator or any other.
+    cluster: a TOML file instead, of what to ask a batch system for by dask-jobqueue, see sar1m.flow.job_queue.
     patience_s: how long to wait for a scheduler or workers that are gone.
     plan: a table that `plan` wrote, for areas of the Earth.
     items: "3/64" prepares the third of 64 shares of the blocks and no more. Shares run in any order, side by side, on
@@ -136,13 +141,15 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
     """
     place = parse_region(region)
     share = None if items is None else parse_share(items)
-    if share and workers is None and scheduler is None:
+    queue = None if cluster is None else Path(cluster)
+    if share and workers is None:
         workers = 0
+    where = WorkersSettings(scheduler=scheduler, client=client, cluster=queue, workers=workers, patience_s=patience_s)
     request = BuildRequest(
         region=region,
         out=output_folder(out, place),
         config=configuration(config, overrides, place),
-        workers=WorkersSettings(scheduler=scheduler, workers=workers, patience_s=patience_s),
+        workers=where,
         plan=None if plan is None else Path(plan),
         strict=strict,
         share=share,

@@ -1,5 +1,6 @@
 """Workers and schedulers that die, hang, are cut off or come back: all items are done, or a typed error says why."""
 
+import contextlib
 import random
 import signal
 import threading
@@ -7,7 +8,7 @@ import time
 
 import pytest
 from dask import config as dask_config
-from distributed import Security
+from distributed import Client, Security
 
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.store.errors import WorkersError
@@ -62,13 +63,22 @@ def test_local_workers_whose_nannies_gave_up_are_replaced():
         assert disturbed(workers, give_up) == SQUARES
 
 
-def test_scheduler_that_comes_back_is_joined_again():
+@pytest.mark.parametrize("named_by", ["client", *campaign("address")])
+def test_scheduler_that_comes_back_is_joined_again(named_by):
+    """Also where a client was given: address and certificates are all that is taken of it."""
     lines = []
-    with DaskProcesses().start() as dask:
+    with contextlib.ExitStack() as stack:
+        dask = stack.enter_context(DaskProcesses().start())
         settings = WorkersSettings(scheduler=dask.address, patience_s=STUCK_S)
+        if named_by == "client":
+            given = stack.enter_context(Client(dask.address, timeout="60s", set_as_default=False))
+            settings = WorkersSettings(client=given, patience_s=STUCK_S)
         with Workers(settings, lines.append) as workers:
             assert disturbed(workers, dask.restart) == SQUARES
     assert any("again" in line for line in lines)
+    if named_by == "client":
+        with pytest.raises(WorkersError, match="The given client of Dask is clos"), Workers(settings):
+            pass
 
 
 def test_scheduler_that_stays_away_is_a_typed_end():
@@ -157,6 +167,11 @@ def test_certificates_come_from_dasks_own_configuration(tmp_path):
             assert results(workers.map(slow, range(3))) == [0, 1, 4]
         with pytest.raises(WorkersError, match="needs certificates"), Workers(given):
             pass
+        with (
+            Client(dask.address, security=made, timeout="60s", set_as_default=False) as client,
+            Workers(WorkersSettings(client=client)) as workers,
+        ):
+            assert results(workers.map(slow, range(3))) == [0, 1, 4]
         lost = {"distributed.comm.tls.ca-file": str(tmp_path / "gone"), "distributed.comm.tls.client.cert": "gone"}
         with (
             dask_config.set(lost),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sar1m.cli.options import (
+    ClusterOption,
     ConfigOption,
     OutOption,
     PatienceOption,
@@ -40,6 +41,7 @@ def build(  # noqa: PLR0913, PLR0917 - one argument an option
     config: ConfigOption = None,
     overrides: SetOption = None,
     scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
     workers: WorkersOption = None,
     patience: PatienceOption = 60.0,
     plan: Annotated[Path | None, typer.Option("--plan", help="A table that `sar1m plan --to` wrote.")] = None,
@@ -63,6 +65,7 @@ def build(  # noqa: PLR0913, PLR0917 - one argument an option
         overrides=overrides or (),
         workers=workers,
         scheduler=scheduler,
+        cluster=cluster,
         patience_s=patience,
         plan=plan,
         items=items,
@@ -115,6 +118,7 @@ def refilter(
     config: ConfigOption = None,
     overrides: SetOption = None,
     scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
     workers: WorkersOption = None,
     patience: PatienceOption = 60.0,
 ) -> None:
@@ -130,7 +134,7 @@ def refilter(
             f"{out}: no finished store with thresholds to start from. Finish it with `sar1m build`, or give --config."
         )
     settings = resolve_config(config or str(former), overrides or [])
-    where = WorkersSettings(scheduler=scheduler, workers=workers, patience_s=patience)
+    where = WorkersSettings(scheduler=scheduler, cluster=cluster, workers=workers, patience_s=patience)
     summary = building.refilter(out, settings, where, TerminalWatch(console))
     _finish(out, summary)
 

@@ -35,6 +35,9 @@ OutOption = Annotated[
 SchedulerOption = Annotated[
     str | None, typer.Option("--scheduler", help="A running Dask scheduler, e.g. tcp://127.0.0.1:8786.")
 ]
+ClusterOption = Annotated[
+    Path | None, typer.Option("--cluster", help="A TOML file: what to ask a batch system for, by dask-jobqueue.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Local processes; default one a core; 0: in this process.")
 ]

@@ -12,14 +12,16 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Security, Status
 
+from sar1m.flow.job_queue import job_queue
 from sar1m.flow.waiting import Waiting
-from sar1m.store.errors import WorkersError
+from sar1m.store.errors import ConfigError, WorkersError
 
 ALLOWED_DEATHS: Final = 2  # workers that an item may kill before it is run alone
 JOIN_TIMEOUT: Final = "20s"
@@ -45,20 +47,32 @@ class WorkersSettings:
 
     scheduler: address of a running Dask scheduler; None: on this machine. tls:// takes its certificates from Dask's
     own configuration (distributed.comm.tls).
+    client: of a running scheduler in its place, wherever it came from. Of it address and certificates are taken; what
+    else it does is not disturbed.
+    cluster: a file that says what to ask of a batch system, see job_queue, in its place.
     workers: processes on this machine; None: one a CPU; 0: no Dask, one item after the other in this process.
     memory_limit: of each process on this machine, as Dask takes it.
     patience_s: how long the work waits for a scheduler that is gone, or for a first worker where there is none.
     """
 
     scheduler: str | None = None
+    client: Client | None = None
+    cluster: Path | None = None
     workers: int | None = None
     memory_limit: str = "auto"
     patience_s: float = 60.0
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError where more than one scheduler is named."""
+        given = {"--scheduler": self.scheduler, "client": self.client, "--cluster": self.cluster}
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise ConfigError(f"{' and '.join(named)}: each names a scheduler, and a build has one. Give one of them.")
+
     @property
     def here(self) -> bool:
         """Whether the work runs in this process, without Dask."""
-        return self.scheduler is None and self.workers == 0
+        return self.workers == 0 and not (self.scheduler or self.client or self.cluster)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +94,27 @@ class Cluster:
         self._waiting = Waiting(settings.patience_s, say)
         self._stack = contextlib.ExitStack()
         self._local: LocalCluster | None = None
+        self._address = settings.scheduler or ""
+        self._security: Security | None = None
         self._client: Client | None = None
         self._signs: dict[str, _Sign] = {}
         self._looked = -LOOK_EVERY_S
 
     def __enter__(self) -> Self:
-        """Starts or joins the cluster. Raises WorkersError where a given scheduler does not answer."""
+        """Starts or joins the cluster. Raises WorkersError where a given scheduler does not answer, ConfigError where
+        the file of a batch system cannot be used."""
+        settings = self._settings
         self._stack.enter_context(_silent_dask())
-        self._stack.enter_context(dask.config.set(_dask_settings(self._settings.patience_s)))
-        if self._settings.scheduler is None:
-            self._local = self._stack.enter_context(_local_cluster(self._settings))
-        self._client = _join(self._address, JOIN_TIMEOUT)
+        self._stack.enter_context(dask.config.set(_dask_settings(settings.patience_s)))
+        if settings.client is not None:
+            self._address, self._security = _door_of(settings.client)
+        elif settings.cluster is not None:
+            queue = self._stack.enter_context(job_queue(settings.cluster))
+            self._address, self._security = str(queue.scheduler_address), queue.security
+        elif settings.scheduler is None:
+            self._local = self._stack.enter_context(_local_cluster(settings))
+            self._address = str(self._local.scheduler_address)
+        self._client = _join(self._address, JOIN_TIMEOUT, self._security)
         self._stack.callback(self._leave)
         self._look()
         return self
@@ -175,7 +199,7 @@ class Cluster:
         self._leave()
         while True:
             try:
-                self._client = _join(self._address, JOIN_AGAIN_TIMEOUT)
+                self._client = _join(self._address, JOIN_AGAIN_TIMEOUT, self._security)
             except WorkersError:
                 self._waiting.goes_on(gone)
                 time.sleep(0.2)
@@ -184,10 +208,6 @@ class Cluster:
         self._signs.clear()
         self._waiting.over()
         self._say(f"Joined the scheduler at {self._address} again.")
-
-    @property
-    def _address(self) -> str:
-        return self._settings.scheduler or str(self._local.scheduler_address if self._local else "")
 
     def _leave(self) -> None:
         # Of a scheduler that hangs or is gone nothing can be taken leave of.
@@ -258,15 +278,30 @@ def _local_cluster(settings: WorkersSettings) -> LocalCluster:
     )
 
 
-def _join(address: str, timeout: str) -> Client:
-    """A client of the scheduler. Raises WorkersError where none answers or its certificates cannot be used."""
-    if address.startswith("tls://"):
+def _door_of(client: Client) -> tuple[str, Security | None]:
+    """Where a client's scheduler is, and what opens it. Raises WorkersError where the client has none."""
+    scheduler = client.scheduler
+    if scheduler is None or str(client.status) != "running":
+        raise WorkersError(
+            f"The given client of Dask is {client.status}; one that is connected to a scheduler is needed."
+        )
+    address = str(scheduler.address)
+    if address.startswith("inproc://"):
+        raise WorkersError("The given client's cluster runs in threads of this process. Start it with processes=True.")
+    return address, client.security
+
+
+def _join(address: str, timeout: str, security: Security | None) -> Client:
+    """A client of the scheduler. security: None takes Dask's configuration. Raises WorkersError where none answers or
+    its certificates cannot be used."""
+    if address.startswith("tls://") and security is None:
         _require_certificates(address)
     try:
         # Not as the default client of this process: one that failed to start would stay it, for all that uses Dask.
-        return Client(address, timeout=timeout, set_as_default=False)
+        return Client(address, timeout=timeout, security=security, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise WorkersError(f"--scheduler {address}: no Dask scheduler answers there ({error}).") from error
+        named = address if security else f"--scheduler {address}"
+        raise WorkersError(f"{named}: no Dask scheduler answers there ({error}).") from error
 
 
 def _require_certificates(address: str) -> None:

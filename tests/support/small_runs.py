@@ -92,7 +92,11 @@ def _alone(target, *arguments):
 def losses(folder):
     """Every step's losses and gradient norm, as they were written."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: (line["loss"], line["mae"], line["sarc"], line["gradient_norm"]) for line in lines}
+    return {
+        line["step"]: (line["loss"], line["mae"], line["sarc"], line["gradient_norm"])
+        for line in lines
+        if "loss" in line
+    }
 
 
 def weights(folder):

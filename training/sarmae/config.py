@@ -75,7 +75,10 @@ class ModelConfig(Section):
     patch_px: side of a patch.
     mask_ratio: share of the patches that the encoder does not see.
     decode_share: share of the masked patches that are decoded and enter the loss.
-    norm_pix: whether the targets are standardised patch by patch, each by its measured pixels.
+    norm_pix: whether targets of pixels, as they are or lowpass, are standardised patch by patch, each by its measured
+        pixels.
+    target: what masked patches are predicted as; sarmae.model.targets describes each.
+    mix: for target `mix`, the weights of pixel, lowpass, log_ratio and hog in the loss.
     weights: a file of published weights to begin from. with_decoder: whether its decoder is taken too.
     """
 
@@ -90,6 +93,8 @@ class ModelConfig(Section):
     mask_ratio: float = Field(default=0.75, gt=0, lt=1)
     decode_share: float = Field(default=1.0, gt=0, le=1)
     norm_pix: bool = True
+    target: Literal["pixel", "lowpass", "log_ratio", "hog", "mix"] = "pixel"
+    mix: tuple[float, float, float, float] = (1.0, 0.0, 1.0, 0.0)
     weights: str | None = None
     with_decoder: bool = False
 

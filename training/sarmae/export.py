@@ -166,12 +166,21 @@ def make_card(model: SarMae, facts: RunFacts, pool: Pool) -> str:
 
 
 def _training_sentence(spec: ModelSpec) -> str:
-    targets = "standardised patch by patch" if spec.norm_pix else "in normalised decibels"
+    parts = " and ".join(_TARGETS[name] for name in spec.target_parts)
+    targets = f"{parts}{', standardised patch by patch' if any(map(spec.standardises, spec.target_parts)) else ''}"
     return (
         f"Masked autoencoding: {spec.patches - spec.kept} of {spec.patches} patches hidden, {spec.decoded} of them "
-        f"decoded, targets {targets}. The decoder ({spec.decoder_width} wide, {spec.decoder_depth} deep) is not part "
+        f"decoded, as {targets}. The decoder ({spec.decoder_width} wide, {spec.decoder_depth} deep) is not part "
         "of this file."
     )
+
+
+_TARGETS: Final = {
+    "pixel": "normalised decibels",
+    "lowpass": "normalised decibels of mean power",
+    "log_ratio": "log ratios of mean powers",
+    "hog": "histograms of oriented gradients",
+}
 
 
 def _metrics_table(metrics: Mapping[str, float]) -> str:

@@ -22,11 +22,12 @@ from sarmae.stream.normalise import Normalise
 from sarmae.train.checkpoint import Checkpoint, load_latest
 from sarmae.train.metrics import METRICS_FILE, read_metrics
 from sarmae.train.state import AVERAGE_PREFIX
+from sarmae.train.target_drift import DRIFTS
 from sarmae.weights import count_blocks, misfits
 
 MODEL_PREFIX: Final = "model."  # of the model inside the objective; its other part is the projector
 UNKNOWN_LICENCE: Final = "unknown"  # as model hubs have it
-_SHOWN_METRICS: Final = ("loss", "mae", "sarc")
+_SHOWN_METRICS: Final = ("loss", "mae", "sarc", *DRIFTS.values())
 _PROBES: Final = "probe/"
 
 
@@ -81,8 +82,7 @@ def load_run_model(run: Path) -> RunModel:
     weights, averaged = _weights(saved.model)
     try:
         config = PretrainConfig.model_validate(saved.facts["config"])
-        shape = saved.facts["spec"]
-        spec = ModelSpec(**{**shape, "polarisations": tuple(shape["polarisations"])})
+        spec = ModelSpec(**saved.facts["spec"])
         normalise = Normalise(weights["normalise.mean_db"].tolist(), weights["normalise.std_db"].tolist())
     except (KeyError, TypeError, ValidationError, ConfigError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error

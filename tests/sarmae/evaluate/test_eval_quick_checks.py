@@ -1,6 +1,7 @@
 """Quick checks of runs: what they say of speckle, predictions and pairs that are known."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sarmae.evaluate.quick.checks import quick_checks
 from sarmae.evaluate.quick.features import check_pairs, check_reconstruction
 from sarmae.evaluate.quick.injected_speckle import check_speckle
 from sarmae.model.patches import mask_by_noise
+from sarmae.model.spec import TARGETS
 from sarmae.sare import Sare
 from sarmae.stream.batch import Batch
 from sarmae.train.objective import Projector
@@ -163,18 +165,25 @@ def test_errors_of_trivial_predictors_are_those_of_plain_arithmetic(norm_pix):
         assert "masked, each patch's own mean" not in values
 
 
+@pytest.mark.parametrize("target", [*TARGETS, "mix"])
 @pytest.mark.parametrize("norm_pix", [True, False])
-def test_a_model_that_knows_the_masked_patches_explains_them(norm_pix, monkeypatch):
-    spec = tiny_spec(norm_pix=norm_pix)
+def test_a_model_that_knows_the_masked_patches_explains_them(norm_pix, target, monkeypatch):
+    spec = tiny_spec(norm_pix=norm_pix, target=target)
     model, views = tiny_model(spec), views_of(spec)
-    monkeypatch.setattr(model, "reconstruct", lambda seen, wanted, noise: wanted)
+    answers = model.answers
+
+    def knows(*given, wrong=0.0):
+        _, targets = answers(*given)
+        return targets.values + wrong, targets
+
+    monkeypatch.setattr(model, "answers", knows)
     check = check_reconstruction(model, [views, views])
     values = dict(check.values)
     assert values["masked patches"] == pytest.approx(0, abs=1e-9)
     assert values["share of the error explained on masked patches"] == pytest.approx(1)
     assert "100.0% better" in check.verdict
     assert "12 samples" in check.compared
-    monkeypatch.setattr(model, "reconstruct", lambda seen, wanted, noise: wanted + 100)
+    monkeypatch.setattr(model, "answers", partial(knows, wrong=100.0))
     assert "worse" in check_reconstruction(model, [views]).verdict
 
 

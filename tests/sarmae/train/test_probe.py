@@ -146,7 +146,7 @@ def test_classes_hardly_shown_are_not_asked(tmp_path):
     assert len(probe.labels) == 80 + 2 * LEAST_ASKED
 
 
-def small_model(*, norm_pix=False, mask_ratio=0.75):
+def small_model(*, norm_pix=False, mask_ratio=0.75, **target):
     spec = ModelSpec(
         image_px=32,
         patch_px=8,
@@ -158,6 +158,7 @@ def small_model(*, norm_pix=False, mask_ratio=0.75):
         decoder_heads=2,
         norm_pix=norm_pix,
         mask_ratio=mask_ratio,
+        **target,
     )
     bands = {"mean_db": (-12.0, -19.0), "std_db": (5.0, 4.0)}
     statistics = SarStatistics(polarisations=("VV", "VH"), **bands, basis="train", samples=1)
@@ -206,6 +207,20 @@ def test_a_panel_shows_what_the_model_saw(norm_pix):
                 assert (visible[place] == round(255 * MASKED_GREY)).all()
         assert not torch.equal(answer, visible)
         assert (target.float() - whole.float()).clamp(min=0).sum() > 0  # the target is a decibel brighter
+
+
+@pytest.mark.parametrize("target", ["lowpass", "log_ratio", "hog", "mix"])
+def test_a_panel_of_features_shows_prediction_and_target_by_the_targets_spread(target):
+    """Where patches are seen, the target's own features stand in the prediction's picture."""
+    model, shown = small_model(target=target, mix=(0, 1, 1, 0)), views(2)
+    ids = model(*shown[:3]).ids_keep
+    for row, (_, visible, answer, wanted) in enumerate(cells(panel(model, shown))):
+        seen = torch.zeros(16, dtype=torch.bool).scatter(0, ids[row], value=True).view(4, 4)
+        seen = seen.repeat_interleave(8, 0).repeat_interleave(8, 1)
+        assert (visible[~seen] == round(255 * MASKED_GREY)).all()
+        assert torch.equal(answer[seen], wanted[seen])
+        assert not torch.equal(answer[~seen], wanted[~seen])
+        assert wanted.float().std() > 5
 
 
 def test_no_data_are_black_in_a_panel():

@@ -4,16 +4,20 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sar1m.store.errors import ConfigError, StoreError
 from sarmae.config import PretrainConfig, resolve_config
 from sarmae.errors import CheckpointError, NonFiniteError
+from sarmae.export import CARD_FILE
 from sarmae.runs import export_run
 from sarmae.train import checkpoint
 from sarmae.train.loop import pretrain
@@ -67,6 +71,44 @@ def test_a_run_killed_ten_times_is_bit_for_bit_the_undisturbed_one(store, undist
     assert process.exitcode == 0
     assert losses(tmp_path) == losses(undisturbed)
     assert weights(tmp_path) == weights(undisturbed)
+
+
+@pytest.mark.parametrize("target", ["log_ratio", "mix"])
+def test_a_run_of_features_learns_resumes_and_its_card_states_their_drift(store, tmp_path, target):
+    """Killed after step 9 and gone on with, it is bit for bit the undisturbed one."""
+    config = small_config(store, model={"target": target, "mix": [1, 1, 1, 1]})
+    train(config, tmp_path / "whole")
+    process = child(pretrain_until, config, tmp_path / "killed", 9)
+    process.join()
+    train(config, tmp_path / "killed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    logged = losses(tmp_path / "whole")
+    first, last = (sum(logged[step][0] for step in steps) / 5 for steps in (range(1, 6), range(20, 25)))
+    assert last < first
+    card = (export_run(tmp_path / "whole", tmp_path / "encoder").parent / CARD_FILE).read_text()
+    assert "log ratios of mean powers" in card
+    found = dict(re.findall(r"\| target drift under speckle of (\d+) looks \| ([\d.]+) \|", card))
+    drifts = [float(found[looks]) for looks in ("1", "4", "16")]
+    assert drifts == sorted(drifts, reverse=True)
+
+
+def test_pictures_without_a_unit_have_no_mean_power(tmp_path):
+    pixels = np.random.default_rng(1).integers(1, 255, (64, 64), dtype=np.uint8)
+    (tmp_path / "SAR").mkdir()
+    for number in range(8):
+        Image.fromarray(pixels).save(tmp_path / f"SAR/{number}.png")
+    (tmp_path / "unpaired.json").write_text(json.dumps([f"SAR/{number}.png" for number in range(8)]))
+    (tmp_path / "paired.json").write_text("[]")
+    sections = {"data": {"published_px": 64}, "sare": {"speckle": "none"}, "train": {"steps": 2}}
+    for target, allowed in (("hog", True), ("lowpass", False), ("mix", False)):
+        config = small_config(**sections, model={"target": target})
+        data = config.data.model_copy(update={"stores": (f"published:{tmp_path}",)})
+        config = config.model_copy(update={"data": data})
+        if allowed:
+            train(config, tmp_path / target)
+        else:
+            with pytest.raises(ConfigError, match=r"model\.target: .*power, and the SAR values are in units '1'"):
+                train(config, tmp_path / target)
 
 
 def test_a_stop_asked_for_saves_and_says_so(store, undisturbed, tmp_path):

@@ -1,6 +1,6 @@
 """MAE's decoder: a narrow transformer over the encoder's tokens and a learned token for each patch to be decoded."""
 
-# B batch, N patches, K kept (visible), M decoded, D encoder width, d decoder width, V values of a patch
+# B batch, N patches, K kept (visible), M decoded, D encoder width, d decoder width, V values of a target
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class MaeDecoder(nn.Module):
         self.register_buffer("pos_embed", sincos_positions(width, spec.grid))
         self.blocks = nn.Sequential(*(_block(spec) for _ in range(spec.decoder_depth)))
         self.norm = timm.layers.norm.LayerNorm(width)
-        self.pred = nn.Linear(width, spec.patch_values)
+        self.pred = nn.Linear(width, spec.target_values)
 
     def forward(self, tokens: Tensor, ids_keep: Tensor, ids_decode: Tensor) -> Tensor:
-        """(B, 1 + K + M, d), before the last norm, of the encoder's tokens (B, 1 + K, D); `predict` makes pixels."""
+        """(B, 1 + K + M, d), before the last norm, of the encoder's tokens (B, 1 + K, D); `predict` makes values."""
         ids = torch.cat([ids_keep, ids_decode], dim=1) + 1
         places = self.pos_embed[0][nn.functional.pad(ids, (1, 0))]
         hidden = self.mask_token.expand(*ids_decode.shape, -1)
@@ -41,9 +41,9 @@ class MaeDecoder(nn.Module):
         return decoded
 
     def predict(self, features: Tensor) -> Tensor:
-        """Values of patches, (B, any, V), row, column, channel, from features (B, any, d) of `forward`."""
-        pixels: Tensor = self.pred(self.norm(features))
-        return pixels
+        """Values of patches, (B, any, V), as of `make_targets`, from features (B, any, d) of `forward`."""
+        values: Tensor = self.pred(self.norm(features))
+        return values
 
 
 def _block(spec: ModelSpec) -> timm.models.vision_transformer.Block:

@@ -27,7 +27,7 @@ def step_flops(spec: ModelSpec) -> StepFlops:
     decoder = (
         seen * spec.width * spec.decoder_width
         + spec.decoder_depth * _block(sequence, spec.decoder_width)
-        + spec.decoded * spec.decoder_width * spec.patch_values
+        + spec.decoded * spec.decoder_width * spec.target_values
     )
     return StepFlops(2 * encoder, 2 * decoder, 3 * 2 * (encoder + decoder))
 

@@ -1,9 +1,10 @@
 """The pretraining model: decibels in, loss and visible tokens out. The normalisation is part of it, and is saved."""
 
-# B batch, P polarisations, N patches, K kept (visible), M decoded, V = P * p * p values of a patch, D width
+# B batch, P polarisations, N patches, K kept (visible), M decoded, V values of a target, D width
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from sar1m.store.errors import ConfigError
 from sarmae.model.decoder import MaeDecoder
 from sarmae.model.encoder import Encoder
-from sarmae.model.loss import restored, squared_errors, standardised
-from sarmae.model.patches import flat_targets, mask_by_noise, take_patches, to_images
+from sarmae.model.loss import restored, squared_errors
+from sarmae.model.patches import mask_by_noise, take_patches, to_images
 from sarmae.model.spec import ModelSpec
+from sarmae.model.targets import Targets, make_targets
 from sarmae.stream.normalise import Normalise
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ class MaeOutput(NamedTuple):
     loss: () float32, the mean squared error over the measured values of the decoded patches. values: () int64, how many
     these are. per_sample_loss: (B,) float32, without gradient, 0.0 where a sample's decoded patches hold no data.
     visible: (B, K, D), the encoder's patch tokens after its norm, without the class token. ids_keep: (B, K),
-    which patches these are. prediction: (B, M, V), the decoded patches in units of the target (standardised patch by
-    patch if the spec says norm_pix). ids_decode: (B, M), which patches these are. mask: (B, N), 1.0 where masked.
+    which patches these are. prediction: (B, M, V), of the decoded patches, in units of the target, as of
+    `make_targets`. ids_decode: (B, M), which patches these are. mask: (B, N), 1.0 where masked.
     """
 
     loss: Tensor
@@ -68,15 +70,16 @@ class SarMae(nn.Module):
         tokens = self._encode(input_db, masking.ids_keep)
         features = self.decoder(tokens, masking.ids_keep, masking.ids_decode)
         prediction = self.decoder.predict(features[:, 1 + spec.kept :])
-        target, valid = self._targets(target_db, masking.ids_decode)
-        if spec.norm_pix:
-            target = standardised(target, valid)
-        errors = squared_errors(prediction, target, valid)
+        errors = squared_errors(prediction, *self.targets(target_db, masking.ids_decode))
         return MaeOutput(*errors, tokens[:, 1:], masking.ids_keep, prediction, masking.ids_decode, masking.mask)
 
     def measured(self, images_db: Tensor, ids: Tensor) -> Tensor:
         """(B, K) int64: how many values of the patches at ids (B, K) of (B, P, H, W) dB are not NaN."""
         return (~take_patches(images_db, ids, self.spec.patch_px).isnan()).sum(dim=(2, 3, 4))
+
+    def targets(self, images_db: Tensor, ids: Tensor) -> Targets:
+        """What the patches at ids (B, K) of (B, P, H, W) dB are to be predicted as."""
+        return make_targets(images_db, ids, self.spec, self.normalise)
 
     def tokens(self, input_db: Tensor) -> Tensor:
         """(B, 1 + N, D), class token first, after the norm: the encoder over all patches of (B, P, H, W) dB."""
@@ -94,27 +97,33 @@ class SarMae(nn.Module):
         return values.take_along_dim(back[:, :, None], dim=1)
 
     def reconstruct(self, input_db: Tensor, target_db: Tensor, noise: Tensor) -> Tensor:
-        """`predict_patches` as images in dB, (B, P, H, W), without gradient; to be shown beside target_db.
+        """The answers as images in dB, (B, P, H, W), without gradient; to be shown beside target_db.
+
+        ConfigError where pixels are no target of the spec.
+        """
+        if self.spec.target_parts[0] != "pixel":
+            raise ConfigError(f"target = {self.spec.target!r} has no pixels to reconstruct; `answers` gives its values")
+        values, _ = self.answers(input_db, target_db, noise)
+        return self.normalise.denormalise(to_images(values, self.spec.patch_px))
+
+    @torch.no_grad()
+    def answers(self, input_db: Tensor, target_db: Tensor, noise: Tensor) -> tuple[Tensor, Targets]:
+        """Every patch predicted, and its target: (B, N, V) each, V of the first of the spec's target_parts alone, in
+        that target's own unit.
 
         With norm_pix each patch gets back its own target's mean and std, as MAE's figures do: then brightness and
         contrast of a patch are the target's, and only its structure is predicted.
         """
-        with torch.no_grad():
-            values = self.predict_patches(input_db, noise).float()
-            if self.spec.norm_pix:
-                every = torch.arange(self.spec.patches, device=noise.device).expand(len(noise), -1)
-                values = restored(values, *self._targets(target_db, every))
-            return self.normalise.denormalise(to_images(values, self.spec.patch_px))
+        spec, part = self.spec, self.spec.target_parts[0]
+        every = torch.arange(spec.patches, device=noise.device).expand(len(noise), -1)
+        wanted = make_targets(target_db, every, replace(spec, target=part, norm_pix=False), self.normalise)
+        values = self.predict_patches(input_db, noise).float()[..., : spec.part_values(part)] / spec.part_scale(part)
+        return (restored(values, *wanted) if spec.standardises(part) else values), wanted
 
     def _encode(self, input_db: Tensor, ids_keep: Tensor) -> Tensor:
         """Tokens (B, 1 + K, D). Only the visible patches are ever read."""
         seen = take_patches(input_db, ids_keep, self.spec.patch_px)
         return self.encoder.visible(self._normalised(seen), ids_keep)
-
-    def _targets(self, target_db: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised values of the patches at ids, and which of them were measured: (B, M, V) each."""
-        wanted = take_patches(target_db, ids, self.spec.patch_px)
-        return flat_targets(self._normalised(wanted)), ~flat_targets(wanted).isnan()
 
     def _normalised(self, patches: Tensor) -> Tensor:
         """(B, K, P, p, p) through the per-band normalisation, which takes bands on its second axis."""

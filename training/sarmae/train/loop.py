@@ -32,6 +32,7 @@ from sarmae.train.preemption import Preemption
 from sarmae.train.probe import ProbeScores, encode, score
 from sarmae.train.setup import Run, set_up
 from sarmae.train.step import StepResult, Views
+from sarmae.train.target_drift import target_drift
 
 CONFIG_FILE = "config.toml"
 LOCK_FILE = "lock"
@@ -150,6 +151,8 @@ def _train(run: Run, preemption: Preemption, ledger: Ledger) -> PretrainOutcome:
         if stop or run.step % train.checkpoint_every == 0:
             run.save()
         _look(run, ledger, views)
+        if run.step == train.steps and run.here.leads:
+            ledger.record(target_drift(run.model, views.target_db, seed=train.seed))
         if stop:
             break
     finished = run.step >= train.steps  # a signal that came during the last step is of no account

@@ -59,7 +59,7 @@ class Objective(nn.Module):
         """
         spec = self.model.spec
         masking = mask_by_noise(noise, spec.kept, spec.decoded)
-        values = self.model.measured(target_db, masking.ids_decode).sum()
+        values = self.model.targets(target_db, masking.ids_decode).valid.sum()
         return torch.stack([values, self._anchored(input_db, masking.ids_keep, paired).sum()])
 
     def forward(

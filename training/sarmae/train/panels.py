@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sarmae.model.patches import to_images
 from sarmae.model.sarmae import SarMae
 from sarmae.train.step import Views
 
@@ -21,17 +22,34 @@ def panel(model: SarMae, views: Views) -> Tensor:
 
     First polarisation, decibels as grey by the model's own statistics. Patches that were seen stand in the
     reconstruction as they were: what is predicted there enters no loss and means nothing. With norm_pix each
-    reconstructed patch carries its own target's mean and contrast, as in the figures of He et al. 2021.
+    reconstructed patch carries its own target's mean and contrast, as in the figures of He et al. 2021. Where pixels
+    are no target, reconstruction and target show the first feature of the first target, by its own spread.
     """
     input_db, target_db, noise = (part[:SAMPLES] for part in (views.input_db, views.target_db, views.noise))
-    answer = model.reconstruct(input_db, target_db, noise)
-    seen = _visible(noise, model)
-    grey = [_grey(images, model) for images in (input_db, answer, target_db)]
-    shown = torch.where(seen, grey[0], torch.full_like(grey[0], MASKED_GREY))
-    filled = torch.where(seen, grey[0], grey[1])
-    rows = [torch.cat(_spaced(list(row), axis=1), dim=1) for row in zip(grey[0], shown, filled, grey[2], strict=True)]
+    seen, given = _visible(noise, model), _grey(input_db, model)
+    if model.spec.target_parts[0] == "pixel":
+        answer, target = _grey(model.reconstruct(input_db, target_db, noise), model), _grey(target_db, model)
+        filled = torch.where(seen, given, answer)
+    else:
+        answer, target = _features(model, input_db, target_db, noise)
+        filled = torch.where(seen, target, answer)
+    shown = torch.where(seen, given, torch.full_like(given, MASKED_GREY))
+    rows = [torch.cat(_spaced(list(row), axis=1), dim=1) for row in zip(given, shown, filled, target, strict=True)]
     picture = torch.cat(_spaced(rows, axis=0), dim=0)
     return (picture * 255).round().to(torch.uint8).cpu().expand(3, -1, -1)
+
+
+def _features(model: SarMae, input_db: Tensor, target_db: Tensor, noise: Tensor) -> list[Tensor]:
+    """Prediction and target, (B, S, S) in 0..1 each; what was not measured is black in the target."""
+    answer, (wanted, valid) = model.answers(input_db, target_db, noise)
+    spread = wanted[valid].std().nan_to_num(nan=1.0).clamp(min=1e-6)
+    places = round((wanted.shape[2] / model.spec.part_features(model.spec.target_parts[0])) ** 0.5)
+    pictures = []
+    for values, there in ((answer, torch.ones_like(valid)), (wanted, valid)):
+        grey = torch.where(there, (values / (2 * SPAN_STD * spread) + 0.5).clamp(0, 1), 0.0)
+        first = to_images(grey, places)[:, :1]
+        pictures.append(torch.nn.functional.interpolate(first, size=input_db.shape[2:], mode="nearest")[:, 0])
+    return pictures
 
 
 def _visible(noise: Tensor, model: SarMae) -> Tensor:

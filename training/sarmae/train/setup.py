@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sarmae.model.sarmae import SarMae, build_model
 from sarmae.model.spec import ModelSpec, encoder_size
 from sarmae.precision import computes_in_bf16
 from sarmae.sarc import Anchors, open_anchors
+from sarmae.sare.extra_speckle import DECIBELS
 from sarmae.stream.loader import ShardLoader
 from sarmae.train import checkpoint
 from sarmae.train.ema import MovingAverage
@@ -96,6 +97,7 @@ def set_up(config: PretrainConfig, folder: Path, here: Ranks) -> Run:
     if anchors is not None:
         anchors.prepare(loader.optical, loader.order.spec.stores)
     spec = model_spec(config.model, config.data.crop_px, loader.sar.labels)
+    _check_units(spec, loader.sar.units)
     model = build_model(spec, loader.statistics, seed=config.train.seed)
     begun_from = _begin_from(model, config.model)
     objective = Objective(model, _projector(config, spec, anchors)).to(here.device)
@@ -120,12 +122,22 @@ def set_up(config: PretrainConfig, folder: Path, here: Ranks) -> Run:
     return run
 
 
+def _check_units(spec: ModelSpec, units: str) -> None:
+    """Raises ConfigError where a target of mean powers meets values that have no power."""
+    powers = [name for name in spec.target_parts if name in ("lowpass", "log_ratio")]
+    if powers and units != DECIBELS:
+        raise ConfigError(
+            f"model.target: {' and '.join(powers)} average power, and the SAR values are in units {units!r}, not in "
+            f"{DECIBELS}. Train on a store in decibels, or set model.target to pixel or hog."
+        )
+
+
 def model_spec(model: ModelConfig, image_px: int, polarisations: tuple[str, ...]) -> ModelSpec:
     """The model for square images of these channels. Raises ConfigError where the numbers do not fit together."""
     width, depth, heads = encoder_size(model.size)
     if model.width is not None and model.depth is not None and model.heads is not None:
         width, depth, heads = model.width, model.depth, model.heads
-    shape = {"patch_px", "decoder_width", "decoder_depth", "decoder_heads", "mask_ratio", "decode_share", "norm_pix"}
+    shape = {field.name for field in fields(ModelSpec)} & ModelConfig.model_fields.keys() - {"width", "depth", "heads"}
     return ModelSpec(
         image_px=image_px,
         polarisations=polarisations,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sarmae.evaluate.quick.quick_check import QuickCheck
 from sarmae.model.loss import patch_moments
-from sarmae.model.patches import flat_targets, mask_by_noise, take_patches
+from sarmae.model.patches import mask_by_noise
 from sarmae.model.sarmae import SarMae
 from sarmae.train.objective import Projector
 from sarmae.train.step import Views
@@ -26,8 +26,8 @@ SURE: Final = 2.0  # standard errors
 
 @torch.no_grad()
 def check_reconstruction(model: SarMae, batches: Sequence[Views]) -> QuickCheck:
-    """Mean squared errors in normalised decibels (a band's standard deviation is 1) over measured pixels: on masked and
-    on visible patches, and of predictors that need no model.
+    """Mean squared errors over measured values, in the unit of the first target (pixels: normalised decibels, in which
+    a band's standard deviation is 1): on masked and on visible patches, and of predictors that need no model.
 
     With norm_pix the prediction gets the patch's own mean and contrast back, so it is compared to a flat patch of that
     mean.
@@ -35,8 +35,9 @@ def check_reconstruction(model: SarMae, batches: Sequence[Views]) -> QuickCheck:
     parts = [_squared_errors(model, views) for views in batches]
     sums, counts = (torch.stack([part[place] for part in parts]).sum(dim=0) for place in (0, 1))
     errors = {name: float(value) for name, value in zip(_ERRORS, (sums / counts.clamp(min=1)).tolist(), strict=True)}
-    rival = _OWN_MEAN if model.spec.norm_pix else _VISIBLE_MEAN
-    if not model.spec.norm_pix:
+    by_patch = model.spec.standardises(model.spec.target_parts[0])
+    rival = _OWN_MEAN if by_patch else _VISIBLE_MEAN
+    if not by_patch:
         del errors[_OWN_MEAN]
     explained = 1 - errors[_MASKED] / max(errors[rival], 1e-12)
     what = "better" if explained > 0 else "worse"
@@ -65,16 +66,9 @@ _ERRORS: Final = (_MASKED, _VISIBLE, _OWN_MEAN, _VISIBLE_MEAN, _BAND_MEAN)
 def _squared_errors(model: SarMae, views: Views) -> tuple[Tensor, Tensor]:
     """Sums of squared errors and measured values, (5,) float64 each, in the order of _ERRORS."""
     spec = model.spec
-    answer = model.reconstruct(views.input_db, views.target_db, views.noise)
-    every = torch.arange(spec.patches, device=views.noise.device).expand(len(views.noise), -1)
-
-    def values(images: Tensor) -> Tensor:
-        return flat_targets(take_patches(images, every, spec.patch_px))
-
-    target, predicted = values(model.normalise(views.target_db)), values(model.normalise(answer))
-    measured = ~values(views.target_db).isnan()
+    predicted, (target, measured) = model.answers(views.input_db, views.target_db, views.noise)
     masked = mask_by_noise(views.noise, spec.kept, 0).mask.bool()[:, :, None]
-    seen = _visible_means(target, measured & ~masked, len(spec.polarisations))
+    seen = _visible_means(target, measured & ~masked, spec.part_features(spec.target_parts[0]))
     nothing = torch.zeros_like(target)
     asked = [
         (predicted, masked),
@@ -90,7 +84,7 @@ def _squared_errors(model: SarMae, views: Views) -> tuple[Tensor, Tensor]:
 
 
 def _visible_means(target: Tensor, valid: Tensor, bands: int) -> Tensor:
-    """(B, 1, V): each sample's mean over visible measured values of each band."""
+    """(B, 1, V): each sample's mean over visible measured values of each band, or feature."""
     by_band, there = (part.view(*part.shape[:2], -1, bands) for part in (target, valid))
     mean: Tensor = (by_band * there).sum(dim=(1, 2)) / there.sum(dim=(1, 2)).clamp(min=1)
     return mean.repeat(1, target.shape[2] // bands)[:, None]

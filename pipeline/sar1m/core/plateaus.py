@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from sar1m.core.quality import DB_FLOOR
-from sar1m.records import F32, I64
+from sar1m.records import F32, I32, I64
 
 FULL_REFLECTANCE: Final = 1.5  # snow and cloud stay under it; 65535 DN, percent and pictures do not
 WHITE: Final = 254.5  # of display pictures, 0 to 255
@@ -71,17 +71,17 @@ def saturated_frac(optical: F32, *, display: bool) -> float:
     return max((float(np.mean(band >= ceiling)) for band in known if band.size), default=float("nan"))
 
 
-def _numbers(values: F32) -> I64:
+def _numbers(values: F32) -> I32:
     """Values by their leading bits, rounded, so that those within 15 bits of each other are mostly one number."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.int32)
-    numbers: I64 = (bits.astype(np.int64) + (1 << (_DROPPED_BITS - 1))) >> _DROPPED_BITS
+    numbers: I32 = (bits + np.int32(1 << (_DROPPED_BITS - 1))) >> _DROPPED_BITS  # of finite values: no overflow
     return numbers
 
 
-def _most_frequent(numbers: I64) -> int:
+def _most_frequent(numbers: I32 | I64) -> int:
     """How often the most frequent of some numbers is there; 0 of none."""
     if not numbers.size:
         return 0
     ordered = np.sort(numbers)
-    starts = np.flatnonzero(np.diff(ordered)) + 1
+    starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     return int(np.diff(np.concatenate([[0], starts, [ordered.size]])).max())

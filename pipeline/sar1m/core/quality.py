@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -51,7 +52,8 @@ def optical_nodata_frac(optical: F32) -> float:
 def band_floors(bands: F32) -> tuple[float, float]:
     """The lowest and the highest floor of several bands (B, H, W). A floor is the value that one valid pixel in a
     hundred of a band lies under. NaN where no band has a valid pixel."""
-    floors = [float(np.quantile(valid, FLOOR_QUANTILE)) for band in bands if (valid := band[np.isfinite(band)]).size]
+    known = [np.sort(valid) for band in bands if (valid := band[np.isfinite(band)]).size]
+    floors = [float(_between(*_around(band, FLOOR_QUANTILE))) for band in known]
     return min(floors, default=float("nan")), max(floors, default=float("nan"))
 
 
@@ -66,11 +68,14 @@ def dynamic_range_db(sar: F32, *, floor_linear: float = DB_FLOOR) -> float:
     sar: (P, H, W) linear power.
     floor_linear: lower and negative values count as this.
     """
-    valid = sar[0][np.isfinite(sar[0])].astype(np.float64)
+    valid = np.sort(sar[0][np.isfinite(sar[0])])
     if valid.size == 0:
         return float("nan")
-    low, high = np.percentile(10 * np.log10(np.maximum(valid, floor_linear)), (2, 98))
-    return float(high - low)
+    levels = []
+    for share in (0.02, 0.98):
+        ends, part = _around(valid, share)
+        levels.append(_between(10 * np.log10(np.maximum(ends.astype(np.float64), floor_linear)), part))
+    return float(levels[1] - levels[0])
 
 
 def noise_floor_frac(sar: F32, noise_floor_linear: Sequence[float]) -> float:
@@ -163,6 +168,22 @@ def brightness_masks(visible: F32, nir: F32, swir: F32 | None = None) -> BrightM
     snow = _normalised_difference(green, swir.astype(np.float64)) > MIN_SNOW_NDSI
     snow &= (green > MIN_SNOW_GREEN) & (nir > MIN_SNOW_NIR)
     return BrightMasks(cloud=bright & ~snow & np.isfinite(swir), snow=snow)
+
+
+def _around(ordered: F32, share: float) -> tuple[F32, float]:
+    """The two values of an ordered row between which a quantile lies, and how far it is from the first to the second.
+
+    Sorting takes half the time of numpy's quantile.
+    """
+    place = share * (ordered.size - 1)
+    first = int(place)
+    return ordered[[first, min(first + 1, ordered.size - 1)]], place - first
+
+
+def _between(ends: F32 | F64, part: float) -> np.floating[Any]:
+    low, high = ends
+    value: np.floating[Any] = high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part
+    return value
 
 
 def _share(mask: Bool | np.bool_) -> float:

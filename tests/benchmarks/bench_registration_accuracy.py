@@ -1,11 +1,13 @@
 """Accuracy of SAR-optical registration against a truth that is not ours, beside rivals, in one interleaved run.
 
     python tests/benchmarks/registration_consensus.py      (writes the truth, once)
-    python tests/benchmarks/bench_registration_accuracy.py [--before REVISION] [--quick]
+    python tests/benchmarks/bench_registration_accuracy.py [--before REVISION] [--quick | --speed]
 
 The truth is results/registration-consensus.csv: see registration_consensus.py. Only scenes of tile 11SMT are scored,
 and the sites apart. --before adds rows for the method as it was at a revision. --quick takes every fourth scene and
-writes nothing; nor is anything written without the scenes. Tables go to results/registration-accuracy.{json,md}.
+writes nothing; nor is anything written without the scenes. --speed measures the speed alone, in a minute: with
+memory that the C library gives back to the system as it likes, and with all of it kept (glibc). It replaces that
+section. Tables go to results/registration-accuracy.{json,md}.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import json
 import platform
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
@@ -173,6 +177,40 @@ def speed_rows(methods: dict[str, Method], rounds: int) -> list[Row]:
     return [{"method": name, "pairs_per_s": rate[name], "of_phase_summed": ratio[name]} for name in rate]
 
 
+def measure_speed_alone() -> None:
+    """Replaces the section on speed in the results: each way to manage memory in a process of its own."""
+    kept = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": str(2**25)}
+    rows = []
+    for memory, environment in (("as it comes", {}), ("kept", kept)):
+        call = "from bench_registration_accuracy import *; print(json.dumps(speed_rows(all_methods(), 60)))"
+        done = subprocess.run(
+            [sys.executable, "-c", call],
+            cwd=Path(__file__).parent,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        rows += [{"memory": memory, **row} for row in json.loads(done.stdout)]
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    command = "python tests/benchmarks/bench_registration_accuracy.py --speed"
+    note = f"`{command}`, {datetime.now(UTC).date()}, {cpu_model()}, one core, load of the machine {load}."
+    title = "## Speed\n\n"
+    before = RESULTS.with_suffix(".md").read_text(encoding="utf-8").split(title)[0]
+    RESULTS.with_suffix(".md").write_text(f"{before}{title}{note}\n\n{table(rows)}", encoding="utf-8")
+    document = json.loads(RESULTS.with_suffix(".json").read_text(encoding="utf-8"))
+    document["sections"]["Speed"] = rows
+    document["speed"] = note
+    RESULTS.with_suffix(".json").write_text(
+        json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    print(note, table(rows), sep="\n\n")
+
+
+def all_methods() -> dict[str, Method]:
+    """The package's method and its rivals."""
+    return {OURS: ours(register_block, UNGATED)} | RIVALS
+
+
 def _parts(size: int, parts: int) -> list[tuple[int, int, int, int]]:
     side = size if parts == 1 else size // 2
     return [(row, col, side, side) for row in range(0, size, side) for col in range(0, size, side)]
@@ -201,7 +239,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", metavar="REVISION", help="also the method as it was then")
     parser.add_argument("--quick", action="store_true", help="every fourth scene; nothing is written")
+    parser.add_argument("--speed", action="store_true", help="the speed alone, which replaces its section")
     arguments = parser.parse_args()
+    if arguments.speed:
+        measure_speed_alone()
+        return
     methods: dict[str, Method] = {OURS: ours(register_block, UNGATED)}
     if arguments.before:
         module, config = package_at(arguments.before)

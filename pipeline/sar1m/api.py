@@ -32,6 +32,7 @@ from sar1m.sources.regions.region import Region, cells_of, parse_region
 from sar1m.stages.choose import choice_digest
 from sar1m.stages.plan import make_plan
 from sar1m.stages.shares import parse_share
+from sar1m.store.chunk_checksums import QuickComparison
 from sar1m.store.durable import local_folder, nothing_left_behind
 from sar1m.store.errors import ConfigError, OutputError
 from sar1m.store.printer import Printer
@@ -243,23 +244,24 @@ def open(place: str | Path) -> OpenStore:  # noqa: A001 - `sar1m.open`, beside `
     return OpenStore(place=folder, facts=marker)
 
 
-def verify(place: str | Path, *, watch: Watch | None = None) -> list[StoreFault]:
+def verify(place: str | Path, *, quick: bool = False, watch: Watch | None = None) -> list[StoreFault]:
     """Compares every byte of a finished build or release with its manifest.
 
-    place: a folder, or the address of a published release. Returns the faults, each with path and finding; an empty
-    list where all is well. Raises StoreError where there is nothing to verify.
+    place: a folder, or the address of a published release. quick: of shards only the index and the checksum at the end
+    of each chunk are read and compared with the checksums by sample (store/chunk_checksums.py). Returns the faults,
+    each with path and finding; an empty list where all is well. Raises StoreError where there is nothing to verify.
     """
     shown = watch or _progress()
     if "://" in str(place) or is_release(Path(place)):
-        return list(verify_release(place, shown).faults)
-    return verify_build(Path(place), shown)
+        return list(verify_release(place, shown, quick=QuickComparison() if quick else None).faults)
+    return verify_build(Path(place), shown, QuickComparison() if quick else None)
 
 
-def verify_build(out: Path, watch: Watch) -> list[StoreFault]:
+def verify_build(out: Path, watch: Watch, quick: QuickComparison | None = None) -> list[StoreFault]:
     """The faults of a build: files that are changed, missing, added or truncated."""
     marker = read_marker(out)
     with watch.stage("verify", 0 if marker is None else len(marker["files"])) as step:
-        return find_faults(out, lambda _name: step())
+        return find_faults(out, lambda _name: step(), quick)
 
 
 def release(  # noqa: PLR0913 - one argument an option, as on the command line

@@ -29,7 +29,15 @@ from sar1m.sources.source import Source
 from sar1m.stages.choose import choice_digest, choose
 from sar1m.stages.deciding import Code, code_of, code_of_blocks, code_of_store, in_words, showing_proof
 from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
-from sar1m.stages.pack import plan_packing, shard_count, shard_tasks, write_shard, write_tables
+from sar1m.stages.pack import (
+    PackedShard,
+    plan_packing,
+    shard_count,
+    shard_tasks,
+    write_checksums,
+    write_shard,
+    write_tables,
+)
 from sar1m.stages.plan import PLAN_FILE, Plan, make_plan, pixel_digest, read_plan, write_plan
 from sar1m.stages.prepare import prepare_item
 from sar1m.stages.shares import Share, failures_of_shares, forget_failures, keep_failures, keep_plan
@@ -301,13 +309,15 @@ def _finish(out: Output, plan: Plan, config: BuildConfig, workers: Workers, watc
     packing = plan_packing(out, choice, plan.kind, config)
     if not is_sealed(out, packing.name):
         remove_other_packs(out, packing.name)
-        known = write_tables(packing, plan, config)
+        known, shards = write_tables(packing, plan, config), dict[str, PackedShard]()
         with watch.stage("pack shards", shard_count(choice.samples, packing.images)) as step:
             for outcome in workers.map(write_shard, shard_tasks(packing)):
                 if outcome.result is None:
                     raise StoreError(f"{outcome.item.name}: {outcome.cause}")
-                known[outcome.item.name] = outcome.result
+                shards[outcome.item.name] = outcome.result
+                known[outcome.item.name] = outcome.result.digest
                 step()
+        known |= write_checksums(packing, shards)
         with watch.stage("report", 0):
             page = render_report(out.work / packing.name)
             known[REPORT_FILE] = packing.packed.write(REPORT_FILE, [page.encode()])

@@ -164,7 +164,7 @@ def pack_section(size: Size, scratch: Path) -> list[Section]:
     plan = read_plan(out.below("staging"))
     choice = choose(out.below("staging"), plan, config)
     tasks = list(shard_tasks(plan_packing(out, choice, plan.kind, config)))
-    samples, written = len(choice.samples), sum(write_shard(task).size for task in tasks)
+    samples, written = len(choice.samples), sum(write_shard(task).digest.size for task in tasks)
     clock = Clock(cpu=False)
     with ExitStack() as stack:
         one, two = warm_workers(stack, write_shard, tasks[:1])

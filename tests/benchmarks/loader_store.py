@@ -28,12 +28,12 @@ from sar1m.records import Row, StoreKind
 from sar1m.sources.simulated import SimulatedSource
 from sar1m.stages.choose import number_samples
 from sar1m.stages.install import install, seal
-from sar1m.stages.pack import image_arrays, metadata_files
+from sar1m.stages.pack import PackedShard, all_checksum_files, image_arrays, metadata_files
 from sar1m.stages.plan import make_plan
 from sar1m.stages.prepare import prepare_block
 from sar1m.stages.statistics import ChannelTotals
-from sar1m.store.chunks import Compression, encode_chunk
-from sar1m.store.durable import FileDigest, remove_tree, write_durably
+from sar1m.store.chunks import Compression, encode_chunk, noting_checksums
+from sar1m.store.durable import remove_tree, write_durably
 from sar1m.store.outputs.folder import FolderOutput
 from sar1m.store.schema import DATA_DIR, SAMPLES_FILE, SCHEMA_VERSION, STATS_DIR
 from sar1m.store.seal import read_marker
@@ -112,7 +112,12 @@ def make_store(
     files = {SAMPLES_FILE: parquet_bytes(frame, SAMPLE_COLUMNS), f"{STATS_DIR}/normalisation.json": statistics}
     files |= metadata_files(frame, images, {"name": base.config.name, "kind": asdict(base.kind)})
     known = {name: write_durably(packed / name, [content]) for name, content in files.items()}
-    known |= _write_shards(packed, images, base, draws)
+    shards = _write_shards(packed, images, base, draws)
+    known |= {name: shard.digest for name, shard in shards.items()}
+    checksums = all_checksum_files(
+        {"train": samples, "val": 0, "test": 0}, images, {name: shard.checksums for name, shard in shards.items()}
+    )
+    known |= {name: write_durably(packed / name, [content]) for name, content in checksums.items()}
     facts = {"name": base.config.name, "region": "simulated", "code_version": __version__, "seed": seed}
     seal(out, pack, known, {**facts, "schema_version": SCHEMA_VERSION, "counts": {"accepted": samples}})
     install(out, pack)
@@ -179,13 +184,15 @@ def _sample_frame(base: Base, draws: Draws) -> pd.DataFrame:
     )
 
 
-def _write_shards(root: Path, images: list[ImageArray], base: Base, draws: Draws) -> dict[str, FileDigest]:
+def _write_shards(root: Path, images: list[ImageArray], base: Base, draws: Draws) -> dict[str, PackedShard]:
     slots, known = base.config.pack.shard_samples, {}
     for image in images:
         for shard, first in enumerate(range(0, len(draws.patch), slots)):
             numbers = range(first, min(first + slots, len(draws.patch)))
             name = f"{DATA_DIR}/{SPLIT}.zarr/{shard_name(image.layout.name, shard)}"
-            known[name] = write_durably(root / name, shard_pieces(_chunks(image, base, draws, numbers), slots=slots))
+            chunks, checksums = _chunks(image, base, draws, numbers), list[int]()
+            digest = write_durably(root / name, shard_pieces(noting_checksums(chunks, checksums), slots=slots))
+            known[name] = PackedShard(digest=digest, checksums=tuple(checksums))
     return known
 
 

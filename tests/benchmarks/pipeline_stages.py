@@ -16,7 +16,7 @@ from sar1m.sources.simulated import SimulatedSource
 from sar1m.stages import columns, prepare
 from sar1m.stages.choose import choose
 from sar1m.stages.install import install, seal
-from sar1m.stages.pack import plan_packing, shard_tasks, write_shard, write_tables
+from sar1m.stages.pack import plan_packing, shard_tasks, write_checksums, write_shard, write_tables
 from sar1m.stages.plan import Plan, read_plan
 from sar1m.stages.staged import StagedRecord, read_record, write_staged
 from sar1m.store.durable import FileDigest
@@ -92,7 +92,8 @@ def _time_phase_2(clock: Clock, plan: Plan, out: Output, config: BuildConfig) ->
     with clock.time("tables and statistics"):
         known |= write_tables(packing, plan, config)
     with clock.time("pack"):
-        known |= {task.name: write_shard(task) for task in shard_tasks(packing)}
+        shards = {task.name: write_shard(task) for task in shard_tasks(packing)}
+        known |= {name: shard.digest for name, shard in shards.items()} | write_checksums(packing, shards)
     with clock.time("report"):
         page = render_report(out.work / packing.name)
         known[REPORT_FILE] = packing.packed.write(REPORT_FILE, [page.encode()])

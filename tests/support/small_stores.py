@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from sar1m.core.identity import sample_key
-from sar1m.io.zarr_groups import ImageArray, group_files
-from sar1m.store.chunks import encode_chunk
+from sar1m.io.zarr_groups import ImageArray, checksum_files, group_files
+from sar1m.store.chunks import chunk_checksum, encode_chunk
 from sar1m.store.durable import FileDigest
 from sar1m.store.places.folder import FolderPlace
 from sar1m.store.schema import MANIFEST_FILE, MARKER_FILE, SCHEMA_VERSION, ArrayLayout, optical_encoding, sar_encoding
@@ -40,8 +40,21 @@ class SmallStore:
         return self.root / "data/train.zarr"
 
 
-def small_store(root, *, samples=11, slots=4, compression="blosc-lz4", side=24, unpaired=(2, 8, 9), profile="training"):
-    """A store of one split, train. Chunks of both arrays differ in length from sample to sample when compressed."""
+def small_store(
+    root,
+    *,
+    samples=11,
+    slots=4,
+    compression="blosc-lz4",
+    side=24,
+    unpaired=(2, 8, 9),
+    profile="training",
+    bound=True,
+):
+    """A store of one split, train. Chunks of both arrays differ in length from sample to sample when compressed.
+
+    bound: with checksums by sample, as since schema 1.3.
+    """
     rng = np.random.default_rng([samples, side])
     encodings = {"sar": sar_encoding(profile, "gamma0"), "optical": optical_encoding(profile, "reflectance")}
     paired = ~np.isin(np.arange(samples), unpaired)
@@ -88,6 +101,10 @@ def small_store(root, *, samples=11, slots=4, compression="blosc-lz4", side=24, 
         ]
         for shard in range(-(-samples // slots)):
             write_shard(group, name, shard, chunks[shard * slots : (shard + 1) * slots], slots)
+        if bound:
+            checksums = np.array([chunk_checksum(chunk) for chunk in chunks], dtype=np.uint32)
+            for file, content in checksum_files({name: checksums}).items():
+                put(group / file, content)
     seal(root)
     return SmallStore(
         root=root,

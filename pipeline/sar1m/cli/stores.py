@@ -16,6 +16,7 @@ from sar1m.store.durable import local_folder
 from sar1m.store.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
+    from sar1m.store.chunk_checksums import QuickComparison
     from sar1m.store.seal import StoreFault
 
 # A command imports what it needs when it runs, see sar1m.cli.
@@ -31,23 +32,29 @@ def verify(  # noqa: PLR0913 - one argument an option
     source: Annotated[str | None, typer.Option("--source", help="With --rebuild: the region they come from.")] = None,
     overrides: SetOption = None,
     *,
+    quick: Annotated[bool, typer.Option("--quick", help="Of shards, index and checksums of chunks alone.")] = False,
     manifest_sha256: release_commands.ManifestOption = None,
     signer: release_commands.SignerOption = None,
     allowed_signers: release_commands.SignersOption = None,
 ) -> None:
     """Compares every file of a finished store or release with its manifest and names what differs."""
+    from sar1m.store.chunk_checksums import QuickComparison
+
+    if quick and files is not None:
+        raise ConfigError("--quick: looks at every file; leave out --files.")
+    comparison = QuickComparison() if quick else None
     if "://" not in place and not release_commands.is_release(Path(place)):
         if manifest_sha256 or signer:
             raise ConfigError(f"{place}: holds no release; --manifest-sha256 and --signer are of releases.")
         remedy = "Delete the named files and run the same build again: they are made anew."
-        _report_faults(place, _verify_build(Path(place)), remedy)
+        _report_faults(place, _verify_build(Path(place), comparison), remedy)
         return
     from sar1m.releases.rebuild import RebuildRequest
     from sar1m.releases.verification import Sampling
 
     sampling = None if files is None else Sampling(files=files, chunks=chunks, seed=seed)
     trust = release_commands.trust_of(manifest_sha256, signer, allowed_signers)
-    faults = release_commands.verify_a_release(place, sampling, trust, console)
+    faults = release_commands.verify_a_release(place, sampling, trust, comparison, console)
     if rebuild:
         if source is None:
             raise ConfigError("--rebuild: give --source too, the region as `sar1m build --region` takes it.")
@@ -57,15 +64,16 @@ def verify(  # noqa: PLR0913 - one argument an option
     _report_faults(place, faults, "Get the named files again (`sar1m get`), or ask their publisher.")
 
 
-def _verify_build(out: Path) -> list[StoreFault]:
+def _verify_build(out: Path, quick: QuickComparison | None) -> list[StoreFault]:
     from sar1m.api import verify_build
     from sar1m.store.seal import read_marker
     from sar1m.terminal import TerminalWatch
 
-    faults = verify_build(out, TerminalWatch(problems))
+    faults = verify_build(out, TerminalWatch(problems), quick)
     if not faults:
         files = len((read_marker(out) or {"files": ()})["files"])
-        console.say(f"{out}: {files:,} files verified, no fault.")
+        looked = "" if quick is None else f", of the shards {quick.chunks:,} checksums of chunks, not their pixels"
+        console.say(f"{out}: {files:,} files verified{looked}, no fault.")
     return faults
 
 

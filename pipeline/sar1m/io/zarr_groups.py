@@ -16,6 +16,7 @@ from zarr.core.buffer import Buffer, cpu
 from zarr.storage import MemoryStore
 
 from sar1m.core.identity import sample_key
+from sar1m.store.chunk_checksums import checksums_name
 from sar1m.store.chunks import BLOSC_LEVEL, Compression
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import ArrayLayout, LinearEncoding
@@ -60,6 +61,17 @@ def group_files(images: list[ImageArray], samples: pd.DataFrame, attributes: Map
         _write_labels(root, layout.dims[1], image.labels)
     _write_columns(root, samples)
     return {name: buffer.to_bytes() for name, buffer in sorted(files.items())}
+
+
+def checksum_files(checksums: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """The files of a split's arrays of checksums, by relative name. checksums: (S,) uint32 by image array, see
+    store/chunk_checksums.py. They come after the shards, whose chunks they are of."""
+    files: dict[str, Buffer] = {}
+    root = zarr.create_group(MemoryStore(files), zarr_format=3)
+    for array, values in checksums.items():
+        about = f"crc32c at the end of the sample's chunk of {array}; 0 where it has none"
+        _write_column(root, checksums_name(array), values, {"units": "1", "long_name": about})
+    return {name: buffer.to_bytes() for name, buffer in sorted(files.items()) if name != "zarr.json"}
 
 
 def _compressors(dtype: str, compression: Compression) -> list[Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sar1m.releases.rebuild import RebuildRequest
     from sar1m.releases.trust import Trust
     from sar1m.releases.verification import Sampling
+    from sar1m.store.chunk_checksums import QuickComparison
     from sar1m.store.seal import Seal, StoreFault
 
 # A command imports what it needs when it runs, see sar1m.cli.
@@ -221,17 +222,19 @@ def seal_of(folder: Path) -> Seal:
     return require_seal(FolderPlace(folder), RELEASE_MARKERS)
 
 
-def verify_a_release(location: str, sampling: Sampling | None, trust: Trust, console: Printer) -> list[StoreFault]:
+def verify_a_release(
+    location: str, sampling: Sampling | None, trust: Trust, quick: QuickComparison | None, console: Printer
+) -> list[StoreFault]:
     """Verifies a release, prints what was compared, and returns the faults found."""
     from sar1m.releases.verification import verify_release
     from sar1m.terminal import TerminalWatch
 
-    summary = verify_release(location, TerminalWatch(console), sampling, trust)
+    summary = verify_release(location, TerminalWatch(console), sampling, trust, quick)
     unlisted = "" if summary.listed else " Added files cannot be seen at this address."
     part = f" ({summary.part})" if summary.part else ""
     console.say(
         f"{summary.title} at {summary.location}{part}: {summary.read_files:,} of {summary.files:,} files "
-        f"({summary.read_bytes / GB:.2f} GB) and {summary.read_chunks:,} chunks compared, {len(summary.faults)} faults."
+        f"({summary.read_bytes / GB:.4g} GB) and {summary.read_chunks:,} chunks compared, {len(summary.faults)} faults."
         f"{unlisted}",
     )
     if summary.part_of:

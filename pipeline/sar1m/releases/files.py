@@ -34,7 +34,7 @@ from sar1m.releases.selection import ReleaseSelection
 from sar1m.releases.shards import Packed, pack
 from sar1m.releases.stac import stac_files
 from sar1m.releases.versions import LOCK_FILE, Changes, changes_since, require_semver, tombstones_parquet
-from sar1m.stages.pack import environment_text, metadata_files
+from sar1m.stages.pack import all_checksum_files, environment_text, metadata_files
 from sar1m.store.durable import FileDigest, digest_file, json_bytes, write_durably
 from sar1m.store.progress import Watch
 from sar1m.store.schema import PROVENANCE_DIR, RELEASE_MARKER_FILE, SAMPLES_FILE, SCHEMA_VERSION, SPLITS, STATS_DIR
@@ -92,6 +92,8 @@ def write_contents(
     writer.put(metadata_files(samples, builds[0].images, {**named, "kind": asdict(builds[0].kind)}))
     packed = pack(root, records, samples, builds, watch)
     writer.note(packed.digests)
+    counts = {split: int((samples["split"] == split).sum()) for split in SPLITS}
+    writer.put(all_checksum_files(counts, builds[0].images, packed.checksums))
     changes = _changes(choice, identity["version"], packed)
     with watch.stage("tables and catalogues", 0):
         writer.put(_tables(choice, packed, changes, identity["version"]))

@@ -21,6 +21,7 @@ from sar1m.releases.build_pixels import BuildChunks, array_hash, decode_pixels
 from sar1m.releases.builds import Build
 from sar1m.stages.pack import has_chunk, shard_count
 from sar1m.stages.statistics import ChannelTotals, channel_statistics, channel_totals
+from sar1m.store.chunks import noting_checksums
 from sar1m.store.durable import FileDigest, write_durably
 from sar1m.store.errors import StoreError
 from sar1m.store.progress import Watch
@@ -32,11 +33,12 @@ from sar1m.store.side_files import read_json
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packed:
     """What came out. digests: of the shards by path. hashes: by sample_id, by array. channels: totals by split, by
-    array, of the splits that have samples."""
+    array, of the splits that have samples. checksums: of the slots of each shard, by its name in the store."""
 
     digests: dict[Path, FileDigest] = field(default_factory=dict)
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
     channels: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
+    checksums: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +65,7 @@ def pack(root: Path, records: Path, samples: pd.DataFrame, builds: Sequence[Buil
         for split, shard in _shards(root, records, samples, images):
             known = _read_record(shard) or _write(shard, readers)
             packed.digests[shard.path] = FileDigest(sha256=known["sha256"], size=known["size"])
+            packed.checksums[shard.path.relative_to(root).as_posix()] = known["checksums"]
             for name, found in known["hashes"].items():
                 packed.hashes.setdefault(name, {})[shard.image.layout.name] = found
             totals[split][shard.image.layout.name].add(known["channels"])
@@ -90,15 +93,20 @@ def _read_record(shard: _Shard) -> dict[str, Any] | None:
     if not shard.record.is_file() or not shard.path.is_file():
         return None
     known: dict[str, Any] = read_json(shard.record, error=StoreError, remedy="Remove it and run again.")
-    return known if shard.path.stat().st_size == known["size"] else None
+    whole = shard.path.stat().st_size == known["size"] and "checksums" in known  # earlier versions noted none
+    return known if whole else None
 
 
 def _write(shard: _Shard, readers: Sequence[Mapping[str, BuildChunks]]) -> dict[str, Any]:
     totals = ChannelTotals(shard.image.labels, shard.image.encoding)
     hashes: dict[str, str] = {}
-    pieces = shard_pieces(_chunks(shard, readers, totals, hashes), slots=shard.image.layout.shard_samples)
-    digest = write_durably(shard.path, pieces)
+    checksums: list[int] = []
+    chunks = _chunks(shard, readers, totals, hashes)
+    digest = write_durably(
+        shard.path, shard_pieces(noting_checksums(chunks, checksums), slots=shard.image.layout.shard_samples)
+    )
     known = {"sha256": digest.sha256, "size": digest.size, "hashes": hashes, "channels": totals.rows()}
+    known["checksums"] = checksums
     write_durably(shard.record, [json.dumps(known, sort_keys=True).encode()])
     return known
 

@@ -17,6 +17,7 @@ from sar1m.releases.chunk_sampling import chunk_faults
 from sar1m.releases.hub import open_release
 from sar1m.releases.part_check import part_faults
 from sar1m.releases.trust import NOBODY, Trust, trust_faults
+from sar1m.store.chunk_checksums import QuickComparison
 from sar1m.store.errors import StoreError
 from sar1m.store.progress import Watch
 from sar1m.store.seal import StoreFault, content_faults, listing_faults, read_seal
@@ -52,9 +53,13 @@ class VerifySummary:
 
 
 def verify_release(
-    location: str | Path, watch: Watch, sampling: Sampling | None = None, trust: Trust = NOBODY
+    location: str | Path,
+    watch: Watch,
+    sampling: Sampling | None = None,
+    trust: Trust = NOBODY,
+    quick: QuickComparison | None = None,
 ) -> VerifySummary:
-    """Compares a release with its manifest; sampling None compares every byte.
+    """Compares a release with its manifest; sampling None compares every byte, quick the checksums of chunks instead.
 
     location: see hub.open_release. trust: what is known of its publisher is compared too. Of a part by samples every
     byte is also compared with what the release's own files in it say, see part_check; sampling leaves that out. Raises
@@ -71,21 +76,24 @@ def verify_release(
     sound = {name: expected for name, expected in seal.files.items() if name not in named}
     chosen = sorted(sound) if sampling is None else _draw(sorted(sound), sampling)
     with watch.stage("verify", len(chosen)) as step:
-        for found in content_faults(place, seal, chosen):
+        for found in (quick or content_faults)(place, seal, chosen):
             faults += found
             step()
     faults += trust_faults(place, seal, trust)
-    bound = seal.part_of if sampling is None else None
+    bound = seal.part_of if sampling is None and quick is None else None
     if bound is not None and not faults:
         faults += part_faults(place, seal)
     chunks, damaged = (0, []) if sampling is None else chunk_faults(place, sound, sampling.chunks, sampling.seed)
+    read_bytes = sum(sound[name].size or 0 for name in chosen)
+    if quick is not None:
+        chunks, read_bytes = quick.chunks, quick.read_bytes
     return VerifySummary(
         location=place.location,
         title=seal.title,
         part=seal.part,
         files=len(seal.files),
         read_files=len(chosen),
-        read_bytes=sum(sound[name].size or 0 for name in chosen),
+        read_bytes=read_bytes,
         read_chunks=chunks,
         listed=listing is not None,
         faults=tuple(sorted({*faults, *damaged}, key=lambda fault: (fault.path, fault.found))),

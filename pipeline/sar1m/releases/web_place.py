@@ -29,6 +29,7 @@ from sar1m.store.version import __version__
 
 _MAX_REDIRECTS: Final = 5
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_BEYOND_THE_END: Final = 416  # of a range that a file is too short for
 _ATTEMPTS: Final = 6
 _FIRST_WAIT_S: Final = 0.2
 _TIMEOUTS_S: Final = {"connect": 10.0, "read": 60.0, "write": 60.0, "pool": 60.0}
@@ -158,6 +159,8 @@ class WebPlace(RemotePlace):
             raise MissingError(
                 f"{self.shown(name)}: there is no such file. Check the location, and that what lies there is complete."
             )
+        if status == _BEYOND_THE_END:
+            raise StoreError(f"{self.shown(name)}: is shorter than the store's marker says. Get or publish it again.")
         if is_passing(status):
             raise _BusyError(f"HTTP status {status}")
         kind = "access refused" if status in {401, 403} else "the server does not do it"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,13 +21,15 @@ import pandas as pd
 
 from sar1m.config import BuildConfig
 from sar1m.io.tables import parquet_bytes
-from sar1m.io.zarr_groups import ImageArray, group_files
+from sar1m.io.zarr_groups import ImageArray, checksum_files, group_files
 from sar1m.records import StoreKind
 from sar1m.stages.choose import Choice, excluded_boxes
 from sar1m.stages.deciding import BYTE_DECIDING, CODE_FILE
 from sar1m.stages.plan import Plan
 from sar1m.stages.staged import read_chunk
 from sar1m.stages.statistics import normalisation
+from sar1m.store.chunk_checksums import joined_checksums
+from sar1m.store.chunks import noting_checksums
 from sar1m.store.durable import FileDigest, json_bytes
 from sar1m.store.outputs.output import Output
 from sar1m.store.schema import (
@@ -76,6 +79,14 @@ class ShardTask:
     name: str
     slots: int
     entries: tuple[tuple[str, str] | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedShard:
+    """digest: of the file. checksums: the crc32c of each slot's chunk, by slot; 0 for an empty one."""
+
+    digest: FileDigest
+    checksums: tuple[int, ...]
 
 
 def plan_packing(out: Output, choice: Choice, kind: StoreKind, config: BuildConfig) -> Packing:
@@ -211,15 +222,46 @@ def has_chunk(samples: pd.DataFrame, array: str) -> pd.Series:
     return samples["paired"].astype(bool) if array == "optical" else pd.Series(data=True, index=samples.index)
 
 
-def write_shard(task: ShardTask) -> FileDigest:
-    """Writes one whole shard from staged chunks, or takes the digest of the one already there.
+def write_shard(task: ShardTask) -> PackedShard:
+    """Writes one whole shard from staged chunks, or reads the one already there.
 
     Raises StoreError naming the staged block where a chunk is missing or damaged, OutputError where the output refuses.
     """
-    if task.packed.size(task.name) is not None:  # whole or absent, in a folder named by its content: nothing to do
-        return task.packed.digest(task.name)
     chunks = (None if entry is None else read_chunk(task.staging, *entry) for entry in task.entries)
-    return task.packed.write(task.name, shard_pieces(chunks, slots=task.slots))
+    checksums: list[int] = []
+    noted = noting_checksums(chunks, checksums)
+    if task.packed.size(task.name) is None:
+        digest = task.packed.write(task.name, shard_pieces(noted, slots=task.slots))
+    else:  # whole or absent, in a folder named by its content: nothing to write
+        digest = task.packed.digest(task.name)
+        deque(noted, maxlen=0)
+    return PackedShard(digest=digest, checksums=tuple(checksums))
+
+
+def write_checksums(packing: Packing, shards: Mapping[str, PackedShard]) -> dict[str, FileDigest]:
+    """Writes the arrays of checksums of every split. shards: all of them, by name. Returns digests by name."""
+    samples = packing.choice.samples
+    counts = {split: int((samples["split"] == split).sum()) for split in SPLITS}
+    files = all_checksum_files(counts, packing.images, {name: shard.checksums for name, shard in shards.items()})
+    return {name: packing.packed.write(name, [content]) for name, content in files.items()}
+
+
+def all_checksum_files(
+    counts: Mapping[str, int], images: list[ImageArray], shards: Mapping[str, Sequence[int]]
+) -> dict[str, bytes]:
+    """The arrays of checksums of every split that has samples, by name in the store.
+
+    counts: samples by split. shards: the checksums of their slots, by name in the store."""
+    files: dict[str, bytes] = {}
+    for split in (name for name in SPLITS if counts[name]):
+        columns = {}
+        for image in images:
+            slots, array = image.layout.shard_samples, image.layout.name
+            names = {f"{group_name(split)}/{shard_name(array, n)}": n for n in range(-(-counts[split] // slots))}
+            found = {number: shards[name] for name, number in names.items() if name in shards}
+            columns[array] = joined_checksums(found, samples=counts[split], slots=slots)
+        files |= {f"{group_name(split)}/{name}": content for name, content in checksum_files(columns).items()}
+    return files
 
 
 def _chunk_name(key: str, array: str) -> tuple[str, str]:

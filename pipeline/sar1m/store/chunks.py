@@ -11,6 +11,7 @@ Source: Zarr v3 core specification, codecs bytes, blosc and crc32c; header of c-
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import google_crc32c
@@ -59,10 +60,30 @@ def checked_payload(chunk: bytes) -> bytes:
     return payload
 
 
-def check_crc(payload: np.ndarray, stored: np.ndarray) -> None:
-    """Raises ValueError unless the four bytes stored are the payload's crc32c. Both uint8, contiguous."""
-    if google_crc32c.value(payload) != _CRC.unpack(stored.data)[0]:
+def chunk_checksum(chunk: bytes | None) -> int:
+    """The crc32c that a chunk ends in, as it stands there; 0 for no chunk."""
+    return 0 if chunk is None else int(_CRC.unpack(chunk[-CRC_BYTES:])[0])
+
+
+def noting_checksums(chunks: Iterable[bytes | None], checksums: list[int]) -> Iterator[bytes | None]:
+    """The same chunks; the checksum of each is noted as it passes."""
+    for chunk in chunks:
+        checksums.append(chunk_checksum(chunk))
+        yield chunk
+
+
+def check_crc(payload: np.ndarray, stored: np.ndarray, expected: int | None = None) -> None:
+    """Raises ValueError unless the four bytes stored are the payload's crc32c. Both uint8, contiguous.
+
+    expected: the checksum of the chunk that belongs in this place; None where the store does not say."""
+    found = google_crc32c.value(payload)
+    if found != _CRC.unpack(stored.data)[0]:
         raise ValueError("the checksum of its chunk does not hold")
+    if expected is not None and found != expected:
+        raise ValueError(
+            f"its chunk is whole, but not this sample's: its checksum is {found:#010x}, that of the sample "
+            f"{expected:#010x}; chunks or shards were swapped, or are of another version"
+        )
 
 
 def decode_chunk(chunk: bytes, layout: ArrayLayout, compression: Compression) -> npt.NDArray[np.unsignedinteger]:

@@ -247,10 +247,15 @@ def read_marker(store: Path | Place) -> dict[str, Any] | None:
     return marker
 
 
-def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) -> list[StoreFault]:
+Comparison = Callable[[Place, "Seal", Sequence[str]], Iterator[list[StoreFault]]]
+
+
+def verify(
+    store: Path, progress: Callable[[str], None] = lambda _name: None, compare: Comparison | None = None
+) -> list[StoreFault]:
     """Every changed, missing, added or truncated file of a build in a folder, sorted by name; empty where all is well.
 
-    progress: called with the name of each file that was compared.
+    progress: called with the name of each file that was compared. compare: how files are; None: every byte, by sha256.
     Raises StoreError where marker or manifest cannot be used.
     """
     place = FolderPlace(store)
@@ -260,7 +265,7 @@ def verify(store: Path, progress: Callable[[str], None] = lambda _name: None) ->
     faults = [*seal.faults, *listing_faults(seal, _payload(place.listing()))]
     named = {fault.path for fault in faults}
     sound = [name for name in seal.files if name not in named]
-    for name, found in zip(sound, content_faults(place, seal, sound), strict=True):
+    for name, found in zip(sound, (compare or content_faults)(place, seal, sound), strict=True):
         progress(name)
         faults += found
     return sorted(faults, key=lambda fault: fault.path)

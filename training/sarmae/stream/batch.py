@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -60,6 +60,7 @@ class SplitIndex:
     paired: (S,) bool, whether the sample has an optical partner.
     keys: (S,) int64, 63-bit hash of the sample_id.
     enl: (S,) float32, equivalent number of looks, NaN where unmeasured.
+    checksums: by image array, (S,) uint32: the crc32c of each sample's chunk; without arrays of a schema before 1.3.
     land_cover: (S,) uint8, the class that covers most of the sample, a position in land_cover_names; 0 is unknown.
     """
 
@@ -74,6 +75,7 @@ class SplitIndex:
     enl: np.ndarray
     land_cover: np.ndarray
     land_cover_names: tuple[str, ...]
+    checksums: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)

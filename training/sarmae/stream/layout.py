@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from sar1m.store.chunk_checksums import checksums_name
 from sar1m.store.chunks import CRC_BYTES, most_chunk_bytes
 from sar1m.store.errors import StoreError
 from sar1m.store.places.place import Place
@@ -17,7 +18,9 @@ from sarmae.stream.sealed import SealedFiles, open_sealed
 from sarmae.stream.zarr_meta import OPTICAL_RULES, SAR_RULES, read_column, read_group, read_image
 
 # What open_split reads of a group: its own and the images' zarr.json, and whole small arrays.
-_READ = re.compile(r"(?:(?:sar/|optical/)?zarr\.json|(?:pol|band|sample_key|paired|land_cover|enl)/.+)")
+_READ = re.compile(
+    r"(?:(?:sar/|optical/)?zarr\.json|(?:pol|band|sample_key|paired|land_cover|enl|(?:sar|optical)_crc32c)/.+)"
+)
 
 
 def open_split(place: Place, split: str) -> SplitIndex:
@@ -51,6 +54,7 @@ def open_split(place: Place, split: str) -> SplitIndex:
         enl=_enl(sealed, group, samples),
         land_cover=land_cover,
         land_cover_names=land_cover_names,
+        checksums=_checksums(sealed, group, samples),
     )
     _check_shards(sealed, index, sar, np.arange(samples))
     if optical is not None:
@@ -118,6 +122,15 @@ def _enl(sealed: SealedFiles, group: str, samples: int) -> np.ndarray:
     if f"{group}/enl/zarr.json" not in sealed.sizes:
         return np.full(samples, np.nan, dtype=np.float32)
     return read_column(sealed, group, "enl", "float32", samples)
+
+
+def _checksums(sealed: SealedFiles, group: str, samples: int) -> dict[str, np.ndarray]:
+    found = {}
+    for image in (SAR_RULES.name, OPTICAL_RULES.name):
+        name = checksums_name(image)
+        if f"{group}/{name}/zarr.json" in sealed.sizes:
+            found[image] = read_column(sealed, group, name, "uint32", samples, zeros_are_absent=True)
+    return found
 
 
 def _check_shards(sealed: SealedFiles, index: SplitIndex, spec: ImageSpec, stored: np.ndarray) -> None:

@@ -97,6 +97,7 @@ class _Images:
         self._index = index
         self._shards = ArrayShards(place, index, spec)
         self._own = threading.local()
+        self._checksums = index.checksums.get(spec.name)
         self._chain = _stored_chain(place, index, spec) if spec.codec == "zarr" else []
         self._decode = {"none": self._copy, "blosc-lz4": self._unpack, "zarr": self._fall_back}[spec.codec]
 
@@ -108,11 +109,12 @@ class _Images:
             span = shard.index.span(slot)
             if span is None:
                 raise ValueError("its chunk is missing")
+            expected = None if self._checksums is None else int(self._checksums[sample])
             try:
-                self._decode(shard, *span, row)
+                self._decode(shard, *span, row, expected)
             except ValueError:  # of a remote store, a damaged copy may lie in the cache
                 self._shards.forget(shard, *span)
-                self._decode(shard, *span, row)
+                self._decode(shard, *span, row, expected)
         except UnreachableError:
             raise
         except (StoreError, ValueError, OSError) as error:
@@ -133,27 +135,28 @@ class _Images:
                 _join(spans, shard.name, *span)
         return [ByteRange(name=name, start=start, stop=stop) for name, start, stop in spans]
 
-    def _copy(self, shard: Shard, start: int, length: int, row: np.ndarray) -> None:
+    def _copy(self, shard: Shard, start: int, length: int, row: np.ndarray, expected: int | None) -> None:
         if length != row.nbytes + CRC_BYTES:
             raise ValueError(f"its chunk has {length} bytes, expected {row.nbytes + CRC_BYTES}")
         stored = self._scratch(CRC_BYTES)
         self._shards.fill(shard, start, row, stored)
-        check_crc(row, stored)
+        check_crc(row, stored, expected)
 
-    def _unpack(self, shard: Shard, start: int, length: int, row: np.ndarray) -> None:
-        decode_blosc_lz4(self._payload(shard, start, length), row, np.dtype(self.spec.dtype).itemsize)
+    def _unpack(self, shard: Shard, start: int, length: int, row: np.ndarray, expected: int | None) -> None:
+        decode_blosc_lz4(self._payload(shard, start, length, expected), row, np.dtype(self.spec.dtype).itemsize)
 
-    def _fall_back(self, shard: Shard, start: int, length: int, row: np.ndarray) -> None:
+    def _fall_back(self, shard: Shard, start: int, length: int, row: np.ndarray, expected: int | None) -> None:
         decoder = getattr(self._own, "decoder", None)
         if decoder is None:
             decoder = self._own.decoder = ZarrDecoder(self.spec, self._chain)
-        decoder(self._payload(shard, start, length), row)
+        decoder(self._payload(shard, start, length, expected), row)
 
-    def _payload(self, shard: Shard, start: int, length: int) -> np.ndarray:
-        """A chunk's bytes without their checksum, which held; this thread's next chunk overwrites them."""
+    def _payload(self, shard: Shard, start: int, length: int, expected: int | None) -> np.ndarray:
+        """A chunk's bytes without their checksum, which held and is the sample's. This thread's next chunk overwrites
+        them."""
         chunk = self._scratch(length)
         self._shards.fill(shard, start, chunk)
-        check_crc(chunk[:-CRC_BYTES], chunk[-CRC_BYTES:])
+        check_crc(chunk[:-CRC_BYTES], chunk[-CRC_BYTES:], expected)
         return chunk[:-CRC_BYTES]
 
     def _scratch(self, nbytes: int) -> np.ndarray:

@@ -45,7 +45,7 @@ def rewrite_sar(store, chain):
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 def test_other_codecs_are_read_through_zarr_python(tmp_path, chain):
-    store = small_stores.small_store(tmp_path)
+    store = small_stores.small_store(tmp_path, bound=False)
     rewrite_sar(store, chain)
     index, sar, _, faults = small_stores.read_all(store)
     assert faults == []
@@ -54,7 +54,7 @@ def test_other_codecs_are_read_through_zarr_python(tmp_path, chain):
 
 
 def test_damage_under_other_codecs_is_found(tmp_path):
-    store = small_stores.small_store(tmp_path)
+    store = small_stores.small_store(tmp_path, bound=False)
     rewrite_sar(store, CHAINS["zstd"])
     small_stores.damage(store.group / "sar/c/1/0/0/0", 9)
     _, sar, _, faults = small_stores.read_all(store)
@@ -63,7 +63,7 @@ def test_damage_under_other_codecs_is_found(tmp_path):
 
 
 def test_a_chunk_that_claims_a_gibibyte_is_refused_before_it_is_unpacked(tmp_path):
-    store = small_stores.small_store(tmp_path)
+    store = small_stores.small_store(tmp_path, bound=False)
     path = store.group / "sar/c/0/0/0/0"
     content = bytearray(path.read_bytes())
     length = len(encode_chunk(store.sar[0], "blosc-lz4"))
@@ -77,7 +77,7 @@ def test_a_chunk_that_claims_a_gibibyte_is_refused_before_it_is_unpacked(tmp_pat
 
 
 def test_a_zstd_chunk_that_claims_more_than_a_sample_is_refused(tmp_path):
-    store = small_stores.small_store(tmp_path, side=96)
+    store = small_stores.small_store(tmp_path, side=96, bound=False)
     rewrite_sar(store, CHAINS["zstd"])
     good = [bytes(Zstd(level=1).encode(one)) for one in store.sar[:4]]
     bomb = bytes(Zstd(level=1).encode(bytes(64 * 2**20)))

@@ -54,7 +54,7 @@ def test_sixteen_bit_optical_of_the_archive_profile(tmp_path):
 
 def test_pixels_that_do_not_compress(tmp_path):
     """blosc then stores them as they are, and says so in the header's flags."""
-    store = small_stores.small_store(tmp_path, samples=4, unpaired=())
+    store = small_stores.small_store(tmp_path, samples=4, unpaired=(), bound=False)
     store.sar[:] = np.random.default_rng(0).integers(0, 65536, store.sar.shape)
     small_stores.write_shard(store.group, "sar", 0, [encode_chunk(one, "blosc-lz4") for one in store.sar], 4)
     small_stores.seal(tmp_path)
@@ -181,14 +181,15 @@ def test_a_read_in_two_goes_is_whole(tmp_path, monkeypatch):
     np.testing.assert_array_equal(optical, store.optical)
 
 
-def test_uncompressed_shards_of_one_size_are_told_apart_by_verify_alone(tmp_path):
-    """The limit of checksums by chunk: whole valid chunks in another's place. The manifest's sha256 sees it."""
-    store = small_stores.small_store(tmp_path, samples=8, unpaired=(), compression="none")
+@pytest.mark.parametrize("bound", [True, False])
+def test_whole_valid_chunks_in_the_place_of_others_are_found_by_checksums_by_sample(tmp_path, bound):
+    """Uncompressed shards of one size. In stores of a schema before 1.3 the manifest's sha256 alone sees it."""
+    store = small_stores.small_store(tmp_path, samples=8, unpaired=(), compression="none", bound=bound)
     first, second = (store.group / f"sar/c/{number}/0/0/0" for number in (0, 1))
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
-    assert small_stores.read_all(store)[3] == []
+    assert [fault.sample for fault in small_stores.read_all(store)[3]] == (list(range(8)) if bound else [])
     assert [fault.path for fault in verify(tmp_path)] == [f"data/train.zarr/sar/c/{n}/0/0/0" for n in (0, 1)]
 
 

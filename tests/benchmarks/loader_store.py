@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from sar1m import __version__
 from sar1m.config import BuildConfig, GridConfig, PackConfig, PixelsConfig, SimulatedConfig
-from sar1m.io.tables import candidate_batch, candidate_frame, parquet_bytes
+from sar1m.io.tables import candidate_batch, parquet_bytes
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Row, StoreKind
 from sar1m.sources.simulated import SimulatedSource
@@ -169,7 +170,7 @@ def _normalisation(images: list[ImageArray], statistics: list[Row]) -> dict[str,
 
 
 def _sample_frame(base: Base, draws: Draws) -> pd.DataFrame:
-    candidates = candidate_frame([candidate_batch(base.rows)])
+    candidates = pa.Table.from_batches([candidate_batch(base.rows)]).to_pandas(maps_as_pydicts="strict")
     frame = candidates.iloc[draws.patch].reset_index(drop=True)
     unpaired = pd.Series(~draws.paired)
     for name in ("optical_product", "optical_digest", "optical_datetime"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from measure import Clock
 
 from sar1m.config import BuildConfig
-from sar1m.io.tables import candidate_batch, candidate_frame
 from sar1m.page.build_page import render_report
 from sar1m.records import BlockPixels, Candidate
 from sar1m.sources.simulated import SimulatedSource
@@ -18,7 +17,8 @@ from sar1m.stages.choose import choose
 from sar1m.stages.install import install, seal
 from sar1m.stages.pack import plan_packing, shard_tasks, write_checksums, write_shard, write_tables
 from sar1m.stages.plan import Plan, read_plan
-from sar1m.stages.staged import StagedRecord, read_record, write_staged
+from sar1m.stages.staged import write_staged
+from sar1m.stages.staged_table import StagedTable
 from sar1m.store.durable import FileDigest
 from sar1m.store.outputs.output import Output
 from sar1m.store.schema import REPORT_FILE
@@ -84,7 +84,9 @@ def measure_phase_2(config: BuildConfig, out: Output, rounds: int) -> Clock:
 
 def _time_phase_2(clock: Clock, plan: Plan, out: Output, config: BuildConfig) -> None:
     with clock.time("read records"):
-        _read_candidates(out.below("staging").below(plan.blocks), plan)
+        failed = {item.item_id for item in plan.failed}
+        keys = [item.key for item in plan.items if item.item_id not in failed]
+        StagedTable(out.below("staging").below(plan.blocks), keys)
     with clock.time("choose"):
         choice = choose(out.below("staging"), plan, config)
         packing = plan_packing(out, choice, plan.kind, config)
@@ -102,10 +104,3 @@ def _time_phase_2(clock: Clock, plan: Plan, out: Output, config: BuildConfig) ->
         install(out, packing.name)
     chosen, read = clock.seconds.pop("choose"), clock.seconds["read records"]
     clock.seconds.setdefault("select and count", []).append(chosen[-1] - read[-1])
-
-
-def _read_candidates(staging: Output, plan: Plan) -> None:
-    """The part of `choose` that grows with the records' size."""
-    failed = {item.item_id for item in plan.failed}
-    records: list[StagedRecord] = [read_record(staging, item.key) for item in plan.items if item.item_id not in failed]
-    candidate_frame([candidate_batch({**row, "key": "key"} for row in record.rows) for record in records])

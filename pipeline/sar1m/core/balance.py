@@ -55,8 +55,8 @@ def balance_rejections(table: pd.DataFrame, paired: Bool, draw: U64, config: Bal
 
 def dominant_class(table: pd.DataFrame) -> Strings:
     """Name of the class with the largest fraction in each row, (n,): of equal ones the first by name; "" if unknown."""
-    names = [
-        min(fractions.items(), key=lambda item: (-item[1], item[0]))[0] if fractions else ""
+    names = [  # a map in Arrow comes as a list of pairs
+        min(dict(fractions).items(), key=lambda item: (-item[1], item[0]))[0] if fractions else ""
         for fractions in table["land_cover"]
     ]
     return np.array(names, dtype=object)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sar1m.config import ScreeningConfig
 from sar1m.core.sphere import KM_PER_DEGREE, east_of, widths_deg
-from sar1m.core.table import F64, I64, Bool, Rejections, Strings, finite_lists, floats
+from sar1m.core.table import F64, I64, Bool, Rejections, Strings, finite_lists, floats, list_numbers
 from sar1m.records import KNOWN_SHIFT
 from sar1m.store.errors import ConfigError
 
@@ -150,8 +150,7 @@ def footprint_rule(table: pd.DataFrame, boxes_lonlat: F64, buffer_km: float) -> 
     gap_km = np.full(len(table), np.inf)
     rows = np.flatnonzero(finite_lists(table, "bounds_lonlat"))
     if len(boxes) and len(rows):
-        patches = np.stack(table["bounds_lonlat"].to_numpy(dtype=object)[rows]).astype(np.float64)
-        gap_km[rows] = _least_gap_km(patches, boxes, buffer_km)
+        gap_km[rows] = _least_gap_km(list_numbers(table, "bounds_lonlat", rows), boxes, buffer_km)
     return Rule(name="benchmark_footprint", broken=gap_km <= buffer_km, measured=gap_km, limit=buffer_km)
 
 

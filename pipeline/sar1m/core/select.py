@@ -15,8 +15,42 @@ from sar1m.core.splits import TRAIN, SplitAudit, audit_splits, block_names, spli
 from sar1m.core.table import F64, I64, Rejections, Strings, codes, floats, keyed_hash, row_names
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import SPLITS
-from sar1m.store.table_columns import CANDIDATE_COLUMNS
 
+# What the rules, shares, splits and their audit look at.
+DECIDING_COLUMNS = (
+    "key",
+    "patch",
+    "sample_id",
+    "sar_product",
+    "datatake",
+    "optical_product",
+    "sar_datetime",
+    "relative_orbit",
+    "lon",
+    "lat",
+    "bounds_lonlat",
+    "transform",
+    "gsd_m",
+    "sar_nodata_frac",
+    "mean_db",
+    "plateau_frac",
+    "dynamic_range_db",
+    "noise_floor_frac",
+    "layover_shadow_frac",
+    "water_frac",
+    "dt_hours",
+    "optical_nodata_frac",
+    "optical_plateau_frac",
+    "saturated_frac",
+    "optical_floor_min",
+    "optical_floor_max",
+    "cloud_frac",
+    "residual_px",
+    "registration_status",
+    "phash",
+    "land_cover",
+    "ecoregion",
+)
 ORDER_COLUMNS = ("key", "patch", "sample_id", "sar_product", "optical_product")
 
 
@@ -24,8 +58,9 @@ ORDER_COLUMNS = ("key", "patch", "sample_id", "sar_product", "optical_product")
 class Selection:
     """The result of a selection. Every candidate is in one of the two tables, once.
 
-    samples: SAMPLE_COLUMNS without shard and index, in the order of packing: train, val, test, each shuffled.
-    rejected: REJECTED_COLUMNS, in the order of key and patch.
+    samples: the candidates' columns and those that SAMPLE_COLUMNS has beside, without shard and index, in the order of
+    packing: train, val, test, each shuffled. rejected: the candidates' columns and those that REJECTED_COLUMNS has
+    beside, in the order of key and patch.
     """
 
     samples: pd.DataFrame
@@ -58,11 +93,12 @@ def select(
     for the optical side (where on_optical_failure is reject), balance, split_buffer, and balance once more, so that
     shares hold among the rows that remain in the end.
 
-    candidates: CANDIDATE_COLUMNS, in any order of rows; missing values are None, NaN or NaT.
+    candidates: DECIDING_COLUMNS and any others, in any order of rows; missing values are None, NaN or NaT. Lists and
+    maps may be of an ArrowDtype.
     excluded: (n, 4) west, south, east, north in degrees of places to leave out.
     Raises StoreError where columns are missing, ConfigError where an excluded place is not a box.
     """
-    missing = sorted({column.name for column in CANDIDATE_COLUMNS} - set(candidates.columns))
+    missing = sorted(set(DECIDING_COLUMNS) - set(candidates.columns))
     if missing:
         raise StoreError(f"candidate table: columns missing: {', '.join(missing)}. Build the staging folder again.")
     order = np.lexsort([codes(candidates, name) for name in reversed(ORDER_COLUMNS)])
@@ -123,7 +159,7 @@ def _samples(table: pd.DataFrame, chosen: _Chosen, optical: OpticalVerdict, seed
         ordered.append(rows[np.argsort(draws, kind="stable")])
         splits += [name] * len(rows)
     rows = np.concatenate(ordered)
-    samples = table[[column.name for column in CANDIDATE_COLUMNS]].iloc[rows].reset_index(drop=True)
+    samples = table.iloc[rows].reset_index(drop=True)
     return samples.assign(
         paired=optical.paired[rows],
         unpaired_reason=optical.reason[rows],
@@ -136,7 +172,7 @@ def _samples(table: pd.DataFrame, chosen: _Chosen, optical: OpticalVerdict, seed
 def _rejected(table: pd.DataFrame, gone: Rejections) -> pd.DataFrame:
     gone = gone.take(np.argsort(gone.rows, kind="stable"))
     sample_ids = np.append(table["sample_id"].to_numpy(dtype=object), "")
-    rejected = table[[column.name for column in CANDIDATE_COLUMNS]].iloc[gone.rows].reset_index(drop=True)
+    rejected = table.iloc[gone.rows].reset_index(drop=True)
     return rejected.assign(
         reason=gone.reason,
         measured=gone.measured,

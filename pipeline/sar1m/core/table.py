@@ -100,12 +100,27 @@ def days(table: pd.DataFrame, name: str) -> F64:
 
 def finite_lists(table: pd.DataFrame, name: str) -> Bool:
     """Whether each row of a list column holds numbers, at least one and all of them finite."""
-    rows: Iterable[Sequence[float | None] | None] = table[name]
+    rows = table[name]
+    if isinstance(rows.dtype, pd.ArrowDtype):
+        counts = rows.list.len().to_numpy(dtype=np.int64, na_value=0)
+        numbers = rows.list.flatten().to_numpy(dtype=np.float64, na_value=np.nan)
+        odd = np.bincount(np.repeat(np.arange(len(rows)), counts)[~np.isfinite(numbers)], minlength=len(rows))
+        whole: Bool = (counts > 0) & (odd == 0)
+        return whole
     found = (
         row is not None and len(row) > 0 and all(number is not None and math.isfinite(number) for number in row)
         for row in rows
     )
     return np.fromiter(found, dtype=np.bool_, count=len(table))
+
+
+def list_numbers(table: pd.DataFrame, name: str, rows: I64) -> F64:
+    """A list column as (k, length) at some rows, whose lists have one length."""
+    chosen = table[name].iloc[rows]
+    if isinstance(chosen.dtype, pd.ArrowDtype):
+        numbers: F64 = chosen.list.flatten().to_numpy(dtype=np.float64, na_value=np.nan).reshape(len(rows), -1)
+        return numbers
+    return np.stack(chosen.to_numpy(dtype=object)).astype(np.float64)
 
 
 def row_names(table: pd.DataFrame) -> list[str]:

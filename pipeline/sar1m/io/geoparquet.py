@@ -31,15 +31,27 @@ def outlines_of(boxes: F64) -> npt.NDArray[np.object_]:
     return found
 
 
-def with_geometry(boxes: F64, covering: Mapping[str, Any] | None = None) -> tuple[pa.Array, str]:
-    """The column `geometry` of boxes (n, 4), and the file's metadata `geo` for it. covering: as GeoParquet has it."""
-    outlines = outlines_of(boxes)
+def outlines_wkb(boxes: F64) -> pa.Array:
+    """The column `geometry` of boxes (n, 4)."""
+    return pa.array(shapely.to_wkb(outlines_of(boxes)), type=pa.binary())
+
+
+def geo_metadata(boxes: F64, covering: Mapping[str, Any] | None = None) -> str:
+    """The file's metadata `geo` for the column of boxes (n, 4). covering: as GeoParquet has it."""
+    crosses = boxes[:, 0] > boxes[:, 2]
+    types = {one.geom_type for one in outlines_of(boxes[crosses]).tolist()}
     # No crs member: GeoParquet then means OGC:CRS84, longitude before latitude.
     about: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": sorted({one.geom_type for one in outlines.tolist()} or {"Polygon"}),
+        "geometry_types": sorted(types | ({"Polygon"} if not crosses.all() or not types else set())),
         **({"bbox": list(box_around(boxes))} if len(boxes) else {}),
         **({} if covering is None else {"covering": covering}),
     }
-    geo = {"version": GEOPARQUET_VERSION, "primary_column": "geometry", "columns": {"geometry": about}}
-    return pa.array(shapely.to_wkb(outlines), type=pa.binary()), json.dumps(geo, sort_keys=True)
+    return json.dumps(
+        {"version": GEOPARQUET_VERSION, "primary_column": "geometry", "columns": {"geometry": about}}, sort_keys=True
+    )
+
+
+def with_geometry(boxes: F64, covering: Mapping[str, Any] | None = None) -> tuple[pa.Array, str]:
+    """Both of them."""
+    return outlines_wkb(boxes), geo_metadata(boxes, covering)

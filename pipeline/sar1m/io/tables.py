@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sar1m.io.geoparquet import with_geometry
+from sar1m.io.geoparquet import geo_metadata, outlines_wkb, with_geometry
 from sar1m.records import F64, Row
 from sar1m.store.errors import StoreError
 from sar1m.store.schema import SCHEMA_VERSION
 from sar1m.store.table_columns import CANDIDATE_COLUMNS, LATER_COLUMNS, Column
 
+ROW_GROUP = 65536  # rows
+_FORMAT: Mapping[str, Any] = {"compression": "zstd", "compression_level": 3}
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
     "bool": pa.bool_(),
@@ -53,16 +55,10 @@ def candidate_batch(rows: Iterable[Row]) -> pa.RecordBatch:
     prepared = [_arrow_row(row) for row in rows]
     try:
         return pa.RecordBatch.from_pylist(prepared, schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise StoreError(
             f"a staged row does not fit schema {SCHEMA_VERSION}: {error}. Remove the staging folder and build again."
         ) from error
-
-
-def candidate_frame(batches: Sequence[pa.RecordBatch]) -> pd.DataFrame:
-    """All candidates as a pandas frame. Lists stay lists, land_cover is a dict, missing values are None, NaN or NaT."""
-    table = pa.Table.from_batches(batches, schema=arrow_schema(CANDIDATE_COLUMNS))
-    return table.to_pandas(maps_as_pydicts="strict")
 
 
 def parquet_bytes(frame: pd.DataFrame, columns: Sequence[Column]) -> bytes:
@@ -72,11 +68,73 @@ def parquet_bytes(frame: pd.DataFrame, columns: Sequence[Column]) -> bytes:
     same frame gives the same bytes.
     """
     schema = arrow_schema(columns)
-    table = pa.Table.from_arrays([_arrow_column(frame[field.name], field) for field in schema], schema=schema)
-    if "bounds_lonlat" in schema.names:
-        bounds = np.array(list(frame["bounds_lonlat"]), dtype=np.float64).reshape(-1, 4)
-        table = _with_geometry(table, bounds)
-    return _parquet(table)
+    table = pa.Table.from_pydict(arrow_columns(frame, schema, schema.names), schema=schema)
+    boxes = box_numbers(frame["bounds_lonlat"]) if "bounds_lonlat" in schema.names else None
+    return b"".join(parquet_pieces([table], schema, boxes))
+
+
+def arrow_columns(frame: pd.DataFrame, schema: pa.Schema, names: Sequence[str]) -> dict[str, pa.Array]:
+    """Some columns of a frame as Arrow, by name, with the types of a schema."""
+    return {name: _arrow_column(frame[name], schema.field(name)) for name in names}
+
+
+def parquet_pieces(tables: Iterable[pa.Table], schema: pa.Schema, boxes: F64 | None) -> Iterator[bytes]:
+    """One Parquet file, piece by piece, as the tables are drawn.
+
+    tables: at least one, of the schema; each but the last has a multiple of ROW_GROUP rows. boxes: (n, 4) of all their
+    rows, west, south, east, north in degrees; with them the file becomes GeoParquet.
+    """
+    full = schema
+    if boxes is not None:
+        metadata = {"geo": geo_metadata(boxes), "sar1m_schema": SCHEMA_VERSION}
+        full = schema.append(pa.field("geometry", pa.binary())).with_metadata(metadata)
+    sink, done = _Pieces(), 0
+    with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), full, **_FORMAT) as writer:
+        for table in tables:
+            whole = table
+            if boxes is not None:
+                outlines = outlines_wkb(boxes[done : done + len(table)])
+                whole = table.append_column("geometry", outlines).replace_schema_metadata(full.metadata)
+            writer.write_table(whole, row_group_size=ROW_GROUP)
+            done += len(table)
+            yield sink.drained()
+    yield sink.drained()
+
+
+class _Pieces(io.RawIOBase):
+    """Keeps what is written until it is drawn."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:  # noqa: ANN401 - whatever bytes Arrow hands over
+        self._held += content
+        return len(content)
+
+    def drained(self) -> bytes:
+        held, self._held = bytes(self._held), bytearray()
+        return held
+
+
+def box_numbers(boxes: pd.Series) -> F64:
+    """A column of boxes as numbers, (n, 4)."""
+    if isinstance(boxes.dtype, pd.ArrowDtype):
+        numbers: F64 = boxes.list.flatten().to_numpy(dtype=np.float64).reshape(-1, 4)
+        return numbers
+    return np.array(list(boxes), dtype=np.float64).reshape(-1, 4)
+
+
+def slim_frame(table: pa.Table) -> pd.DataFrame:
+    """A table as a pandas frame whose lists and maps stay in Arrow; missing values are None, NaN or NaT."""
+    nested = {
+        field.type: pd.ArrowDtype(field.type)
+        for field in table.schema
+        if pa.types.is_list(field.type) or pa.types.is_map(field.type)
+    }
+    return table.to_pandas(types_mapper=nested.get)
 
 
 def cut_table(table: pa.Table, rows: npt.NDArray[np.int64], replaced: Mapping[str, npt.NDArray[np.int64]]) -> bytes:
@@ -97,7 +155,7 @@ def cut_table(table: pa.Table, rows: npt.NDArray[np.int64], replaced: Mapping[st
 
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=65536)
+    pq.write_table(table, buffer, row_group_size=ROW_GROUP, **_FORMAT)
     return buffer.getvalue()
 
 
@@ -130,14 +188,8 @@ def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table.select(list(columns))
 
 
-def _with_geometry(table: pa.Table, bounds: F64) -> pa.Table:
-    outlines, geo = with_geometry(bounds)
-    table = table.append_column("geometry", outlines)
-    return table.replace_schema_metadata({"geo": geo, "sar1m_schema": SCHEMA_VERSION})
-
-
 def _arrow_column(series: pd.Series, field: pa.Field) -> pa.Array:
-    if pa.types.is_map(field.type):
+    if pa.types.is_map(field.type) and not isinstance(series.dtype, pd.ArrowDtype):
         return pa.array([sorted(fractions.items()) for fractions in series], type=field.type)
     return pa.Array.from_pandas(series, type=field.type)
 

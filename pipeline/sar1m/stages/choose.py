@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import shapely
 
 from sar1m.config import BuildConfig, ScreeningConfig
-from sar1m.core.select import select
+from sar1m.core.select import DECIDING_COLUMNS, select
 from sar1m.core.sphere import boxes_home
 from sar1m.core.splits import SplitAudit
-from sar1m.io.tables import candidate_batch, candidate_frame
-from sar1m.records import Row
 from sar1m.sources.regions.ecoregions import open_ecoregions
 from sar1m.sources.regions.polygon_file import read_polygons
 from sar1m.stages.deciding import Code, code_of_store
 from sar1m.stages.plan import Plan
-from sar1m.stages.staged import read_record
-from sar1m.stages.statistics import count_summary, self_test_summary, site_summary
+from sar1m.stages.staged_table import StagedTable
+from sar1m.stages.statistics import SUMMARY_COLUMNS, count_summary, self_test_summary, site_summary
 from sar1m.store.errors import StoreError
 from sar1m.store.outputs.output import Output
 from sar1m.store.schema import SCHEMA_VERSION
 from sar1m.store.version import __version__
 
-BLOCKS_A_BATCH = 128
+PACKED_COLUMNS = ("enl", "local_incidence_deg")  # of candidates: what the arrays beside the images hold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Choice:
     """A store that is chosen but not written.
 
-    samples: SAMPLE_COLUMNS in the order they are packed. rejected: REJECTED_COLUMNS. audit: of the
-    splits. summary, self_test: as stats/ holds them. facts: what the completion marker says of the store. code: what
-    decides its bytes. blocks: the folder of the staged blocks, below staging.
+    staged: all candidates; staged.parquet gives all columns of those in samples and rejected. samples: in the order
+    they are packed: select.DECIDING_COLUMNS, PACKED_COLUMNS, what SAMPLE_COLUMNS has beside, and `row`, the number of
+    the candidate in staged. rejected: the same, with what REJECTED_COLUMNS has beside. audit: of the splits. summary,
+    self_test: as stats/ holds them. facts: what the completion marker says of the store. code: what decides its bytes.
+    blocks: the folder of the staged blocks, below staging.
     """
 
+    staged: StagedTable
     samples: pd.DataFrame
     rejected: pd.DataFrame
     audit: SplitAudit
@@ -59,7 +57,10 @@ def choose(staging: Output, plan: Plan, config: BuildConfig) -> Choice:
 
     Raises StoreError where a block is damaged or missing, or where the counts do not add up.
     """
-    candidates, recoveries = _read_candidates(staging.below(plan.blocks), plan)
+    staged = _staged_table(staging.below(plan.blocks), plan)
+    candidates = staged.frame(sorted({*DECIDING_COLUMNS, *PACKED_COLUMNS, *SUMMARY_COLUMNS}))
+    sites, self_test = site_summary(candidates), self_test_summary(staged.recoveries, candidates)
+    candidates = candidates[[*DECIDING_COLUMNS, *PACKED_COLUMNS, "row"]]
     code = code_of_store(plan.code)
     ecoregions = open_ecoregions(config.balance)
     if ecoregions is not None:  # no pixel depends on them: they are looked up here, so that refilter can change them
@@ -80,11 +81,12 @@ def choose(staging: Output, plan: Plan, config: BuildConfig) -> Choice:
             "Remove the staging folder and build again."
         )
     return Choice(
+        staged=staged,
         samples=samples,
         rejected=selection.rejected,
         audit=selection.audit,
-        summary={**_kind_summary(plan, config), **counts, "sites": site_summary(candidates)},
-        self_test=self_test_summary(recoveries, candidates),
+        summary={**_kind_summary(plan, config), **counts, "sites": sites},
+        self_test=self_test,
         facts={
             "name": config.name,
             "region": plan.region,
@@ -131,25 +133,10 @@ def number_samples(samples: pd.DataFrame, shard_samples: int) -> pd.DataFrame:
     return samples.assign(index=index, shard=(index // shard_samples).astype(np.int32))
 
 
-def _read_candidates(staging: Output, plan: Plan) -> tuple[pd.DataFrame, list[Row]]:
-    """The rows of every staged patch, and the recoveries of the self-test."""
+def _staged_table(staging: Output, plan: Plan) -> StagedTable:
+    """Every staged block, read once."""
     failed = {item.item_id for item in plan.failed}
-    keys = (item.key for item in plan.items if item.item_id not in failed)
-    recoveries: list[Row] = []
-    return candidate_frame(list(_batches(staging, keys, recoveries))), recoveries
-
-
-def _batches(staging: Output, keys: Iterator[str], recoveries: list[Row]) -> Iterator[pa.RecordBatch]:
-    """Rows of many blocks a batch: with a batch a block, Arrow's buffers would take three times the memory."""
-
-    def rows(some: Iterable[str]) -> Iterator[Row]:
-        for key in some:
-            record = read_record(staging, key)
-            recoveries.extend(record.self_test)
-            yield from ({**row, "key": f"{key}/{row['patch']}"} for row in record.rows)
-
-    while some := list(islice(keys, BLOCKS_A_BATCH)):
-        yield candidate_batch(rows(some))
+    return StagedTable(staging, (item.key for item in plan.items if item.item_id not in failed))
 
 
 def _kind_summary(plan: Plan, config: BuildConfig) -> dict[str, Any]:

@@ -144,13 +144,11 @@ def write_tables(packing: Packing, plan: Plan, config: BuildConfig) -> dict[str,
         columns=[column.name for column in FAILED_COLUMNS],
     )
     files: dict[str, bytes] = {
-        SAMPLES_FILE: parquet_bytes(choice.samples, SAMPLE_COLUMNS),
-        REJECTED_FILE: parquet_bytes(choice.rejected, REJECTED_COLUMNS),
         FAILED_FILE: parquet_bytes(failed, FAILED_COLUMNS),
         f"{STATS_DIR}/summary.json": json_bytes(choice.summary),
         f"{STATS_DIR}/self_test.json": json_bytes(choice.self_test),
         f"{STATS_DIR}/splits.json": json_bytes(choice.audit.to_json()),
-        f"{STATS_DIR}/normalisation.json": json_bytes(normalisation(packing.staging, choice.samples, packing.images)),
+        f"{STATS_DIR}/normalisation.json": json_bytes(normalisation(choice.staged, choice.samples, packing.images)),
         f"{PROVENANCE_DIR}/config.toml": config.portable().to_toml().encode(),
         f"{PROVENANCE_DIR}/environment.txt": environment_text().encode(),
         CODE_FILE: json_bytes(choice.code.to_json()),
@@ -159,7 +157,13 @@ def write_tables(packing: Packing, plan: Plan, config: BuildConfig) -> dict[str,
     if footprints is not None:
         files[f"{PROVENANCE_DIR}/{footprints}"] = footprints_json(excluded_boxes(config))
     files |= metadata_files(choice.samples, packing.images, {"name": config.name, "kind": asdict(plan.kind)})
-    return {name: packing.packed.write(name, [content]) for name, content in files.items()}
+    known = {name: packing.packed.write(name, [content]) for name, content in files.items()}
+    for name, frame, columns in (
+        (SAMPLES_FILE, choice.samples, SAMPLE_COLUMNS),
+        (REJECTED_FILE, choice.rejected, REJECTED_COLUMNS),
+    ):
+        known[name] = packing.packed.write(name, choice.staged.parquet(frame, columns))
+    return known
 
 
 def footprints_json(boxes: npt.NDArray[np.float64]) -> bytes:

@@ -18,7 +18,7 @@ from sar1m.records import Row
 from sar1m.store.chunks import checked_payload
 from sar1m.store.errors import MissingError, StoreError
 from sar1m.store.outputs.output import Output
-from sar1m.store.side_files import json_value
+from sar1m.store.side_files import own_json
 
 RECORD_NAME = "record.json"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold; a real one would make the bytes differ
@@ -65,7 +65,7 @@ def read_record(staging: Output, key: str) -> StagedRecord:
     with _opened(staging, key) as archive:
         if archive.getinfo(RECORD_NAME).file_size > MAX_RECORD_BYTES:
             raise ValueError(f"its record claims more than {MAX_RECORD_BYTES} bytes")
-        return StagedRecord(**json_value(archive.read(RECORD_NAME)))
+        return StagedRecord(**own_json(archive.read(RECORD_NAME)))
 
 
 def read_chunk(staging: Output, key: str, name: str) -> bytes:

@@ -4,23 +4,39 @@ records in a fixed order, so that they do not depend on which worker finished fi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sar1m.core.table import floats
 from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import Row
-from sar1m.stages.staged import read_record
-from sar1m.store.outputs.output import Output
+from sar1m.stages.staged_table import StagedTable
+from sar1m.store.errors import StoreError
 from sar1m.store.schema import SPLITS, LinearEncoding
 
 HISTOGRAM_BIN = {"dB": 0.25, "1": 0.002, "degree": 0.5}  # width by unit: fine enough for percentiles, small to keep
 SCENE_COLUMNS = ("scene_shift_row_px", "scene_shift_col_px", "scene_psr")
 APPLIED_COLUMNS = ("applied_row_px", "applied_col_px")
+SUMMARY_COLUMNS = (  # of candidates: what site_summary and self_test_summary look at
+    "site",
+    "optical_product",
+    "registration_status",
+    *SCENE_COLUMNS,
+    *APPLIED_COLUMNS,
+    "polarisation_spread_px",
+    "residual_px",
+    "second_shift_status",
+    "disagreement_px",
+    "shift_sigma_px",
+    "second_shift_sigma_px",
+    "band_offset_px",
+)
 SITE_LIMIT = 200
 MOMENTS = ("count", "sum_dn", "sum_squares_dn")
 
@@ -43,7 +59,7 @@ def channel_statistics(dn: np.ndarray, encoding: LinearEncoding) -> list[Row]:
     return rows
 
 
-def _channel_row(moments: tuple[int, int, int], bins: npt.NDArray[np.int64]) -> Row:
+def _channel_row(moments: tuple[int, ...], bins: npt.NDArray[np.int64]) -> Row:
     """moments: count, sum, sum of squares."""
     used = np.flatnonzero(bins)
     first, last = (int(used[0]), int(used[-1])) if used.size else (0, -1)
@@ -64,7 +80,9 @@ class ChannelTotals:
 
     def __init__(self, labels: Sequence[str], encoding: LinearEncoding) -> None:
         self._labels, self._encoding = labels, encoding
-        self._moments = [(0, 0, 0) for _ in labels]  # Python's integers: a million patches of 16 bits exceed 64 bits
+        self._moments: list[tuple[int, ...]] = [
+            (0, 0, 0) for _ in labels
+        ]  # Python's integers: a million patches of 16 bits exceed 64 bits
         self._step = histogram_step(encoding)
         bins = encoding.max_dn // self._step + 1
         self._histogram: npt.NDArray[np.int64] = np.zeros((len(labels), bins), dtype=np.int64)
@@ -80,6 +98,30 @@ class ChannelTotals:
             )
             first, histogram = channel["first_bin"], channel["histogram"]
             self._histogram[number, first : first + len(histogram)] += np.array(histogram, dtype=np.int64)
+
+    def add_all(self, channels: pa.Table) -> None:
+        """Adds the statistics of many samples. channels: one row a channel, as staged_table.CHANNEL_SCHEMA has it.
+
+        Raises StoreError where they do not fit the encoding.
+        """
+        for number in range(len(self._moments)):
+            of = channels.filter(pc.equal(channels["channel"], number))
+            # Python's integers: the sum of some thousand squares may exceed 64 bits
+            moments = [sum(of[name].to_pylist()) for name in MOMENTS]
+            histograms = of["histogram"].combine_chunks()
+            lengths = np.asarray(pc.list_value_length(histograms), dtype=np.int64)
+            starts = np.asarray(of["first_bin"], dtype=np.int64) - (np.cumsum(lengths) - lengths)
+            bins = np.arange(lengths.sum()) + np.repeat(starts, lengths)
+            size = self._histogram.shape[1]
+            if bins.size and (bins.min() < 0 or bins.max() >= size):
+                raise StoreError(
+                    f"staged statistics name histogram bin {bins.max()}, but the encoding has {size} bins. Remove the "
+                    "staging folder and build again."
+                )
+            # whole numbers far under 2^53: weights, which are floating point, add them exactly
+            counts = np.bincount(bins, weights=np.asarray(histograms.flatten()), minlength=size)
+            self._moments[number] = tuple(a + b for a, b in zip(self._moments[number], moments, strict=True))
+            self._histogram[number] += counts.astype(np.int64)
 
     def rows(self) -> list[Row]:
         """The totals by channel, in the form of channel_statistics."""
@@ -121,18 +163,22 @@ def channel_totals(images: Iterable[ImageArray]) -> dict[str, ChannelTotals]:
     return {image.layout.name: ChannelTotals(image.labels, image.encoding) for image in images}
 
 
-def normalisation(staging: Output, samples: pd.DataFrame, images: Sequence[ImageArray]) -> dict[str, Any]:
+def normalisation(staged: StagedTable, samples: pd.DataFrame, images: Sequence[ImageArray]) -> dict[str, Any]:
     """What a trainer normalises with: statistics of the training split, of all samples where that is empty.
 
-    samples: key, patch, split and paired. Reads the staged records in the order of their keys.
+    samples: row, split and paired.
     """
     train = samples[samples["split"] == "train"]
     chosen = train if len(train) else samples
+    wanted, paired = np.zeros((2, staged.rows), dtype=np.bool_)
+    wanted[chosen["row"]] = True
+    paired[chosen["row"][chosen["paired"].astype(bool)]] = True
     totals = channel_totals(images)
-    for channels, paired in _staged_statistics(staging, chosen):
-        for name in totals.keys() & channels.keys():
-            if paired or name != "optical":
-                totals[name].add(channels[name])
+    for array, channels in staged.channels(wanted):
+        if array in totals:
+            totals[array].add_all(
+                channels.filter(pa.array(paired[channels["row"]])) if array == "optical" else channels
+            )
     return normalisation_summary(totals, samples=len(chosen), train=bool(len(train)))
 
 
@@ -140,16 +186,6 @@ def normalisation_summary(totals: Mapping[str, ChannelTotals], *, samples: int, 
     """stats/normalisation.json. totals: by array, over so many samples; train: whether of the training split alone."""
     basis = "train" if train else "all samples, since the training split is empty"
     return {"basis": basis, "samples": samples, **{name: total.summary() for name, total in totals.items()}}
-
-
-def _staged_statistics(staging: Output, samples: pd.DataFrame) -> Iterator[tuple[Row, bool]]:
-    """Channel statistics of every sample, and whether it is paired."""
-    blocks = samples["key"].str.split("/").str[0]
-    for block, rows in samples.groupby(blocks, sort=True):
-        paired = dict(zip(rows["patch"], rows["paired"].astype(bool), strict=True))
-        for statistics in read_record(staging, str(block)).statistics:
-            if statistics["patch"] in paired:
-                yield statistics, paired[statistics["patch"]]
 
 
 def self_test_summary(recoveries: Iterable[Row], candidates: pd.DataFrame) -> dict[str, Any]:
@@ -285,8 +321,9 @@ def site_summary(candidates: pd.DataFrame) -> list[dict[str, Any]]:
     or each patch was corrected on its own.
     """
     paired = candidates[candidates["optical_product"].notna()]
+    first = sorted(paired["site"].unique())[:SITE_LIMIT]
     sites = []
-    for site, rows in list(paired.groupby("site", sort=True))[:SITE_LIMIT]:
+    for site, rows in paired[paired["site"].isin(first)].groupby("site", sort=True):
         status = rows["registration_status"].value_counts().sort_index()
         sites.append(
             {

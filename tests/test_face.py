@@ -14,7 +14,7 @@ import sarmae
 from support.paths import ROOT
 
 FACES = {
-    "sar1m": ("build", "open", "plan", "release", "verify"),
+    "sar1m": ("audit_pairs", "build", "open", "plan", "release", "verify"),
     "sarmae": ("LoaderSettings", "ShardLoader", "load_encoder", "pretrain"),
 }
 HEAVY = {

@@ -1,6 +1,6 @@
 """SAR-1M: Sentinel-1 scenes in, a verified and sharded Zarr dataset of SAR-optical patches out.
 
-build, plan, open, verify and release are what a person calls from Python; they are imported on first use.
+build, plan, open, verify, release and audit_pairs are what a person calls from Python; they are imported on first use.
 """
 
 from importlib import import_module
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from sar1m.store.version import __version__
 
 if TYPE_CHECKING:
+    from sar1m.api import audit_pairs as audit_pairs
     from sar1m.api import build as build
     from sar1m.api import open as open  # noqa: A004 - `sar1m.open`
     from sar1m.api import plan as plan
     from sar1m.api import release as release
     from sar1m.api import verify as verify
 
-__all__ = ["__version__", "build", "open", "plan", "release", "verify"]
+__all__ = ["__version__", "audit_pairs", "build", "open", "plan", "release", "verify"]
 
 
 def __getattr__(name: str) -> object:

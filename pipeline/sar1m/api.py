@@ -18,6 +18,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sar1m.audit.channels import SarUnit
+from sar1m.audit.item import pair_work
+from sar1m.audit.run import AuditRequest, AuditSummary, audit
 from sar1m.building import BuildRequest, BuildSummary
 from sar1m.building import build as run_build
 from sar1m.config import BuildConfig, resolve_config
@@ -298,6 +301,46 @@ def release(  # noqa: PLR0913 - one argument an option, as on the command line
     )
     folder = Path("releases") / f"{name}-v{version}" if out is None else Path(out)
     return make_release([Path(place) for place in builds], folder, request, watch or _progress())
+
+
+def audit_pairs(  # noqa: PLR0913 - one argument an option, as on the command line
+    place: str | Path,
+    out: str | Path = "audit",
+    *,
+    limit_px: float = 1.0,
+    search_px: int = 16,
+    sar_unit: SarUnit = "auto",
+    optical_bands: Sequence[int] | None = None,
+    write: str | Path | None = None,
+    resample: bool = False,
+    workers: int | None = None,
+    watch: Watch | None = None,
+) -> AuditSummary:
+    """Measures how well SAR and optical pictures lie on each other, of pairs that others made.
+
+    place: a folder of pictures (pairs by their names, a pairs.json, STAC items, a scenes.csv), a tar, or a store or
+        release, also behind an address.
+    out: folder for the table and the page; an audit that was interrupted goes on there.
+    limit_px: how far off a measured pair may lie. search_px: the largest shift that is searched, 8 to 64.
+    sar_unit: db, linear or amplitude; auto: as the files say or look.
+    optical_bands: numbers from 1 of the optical bands in the order of wavelength.
+    write: a folder for the measured pairs, cut to what overlaps. resample: moves them by the fraction of a pixel too.
+    workers: local processes; one a core by default, 0 for this process alone.
+    watch: who is shown the progress; a bar on standard error by default.
+
+    Returns the verdict, and the table by pairs(): a row a pair, also of those that could not be read, with the cause.
+    Raises SourceError where the place holds no pair, ConfigError for what cannot be asked for, OutputError where the
+    output cannot be written, StoreError for a store that is damaged.
+    """
+    request = AuditRequest(
+        place=str(place),
+        out=local_folder(Path(out)) or Path("audit"),
+        work=pair_work(search_px, sar_unit, optical_bands, resample=resample),
+        limit_px=limit_px,
+        write_to=None if write is None else local_folder(Path(write)),
+        workers=workers,
+    )
+    return audit(request, watch or _progress())
 
 
 def configuration(given: str | BuildConfig | None, overrides: Sequence[str], place: Region) -> BuildConfig:

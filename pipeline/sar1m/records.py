@@ -207,7 +207,8 @@ class Shift:
     one polarisation.
     band_spread_px: root mean square distance of the shifts of the optical bands, each alone with the SAR, from their
     mean; NaN with one band.
-    band_offset_px: the greatest distance between two optical bands, measured among themselves; NaN with one band.
+    band_offset_px: the greatest distance between two optical bands, measured among themselves; NaN with one band, and
+    where a band is constant or too far off to be measured.
     status: measured (on this patch), field (from the other patches of the block, which do not share one shift), scene
     (from the summed surfaces of the scene pair) or unmeasurable.
     """

@@ -1,18 +1,22 @@
 """An audit from pictures to table: shifts that were drawn are found, written away, and gone in a second audit."""
 
 import contextlib
+import csv
+import io
 import json
 import math
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sar1m.audit.item import PairWork
+from sar1m.audit.item import PairRow, PairWork
 from sar1m.audit.pair_files import FilePair, PictureAt
 from sar1m.audit.reading import HowRead
 from sar1m.audit.run import AuditRequest, audit
+from sar1m.audit.table import csv_bytes, parquet_bytes
 from sar1m.config import RegistrationConfig
 from sar1m.store.entry import Interrupted
 from sar1m.store.progress import LineWatch
@@ -292,3 +296,13 @@ def test_a_list_states_corners_and_the_aligned_list_states_those_of_the_cut(tmp_
     top, left = entry["first_row"], entry["first_col"]
     assert entry["corners_epsg32633"][0] == [500_000 + 10 * left, 5_000_000 - 10 * top]
     assert (audited(aligned, tmp_path / "again").rows[0].bounds) != ()
+
+
+def test_names_that_strangers_gave_are_no_formulas_in_the_table_for_spreadsheets():
+    names = ('=HYPERLINK("http://x")', "+1", "-2+3", "@SUM(1)", "plain-1")
+    rows = [PairRow(pair=name, key="", sar=f"sar/{name}", status="failed", cause=f"{name}: no pair") for name in names]
+    found = list(csv.reader(io.StringIO(csv_bytes(rows).decode())))[1:]
+    assert [cells[0] for cells in found] == [f"'{name}" for name in names[:-1]] + ["plain-1"]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cells in found for cell in cells)
+    table = pq.read_table(io.BytesIO(parquet_bytes(rows)))
+    assert table["pair"].to_pylist() == list(names)

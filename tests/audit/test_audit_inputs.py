@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import sar1m
 from sar1m.audit.discover import discover
 from sar1m.audit.item import PairWork
 from sar1m.audit.run import AuditRequest, audit
@@ -241,3 +242,34 @@ def test_the_command_prints_a_verdict_and_says_the_rest_by_its_exit_code(tmp_pat
     wrong = run("register", "pairs/sar/one.png", "pairs/optical/one.png", "--sar-unit", "volts")
     assert wrong.returncode == 2
     assert "volts" in wrong.stderr
+
+
+def test_from_python_one_function_asks_the_same_and_gives_the_table(tmp_path, pixels):
+    pair(tmp_path / "mine", "=a", pixels)
+    quiet = LineWatch(lambda _line: None)
+    found = sar1m.audit_pairs(
+        tmp_path / "mine", tmp_path / "out", limit_px=3, sar_unit="linear", workers=0, watch=quiet
+    )
+    (row,) = found.pairs().to_dict("records")
+    assert (row["pair"], row["status"]) == ("=a", "measured")
+    assert (row["shift_row_px"], row["shift_col_px"]) == pytest.approx((1.0, -2.0), abs=0.4)
+    assert found.holds
+    assert "in 8 bits" in row["doubt"]
+    assert any("in doubt in 1 pairs" in line for line in found.remarks)
+    assert "in doubt in 1 pairs" in found.page.read_text(encoding="utf-8")
+    assert (tmp_path / "out/pairs.csv").read_text(encoding="utf-8").splitlines()[1].startswith("'=a,")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"search_px": 5}, "search_px"),
+        ({"sar_unit": "watts"}, "expected one of auto, db"),
+        ({"resample": True}, "--write"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_from_python_too(tmp_path, pixels, options, words):
+    pair(tmp_path / "mine", "a", pixels)
+    with pytest.raises(ConfigError, match=words):
+        sar1m.audit_pairs(tmp_path / "mine", tmp_path / "out", workers=0, **options)
+    assert not (tmp_path / "out").exists()

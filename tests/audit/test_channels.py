@@ -1,5 +1,7 @@
 """Which numbers of a picture are registered: power of SAR in closed form, optical bands in the order of wavelength."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,44 @@ def test_a_picture_without_any_data_has_no_power_and_no_warning(tmp_path):
 def test_what_contradicts_itself_is_refused(tmp_path, values, options, unit, words):
     with pytest.raises(SourceError, match=words):
         sar_channels(picture(tmp_path, values, **options), unit)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "unit", "words"),
+    [
+        (
+            numbers() / np.float32(200),
+            {"units": ["dB"]},
+            "auto",
+            "decibels are stated.* 0.0.* to .*Are they linear power",
+        ),
+        (numbers() / np.float32(200), {}, "db", "decibels are stated"),
+        (numbers(high=150) - np.float32(300), {}, "db", "decibels are stated, and its numbers run from -29"),
+        (-numbers(high=30), {}, "linear", "linear power is stated.*Are they decibels"),
+        (-numbers(high=30), {"units": ["1"]}, "auto", "linear power is stated.*Are they decibels"),
+        (numbers(np.uint8), {}, "linear", "in 8 bits.*Are they amplitudes"),
+        (-numbers(high=30), {}, "amplitude", "no amplitude is negative"),
+    ],
+)
+def test_a_stated_unit_that_the_numbers_contradict_is_doubted_in_words(tmp_path, values, options, unit, words):
+    found = sar_channels(picture(tmp_path, values, **options), unit)
+    assert re.search(words, found.doubt)
+    assert found.doubt.startswith(str(tmp_path / "one.tif"))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "unit"),
+    [
+        (-numbers(high=30), {"units": ["dB"]}, "auto"),
+        (numbers() / np.float32(200) - np.float32(0.01), {}, "linear"),
+        (numbers(np.uint8), {}, "amplitude"),
+        (numbers(np.uint8), {"scales": [0.001]}, "linear"),
+        (numbers(np.uint8), {}, "auto"),
+        (np.full_like(numbers(), np.nan), {}, "db"),
+    ],
+)
+def test_a_unit_that_fits_and_one_that_nobody_stated_are_not_doubted(tmp_path, values, options, unit):
+    assert sar_channels(picture(tmp_path, values, **options), unit).doubt == ""
 
 
 def test_equal_channels_count_once_and_no_more_than_two_polarisations(tmp_path):

@@ -47,6 +47,15 @@ def test_errors_are_as_large_as_the_jackknife_says():
     assert 0.5 < ratio < 2
 
 
+@pytest.mark.parametrize("side", [64, 80])
+def test_small_windows_are_clear_at_times_and_then_right(side):
+    truths = np.random.default_rng(4).uniform(-3, 3, (10, 2))
+    found = [information_shift(*picture_pair(t, side=side, seed=n), search_px=8) for n, t in enumerate(truths)]
+    clear = [np.hypot(f.row_px - t[0], f.col_px - t[1]) for f, t in zip(found, truths, strict=True) if f.clear]
+    assert len(clear) >= 3
+    assert max(clear) < 1.5
+
+
 def test_one_polarisation_and_one_band_are_enough():
     sar, optical = picture_pair((3.3, -1.6))
     found = information_shift(sar[:1], optical[:1], search_px=16)

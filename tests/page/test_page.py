@@ -140,7 +140,7 @@ def test_a_store_that_no_second_method_measured_says_that_accuracy_was_not_teste
     words = Reader(render_report(store)).words
     assert "how accurate the registration is was not tested" in words
     assert "0.11 px RMSE" in words
-    assert "Two independent methods differ" not in words
+    assert "Two methods differ" not in words
 
 
 def test_rejected_are_listed_by_reason_and_never_cut_silently(tmp_path):

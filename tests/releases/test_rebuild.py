@@ -142,3 +142,17 @@ def test_a_source_that_fails_is_a_fault_of_its_samples(tiles, tmp_path, monkeypa
     assert {fault.found[:23] for fault in found.faults} == {"cannot be built again: "}, found.faults
     assert all("403 Forbidden" in fault.found for fault in found.faults)
     assert "canary" not in str(found.faults)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["s3://bucket/sar-1m", "--rebuild", 2, "--source", "sample"], "sar1m get s3://bucket/sar-1m FOLDER"),
+        (["anywhere", "--rebuild", 2], "give --source too"),
+        (["anywhere", "--rebuild", 2, "--source", "sample"], "--rebuild are of releases"),
+    ],
+)
+def test_what_cannot_be_made_again_is_said_before_anything_is_read(sar1m, arguments, words):
+    code, _, err = sar1m("verify", *arguments)
+    assert code == 2
+    assert words in " ".join(err.split())

@@ -112,9 +112,10 @@ def test_words_lead_with_the_disagreement_and_name_precision_as_agreement_with_i
     table = second_table([0.1, 0.2, None, 0.3], shift_sigma_px=0.3, second_shift_sigma_px=0.4, band_offset_px=0.25)
     test = self_test_summary([], table) | {"rmse_px": 0.05, "pairs": 40}
     first, precision, bands = registration_words(test)
-    assert first.startswith("Two independent methods differ by 0.20 px (median), 0.29 px (95 %), over 3 pairs;")
+    assert first.startswith("Two methods differ by 0.20 px (median), 0.29 px (95 %), over 3 pairs;")
     assert "on 1 more the second" in first
-    assert first.endswith("Root mean square: 0.22 px, and 0.71 px by the uncertainties that both state.")
+    assert "Root mean square: 0.22 px, and 0.71 px by the uncertainties that both state. One speckle" in first
+    assert first.endswith("their errors correlate by about 0.5.")
     assert "agreement with itself" in precision
     assert "0.25 px (median)" in bands
 
@@ -123,7 +124,7 @@ def test_words_lead_with_the_disagreement_and_name_precision_as_agreement_with_i
 def test_a_store_without_a_second_method_says_that_accuracy_was_not_tested(told):
     first, *_ = registration_words(told | {"rmse_px": 0.05, "pairs": 4})
     assert "was not tested" in first
-    assert "Two independent methods" not in first
+    assert "Two methods" not in first
 
 
 def test_a_second_method_that_found_no_clear_peak_says_so():

@@ -24,6 +24,7 @@ TYPICAL_POWER: Final = 0.1  # mean of unscaled power: registration takes land to
 _SAMPLED_PX: Final = 2**18
 _FEW: Final = 0.01
 _LEAST_DB, _MOST_DB = -90.0, 60.0
+_NOT_POWER = -0.5  # the noise that is taken off leaves -0.01
 # Where blue, green, red and near infrared stand among Sentinel-2's bands, by their number: all of L1C, L2A without B10,
 # those of 10 and 20 m.
 _BY_COUNT: Final = {13: (1, 2, 3, 7), 12: (1, 2, 3, 7), 10: (0, 1, 2, 6), 4: (0, 1, 2, 3), 2: (0, 1), 1: (0,)}
@@ -35,12 +36,14 @@ class Channels:
     """Bands of a picture and how their numbers become values.
 
     unit: of a SAR picture, after each band's scale and offset; None for optical. gain: by which power is multiplied.
+    doubt: what in the numbers speaks against the unit that somebody stated, a sentence; empty for nothing.
     """
 
     picture: Picture
     bands: tuple[int, ...]
     unit: SarUnit | None
     gain: float = 1.0
+    doubt: str = ""
 
     def values(self, row: int, col: int, rows: int, cols: int) -> F32:
         """A window, (bands, rows, cols): SAR in linear power, optical as stored and scaled; NaN without data."""
@@ -57,6 +60,7 @@ def sar_channels(picture: Picture, unit: SarUnit) -> Channels:
 
     Integers that are never negative count as amplitudes, as 8-bit pictures of SAR are stretched; numbers of which some
     are negative as decibels; other fractions as power. Equal channels count once.
+    A stated unit that the numbers contradict is used and doubted: an error of the contrast moves few edges.
     Raises SourceError where the file states another unit, or its numbers can be none of these.
     """
     bands = _distinct(picture, picture.values)[:MOST_CHANNELS]
@@ -72,7 +76,9 @@ def sar_channels(picture: Picture, unit: SarUnit) -> Channels:
         known = [values for index in bands if (values := _sampled(picture, index)).size]
         mean = float(np.mean([_power(values, chosen).mean() for values in known])) if known else 0.0
         gain = TYPICAL_POWER / mean if np.isfinite(mean) and mean > 0 else 1.0
-    return Channels(picture=picture, bands=bands, unit=chosen, gain=gain)
+    stated = found is not None or unit != "auto"
+    doubt = _doubt(picture, bands, chosen) if stated else ""
+    return Channels(picture=picture, bands=bands, unit=chosen, gain=gain, doubt=doubt)
 
 
 def optical_channels(picture: Picture, bands: tuple[int, ...] | None) -> Channels:
@@ -150,6 +156,26 @@ def _unit_by_numbers(picture: Picture, bands: tuple[int, ...]) -> SarUnit:
             "amplitudes. State their scale in the file (gdal_edit.py -scale), or detect complex data first."
         )
     return "db"
+
+
+def _doubt(picture: Picture, bands: tuple[int, ...], unit: SarUnit) -> str:
+    values = np.concatenate([_sampled(picture, index) for index in bands])
+    if not values.size:
+        return ""
+    low, high = np.quantile(values, (_FEW, 1 - _FEW))
+    span = f"its numbers run from {low:.4g} to {high:.4g}"
+    eight_bit = picture.stored.dtype.itemsize == 1 and all(picture.stated[index].scale is None for index in bands)
+    if unit == "db" and (low >= 0 or low < _LEAST_DB or high > _MOST_DB):
+        found = f"decibels are stated, and {span}: land has -30 to 5. Are they linear power or amplitudes?"
+    elif unit == "linear" and low < _NOT_POWER:
+        found = f"linear power is stated, and {span}: no power is under zero beyond its noise. Are they decibels?"
+    elif unit == "linear" and eight_bit:
+        found = f"linear power is stated, and {span} in 8 bits, as pictures for the eye do. Are they amplitudes?"
+    elif unit == "amplitude" and low < 0:
+        found = f"amplitudes are stated, and {span}: no amplitude is negative. Are they decibels?"
+    else:
+        return ""
+    return f"{picture.name}: {found}"
 
 
 def _sampled(picture: Picture, index: int) -> F64:

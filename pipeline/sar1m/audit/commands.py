@@ -85,8 +85,6 @@ def audit_pairs(  # noqa: PLR0913 - one argument an option
     from sar1m.audit.run import AuditRequest, audit
     from sar1m.terminal import TerminalWatch
 
-    if resample and write is None:
-        raise ConfigError("--resample: moves what --write writes. Give --write FOLDER too.")
     console = Printer()
     request = AuditRequest(
         place=place,
@@ -131,16 +129,10 @@ def register(
 
 
 def _work(search_px: int, sar_unit: str, optical_bands: str | None, *, resample: bool) -> PairWork:
-    from sar1m.audit.channels import SAR_UNITS
-    from sar1m.audit.item import PairWork
-    from sar1m.audit.reading import HowRead
-    from sar1m.config import RegistrationConfig
+    from sar1m.audit.item import pair_work
 
-    unit = next((known for known in SAR_UNITS if known == sar_unit), None)
-    if unit is None:
-        raise ConfigError(f"--sar-unit {sar_unit}: expected one of {', '.join(SAR_UNITS)}.")
-    how = HowRead(sar_unit=unit, optical_bands=None if optical_bands is None else _numbers(optical_bands))
-    return PairWork(registration=RegistrationConfig(search_px=search_px), how=how, resample=resample)
+    bands = None if optical_bands is None else _numbers(optical_bands)
+    return pair_work(search_px, sar_unit, bands, resample=resample)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -194,4 +186,5 @@ def _register_lines(row: PairRow, work: PairWork) -> list[str]:
         f"Sigma:      {'-' if math.isnan(row.sigma_px) else f'{row.sigma_px:.2f} px'}",
         f"Confidence: peak to sidelobe {row.psr:.1f} ({needed:g} needed); {alone}{apart}",
         f"Status:     {row.status} ({row.rows} x {row.cols} px in common)",
+        *([f"Doubt:      {row.doubt}"] if row.doubt else []),
     ]

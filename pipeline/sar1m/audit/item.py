@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sar1m.audit.align import align
+from sar1m.audit.channels import SAR_UNITS
 from sar1m.audit.measure import PairShift, measure
 from sar1m.audit.pair_files import FilePair, PictureAt
 from sar1m.audit.reading import HowRead, OpenPair, PairSource, open_pair
@@ -20,9 +22,10 @@ from sar1m.audit.stored import StoredPair
 from sar1m.config import RegistrationConfig
 from sar1m.core.sphere import box_around
 from sar1m.io.picture import Georeference, Picture, write_picture, written_suffix
-from sar1m.store.errors import SourceError
+from sar1m.store.errors import ConfigError, SourceError
+from sar1m.store.settings import override
 
-FORMAT = 1  # of a row; former rows are measured again where it differs
+FORMAT = 2  # of a row; former rows are measured again where it differs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ class PairRow:
     cols: int = 0
     shift_m: float = math.nan
     bounds: tuple[float, ...] = ()
+    doubt: str = ""
     cause: str = ""
     written: str = ""
     moved_row_px: float = math.nan
@@ -123,6 +127,19 @@ class PairWork:
         )
 
 
+def pair_work(
+    search_px: int, sar_unit: str, optical_bands: Sequence[int] | None, *, resample: bool = False
+) -> PairWork:
+    """The work as a person asks for it. sar_unit: one of SAR_UNITS. optical_bands: numbers from 1. Raises ConfigError
+    for a unit that is none and for a search that the registration cannot do."""
+    unit = next((known for known in SAR_UNITS if known == sar_unit), None)
+    if unit is None:
+        raise ConfigError(f"--sar-unit {sar_unit}: expected one of {', '.join(SAR_UNITS)}.")
+    how = HowRead(sar_unit=unit, optical_bands=None if optical_bands is None else tuple(optical_bands))
+    registration = override(RegistrationConfig(), [f"search_px={search_px}"])
+    return PairWork(registration=registration, how=how, resample=resample)
+
+
 def _row(source: PairSource, key: str, opened: OpenPair, found: PairShift) -> PairRow:
     shift, (rows, cols) = found.shift, opened.size
     sar, optical = _shown(source)
@@ -143,6 +160,7 @@ def _row(source: PairSource, key: str, opened: OpenPair, found: PairShift) -> Pa
         cols=cols,
         shift_m=_metres(opened.ground, (rows, cols), (shift.row_px, shift.col_px)),
         bounds=() if opened.ground is None else _bounds(opened.ground, (rows, cols)),
+        doubt=opened.doubt,
     )
 
 

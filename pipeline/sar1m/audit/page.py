@@ -110,6 +110,7 @@ def _shown(row: PairRow, source: PairSource | None, how: HowRead) -> dict[str, A
         ["their disagreement", f"{cells['disagreement']} px"],
         ["SAR", _text(row.sar)],
         ["optical", _text(row.optical)],
+        *([["doubt", _text(row.doubt)]] if row.doubt else []),
     ]
     shown: dict[str, Any] = {"id": _text(row.pair), "facts": facts, "sar": "", "optical": "", "down": 0.0, "right": 0.0}
     try:

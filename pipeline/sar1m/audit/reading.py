@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ class HowRead:
 class OpenPair:
     """A pair at hand. sar, optical: windows as measure takes them. ground: None where nobody says where it lies.
 
-    overlap: where the two can be cut as they are; why_not says why not where they cannot.
+    overlap: where the two can be cut as they are; why_not says why not where they cannot. doubt: see Channels.
     """
 
     sar: ReadWindow
@@ -63,6 +63,7 @@ class OpenPair:
     ground: Georeference | None
     overlap: Overlap | None = None
     why_not: str = ""
+    doubt: str = ""
 
 
 def open_pair(source: PairSource, how: HowRead) -> OpenPair:
@@ -80,13 +81,14 @@ def open_pair(source: PairSource, how: HowRead) -> OpenPair:
     bands = optical_channels(optical, how.optical_bands)
     shared = overlap_of(sar, optical)
     if shared is None:
-        return _warped(powers, bands, source.optical)
+        return replace(_warped(powers, bands, source.optical), doubt=powers.doubt)
     return OpenPair(
         sar=_within(powers, shared.sar),
         optical=_within(bands, shared.optical),
         size=shared.sar.size,
         ground=shared.sar.ground,
         overlap=shared,
+        doubt=powers.doubt,
     )
 
 

@@ -10,20 +10,23 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sar1m.audit.discover import Discovery, discover
 from sar1m.audit.item import PairRow, PairWork
 from sar1m.audit.page import render_page
 from sar1m.audit.pair_files import PAIRS_FILE, FilePair
 from sar1m.audit.reading import PairSource
-from sar1m.audit.table import csv_bytes, parquet_bytes
+from sar1m.audit.table import COLUMNS, csv_bytes, parquet_bytes, records
 from sar1m.audit.verdict import Verdict, judge
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.store.durable import json_bytes, write_durably, writing_to
 from sar1m.store.errors import ConfigError, OutputError
 from sar1m.store.file_lock import output_lock
 from sar1m.store.progress import Watch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAGE_FILE: Final = "index.html"
 TABLE_FILE: Final = "pairs.parquet"
@@ -58,6 +61,17 @@ class AuditSummary:
     not_written: int
     page: Path
     table: Path
+
+    @property
+    def holds(self) -> bool:
+        """Whether every measured pair lies within the limit, and there is one."""
+        return self.verdict.holds
+
+    def pairs(self) -> pd.DataFrame:
+        """The table, one row a pair in the order of their names; columns: audit.table.COLUMNS. NaN where unknown."""
+        import pandas as pd  # noqa: PLC0415 - the command does without
+
+        return pd.DataFrame(records(self.rows), columns=[column.name for column in COLUMNS])
 
 
 def audit(request: AuditRequest, watch: Watch) -> AuditSummary:
@@ -100,6 +114,8 @@ def _writing(request: AuditRequest) -> PairWork:
     asked to."""
     target, place = request.write_to, Path(request.place)
     if target is None:
+        if request.work.resample:
+            raise ConfigError("--resample: moves what --write writes. Give --write FOLDER too.")
         return request.work
     if not place.is_dir() and not place.is_file():
         raise ConfigError(f"--write: {request.place} holds no picture files of its own; `sar1m get` fetches a release.")

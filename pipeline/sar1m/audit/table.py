@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from sar1m.audit.item import PairRow
 from sar1m.io.geoparquet import with_geometry
 from sar1m.io.tables import arrow_schema
+from sar1m.store.foreign_text import spreadsheet_cell
 from sar1m.store.table_columns import Column
 
 COLUMNS: Final = tuple(
@@ -37,6 +38,7 @@ COLUMNS: Final = tuple(
         ("cols", "int32", "px", "columns that both pictures have", False),
         ("moved_row_px", "float64", "px", "rows by which the written optical picture was moved up", True),
         ("moved_col_px", "float64", "px", "columns by which the written optical picture was moved left", True),
+        ("doubt", "string", "", "what in the SAR's numbers speaks against the unit that was stated", False),
         ("cause", "string", "", "why it failed, or was not written", False),
     )
 )
@@ -64,7 +66,8 @@ def parquet_bytes(rows: Sequence[PairRow]) -> bytes:
 
 
 def csv_bytes(rows: Sequence[PairRow]) -> bytes:
-    """The table as CSV, UTF-8, with a line of names."""
+    """The table as CSV, UTF-8, with a line of names. Names that a spreadsheet would compute have an apostrophe before
+    them; pairs.parquet holds them as they are."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=[column.name for column in COLUMNS], lineterminator="\n")
     writer.writeheader()
@@ -82,4 +85,6 @@ def _value(row: PairRow, name: str) -> Any:  # noqa: ANN401 - any value of a tab
 
 
 def _short(value: Any) -> Any:  # noqa: ANN401 - any value of a table
+    if isinstance(value, str):
+        return spreadsheet_cell(value)
     return f"{value:.4f}" if isinstance(value, float) else value

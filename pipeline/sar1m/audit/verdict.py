@@ -18,7 +18,8 @@ class Verdict:
     """measured, unmeasurable, failed: numbers of pairs. beyond: measured pairs whose shift is longer than limit_px.
 
     median_px, p95_px, largest_px, sigma_px (median): of measured pairs, NaN of none. common_px: median row and column;
-    about_it_px: median distance from it. disagreeing: pairs whose windows disagree by over a pixel.
+    about_it_px: median distance from it. disagreeing: pairs whose windows disagree by over a pixel. doubted: pairs
+    whose unit the numbers contradict; doubt: of the first of them.
     """
 
     limit_px: float
@@ -34,6 +35,8 @@ class Verdict:
     common_px: tuple[float, float]
     about_it_px: float
     disagreeing: int
+    doubted: int
+    doubt: str
 
     @property
     def holds(self) -> bool:
@@ -68,6 +71,8 @@ class Verdict:
                 f"In {self.disagreeing:,} of {self.measured:,} pairs the windows disagree by over 1 px with the pair's "
                 "shift: no one shift fits them (relief that was not corrected, rotation, scale)."
             )
+        if self.doubted:
+            words.append(f"The unit of the SAR pictures is in doubt in {self.doubted:,} pairs. {self.doubt}")
         if self.unmeasurable:
             words.append(
                 f"{self.unmeasurable:,} pairs show too little that both sensors see, or lie further apart than was "
@@ -99,6 +104,8 @@ def judge(rows: Sequence[PairRow], limit_px: float) -> Verdict:
         common_px=(float(common[0]), float(common[1])),
         about_it_px=_quantile(about, 0.5),
         disagreeing=sum(row.windows_apart_px > 1 for row in measured),
+        doubted=sum(bool(row.doubt) for row in rows),
+        doubt=next((row.doubt for row in sorted(rows, key=lambda row: row.pair) if row.doubt), ""),
     )
 
 

@@ -43,24 +43,20 @@ def verify(  # noqa: PLR0913 - one argument an option
     if quick and files is not None:
         raise ConfigError("--quick: looks at every file; leave out --files.")
     comparison = QuickComparison() if quick else None
+    again = release_commands.rebuild_request(place, source, rebuild, seed, overrides)
     if "://" not in place and not release_commands.is_release(Path(place)):
-        if manifest_sha256 or signer:
-            raise ConfigError(f"{place}: holds no release; --manifest-sha256 and --signer are of releases.")
+        if manifest_sha256 or signer or again:
+            raise ConfigError(f"{place}: holds no release; --manifest-sha256, --signer and --rebuild are of releases.")
         remedy = "Delete the named files and run the same build again: they are made anew."
         _report_faults(place, _verify_build(Path(place), comparison), remedy)
         return
-    from sar1m.releases.rebuild import RebuildRequest
     from sar1m.releases.verification import Sampling
 
     sampling = None if files is None else Sampling(files=files, chunks=chunks, seed=seed)
     trust = release_commands.trust_of(manifest_sha256, signer, allowed_signers)
     faults = release_commands.verify_a_release(place, sampling, trust, comparison, console)
-    if rebuild:
-        if source is None:
-            raise ConfigError("--rebuild: give --source too, the region as `sar1m build --region` takes it.")
-        given = tuple(overrides or ())
-        request = RebuildRequest(release=Path(place), source=source, count=rebuild, seed=seed, overrides=given)
-        faults += release_commands.rebuild_samples(request, console)
+    if again:
+        faults += release_commands.rebuild_samples(again, console)
     _report_faults(place, faults, "Get the named files again (`sar1m get`), or ask their publisher.")
 
 

@@ -1,26 +1,34 @@
 """The shift between a SAR and an optical picture by mutual information: a second opinion on core/registration.py.
 
-It shares nothing with orientation correlation: no gradient, no transform, no product of pixels. Each picture is sorted
-into classes, and the lag is sought at which the classes of one tell most about those of the other (Viola and Wells
-1997; Maes et al. 1997). Mutual information is taken tile by tile and added, since one table for a whole patch follows
-broad land cover rather than borders (regional mutual information, Studholme et al. 2006). The tiles also give the
-uncertainty, by the jackknife.
+It shares no step with orientation correlation: no gradient, no transform, no product of pixels. It shares the pixels,
+and one speckle misleads both: their errors correlate by about 0.5, so that either may be further off than the two are
+apart (tests/benchmarks/results/second_estimator.md).
+
+Each picture is sorted into classes, and the lag is sought at which the classes of one tell most about those of the
+other (Viola and Wells 1997; Maes et al. 1997). Mutual information is taken tile by tile and added, since one table for
+a whole patch follows broad land cover rather than borders (regional mutual information, Studholme et al. 2006). The
+tiles also give the uncertainty, by the jackknife.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from sar1m.core.quality import SAR_FLOOR_LINEAR
 from sar1m.core.resample import block_mean
 from sar1m.records import F32, F64, I64, Bool
 
 CLASSES_A_FEATURE = 4  # of two features; CLASSES of one
 CLASSES = CLASSES_A_FEATURE**2
 TILE_PX = 64
+LEAST_TILES_A_SIDE = 2  # smaller windows have smaller tiles
+NARROW_TILE_PX = 48  # tiles under this a side hold too few pixels for so many classes
+NARROW_CLASSES_A_FEATURE = 3
 LEAST_OVERLAP = 0.25  # of a tile's pixels at every lag; a tile with less is left out at all of them
 LEAST_TILES = 4  # fewer give no uncertainty
 COARSE = 2  # binning of the search over all lags
@@ -29,10 +37,11 @@ FINE_SMOOTHING_PX = 1.0
 FINE_REACH = 3  # lags around the coarse peak
 FIT_REACH = 2  # lags around the fine peak that the paraboloid is fitted to
 FINE_ROUNDS = 4
-LEAST_PSR = 4.0  # of a clear peak; with GREATEST_SIGMA_PX none of 72 real windows was over 2 px off
-GREATEST_SIGMA_PX = 0.5
+SIGMA_FACTOR = 1.3  # of the jackknife's standard deviation; from worlds of the simulator and tile 11SLT
+SIGMA_FLOOR_PX = 0.05
+LEAST_PSR = 4.0  # of a clear peak
+GREATEST_SIGMA_PX = 0.65
 GUARD_PX = 6  # half side of the square around the coarse peak that the sidelobe statistics leave out
-SAR_FLOOR_LINEAR = 10**-3.5  # -35 dB, under the noise floor of Sentinel-1 (NESZ -22 to -25 dB)
 
 Lags = npt.NDArray[np.int_]
 
@@ -41,7 +50,7 @@ Lags = npt.NDArray[np.int_]
 class InformationShift:
     """Where the optical content lies against the SAR content, rows down and columns right, in pixels.
 
-    sigma_px: one standard deviation of row_px, and of col_px, by the jackknife over tiles.
+    sigma_px: one standard deviation of row_px, and of col_px, by the jackknife over tiles, calibrated.
     psr: (peak - mean) / std of the mutual information over the lags beyond GUARD_PX.
     All NaN where too few tiles have data in both pictures, or where the peak lies on the edge of the search.
     """
@@ -77,7 +86,8 @@ def information_shift(sar: F32, optical: F32, *, search_px: int) -> InformationS
 
     sar: (P, H, W) linear power; the first two polarisations count. optical: (B, H, W) reflectance or display
         brightness; its two principal components count. NaN without data: a pixel counts where every channel has a
-        value. search_px: the largest shift that is searched.
+        value. search_px: the largest shift that is searched; a side of under four times of it leaves too little of
+        the tiles. Windows of 64 px are seldom clear on real ground.
     """
     half = search_px // COARSE
     lags = np.arange(-half, half + 1)
@@ -114,7 +124,10 @@ def _refined(pictures: _Classified, near: F64, psr: float) -> InformationShift:
     count = len(without)
     variance = (count - 1) / count * ((without - without.mean(axis=0)) ** 2).sum(axis=0)
     return InformationShift(
-        row_px=float(found[0]), col_px=float(found[1]), sigma_px=float(np.sqrt(variance.mean())), psr=psr
+        row_px=float(found[0]),
+        col_px=float(found[1]),
+        sigma_px=math.hypot(SIGMA_FLOOR_PX, SIGMA_FACTOR * math.sqrt(variance.mean())),
+        psr=psr,
     )
 
 
@@ -125,11 +138,13 @@ def _classified(sar: F32, optical: F32, binning: int, smoothing_px: float) -> _C
     valid_sar: Bool = np.asarray(np.isfinite(power).all(axis=0))
     valid_optical: Bool = np.asarray(np.isfinite(root).all(axis=0))
     rows, cols = valid_sar.shape
-    down, right = (max(1, round(size * binning / TILE_PX)) for size in (rows, cols))
+    down, right = (max(LEAST_TILES_A_SIDE, round(size * binning / TILE_PX)) for size in (rows, cols))
+    narrow = min(rows / down, cols / right) * binning < NARROW_TILE_PX
+    count = NARROW_CLASSES_A_FEATURE if narrow else CLASSES_A_FEATURE
     tile = (np.arange(rows) * down // rows)[:, None] * right + np.arange(cols) * right // cols
     return _Classified(
-        sar=_classes(_smoothed(power, valid_sar, smoothing_px), valid_sar),
-        optical=_classes(_principal(root, valid_optical), valid_optical),
+        sar=_classes(_smoothed(power, valid_sar, smoothing_px), valid_sar, count),
+        optical=_classes(_principal(root, valid_optical), valid_optical, count),
         tile=tile.astype(np.int64),
         tiles=down * right,
     )
@@ -154,9 +169,9 @@ def _principal(bands: F32, valid: Bool) -> F32:
     return np.tensordot(axes.astype(np.float32), bands, axes=1)
 
 
-def _classes(features: F32, valid: Bool) -> I64:
-    """One class a pixel: CLASSES_A_FEATURE classes of each of two features, CLASSES of a single one."""
-    count = CLASSES_A_FEATURE if len(features) > 1 else CLASSES
+def _classes(features: F32, valid: Bool, a_feature: int) -> I64:
+    """One class a pixel: so many classes of each of two features, their square of a single one."""
+    count = a_feature if len(features) > 1 else a_feature**2
     classes = np.zeros(valid.shape, np.int64)
     if not valid.any():
         return classes + CLASSES

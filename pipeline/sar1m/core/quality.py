@@ -13,6 +13,7 @@ import scipy.fft
 from sar1m.records import F32, F64, U8, Bool
 
 DB_FLOOR = 10**-6.0  # linear power, -60 dB: the floor of the stored encoding, far under any Sentinel-1 noise
+SAR_FLOOR_LINEAR = 10**-3.5  # -35 dB, under the noise floor of Sentinel-1 (NESZ -22 to -25 dB): for logarithms
 HASH_BLOCKS = 32  # block means a side before the transform
 HASH_SIDE = 8  # coefficients a side after it: 64 bits
 NO_HASH = 0

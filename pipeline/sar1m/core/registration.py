@@ -19,13 +19,13 @@ import numpy.typing as npt
 from sar1m.config import RegistrationConfig
 from sar1m.core.correlation import Surfaces, correlate, locate_peaks, summits_near
 from sar1m.core.orientation import orientation_fields, out_of_reach
+from sar1m.core.quality import SAR_FLOOR_LINEAR
 from sar1m.core.resample import block_mean, shift_subpixel
 from sar1m.core.shift_field import ShiftField, fit_shift_field
 from sar1m.records import F32, F64, Bool, Shift
 
 Window = tuple[int, int, int, int]  # row, col, rows, cols in pixels of the block
 
-SAR_FLOOR_LINEAR = 10**-3.5  # -35 dB, under the noise floor of Sentinel-1 (NESZ -22 to -25 dB)
 BINNING = 2  # pixels over which the fields are averaged before the transforms, for speed
 SAR_SMOOTHING_PASSES = 2  # of the kernel (1 2 1)/4 before the gradients; more costs accuracy under a fifth of a pixel
 OPTICAL_SMOOTHING_PASSES = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -244,6 +245,24 @@ def verify_a_release(
     if trust.words and not summary.faults:
         console.say(f"Publisher: {trust.words}.")
     return list(summary.faults)
+
+
+def rebuild_request(
+    place: str, source: str | None, count: int, seed: int, overrides: Sequence[str] | None
+) -> RebuildRequest | None:
+    """What verify is asked to make again, None for nothing. Raises ConfigError before anything is read."""
+    from sar1m.releases.rebuild import RebuildRequest
+
+    if not count:
+        return None
+    if source is None:
+        raise ConfigError("--rebuild: give --source too, the region as `sar1m build --region` takes it.")
+    if "://" in place:
+        raise ConfigError(
+            f"--rebuild: {place} is an address, and samples are compared with a release in a folder. Get it, or some "
+            f"of its samples, first: {pasted('sar1m', 'get', place, 'FOLDER')} (--where, --bbox), then verify FOLDER."
+        )
+    return RebuildRequest(release=Path(place), source=source, count=count, seed=seed, overrides=tuple(overrides or ()))
 
 
 def rebuild_samples(request: RebuildRequest, console: Printer) -> list[StoreFault]:

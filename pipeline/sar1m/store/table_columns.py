@@ -138,7 +138,8 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
         "band_offset_px",
         "float32",
         "px",
-        "greatest distance between two optical bands, measured among themselves",
+        "greatest distance between two optical bands, measured among themselves; empty with one band, and where a band "
+        "is constant or too far off to be measured",
         nullable=True,
         since="1.2",
     ),
@@ -181,7 +182,7 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
         "second_shift_sigma_px",
         "float32",
         "px",
-        "one standard deviation of the second shift's components, by the jackknife over tiles",
+        "one standard deviation of the second shift's components, by the jackknife over tiles, calibrated",
         nullable=True,
         since="1.2",
     ),
@@ -189,7 +190,8 @@ CANDIDATE_COLUMNS: Final[tuple[Column, ...]] = (
         "second_shift_status",
         "string",
         "",
-        "measured, or unclear (no clear peak of mutual information); empty where it was not asked",
+        "measured, or unclear (no clear peak of mutual information, the rule for windows of 64 px and less with their "
+        "halo); empty where it was not asked",
         nullable=True,
         since="1.2",
     ),

@@ -131,14 +131,9 @@ def scores_csv(rows: Sequence[Row]) -> bytes:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["task", "arm", "seed", *names])
     for row in rows:
-        values = asdict(row.score)
-        writer.writerow(
-            [
-                *map(spreadsheet_cell, (row.task, row.arm)),
-                row.seed,
-                *("" if values[name] is None else values[name] for name in names),
-            ]
-        )
+        score = asdict(row.score)
+        cells = [row.task, row.arm, row.seed, *("" if score[name] is None else score[name] for name in names)]
+        writer.writerow([spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return stream.getvalue().encode()
 
 

@@ -91,6 +91,27 @@ def test_a_few_gross_errors_neither_switch_the_field_on_nor_bend_it():
                 assert _distances(field.values, truth).max() < 0.7
 
 
+def test_a_block_whose_patches_form_two_groups_has_no_field():
+    """A third to half of the patches are off by one step: nobody knows which of the two groups is right."""
+    for key in range(12):
+        rng = np.random.default_rng([1, key])
+        shifts, sigmas = _measure(_affine(PLACES), key)
+        shifts[rng.choice(16, 6 + key % 3, replace=False)] += np.array([(6, 0), (0, -4.5), (-4, 4)])[key % 3]
+        if key % 2:
+            shifts -= _affine(PLACES)
+        assert fit_shift_field(PLACES, shifts, sigmas, sure=UNSURE) is None
+
+
+def test_a_block_most_of_whose_patches_lie_anywhere_has_hardly_ever_a_field():
+    fields = 0
+    for key in range(12):
+        rng = np.random.default_rng([2, key])
+        shifts, sigmas = _measure(_affine(PLACES), key)
+        shifts[rng.choice(16, 10, replace=False)] = rng.uniform(-16, 16, (10, 2))
+        fields += fit_shift_field(PLACES, shifts, sigmas, sure=UNSURE) is not None
+    assert fields <= 2  # 12 of 12 where scatter about the field has no limit
+
+
 def test_a_patch_that_is_sure_is_believed_however_far_it_lies():
     shifts, sigmas = _measure(_affine(PLACES), 0)
     shifts[[5, 10]] += 9

@@ -7,6 +7,9 @@ The field is a polynomial in the place of the patch (constant, affine or quadrat
 least squares with Geman and McClure's weights, which leave gross errors without influence (Holland and Welsch 1977,
 "Robust regression using iteratively reweighted least-squares"). Its order is chosen by leave-one-out prediction (Allen
 1974, PRESS). Scatter beyond the patches' sigmas enters their variances, as in random-effects models.
+
+No fit can tell which half of the patches is right. So a block gives no field where its patches form two groups, an
+affine field and the same field moved by one step, or scatter about every field by more than a field is good for.
 """
 
 from __future__ import annotations
@@ -26,7 +29,14 @@ INNER_SHARE = 0.75  # of the patches, the nearest ones, that test and choice of 
 EXACT_PX = 1e-3  # predictions as near as this ask for no higher order; what is left is rounding
 LEAST_GAIN = 0.8  # a higher order must lower the mean square of the predictions' errors to this share
 GROSS_SIGMAS = 4.0  # from the field; a patch further away is believed only where its peak is sure
+MOST_SCATTER_PX = 2.0  # along an axis, about the field: it would correct nothing
+GROUP_SIGMAS = 3.0  # from its group's field, of measurement and LEAST_SCATTER_PX: a patch within belongs to it
+GROUPED_SHARE = 0.85  # of the patches belong to one of two groups,
+SMALLER_GROUP_SHARE = 0.3  # so many of them to the smaller one,
+GROUP_GAIN_SHARE = 0.25  # and so many more than are near the one field
 ROUNDS = 30
+GROUP_ROUNDS = 8
+LEAST_GROUPED = 8  # patches; fewer fall into groups by chance
 RAYLEIGH_MEDIAN = math.sqrt(2 * math.log(2))  # of a distance in two dimensions, in standard deviations of an axis
 
 
@@ -65,7 +75,8 @@ class _Fit:
 
 
 def fit_shift_field(places: F64, shifts_px: F64, sigmas_px: F64, *, sure: Bool) -> ShiftField | None:
-    """The field of a block; None where one shift is all that its patches' sigmas ask for, or too few are measured.
+    """The field of a block; None where one shift is all that its patches' sigmas ask for, too few are measured, or
+    too many are wrong: see the module.
 
     One shift is given up where the patches scatter about it by more than LEAST_SCATTER_PX, and the squared distance in
     sigmas within which three quarters of them lie exceeds its 99.9 % quantile. Under one shift a squared distance has a
@@ -91,6 +102,8 @@ def fit_shift_field(places: F64, shifts_px: F64, sigmas_px: F64, *, sure: Bool) 
             tried, former = _fit(at, shifts, sigmas, order), _inner_mean_square(best.prediction_px)
             if former > EXACT_PX**2 and _inner_mean_square(tried.prediction_px) < LEAST_GAIN * former:
                 best = tried
+    if _scatter_px(best) > MOST_SCATTER_PX or _two_groups(at, shifts, sigmas, best):
+        return None
     near = best.distances_px <= GROSS_SIGMAS * best.sigmas_px
     kept = near | sure[measured]
     believed = measured.copy()
@@ -113,6 +126,41 @@ def _one_shift_will_do(distances_px: F64, sigmas_px: F64) -> bool:
     count, inner = len(ratios), _inner(len(ratios))
     within = -math.expm1(-ratios[inner - 1] / 2)  # the chi-square distribution with two degrees of freedom
     return scatter_px <= LEAST_SCATTER_PX or within <= special.betaincinv(inner, count - inner + 1, 1 - SIGNIFICANCE)
+
+
+def _scatter_px(fit: _Fit) -> float:
+    return float(np.median(fit.distances_px)) / RAYLEIGH_MEDIAN
+
+
+def _two_groups(at: F64, shifts: F64, sigmas: F64, fit: _Fit) -> bool:
+    """Whether an affine field and the same field moved by one step explain clearly more of the patches than the fit.
+
+    Groups are sought from every pair of patches as the two shifts, by alternating least squares.
+    """
+    count, terms = len(at), _terms(at, 1)
+    if count < LEAST_GROUPED:
+        return False
+    reach = GROUP_SIGMAS * np.sqrt(sigmas**2 + LEAST_SCATTER_PX**2)
+    onto = terms @ np.linalg.pinv(terms)
+    first, second = np.triu_indices(count, 1)
+    steps = shifts[first] - shifts[second]  # (pairs, 2)
+    away = np.square(shifts - shifts[second][:, None]).sum(axis=2)
+    moved = np.square(shifts - shifts[first][:, None]).sum(axis=2) < away  # (pairs, patches)
+    for _ in range(GROUP_ROUNDS):
+        left = shifts - onto @ (shifts - moved[:, :, None] * steps[:, None])
+        distances = np.sqrt(np.square(np.stack([left, left - steps[:, None]])).sum(axis=3))
+        moved = distances[1] < distances[0]
+        sizes = moved.sum(axis=1)
+        both = np.where((sizes > 0) & (sizes < count), sizes, 1)[:, None]
+        ones = np.einsum("pn,pnk->pk", moved, left) / both
+        others = np.einsum("pn,pnk->pk", ~moved, left) / np.maximum(count - both, 1)
+        steps = ones - others
+    grouped = (distances.min(axis=0) <= reach).sum(axis=1)
+    smaller = np.minimum(moved.sum(axis=1), (~moved).sum(axis=1))
+    apart = np.hypot(*steps.T) > 2 * np.median(reach)
+    real = apart & (smaller >= SMALLER_GROUP_SHARE * count) & (grouped >= GROUPED_SHARE * count)
+    near = (fit.distances_px <= reach).sum()
+    return bool((grouped[real] >= near + GROUP_GAIN_SHARE * count).any())
 
 
 def _inner(count: int) -> int:

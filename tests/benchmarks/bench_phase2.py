@@ -4,8 +4,8 @@
 
 Records of a simulated build are repeated under other names, at other places and with other hashes, and staged by the
 product's own function, with chunks of four bytes. A process of its own then runs choose, plan_packing and write_tables
-over them, as `sar1m build` does before it packs the first shard. A million samples take some 7 GB on the scratch and
-ten minutes, most of which go into staging. Writes results/phase2.{json,md}.
+over them, as `sar1m build` does before it packs the first shard. A thousand samples take some 7 MB on the
+scratch; staging them takes longer than phase 2. Writes results/phase2.{json,md}.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as properties
 
 from sar1m import cli
+from servers.bucket import bucket, bucket_server  # noqa: F401 - fixtures
 from servers.delivered import deliver
 from support.crash_runner import run_build
 from support.once import once

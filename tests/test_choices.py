@@ -14,7 +14,7 @@ from sar1m.building import BuildRequest, build, refilter, without_folders
 from sar1m.config import parse_config, resolve_config
 from sar1m.flow import Workers, WorkersSettings
 from sar1m.sources.simulated import SimulatedSource
-from sar1m.stages import choose
+from sar1m.stages import staged_table
 from sar1m.store.durable import remove_tree
 from sar1m.store.errors import RegionError, SourceError, StoreError
 from sar1m.store.seal import payload_files, verify
@@ -191,7 +191,7 @@ class Counting:
 
 
 def test_progress_ends_where_it_was_announced_and_batches_change_no_byte(tmp_path, monkeypatch, small_build):
-    monkeypatch.setattr(choose, "BLOCKS_A_BATCH", 3)
+    monkeypatch.setattr(staged_table, "BLOCKS_A_BATCH", 3)
     watch = Counting()
     build(request(tmp_path), watch)
     assert watch.announced["pack shards"] > 2

@@ -75,7 +75,7 @@ ADDRESSES = ("s3://bucket/x", "gs://bucket", "az://c/x", "hf://datasets/a/b", "h
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_is_no_folder(address):
-    with pytest.raises(OutputError, match="is an address, but output is written to folders") as said:
+    with pytest.raises(OutputError, match="is an address, but this goes to folders") as said:
         local_folder(Path(address))
     assert address.replace("file:///", "file://") in str(said.value)
 
@@ -87,13 +87,30 @@ def test_a_path_stays_as_it_is(path):
 
 
 COMMANDS = (
-    ("build", "--region", "sample", "--out", "s3://b/x"),
+    ("release", "s3://b/x", "--version", "1.0.0"),
     ("plan", "--region", "sample", "--out", "s3://b/x"),
-    ("refilter", "s3://b/x"),
     ("simulate", "s3://b/x"),
     ("release", "x", "--version", "1.0.0", "--out", "s3://b/x"),
     ("get", "x", "s3://b/x"),
 )
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (("build", "--region", "sample", "--out", "memory://b/x"), 1, "no build can write to. Give a folder, s3://"),
+        (("refilter", "https://b/x"), 1, "no build can write to"),
+        (("build", "--region", "sample", "--out", "s3://bucket"), 1, "a whole bucket is no output"),
+        (("status", "s3://user:secret@b/x"), 2, "without user, password, query and fragment"),
+    ],
+)
+def test_what_builds_cannot_write_to_is_refused_in_words(command, code, said, sar1m, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, _, err = sar1m(*command)
+    assert found == code
+    assert said in " ".join(err.split())
+    assert "secret" not in err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -38,6 +38,9 @@ from sar1m.stages.shares import parse_share
 from sar1m.store.chunk_checksums import QuickComparison
 from sar1m.store.durable import local_folder, nothing_left_behind
 from sar1m.store.errors import ConfigError, OutputError
+from sar1m.store.outputs.opening import open_output
+from sar1m.store.places.opening import BUCKETS, open_place
+from sar1m.store.places.place import Place
 from sar1m.store.printer import Printer
 from sar1m.store.progress import Watch
 from sar1m.store.schema import DATA_DIR, MARKER_FILE, SAMPLES_FILE
@@ -45,6 +48,8 @@ from sar1m.store.seal import StoreFault, read_marker
 from sar1m.store.seal import verify as find_faults
 from sar1m.store.settings import override
 from sar1m.terminal import TerminalWatch
+
+ADDRESSES = tuple(f"{scheme}://" for scheme in sorted(BUCKETS))  # of what a build can be written to
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +129,7 @@ def build(  # noqa: PLR0913 - one argument an option, as on the command line
     """Builds a dataset, or goes on with one that was interrupted.
 
     region: sample; safe:PATH; folder:PATH; simulated:CELLS; a country; west,south,east,north; or a polygon file.
-    out: output folder, build/<region> by default.
+    out: output folder, or s3://bucket/prefix (gs://, az://); build/<region> by default.
     config: a configuration, a TOML file, or a name in pipeline/configs; sar1m by default, sample for the sample.
     overrides: "key=value" each, as in "screening.max_cloud_frac=0.1".
     workers: local processes; one a core by default, 0 for this process alone. A share has 0 by default.
@@ -183,7 +188,7 @@ def plan(
     place = parse_region(region)
     settings = configuration(config, overrides, place)
     choice_digest(settings)  # a build would refuse what its files of polygons hold: so does its plan
-    folder = output_folder(out, place)
+    folder = local_folder(Path(output_folder(out, place))) or Path()
     with nothing_left_behind(folder, keep="staging"):
         if place.kind == "area":
             return _plan_area(place, settings, folder, None if to is None else Path(to), mbit, watch or _progress())
@@ -238,6 +243,10 @@ def open(place: str | Path) -> OpenStore:  # noqa: A001 - `sar1m.open`, beside `
 
     Raises OutputError where the folder holds neither, StoreError where its completion marker is damaged.
     """
+    if "://" in str(place):
+        raise OutputError(
+            f"{place}: is an address; a folder expected. `sar1m info` says what a build there holds and how to open it."
+        )
     folder = Path(place)
     if is_release(folder):
         return OpenStore(place=folder, facts=seal_of(folder).marker)
@@ -255,12 +264,19 @@ def verify(place: str | Path, *, quick: bool = False, watch: Watch | None = None
     each with path and finding; an empty list where all is well. Raises StoreError where there is nothing to verify.
     """
     shown = watch or _progress()
-    if "://" in str(place) or is_release(Path(place)):
-        return list(verify_release(place, shown, quick=QuickComparison() if quick else None).faults)
-    return verify_build(Path(place), shown, QuickComparison() if quick else None)
+    if is_build(str(place)):
+        return verify_build(open_place(place), shown, QuickComparison() if quick else None)
+    return list(verify_release(place, shown, quick=QuickComparison() if quick else None).faults)
 
 
-def verify_build(out: Path, watch: Watch, quick: QuickComparison | None = None) -> list[StoreFault]:
+def is_build(place: str) -> bool:
+    """Whether a folder holds no release, or an address a finished build."""
+    if "://" not in place:
+        return not is_release(Path(place))
+    return place.startswith(ADDRESSES) and open_place(place).size(MARKER_FILE) is not None
+
+
+def verify_build(out: Path | Place, watch: Watch, quick: QuickComparison | None = None) -> list[StoreFault]:
     """The faults of a build: files that are changed, missing, added or truncated."""
     marker = read_marker(out)
     with watch.stage("verify", 0 if marker is None else len(marker["files"])) as step:
@@ -350,9 +366,12 @@ def configuration(given: str | BuildConfig | None, overrides: Sequence[str], pla
     return resolve_config(given or ("sample" if place.kind == "sample" else "sar1m"), list(overrides))
 
 
-def output_folder(out: str | Path | None, place: Region) -> Path:
-    """The output folder of a region: as given, or build/<region>. Raises OutputError for an address."""
-    return local_folder(None if out is None else Path(out)) or Path("build") / place.label
+def output_folder(out: str | Path | None, place: Region) -> str | Path:
+    """The output of a region: as given, or build/<region>. Raises OutputError where no build can write there."""
+    if out is None:
+        return Path("build") / place.label
+    open_output(out)
+    return out
 
 
 def _progress() -> Watch:

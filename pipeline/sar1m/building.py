@@ -30,6 +30,7 @@ from sar1m.stages.choose import choice_digest, choose
 from sar1m.stages.deciding import Code, code_of, code_of_blocks, code_of_store, in_words, showing_proof
 from sar1m.stages.install import install, is_sealed, remove_other_packs, seal
 from sar1m.stages.pack import (
+    PACK_DIR,
     PackedShard,
     plan_packing,
     shard_count,
@@ -43,7 +44,7 @@ from sar1m.stages.prepare import prepare_item
 from sar1m.stages.shares import Share, failures_of_shares, forget_failures, keep_failures, keep_plan
 from sar1m.stages.staged import staged_keys
 from sar1m.store.errors import ConfigError, OutputError, SourceError, StoreError, UnreachableError
-from sar1m.store.outputs.folder import FolderOutput
+from sar1m.store.outputs.opening import open_output
 from sar1m.store.outputs.output import Output, sizes_of
 from sar1m.store.progress import Watch
 from sar1m.store.schema import MANIFEST_FILE, REPORT_FILE
@@ -64,7 +65,7 @@ class BuildRequest:
     """
 
     region: str
-    out: Path
+    out: str | Path
     config: BuildConfig
     workers: WorkersSettings
     plan: Path | None = None
@@ -96,7 +97,7 @@ def build(request: BuildRequest, watch: Watch) -> BuildSummary:
     it was to be finished and shares have not prepared all items.
     """
     region, config = parse_region(request.region), request.config
-    out = FolderOutput(request.out)
+    out = open_output(request.out)
     if request.share or request.finish:
         _require_one_plan(request, region)
     source = open_source(region, config, out.work, request.plan)
@@ -131,6 +132,7 @@ def _build(request: BuildRequest, out: Output, source: Source, choice: str, watc
         current = current_facts(out, plan, choice)
         if current is not None:
             log.event("nothing to do")
+            out.remove(PACK_DIR)  # an install that was killed at its very end
             return BuildSummary(facts=current, reused=len(plan.items), failed=plan.failed, nothing_to_do=True)
         out.remove_partials()
         stale = _blocks_of_other_code(staging, plan, watch)
@@ -199,13 +201,13 @@ def _prepare_share(request: BuildRequest, share: Share, out: Output, source: Sou
     return BuildSummary(facts={}, prepared=prepared, reused=len(candidates) - len(missing), failed=tuple(failed))
 
 
-def refilter(place: Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
+def refilter(place: str | Path, config: BuildConfig, settings: WorkersSettings, watch: Watch) -> BuildSummary:
     """Runs phase 2 alone, under new thresholds, from what is staged. No source is read.
 
     Raises ConfigError where the configuration or the code would shape other pixels than those staged, OutputError where
     place is no output folder of a build.
     """
-    out = FolderOutput(place)
+    out = open_output(place)
     if out.size(TOOL_FILE) is None:
         raise OutputError(f"{out.location}: not an output folder of sar1m (no {TOOL_FILE} in it).")
     with out.lock():
@@ -229,12 +231,12 @@ def refilter(place: Path, config: BuildConfig, settings: WorkersSettings, watch:
         return BuildSummary(facts=facts, reused=len(plan.items) - len(plan.failed), failed=plan.failed)
 
 
-def how_far(place: Path) -> tuple[Plan, int, dict[str, Any] | None]:
+def how_far(place: str | Path) -> tuple[Plan, int, dict[str, Any] | None]:
     """The plan of the last build there, how many of its items are staged, and the facts of a finished store.
 
     Raises OutputError where no build has been, StoreError where plan or marker are damaged.
     """
-    out = FolderOutput(place)
+    out = open_output(place)
     plan = read_plan(out.below("staging"))
     staged = staged_keys(out.below(f"staging/{plan.blocks}"))
     return plan, len(staged & {item.key for item in plan.items}), read_marker(out)
@@ -319,7 +321,8 @@ def _finish(out: Output, plan: Plan, config: BuildConfig, workers: Workers, watc
                 step()
         known |= write_checksums(packing, shards)
         with watch.stage("report", 0):
-            page = render_report(out.work / packing.name)
+            with packing.packed.local(known.keys() - shards.keys()) as tables:
+                page = render_report(tables, packing.packed)
             known[REPORT_FILE] = packing.packed.write(REPORT_FILE, [page.encode()])
         seal(out, packing.name, known, choice.facts)
     install(out, packing.name)
@@ -351,10 +354,8 @@ def _require_region(out: Output, region: str) -> None:
     where, remedy = f"{out.location}/{TOOL_FILE}", f"Remove {out.location}, or give another folder as OUT."
     try:
         held = json_value(out.read(TOOL_FILE, max_bytes=MAX_SIDE_BYTES))["region"]
-    except (KeyError, TypeError) as error:
-        raise OutputError(f"{where}: names no region. {remedy}") from error
-    except ValueError as error:
-        raise OutputError(f"{where}: {error}. {remedy}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(f"{where}: names no region ({error}). {remedy}") from error
     if held != region:
         raise OutputError(
             f"{out.location}: holds region {held}, this build is of {region}. Give another folder as OUT."
@@ -379,8 +380,7 @@ def current_facts(out: Output, plan: Plan, choice: str) -> dict[str, Any] | None
     made_by = code_of_store(plan.code).digest
     if (marker.get("plan"), marker.get("config"), marker.get("code")) != (plan.digest(), choice, made_by):
         return None
-    sizes: dict[str, int] = marker["files"]
-    return marker if sizes.items() <= sizes_of(out, sizes.keys()).items() else None
+    return marker if marker["files"].items() <= sizes_of(out, marker["files"].keys()).items() else None
 
 
 def _without_folders(failed: Iterable[FailedItem], request: BuildRequest, out: Output) -> list[FailedItem]:

@@ -16,10 +16,11 @@ from sar1m.building import BuildSummary
 from sar1m.records import FailedItem
 from sar1m.stages.statistics import registration_words
 from sar1m.store.errors import StoreError
+from sar1m.store.outputs.output import Output
 from sar1m.store.printer import Printer, pasted
 from sar1m.store.progress import LineWatch
-from sar1m.store.schema import SPLITS, STATS_DIR
-from sar1m.store.side_files import read_json
+from sar1m.store.schema import REPORT_FILE, SPLITS, STATS_DIR
+from sar1m.store.side_files import MAX_SIDE_BYTES, json_value
 
 SHOWN_FAILURES = 10  # more of them hide the counts
 
@@ -54,37 +55,40 @@ class TerminalWatch(LineWatch):
                 progress.update(task, total=1, completed=1)
 
 
-def print_summary(console: Printer, out: Path, summary: BuildSummary) -> None:
+def print_summary(console: Printer, out: Output, summary: BuildSummary) -> None:
     """How a build ended: what was done, what was left out and why, where to look."""
     if summary.nothing_to_do:
-        console.say(f"Nothing to do: {out} is complete for this region and configuration.")
+        console.say(f"Nothing to do: {out.location} is complete for this region and configuration.")
     else:
         console.say(
             f"Blocks: {summary.prepared} prepared, {summary.reused} already there, {len(summary.failed)} failed.",
         )
     if summary.facts:
         _print_store(console, out, summary)
-    names = pasted(program(), "status", out) if summary.facts else f"{out / 'build-log'}"
+    names = pasted(program(), "status", out.location) if summary.facts else f"{out.location}/build-log"
     print_failures(console, summary.failed, f"{names} names them all.")
     if not summary.facts:
         console.say("Once all shares have ended, the same command with --finish in place of --items makes the store.")
         return
-    console.say(f"Store:  {out}")
-    console.say(f"Page:   {out / 'report' / 'index.html'}")
-    console.say(f"Verify: {pasted(program(), 'verify', out)}")
+    console.say(f"Store:  {out.location}")
+    console.say(f"Page:   {out.location}/{REPORT_FILE}")
+    console.say(f"Verify: {pasted(program(), 'verify', out.location)}")
 
 
-def _print_store(console: Printer, out: Path, summary: BuildSummary) -> None:
+def _print_store(console: Printer, out: Output, summary: BuildSummary) -> None:
     console.print(count_table(summary.facts))
     for sentence in _registration(out) if summary.facts["counts"]["paired"] else ():
         console.say(sentence)
 
 
-def _registration(out: Path) -> list[str]:
-    test = read_json(
-        out / STATS_DIR / "self_test.json", error=StoreError, remedy=f"Check it: {pasted(program(), 'verify', out)}"
-    )
-    return registration_words(test)
+def _registration(out: Output) -> list[str]:
+    name = f"{STATS_DIR}/self_test.json"
+    try:
+        return registration_words(json_value(out.read(name, max_bytes=MAX_SIDE_BYTES)))
+    except ValueError as error:
+        raise StoreError(
+            f"{out.location}/{name}: {error}. Check it: {pasted(program(), 'verify', out.location)}"
+        ) from error
 
 
 def print_failures(console: Printer, failed: Sequence[FailedItem], others: str) -> None:

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from test_publish import CANARY, bucket, bucket_server  # noqa: F401 - fixtures
 
 from sar1m.releases.publishing.bucket import PART_BYTES
 from sar1m.releases.publishing.leftovers import abort_uploads
@@ -17,6 +16,7 @@ from sar1m.releases.verification import verify_release
 from sar1m.store.errors import StoreError
 from sar1m.store.places.remote import Patience
 from sar1m.store.schema import RELEASE_MARKER_FILE
+from servers.bucket import CANARY
 from support.tiny_releases import CARD, Killer, Silence, contents, put, seal_release
 
 LARGE = "data/train.zarr/sar/c/9/0/0/0"
@@ -35,7 +35,7 @@ def release(tmp_path_factory):
 
 
 @pytest.fixture
-def sent(bucket):  # noqa: F811
+def sent(bucket):
     class Sent:
         """Publishes; gives the requests, and the uploads that the bucket still waits for."""
 

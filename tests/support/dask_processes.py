@@ -55,9 +55,12 @@ class DaskProcesses:
         self.scheduler = self._run("dask_scheduler", *options)
         wait_until(self._listens)
 
-    def start_worker(self) -> subprocess.Popen:
+    def start_worker(self, folder: Path | None = None, **environment: str) -> subprocess.Popen:
+        """folder: where it runs. environment: its own."""
         options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]
-        worker = self._run("dask_worker", self.address, *options, "--death-timeout", "60")
+        worker = self._run(
+            "dask_worker", self.address, *options, "--death-timeout", "60", folder=folder, environment=environment
+        )
         self.workers.append(worker)
         return worker
 
@@ -81,10 +84,12 @@ class DaskProcesses:
             return True
         return False
 
-    def _run(self, module: str, *options: str) -> subprocess.Popen:
+    def _run(self, module: str, *options: str, folder=None, environment=None) -> subprocess.Popen:
         command = [sys.executable, "-m", f"distributed.cli.{module}", *options]
         silent = subprocess.DEVNULL
-        return subprocess.Popen(command, env=self._environment, stdout=silent, stderr=silent)
+        return subprocess.Popen(
+            command, cwd=folder, env=self._environment | (environment or {}), stdout=silent, stderr=silent
+        )
 
 
 def end(process: subprocess.Popen) -> None:

@@ -10,6 +10,7 @@ import typer
 from sar1m.cli.options import (
     ClusterOption,
     ConfigOption,
+    FolderOption,
     OutOption,
     PatienceOption,
     RegionOption,
@@ -78,7 +79,7 @@ def build(  # noqa: PLR0913, PLR0917 - one argument an option
 
 def plan(
     region: RegionOption,
-    out: OutOption = None,
+    out: FolderOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     to: Annotated[
@@ -126,14 +127,20 @@ def refilter(
     from sar1m import building
     from sar1m.config import resolve_config
     from sar1m.flow import WorkersSettings
+    from sar1m.store.outputs.opening import open_output
     from sar1m.terminal import TerminalWatch
 
-    former = out / building.CONFIG_FILE
-    if config is None and not former.is_file():
-        raise OutputError(
-            f"{out}: no finished store with thresholds to start from. Finish it with `sar1m build`, or give --config."
-        )
-    settings = resolve_config(config or str(former), overrides or [])
+    if config is None:
+        place = open_output(out)
+        if place.size(building.CONFIG_FILE) is None:
+            raise OutputError(
+                f"{out}: no finished store with thresholds to start from. Finish it with `sar1m build`, or give "
+                "--config."
+            )
+        with place.local([building.CONFIG_FILE]) as folder:
+            settings = resolve_config(str(folder / building.CONFIG_FILE), overrides or [])
+    else:
+        settings = resolve_config(config, overrides or [])
     where = WorkersSettings(scheduler=scheduler, cluster=cluster, workers=workers, patience_s=patience)
     summary = building.refilter(out, settings, where, TerminalWatch(console))
     _finish(out, summary)
@@ -159,7 +166,7 @@ def status(out: StoreArgument) -> None:
 
 
 def doctor(
-    out: OutOption = None,
+    out: FolderOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     *,
@@ -206,9 +213,10 @@ def _place(region: str) -> Region:
     return place
 
 
-def _finish(out: Path, summary: BuildSummary) -> None:
+def _finish(out: str | Path, summary: BuildSummary) -> None:
+    from sar1m.store.outputs.opening import open_output
     from sar1m.terminal import print_summary
 
-    print_summary(console, out, summary)
+    print_summary(console, open_output(out), summary)
     if summary.failed:
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -30,6 +30,10 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key: --set grid.patch_px=192. May be repeated."),
 ]
 OutOption = Annotated[
+    str | None,
+    typer.Option("--out", help="Output folder, or s3://bucket/prefix (gs://, az://). Default: build/<region>."),
+]
+FolderOption = Annotated[
     Path | None, typer.Option("--out", callback=local_folder, help="Output folder. Default: build/<region>.")
 ]
 SchedulerOption = Annotated[
@@ -45,4 +49,4 @@ PatienceOption = Annotated[
     float, typer.Option("--patience", min=1, help="Seconds to wait for a scheduler or workers that are gone.")
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stops at the first product or block that fails.")]
-StoreArgument = Annotated[Path, typer.Argument(metavar="OUT", callback=local_folder, help="Output folder of a build.")]
+StoreArgument = Annotated[str, typer.Argument(metavar="OUT", help="Output folder of a build, or its address.")]

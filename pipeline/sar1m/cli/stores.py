@@ -14,6 +14,7 @@ from sar1m.cli.options import SetOption, StoreArgument, console, problems
 from sar1m.releases import commands as release_commands
 from sar1m.store.durable import local_folder
 from sar1m.store.errors import ConfigError, OutputError
+from sar1m.store.schema import MARKER_FILE
 
 if TYPE_CHECKING:
     from sar1m.store.chunk_checksums import QuickComparison
@@ -38,17 +39,18 @@ def verify(  # noqa: PLR0913 - one argument an option
     allowed_signers: release_commands.SignersOption = None,
 ) -> None:
     """Compares every file of a finished store or release with its manifest and names what differs."""
+    from sar1m.api import is_build
     from sar1m.store.chunk_checksums import QuickComparison
 
     if quick and files is not None:
         raise ConfigError("--quick: looks at every file; leave out --files.")
     comparison = QuickComparison() if quick else None
     again = release_commands.rebuild_request(place, source, rebuild, seed, overrides)
-    if "://" not in place and not release_commands.is_release(Path(place)):
+    if is_build(place):
         if manifest_sha256 or signer or again:
             raise ConfigError(f"{place}: holds no release; --manifest-sha256, --signer and --rebuild are of releases.")
         remedy = "Delete the named files and run the same build again: they are made anew."
-        _report_faults(place, _verify_build(Path(place), comparison), remedy)
+        _report_faults(place, _verify_build(place, comparison), remedy)
         return
     from sar1m.releases.verification import Sampling
 
@@ -60,16 +62,18 @@ def verify(  # noqa: PLR0913 - one argument an option
     _report_faults(place, faults, "Get the named files again (`sar1m get`), or ask their publisher.")
 
 
-def _verify_build(out: Path, quick: QuickComparison | None) -> list[StoreFault]:
+def _verify_build(place: str, quick: QuickComparison | None) -> list[StoreFault]:
     from sar1m.api import verify_build
+    from sar1m.store.places.opening import open_place
     from sar1m.store.seal import read_marker
     from sar1m.terminal import TerminalWatch
 
+    out = open_place(place)
     faults = verify_build(out, TerminalWatch(problems), quick)
     if not faults:
         files = len((read_marker(out) or {"files": ()})["files"])
         looked = "" if quick is None else f", of the shards {quick.chunks:,} checksums of chunks, not their pixels"
-        console.say(f"{out}: {files:,} files verified{looked}, no fault.")
+        console.say(f"{out.location}: {files:,} files verified{looked}, no fault.")
     return faults
 
 
@@ -102,16 +106,21 @@ def report(
     to: Annotated[Path | None, typer.Option("--to", callback=local_folder, help="Writes a fresh page there.")] = None,
 ) -> None:
     """Prints where the store's page is, or writes a fresh one elsewhere (the store's own is under its manifest)."""
-    from sar1m.store.schema import REPORT_FILE
+    from sar1m.store.outputs.opening import open_output
+    from sar1m.store.schema import DATA_DIR, REPORT_FILE
 
-    _facts_of_build(out)
+    marker = _facts_of_build(out)
     if to is None:
-        console.say(str(out / REPORT_FILE))
+        console.say(f"{open_output(out).location}/{REPORT_FILE}" if "://" in out else str(Path(out) / REPORT_FILE))
         return
     from sar1m.page.build_page import render_report
 
+    place = open_output(out)
+    shards = f"{DATA_DIR}/"
+    with place.local([name for name in marker["files"] if not name.startswith(shards)]) as folder:
+        page = render_report(folder, place)
     try:
-        to.write_text(render_report(out), encoding="utf-8")
+        to.write_text(page, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{to}: cannot be written: {error.strerror}. Give another file to --to.") from error
     console.say(f"written: {to}")
@@ -121,7 +130,8 @@ def info(
     out: StoreArgument, *, as_json: Annotated[bool, typer.Option("--json", help="The marker itself.")] = False
 ) -> None:
     """Shows what a finished store, a release or a part of one holds and how to open it."""
-    seal = release_commands.seal_of(out) if release_commands.is_release(out) else None
+    folder = None if "://" in out else Path(out)
+    seal = release_commands.seal_of(folder) if folder and release_commands.is_release(folder) else None
     marker = _facts_of_build(out) if seal is None else dict(seal.marker)
     if as_json:
         sys.stdout.write(json.dumps(marker, indent=1, sort_keys=True) + "\n")
@@ -139,13 +149,27 @@ def info(
     there = (name for name in SPLITS if f"{DATA_DIR}/{name}.zarr/zarr.json" in marker["files"])
     split = next((name for name in there if marker["by_split"].get(name)), None)
     if split is not None:
-        array = json.dumps(f"{out}/{DATA_DIR}/{split}.zarr")  # a string of Python too, whatever it holds
+        array = json.dumps(f"{out.rstrip('/')}/{DATA_DIR}/{split}.zarr")  # a string of Python too, whatever it holds
         opening = f"import xarray; xarray.open_zarr({array}, consolidated=False)"
+        if folder is None:
+            store = f"zarr.storage.ObjectStore(obstore.store.from_url({array}), read_only=True)"
+            opening = f"import obstore, xarray, zarr; xarray.open_zarr({store}, consolidated=False)"
         console.say(opening)
 
 
-def _facts_of_build(out: Path) -> dict[str, Any]:
-    if release_commands.is_release(out):
+def _facts_of_build(out: str) -> dict[str, Any]:
+    if "://" in out:
+        from sar1m.store.outputs.opening import open_output
+        from sar1m.store.seal import read_marker
+
+        marker = read_marker(open_output(out))
+        if marker is None:
+            raise OutputError(
+                f"{out}: no {MARKER_FILE} here: not a finished build. Finish it with `sar1m build`; of a release at an "
+                "address see `sar1m verify` and `sar1m get`."
+            )
+        return marker
+    if release_commands.is_release(Path(out)):
         raise OutputError(f"{out}: a release, or a part of one. `sar1m info` and `sar1m verify` read those.")
     from sar1m import api
 

@@ -17,6 +17,7 @@ from sar1m.core.table import F64
 from sar1m.page.previews import PreviewReader, Stretch
 from sar1m.page.reasons import reason_words
 from sar1m.page.store_contents import Contents, read_rows
+from sar1m.store.places.place import Place
 from sar1m.store.schema import SPLITS
 from sar1m.store.table_columns import SAMPLE_COLUMNS, Column
 
@@ -79,10 +80,10 @@ def choose_positions(samples: pd.DataFrame) -> list[int]:
     return taken
 
 
-def load_samples(contents: Contents, stretch: Stretch) -> tuple[list[int], list[BrowserSample]]:
+def load_samples(contents: Contents, stretch: Stretch, pixels: Place) -> tuple[list[int], list[BrowserSample]]:
     """Positions and samples with their pictures, as many as fit the page, in the order of split, site and name."""
     positions = choose_positions(contents.samples)
-    reader = PreviewReader(contents.store, stretch)
+    reader = PreviewReader(pixels, stretch)
     chosen: list[tuple[int, BrowserSample]] = []
     left = BROWSER_CHARACTERS
     for position, row in zip(positions, read_rows(contents.store, positions), strict=True):

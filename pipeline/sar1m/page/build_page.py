@@ -23,6 +23,8 @@ from sar1m.page.reasons import reason_words
 from sar1m.page.store_contents import Contents, read_contents
 from sar1m.page.svg import human
 from sar1m.stages.statistics import registration_words
+from sar1m.store.places.folder import FolderPlace
+from sar1m.store.places.place import Place
 from sar1m.store.schema import SPLITS
 
 REJECTED_SHOWN = 20  # of each reason
@@ -51,14 +53,15 @@ class AuditRow:
     shared: tuple[str, ...]
 
 
-def render_report(store: Path) -> str:
+def render_report(store: Path, pixels: Place | None = None) -> str:
     """The page as HTML text: a pure function of the store's files, without times, paths or names of machines.
 
+    pixels: where the images lie, if that is not the folder of the tables.
     Raises StoreError naming the file or sample that is missing or damaged, ConfigError for the stored configuration.
     """
     contents = read_contents(store)
     stretch = release_stretch(contents.normalisation, contents.summary)
-    positions, shown = load_samples(contents, stretch)
+    positions, shown = load_samples(contents, stretch, pixels or FolderPlace(store))
     coverage = coverage_map(contents, positions)
     style, script = asset("page.css"), asset("page.js")
     return page_template(

@@ -6,17 +6,20 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 from PIL import Image
+from zarr.storage import ObjectStore
 
 from sar1m.core.resample import block_mean
 from sar1m.records import F32, U8, Bool
 from sar1m.store.errors import StoreError
+from sar1m.store.places.failures import asked_again, naming_failures
+from sar1m.store.places.place import Place
+from sar1m.store.places.remote import RemotePlace
 from sar1m.store.schema import DATA_DIR, DISPLAY_WHITE_REFLECTANCE
 
 PREVIEW_PX = 256  # longest side
@@ -150,7 +153,7 @@ def png_data_uri(rgb: U8, valid: Bool) -> str:
 class PreviewReader:
     """Opens the groups of a store once and renders samples of them, at most longest_px high and wide."""
 
-    def __init__(self, store: Path, stretch: Stretch, longest_px: int = PREVIEW_PX) -> None:
+    def __init__(self, store: Place, stretch: Stretch, longest_px: int = PREVIEW_PX) -> None:
         self._store, self._stretch, self._longest_px = store, stretch, longest_px
         self._groups: dict[str, zarr.Group] = {}
 
@@ -161,6 +164,16 @@ class PreviewReader:
 
     def pictures(self, row: Mapping[str, Any]) -> tuple[Rendering, Rendering | None]:
         """Pictures of SAR and optical, the latter None where unpaired. Raises StoreError where pixels are missing."""
+        if not isinstance(self._store, RemotePlace):
+            return self._pictures(row)
+
+        def asked() -> tuple[Rendering, Rendering | None]:
+            with naming_failures(self._store.location):
+                return self._pictures(row)
+
+        return asked_again(asked)
+
+    def _pictures(self, row: Mapping[str, Any]) -> tuple[Rendering, Rendering | None]:
         split = str(row["split"])
         if split not in self._groups:
             self._groups[split] = _open(self._store, split)
@@ -179,10 +192,12 @@ class PreviewReader:
         return block_mean(image, -(-max(image.shape[1:]) // self._longest_px))
 
 
-def _open(store: Path, split: str) -> zarr.Group:
+def _open(store: Place, split: str) -> zarr.Group:
     name = f"{DATA_DIR}/{split}.zarr"
     try:
-        return zarr.open_group(store / name, mode="r")
+        if isinstance(store, RemotePlace):
+            return zarr.open_group(ObjectStore(store.client(), read_only=True), path=name, mode="r")
+        return zarr.open_group(store.local_path(name), mode="r")
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
             f"{name}: cannot be opened ({type(error).__name__}). Check the store with `sar1m verify`."

@@ -14,8 +14,8 @@ from sar1m.io.zarr_groups import ImageArray
 from sar1m.records import StoreKind
 from sar1m.releases.build_pixels import BuildChunks, stored_images
 from sar1m.stages.pack import image_arrays
-from sar1m.store.durable import digest_file
-from sar1m.store.errors import ConfigError, Sar1mError, StoreError
+from sar1m.store.durable import address_in, digest_file
+from sar1m.store.errors import ConfigError, OutputError, Sar1mError, StoreError
 from sar1m.store.schema import MANIFEST_FILE, PROVENANCE_DIR, SPLITS, STATS_DIR, group_name
 from sar1m.store.seal import read_marker, verify
 from sar1m.store.seal_text import RELEASE_MARKERS
@@ -91,6 +91,11 @@ def require_sound(build: Build, progress: Callable[[str], None]) -> None:
 
 
 def _open(root: Path) -> Build:
+    if (address := address_in(root)) is not None:
+        raise OutputError(
+            f"{address}: is an address; releases are made of builds in folders. Copy the build into one (aws s3 sync, "
+            "rclone copy) and give that."
+        )
     marker = read_marker(root)
     if marker is None:
         if any((root / name).is_file() for name in RELEASE_MARKERS):

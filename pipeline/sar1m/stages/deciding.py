@@ -168,7 +168,9 @@ def _blindness(out: Output, note: str, nonce: str) -> str:
         out.write(own, [nonce.encode()])
         out.remove(own)
     except (StoreError, OutputError) as error:
-        return f"does not share the output folder ({error}). Mount it there under this very path"
+        remote = "://" in out.location
+        remedy = "Give its environment credentials and endpoint" if remote else "Mount it there under this very path"
+        return f"does not share the output {'' if remote else 'folder '}({error}). {remedy}"
     return "" if seen == nonce.encode() else f"sees another disk under {out.location}. Mount the output folder there"
 
 

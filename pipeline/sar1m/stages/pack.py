@@ -51,6 +51,7 @@ from sar1m.store.shard_index import shard_name, shard_pieces
 from sar1m.store.table_columns import FAILED_COLUMNS, REJECTED_COLUMNS, SAMPLE_COLUMNS
 from sar1m.store.version import __version__
 
+PACK_DIR = "staging/pack"  # of packing folders
 TERRAIN_LAYERS = {  # array: its second dimension, encoding
     "local_incidence": ("angle", LOCAL_INCIDENCE_ENCODING),
     "layover_shadow": ("mask", LAYOVER_SHADOW_ENCODING),
@@ -91,7 +92,7 @@ class PackedShard:
 
 def plan_packing(out: Output, choice: Choice, kind: StoreKind, config: BuildConfig) -> Packing:
     """Where in an output, and in which arrays, a choice is packed. Writes nothing."""
-    name = f"staging/pack/{pack_digest(choice.samples, choice.rejected, choice.facts)}"
+    name = f"{PACK_DIR}/{pack_digest(choice.samples, choice.rejected, choice.facts)}"
     images = image_arrays(config, kind)
     blocks = out.below(f"staging/{choice.blocks}")
     return Packing(staging=blocks, name=name, packed=out.below(name), choice=choice, images=images)

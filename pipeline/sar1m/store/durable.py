@@ -57,13 +57,18 @@ def local_folder(path: Path | None) -> Path | None:
     Raises OutputError for an address such as s3://bucket/prefix, which would become a folder named `s3:`: a Path has
     lost one of its slashes already.
     """
-    if path is not None and _ADDRESS.match(str(path)):
-        address = _ADDRESS.sub(r"\1://", str(path), count=1)
+    address = None if path is None else address_in(path)
+    if address is not None:
         raise OutputError(
-            f"{address}: is an address, but output is written to folders of this machine alone. Give a folder; a "
-            "finished release goes to a bucket with `sar1m publish`."
+            f"{address}: is an address, but this goes to folders of this machine alone. Give a folder. Builds are "
+            "also written to buckets (`sar1m build --out s3://bucket/prefix`), finished releases by `sar1m publish`."
         )
     return path
+
+
+def address_in(path: Path) -> str | None:
+    """The address that was given where a path was expected; None for a path."""
+    return _ADDRESS.sub(r"\1://", str(path), count=1) if _ADDRESS.match(str(path)) else None
 
 
 @contextlib.contextmanager

@@ -251,18 +251,22 @@ Comparison = Callable[[Place, "Seal", Sequence[str]], Iterator[list[StoreFault]]
 
 
 def verify(
-    store: Path, progress: Callable[[str], None] = lambda _name: None, compare: Comparison | None = None
+    store: Path | Place,
+    progress: Callable[[str], None] = lambda _name: None,
+    compare: Comparison | None = None,
 ) -> list[StoreFault]:
-    """Every changed, missing, added or truncated file of a build in a folder, sorted by name; empty where all is well.
+    """Every changed, missing, added or truncated file of a build, sorted by name; empty where all is well. Added files
+    cannot be seen where a place cannot be listed.
 
     progress: called with the name of each file that was compared. compare: how files are; None: every byte, by sha256.
     Raises StoreError where marker or manifest cannot be used.
     """
-    place = FolderPlace(store)
+    place = FolderPlace(store) if isinstance(store, Path) else store
     seal = read_seal(place, (MARKER_FILE,))
     if not seal.marker or not seal.manifest_bytes:
-        raise StoreError(f"{store}/{seal.faults[0].path}: {seal.faults[0].found}. {REMEDY}")
-    faults = [*seal.faults, *listing_faults(seal, _payload(place.listing()))]
+        raise StoreError(f"{place.location}/{seal.faults[0].path}: {seal.faults[0].found}. {REMEDY}")
+    listing = place.listing()
+    faults = [*seal.faults, *(() if listing is None else listing_faults(seal, _payload(listing)))]
     named = {fault.path for fault in faults}
     sound = [name for name in seal.files if name not in named]
     for name, found in zip(sound, (compare or content_faults)(place, seal, sound), strict=True):

@@ -22,6 +22,7 @@ from sar1m.page.previews import PreviewReader, Rendering, Stretch
 from sar1m.releases.catalogue import class_names
 from sar1m.releases.explorer.encoding import Json
 from sar1m.releases.explorer.rows import texts
+from sar1m.store.places.folder import FolderPlace
 
 PICTURES_BYTES: Final = 40 * 2**20  # of WebP; a third more as base64
 FULL_PX, SMALL_PX = 256, 128  # longest side, with up to FULL_SIZE_MOST samples and with more
@@ -51,7 +52,7 @@ class Pictures:
 def draw_pictures(root: Path, samples: pd.DataFrame, stretch: Stretch) -> Pictures:
     """Reads the pixels of as many samples as fit. samples: in store order. Raises StoreError where some are missing."""
     longest_px = FULL_PX if len(samples) <= FULL_SIZE_MOST else SMALL_PX
-    reader = PreviewReader(root, stretch, longest_px)
+    reader = PreviewReader(FolderPlace(root), stretch, longest_px)
     found: dict[int, tuple[bytes, bytes | None]] = {}
     left = PICTURES_BYTES
     for position in spread_order(samples):

@@ -39,6 +39,10 @@ class Output(Place, Protocol):
         """A file to read and seek in. Raises MissingError where there is none."""
 
     @abstractmethod
+    def local(self, names: Collection[str]) -> AbstractContextManager[Path]:
+        """A folder of this machine that holds these files, for libraries that only read paths. A copy goes again."""
+
+    @abstractmethod
     def write(self, name: str, pieces: Iterable[bytes]) -> FileDigest:
         """Writes pieces one after the other into one file. After a crash it holds its former content or all pieces."""
 

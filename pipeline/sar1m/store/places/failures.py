@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final, TypeVar
 
-from sar1m.store.errors import ConfigError, MissingError, StoreError, UnreachableError
+from sar1m.store.errors import ConfigError, MissingError, OutputError, StoreError, UnreachableError
 
+T = TypeVar("T")
+_ATTEMPTS: Final = 4
 _STATUS = re.compile(r"status code: (\d{3})|HTTP (?:status )?(\d{3})|^(\d{3}) ")
 _REASONS = (  # of obstore's texts, what a user can act on
     ("RangeNotSupported", "the server ignores Range and would send the whole file"),
@@ -49,6 +53,17 @@ def naming_failures(shown: str) -> Iterator[None]:
             f"{shown}: the server does not do it: {reason}. Run the same command again when it does: what is finished "
             "or cached stays good."
         ) from None
+
+
+def asked_again(request: Callable[[], T]) -> T:
+    """Makes a request some times more where a client does so for none: of conditions, and where an answer breaks off or
+    comes too late after it began. Each repetition must be harmless. Raises what the last one raised."""
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            return request()
+        except (OutputError, UnreachableError):
+            time.sleep(0.2 * 2**attempt)
+    return request()
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -52,8 +52,16 @@ def near_the_ends(requests):
     return [12, requests // 2, requests - 12]
 
 
+def spread_out(requests):
+    return range(5, requests + 1, 45)
+
+
+def every(requests):
+    return range(1, requests + 1)
+
+
 @pytest.mark.parametrize("after", [False, *campaign(True)])
-@pytest.mark.parametrize("points", [near_the_ends, *campaign(lambda requests: range(1, requests + 1, 9))])
+@pytest.mark.parametrize("points", [near_the_ends, *campaign(spread_out), pytest.param(every, marks=pytest.mark.long)])
 def test_killed_at_any_request_it_goes_on_to_the_same_bytes(points, after, bucket, small_build):
     killer, prefix = BuildKiller(bucket), f"kill-{after}"
     before = len(bucket.requests)

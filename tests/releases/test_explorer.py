@@ -20,6 +20,7 @@ from sar1m.releases.explorer.encoding import coded, packed, repeated, script_par
 from sar1m.releases.explorer.explorer_page import SCRIPTS, explorer_files, loading_lines, page_files
 from sar1m.releases.privacy import findings_in, own_secrets
 from sar1m.store.errors import StoreError
+from sar1m.store.places.folder import FolderPlace
 from support.explorer_tables import made_facts, made_pictures, made_samples
 from support.made_releases import lock_of
 from support.release_facts import small_facts, small_release
@@ -160,7 +161,7 @@ def test_pictures_are_the_samples_own(facts):
     core, drawn = part(files, "core"), [pair for part in parts(files, "pictures") for pair in part]
     numbers = unpacked(core["pictured"])
     assert numbers.tolist() == list(range(len(facts.samples)))
-    reader = PreviewReader(facts.root, release_stretch(facts.normalisation, facts.summary))
+    reader = PreviewReader(FolderPlace(facts.root), release_stretch(facts.normalisation, facts.summary))
     for number, (_, row) in zip(numbers, facts.samples.iterrows(), strict=True):
         shown = drawn[number]
         assert (shown[1] is not None) == row["paired"]

@@ -33,6 +33,7 @@ class Bucket:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._backend.reset()  # it is this process's one: other tests leave their buckets
         self._backend.create_bucket("releases", "us-east-1")
 
     def close(self):

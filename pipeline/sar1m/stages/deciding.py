@@ -190,8 +190,12 @@ def showing_proof(roots: Iterable[str], out: Output) -> Iterator[Proof]:
 
 
 def code_of_blocks(source: object) -> Code:
-    """What decides staged blocks: the preparation, and the modules of the classes that a source is made of."""
-    return code_of((PREPARE, *sorted(set(_class_modules(source)))))
+    """What decides staged blocks: the preparation, and the modules of the classes that a source is made of.
+
+    Of a source with a `reader` this is what the reader is made of: the rest says which blocks there are, and stands in
+    their keys.
+    """
+    return code_of((PREPARE, *sorted(set(_class_modules(getattr(source, "reader", source))))))
 
 
 def code_of_store(blocks: Code) -> Code:

@@ -70,6 +70,11 @@ class PlanTableSource:
     area: AreaSource
 
     @property
+    def reader(self) -> AreaSource:
+        """What reads the pixels, so that a store is the same with a plan and without one."""
+        return self.area
+
+    @property
     def remarks(self) -> list[str]:
         return self.area.remarks
 

@@ -106,7 +106,7 @@ class BucketOutput(RemotePlace, Output):
 
         def listed() -> set[str]:
             with naming_refusals(self.location, "listed"):
-                found = obstore.list_with_delimiter(self._bucket)
+                found = obstore.list_with_delimiter(self.bucket)
             names = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
             return {str(name).split("/", 1)[0] for name in names}
 
@@ -139,7 +139,7 @@ class BucketOutput(RemotePlace, Output):
         content = self._content(name, pieces)
         digest = FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
         with naming_refusals(self.shown(name), "written"):
-            obstore.put(self._bucket, name, content, attributes={_DIGEST: digest.sha256}, use_multipart=False)
+            obstore.put(self.bucket, name, content, attributes={_DIGEST: digest.sha256}, use_multipart=False)
         return digest
 
     @override
@@ -151,7 +151,7 @@ class BucketOutput(RemotePlace, Output):
 
         def put() -> None:
             with suppress(AlreadyExistsError):
-                obstore.put(self._bucket, name, content, mode="create", use_multipart=False)
+                obstore.put(self.bucket, name, content, mode="create", use_multipart=False)
 
         self.patiently(self.shown(name), put)
 
@@ -190,11 +190,11 @@ class BucketOutput(RemotePlace, Output):
             some = every[first : first + _DELETED_AT_ONCE]
             try:
                 with naming_refusals(self.shown(some[0]), "removed"):
-                    obstore.delete(self._bucket, some)
+                    obstore.delete(self.bucket, some)
             except MissingError:  # S3 does not mind, others do, and then may have left the rest
                 for name in some:
                     with suppress(MissingError), naming_refusals(self.shown(name), "removed"):
-                        obstore.delete(self._bucket, name)
+                        obstore.delete(self.bucket, name)
 
     @override
     def remove_partials(self) -> None:
@@ -215,7 +215,7 @@ class BucketOutput(RemotePlace, Output):
             self._lock_held.require()
             try:
                 with naming_refusals(self.shown(name), "written"):
-                    obstore.copy(self._bucket, f"{source}/{name}", name)
+                    obstore.copy(self.bucket, f"{source}/{name}", name)
             except MissingError:  # a file of the former store must not pass for it
                 self.remove(name)
 
@@ -257,12 +257,13 @@ class BucketOutput(RemotePlace, Output):
         import obstore
 
         with naming_refusals(self.shown(name), "read"):
-            found = obstore.get(self._bucket, name, options={"head": True})
+            found = obstore.get(self.bucket, name, options={"head": True})
             stated = found.attributes.get(_DIGEST)
         return super().digest(name) if stated is None else FileDigest(sha256=stated, size=int(found.meta["size"]))
 
     @property
-    def _bucket(self) -> BucketClient:
+    def bucket(self) -> BucketClient:
+        """The client of this process."""
         return cast("BucketClient", self.client())
 
     def _content(self, name: str, pieces: Iterable[bytes]) -> bytes:
@@ -283,7 +284,7 @@ class BucketOutput(RemotePlace, Output):
 
         def listed() -> dict[str, int]:
             with naming_refusals(f"{self.location}/{folder}".rstrip("/"), "listed"):
-                pages = obstore.list(self._bucket, prefix=folder or None)
+                pages = obstore.list(self.bucket, prefix=folder or None)
                 return {str(one["path"])[skipped:]: int(one["size"]) for page in pages for one in page}
 
         return asked_again(listed)

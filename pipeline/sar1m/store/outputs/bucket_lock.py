@@ -13,12 +13,12 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sar1m.store.durable import PARTIAL_SUFFIX
 from sar1m.store.errors import LockedError, MissingError, OutputError, Sar1mError
@@ -26,7 +26,8 @@ from sar1m.store.outputs.refusals import naming_refusals
 from sar1m.store.side_files import json_value
 
 if TYPE_CHECKING:
-    from sar1m.store.outputs.bucket import BucketOutput
+    from sar1m.store.durable import FileDigest
+    from sar1m.store.places.remote import BucketClient
 
 # ruff: noqa: PLC0415 - as in bucket.py
 
@@ -47,10 +48,25 @@ class _Found:
     renewed: datetime
 
 
+class _LockedOutput(Protocol):
+    """What the lock needs of the output that it locks, which holds it."""
+
+    @property
+    def location(self) -> str: ...
+    @property
+    def bucket(self) -> BucketClient: ...
+    def below(self, name: str) -> _LockedOutput: ...
+    def listing(self) -> Mapping[str, int]: ...
+    def shown(self, name: str) -> str: ...
+    def write(self, name: str, pieces: Iterable[bytes]) -> FileDigest: ...
+    def remove(self, *names: str) -> None: ...
+    def patiently(self, shown: str, request: Callable[[], None]) -> None: ...
+
+
 class BucketLock:
     """The lock of one output; workers, and who only reads, never take it."""
 
-    def __init__(self, out: BucketOutput) -> None:
+    def __init__(self, out: _LockedOutput) -> None:
         self._out = out
         self._name, self._content, self._nonce = LOCK_NAME, b"", ""
         self._version: Any = None  # of the object, while it is held
@@ -154,7 +170,7 @@ class BucketLock:
 
         try:
             with naming_refusals(self._out.shown(name), "read"):
-                answer = obstore.get(self._out._bucket, name)
+                answer = obstore.get(self._out.bucket, name)
                 meta = answer.meta
                 holder = _holder(bytes(answer.bytes())[:_MOST_BYTES])
         except MissingError:
@@ -169,7 +185,7 @@ class BucketLock:
         probe = f"build-log/{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
         self._out.write(probe, [b""])
         with naming_refusals(self._out.shown(probe), "read"):
-            now: datetime = obstore.head(self._out._bucket, probe)["last_modified"]
+            now: datetime = obstore.head(self._out.bucket, probe)["last_modified"]
         self._out.remove(probe)
         return now
 
@@ -177,7 +193,7 @@ class BucketLock:
         import obstore
 
         def put() -> None:
-            made = obstore.put(self._out._bucket, self._name, self._content, mode=condition, use_multipart=False)
+            made = obstore.put(self._out.bucket, self._name, self._content, mode=condition, use_multipart=False)
             self._version = {key: value for key, value in dict(made).items() if value}
             self._beaten = time.monotonic()
 

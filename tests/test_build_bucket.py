@@ -61,7 +61,9 @@ def every(requests):
 
 
 @pytest.mark.parametrize("after", [False, *campaign(True)])
-@pytest.mark.parametrize("points", [near_the_ends, *campaign(spread_out), pytest.param(every, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "points", [near_the_ends, *(pytest.param(one, marks=pytest.mark.long) for one in (spread_out, every))]
+)
 def test_killed_at_any_request_it_goes_on_to_the_same_bytes(points, after, bucket, small_build):
     killer, prefix = BuildKiller(bucket), f"kill-{after}"
     before = len(bucket.requests)
@@ -101,7 +103,7 @@ def test_what_the_bucket_refuses_ends_the_build_by_name_and_the_next_one_goes_on
     bucket,
     small_build,
 ):
-    prefix = f"refused-{status}-{method}-{part.strip('/')}"
+    prefix = f"refused-{status}-{method}-{len(part)}"  # without the part itself, which is looked for in every path
     bucket.fault = lambda _number, asked, path: status if asked == method and part in path else None
     began = time.monotonic()
     with pytest.raises(OutputError, match=said) as failure:

@@ -16,12 +16,12 @@ from support.dask_processes import DaskProcesses, local_worker_processes, send
 from support.hang_guard import STUCK_S
 from support.once import once
 
-pytestmark = pytest.mark.campaign
+pytestmark = pytest.mark.long
 
 CONFIG = parse_config(SMALL_BUILD, origin="small")
 CELLS = 24
 KILLS, RESTARTS = 15, 5  # a seed, of four each
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3))]
+SEEDS = range(4)
 
 
 def run(out, **where):
